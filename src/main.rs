@@ -1,0 +1,2 @@
+//! The `onnx-mipp` program.
+fn main() {}
