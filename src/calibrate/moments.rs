@@ -1,0 +1,259 @@
+//! Streaming second moments of a tensor's channels, in f64, with a data-chosen shrinkage.
+
+use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, Mat, MatRef, Par, Scale};
+
+/// Sums over the rows seen so far: one row per sampled position, one column per input.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    rows: usize,
+    samples: usize,
+    /// Subtracted from every row before it is squared, so that f64 loses nothing to a large mean.
+    shift: Vec<f64>,
+    sum: Vec<f64>,
+    /// Lower triangle of the sum of the rows' outer products.
+    products: Mat<f64>,
+    /// Sum over the samples of the squared Frobenius norm of the sample's second moment.
+    scatter: f64,
+}
+
+/// Mean and covariance with the shrinkage that the spread between samples asks for.
+#[derive(Debug, Clone)]
+pub struct Covariance {
+    /// Means of the inputs.
+    pub mean: Vec<f64>,
+    /// Covariance of the inputs, symmetric, as measured.
+    pub matrix: Mat<f64>,
+    /// Ledoit-Wolf intensity between 0 (trust the data) and 1.
+    pub shrinkage: f64,
+}
+
+impl Moments {
+    /// Nothing seen yet of `inputs` columns.
+    #[must_use]
+    pub fn new(inputs: usize) -> Self {
+        Moments {
+            rows: 0,
+            samples: 0,
+            shift: Vec::new(),
+            sum: vec![0.0; inputs],
+            products: Mat::zeros(inputs, inputs),
+            scatter: 0.0,
+        }
+    }
+
+    /// Number of columns.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.sum.len()
+    }
+
+    /// Adds the rows of several samples: `data` has `inputs` columns and the same number of rows
+    /// for each of `samples` samples, one sample after the other.
+    pub fn add(&mut self, mut data: Mat<f64>, samples: usize) {
+        if samples == 0 || data.nrows() == 0 {
+            return;
+        }
+        if self.shift.is_empty() {
+            let count = data.nrows() as f64;
+            self.shift =
+                (0..data.ncols()).map(|j| data.col_as_slice(j).iter().sum::<f64>() / count).collect();
+        }
+        for (column, shift) in self.shift.iter().enumerate() {
+            let slice = data.col_as_slice_mut(column);
+            slice.iter_mut().for_each(|x| *x -= shift);
+            self.sum[column] += slice.iter().sum::<f64>();
+        }
+        let per_sample = data.nrows() / samples;
+        // A sample's scatter is the norm of X'X, which is also that of the smaller X X'.
+        if per_sample < data.ncols() {
+            add_product(&mut self.products, data.as_ref());
+            for sample in 0..samples {
+                let part = data.as_ref().subrows(sample * per_sample, per_sample);
+                let mut inner = Mat::zeros(per_sample, per_sample);
+                let one = 1.0 / per_sample as f64;
+                matmul(&mut inner, Accum::Replace, part, part.transpose(), one, Par::Seq);
+                self.scatter += inner.squared_norm_l2();
+            }
+        } else {
+            for sample in 0..samples {
+                let part = data.as_ref().subrows(sample * per_sample, per_sample);
+                let mut own = Mat::zeros(data.ncols(), data.ncols());
+                add_product(&mut own, part);
+                let norm = symmetric_norm(own.as_ref()) / (per_sample * per_sample) as f64;
+                self.scatter += norm;
+                self.products += own;
+            }
+        }
+        self.rows += data.nrows();
+        self.samples += samples;
+    }
+
+    /// Mean, covariance and shrinkage of what was added; `None` before anything was.
+    ///
+    /// The shrinkage is Ledoit and Wolf's (A well-conditioned estimator for large-dimensional
+    /// covariance matrices, 2004) with samples, not rows, as the independent observations: rows of
+    /// one image resemble each other. With `S_i` the second moment of sample i, `S` their mean and
+    /// `m = tr(S) / D`, it is `sum ||S_i - S||^2 / n^2` over `||S - m I||^2`.
+    #[must_use]
+    pub fn covariance(&self) -> Option<Covariance> {
+        if self.rows == 0 || self.samples == 0 {
+            return None;
+        }
+        let (count, size) = (self.rows as f64, self.inputs());
+        let offset: Vec<f64> = self.sum.iter().map(|sum| sum / count).collect();
+        let second = |i: usize, j: usize| self.products[(i.max(j), i.min(j))] / count;
+        let matrix = Mat::from_fn(size, size, |i, j| second(i, j) - offset[i] * offset[j]);
+        let norm = symmetric_norm(self.products.as_ref()) / (count * count);
+        let samples = self.samples as f64;
+        let spread = (self.scatter - samples * norm).max(0.0) / (samples * samples);
+        let trace: f64 = (0..size).map(|i| second(i, i)).sum();
+        let distance = norm - trace * trace / size.max(1) as f64;
+        let shrinkage = if self.samples < 2 {
+            1.0
+        } else if distance > 0.0 {
+            (spread / distance).min(1.0)
+        } else {
+            0.0
+        };
+        let mean = self.shift.iter().zip(&offset).map(|(shift, offset)| shift + offset).collect();
+        Some(Covariance { mean, matrix, shrinkage })
+    }
+}
+
+impl Covariance {
+    /// Mean variance of the inputs.
+    #[must_use]
+    pub fn mean_variance(&self) -> f64 {
+        let size = self.matrix.nrows().max(1) as f64;
+        self.matrix.diagonal().column_vector().iter().sum::<f64>() / size
+    }
+
+    /// Covariance of the channels alone where each has `taps` inputs next to each other: the mean
+    /// over the taps.
+    #[must_use]
+    pub fn over_taps(&self, taps: usize) -> Covariance {
+        let taps = taps.max(1);
+        let channels = self.matrix.nrows() / taps;
+        let matrix = Mat::from_fn(channels, channels, |i, j| {
+            let sum: f64 = (0..taps).map(|t| self.matrix[(i * taps + t, j * taps + t)]).sum();
+            sum / taps as f64
+        });
+        let mean = (0..channels)
+            .map(|i| self.mean.iter().skip(i * taps).take(taps).sum::<f64>() / taps as f64)
+            .collect();
+        Covariance { mean, matrix, shrinkage: self.shrinkage }
+    }
+
+    /// The covariance drawn towards a multiple of the identity by the shrinkage; positive definite
+    /// unless all inputs are constant.
+    #[must_use]
+    pub fn shrunk(&self) -> Mat<f64> {
+        // A floor relative to the mean variance keeps the matrix invertible in f64.
+        let floor = (self.shrinkage.max(1e-7) * self.mean_variance()).max(f64::MIN_POSITIVE.sqrt());
+        let size = self.matrix.nrows();
+        &self.matrix * Scale(1.0 - self.shrinkage)
+            + Mat::<f64>::identity(size, size) * Scale(floor)
+    }
+}
+
+fn add_product(target: &mut Mat<f64>, rows: MatRef<'_, f64>) {
+    triangular::matmul(
+        target,
+        BlockStructure::TriangularLower,
+        Accum::Add,
+        rows.transpose(),
+        BlockStructure::Rectangular,
+        rows,
+        BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+}
+
+/// Squared Frobenius norm of a symmetric matrix of which the lower triangle is stored.
+fn symmetric_norm(lower: MatRef<'_, f64>) -> f64 {
+    let mut sum = 0.0;
+    for j in 0..lower.ncols() {
+        sum += lower[(j, j)] * lower[(j, j)];
+        for i in j + 1..lower.nrows() {
+            sum += 2.0 * lower[(i, j)] * lower[(i, j)];
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    fn noise(rng: &mut ChaCha8Rng) -> f64 {
+        // Sum of uniforms: close enough to Gaussian for a covariance.
+        let unit = |r: &mut ChaCha8Rng| (r.next_u32() as f64) / f64::from(u32::MAX) - 0.5;
+        (0..12).map(|_| unit(rng)).sum()
+    }
+
+    #[test]
+    fn batches_add_up_to_the_covariance_of_all_rows() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let data = Mat::from_fn(60, 5, |_, j| 100.0 + noise(&mut rng) * (j + 1) as f64);
+        let mut moments = Moments::new(5);
+        moments.add(data.as_ref().subrows(0, 20).to_owned(), 10);
+        moments.add(data.as_ref().subrows(20, 40).to_owned(), 4);
+        let covariance = moments.covariance().unwrap();
+        for i in 0..5 {
+            let mean = (0..60).map(|r| data[(r, i)]).sum::<f64>() / 60.0;
+            assert!((covariance.mean[i] - mean).abs() < 1e-9);
+            for j in 0..5 {
+                let mean_j = (0..60).map(|r| data[(r, j)]).sum::<f64>() / 60.0;
+                let direct =
+                    (0..60).map(|r| (data[(r, i)] - mean) * (data[(r, j)] - mean_j)).sum::<f64>() / 60.0;
+                assert!((covariance.matrix[(i, j)] - direct).abs() < 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn shrinkage_is_that_of_the_definition() {
+        // Directly from the sum over samples, for both ways to compute the scatter.
+        for rows in [2, 9] {
+            let (samples, size) = (7, 4);
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            let data = Mat::from_fn(samples * rows, size, |_, _| noise(&mut rng));
+            let mut moments = Moments::new(size);
+            moments.add(data.clone(), samples);
+            let mean: Vec<f64> =
+                (0..size).map(|j| data.col_as_slice(j).iter().sum::<f64>() / (samples * rows) as f64).collect();
+            let centred = Mat::from_fn(samples * rows, size, |i, j| data[(i, j)] - mean[j]);
+            let own = |i: usize| {
+                let part = centred.as_ref().subrows(i * rows, rows);
+                part.transpose() * part * Scale(1.0 / rows as f64)
+            };
+            let mut all = Mat::<f64>::zeros(size, size);
+            (0..samples).for_each(|i| all += own(i) * Scale(1.0 / samples as f64));
+            let spread: f64 = (0..samples).map(|i| (own(i) - &all).squared_norm_l2()).sum();
+            let m = all.diagonal().column_vector().iter().sum::<f64>() / size as f64;
+            let distance = (&all - Mat::<f64>::identity(size, size) * Scale(m)).squared_norm_l2();
+            let expected = (spread / (samples * samples) as f64 / distance).min(1.0);
+            let found = moments.covariance().unwrap().shrinkage;
+            assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn few_samples_shrink_more_than_many() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let mut shrinkage = |samples: usize| {
+            let data = Mat::from_fn(samples, 30, |_, j| noise(&mut rng) * if j < 15 { 1.0 } else { 3.0 });
+            let mut moments = Moments::new(30);
+            moments.add(data, samples);
+            moments.covariance().unwrap().shrinkage
+        };
+        let (few, many) = (shrinkage(20), shrinkage(2000));
+        assert!(few > 0.3 && many < 0.1 && few < 1.0, "{few} {many}");
+    }
+}

@@ -1,0 +1,199 @@
+//! One pass of the calibration data through the tapped model: samples, accumulate, drop.
+
+use faer::Mat;
+use rayon::prelude::*;
+
+use crate::calibrate::moments::{Covariance, Moments};
+use crate::calibrate::tap::{self, Draw, Placed};
+use crate::calibrate::{Batch, CalibrateError};
+use crate::graph::Graph;
+use crate::groups::Consumer;
+use crate::onnx::{Model, Tensor};
+use crate::runtime::Runtime;
+
+/// Rows wanted per input of a tap: with fewer, a covariance is mostly noise; more change little.
+const ROWS_PER_INPUT: usize = 24;
+/// Rows wanted at least.
+const LEAST_ROWS: usize = 4096;
+/// Taps with more inputs than this are observed per channel, without their unfolding.
+const MOST_INPUTS: usize = 8192;
+
+/// Second moments of what every consumer reads.
+pub struct Statistics {
+    covariances: Vec<Observed>,
+    of_consumer: Vec<Option<usize>>,
+    /// Samples that were read.
+    pub samples: usize,
+}
+
+/// What is known of one tap: a covariance per block of the consumers that share it.
+pub struct Observed {
+    /// Inputs per channel: 1 where the unfolding was left out.
+    pub taps: usize,
+    /// One covariance per block of channels.
+    pub blocks: Vec<Covariance>,
+}
+
+struct Gatherer {
+    placed: Placed,
+    blocks: usize,
+    rows: usize,
+    moments: Vec<Moments>,
+}
+
+impl Statistics {
+    /// Runs `batches` through `model`, tapped at the inputs of `consumers`. `samples` is how many
+    /// samples will come; `seed` chooses the positions.
+    ///
+    /// # Errors
+    /// Data that cannot be read, or a failing run.
+    pub fn gather(
+        model: &Model,
+        graph: &Graph,
+        consumers: &[Consumer],
+        runtime: &Runtime,
+        batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
+        options: &GatherOptions<'_>,
+    ) -> Result<Self, CalibrateError> {
+        let (mut gatherers, of_consumer) = gatherers(graph, consumers, options.samples);
+        let mut seen = 0;
+        if gatherers.is_empty() {
+            return Ok(Statistics { covariances: Vec::new(), of_consumer, samples: 0 });
+        }
+        let placed: Vec<Placed> = gatherers.iter().map(|g| g.placed.clone()).collect();
+        let outputs: Vec<String> = placed.iter().map(|p| p.output.clone()).collect();
+        let mut session = runtime.session(&tap::tapped(model, graph, &placed))?;
+        for (number, batch) in batches.enumerate() {
+            let batch = batch?;
+            let samples = batch.first().and_then(|(_, tensor)| tensor.shape.first()).copied();
+            let samples = samples.unwrap_or(1);
+            let mut feeds = batch;
+            let mut draws = Vec::new();
+            for (index, gatherer) in gatherers.iter().enumerate() {
+                let seed = mix(options.seed, index as u64, number as u64);
+                let draw = gatherer.placed.draw(gatherer.rows, seed).ok_or_else(|| {
+                    CalibrateError::Positions { tap: gatherer.placed.output.clone() }
+                })?;
+                feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
+                draws.push(draw);
+            }
+            let found = session.run(&feeds, &outputs)?;
+            let work: Vec<_> = gatherers.iter_mut().zip(draws).zip(found).collect();
+            work.into_par_iter()
+                .try_for_each(|((gatherer, draw), tensor)| gatherer.add(&draw, &tensor, samples))?;
+            seen += samples;
+            (options.progress)(samples);
+        }
+        let covariances: Option<Vec<Observed>> =
+            gatherers.into_par_iter().map(Gatherer::finish).collect();
+        let covariances = covariances.ok_or(CalibrateError::NoSamples)?;
+        Ok(Statistics { covariances, of_consumer, samples: seen })
+    }
+
+    /// What was observed at a consumer's input; `None` where it could not be tapped.
+    #[must_use]
+    pub fn of(&self, consumer: usize) -> Option<&Observed> {
+        self.covariances.get(self.of_consumer.get(consumer).copied().flatten()?)
+    }
+}
+
+/// How [`Statistics::gather`] samples.
+pub struct GatherOptions<'a> {
+    /// Number of samples that will come.
+    pub samples: usize,
+    /// Chooses the positions.
+    pub seed: u64,
+    /// Called with the number of samples of every batch that is done.
+    pub progress: &'a dyn Fn(usize),
+}
+
+fn gatherers(
+    graph: &Graph,
+    consumers: &[Consumer],
+    samples: usize,
+) -> (Vec<Gatherer>, Vec<Option<usize>>) {
+    let mut of_consumer = vec![None; consumers.len()];
+    let mut gatherers = Vec::new();
+    for (mut placed, users) in tap::place(graph, consumers) {
+        // Consumers that share a tap differ in blocks only if their weights do; then the finest
+        // common observation is the whole.
+        let blocks = users.iter().map(|&user| consumers[user].layout.blocks).collect::<Vec<_>>();
+        let blocks = match blocks.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|other| other == first) => *first,
+            _ => 1,
+        };
+        let per_block = placed.channels / blocks.max(1);
+        if per_block * placed.tap.taps() > MOST_INPUTS && placed.tap.window.is_some() {
+            placed = placed.without_window(graph);
+        }
+        let inputs = per_block * placed.tap.taps();
+        if per_block == 0 || inputs > MOST_INPUTS || placed.places == 0 {
+            continue;
+        }
+        let wanted = (ROWS_PER_INPUT * inputs).max(LEAST_ROWS);
+        let rows = wanted.div_ceil(samples.max(1)).clamp(1, placed.places);
+        for user in users {
+            of_consumer[user] = Some(gatherers.len());
+        }
+        let moments = (0..blocks).map(|_| Moments::new(inputs)).collect();
+        gatherers.push(Gatherer { placed, blocks, rows, moments });
+    }
+    (gatherers, of_consumer)
+}
+
+impl Gatherer {
+    /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
+    fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), CalibrateError> {
+        let found = || CalibrateError::Tapped {
+            tap: self.placed.output.clone(),
+            shape: tensor.shape.clone(),
+        };
+        let [first, second, third] = *tensor.shape.as_slice() else { return Err(found()) };
+        let taps = self.placed.tap.taps().max(1);
+        let rows = draw.padding.len() / taps;
+        let (channels, last) = if self.placed.channels_last { (third, second) } else { (second, third) };
+        if channels != self.placed.channels || last != rows * taps {
+            return Err(found());
+        }
+        let values = tensor.to_f32().map_err(|_| found())?;
+        let values = values.as_slice().ok_or_else(found)?;
+        if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
+            return Err(CalibrateError::NotFinite {
+                tap: self.placed.output.clone(),
+                value: *bad,
+            });
+        }
+        let per_block = channels / self.blocks;
+        for (block, moments) in self.moments.iter_mut().enumerate() {
+            let value = |row: usize, column: usize| {
+                let (sample, position) = (row / rows, row % rows);
+                let (channel, tap) = (block * per_block + column / taps, column % taps);
+                let entry = position * taps + tap;
+                let flat = if self.placed.channels_last {
+                    (sample * last + entry) * channels + channel
+                } else {
+                    (sample * channels + channel) * last + entry
+                };
+                if draw.padding[entry] { 0.0 } else { f64::from(values[flat]) }
+            };
+            let data = Mat::from_fn(first * rows, per_block * taps, value);
+            let units = if first % samples.max(1) == 0 { samples } else { first };
+            moments.add(data, units);
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Option<Observed> {
+        let taps = self.placed.tap.taps();
+        let blocks: Option<Vec<_>> = self.moments.iter().map(Moments::covariance).collect();
+        Some(Observed { taps, blocks: blocks? })
+    }
+}
+
+/// A seed for one tap and batch: splitmix64 of the three numbers.
+fn mix(seed: u64, tap: u64, batch: u64) -> u64 {
+    let mut state = seed ^ tap.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ batch.rotate_left(32);
+    state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    state ^ (state >> 31)
+}

@@ -1,0 +1,178 @@
+//! Taps: nodes appended to a model that hand out sampled positions of inner tensors.
+//!
+//! For each tensor that a linear consumer reads, the tapped model reshapes it to
+//! `[batch, channels, positions]` (or `[batch, positions, channels]`) and gathers the positions
+//! that an extra input names. So only the samples leave the device.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+
+use crate::graph::{Graph, ValueId};
+use crate::groups::{Consumer, Window};
+use crate::onnx::{DataType, Model, Tensor, proto};
+use crate::ops;
+
+/// What is observed: the channels of a tensor, unfolded by a window where there is one.
+/// Consumers with equal taps share their statistics.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tap {
+    /// The tensor.
+    pub value: ValueId,
+    /// Its channel axis.
+    pub axis: usize,
+    /// The unfolding.
+    pub window: Option<Window>,
+}
+
+impl Tap {
+    /// What a consumer wants to know about its input.
+    #[must_use]
+    pub fn of(consumer: &Consumer) -> Self {
+        Tap { value: consumer.input, axis: consumer.axis, window: consumer.window.clone() }
+    }
+
+    /// Inputs per channel.
+    #[must_use]
+    pub fn taps(&self) -> usize {
+        self.window.as_ref().map_or(1, Window::taps)
+    }
+}
+
+/// A tap with the geometry of its tensor.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
+    pub tap: Tap,
+    /// Name of the gathered output, and of the input with the positions.
+    pub output: String,
+    pub positions: String,
+    pub channels: usize,
+    /// Positions that a row can stand at, per batch entry.
+    pub places: usize,
+    /// Whether the channels come last in the gathered tensor.
+    pub channels_last: bool,
+}
+
+/// One choice of positions for a tap.
+pub(super) struct Draw {
+    /// What the model gathers: `taps` entries per row; padding reads position 0.
+    pub indices: Tensor,
+    /// Which of these entries are padding.
+    pub padding: Vec<bool>,
+}
+
+impl Placed {
+    /// Where a tap's tensor of `shape` has its rows; `None` for shapes that have no channel axis.
+    pub fn new(graph: &Graph, tap: Tap, index: usize) -> Option<Self> {
+        let shape = graph.values.get(tap.value)?.shape.as_ref()?;
+        let channels = *shape.get(tap.axis)?;
+        let channels_last = tap.axis + 1 == shape.len() && tap.axis > 0;
+        let places: usize = match &tap.window {
+            Some(window) => window.output.iter().product(),
+            None if channels_last => shape.get(1..tap.axis)?.iter().product(),
+            None => shape.get(tap.axis + 1..)?.iter().product(),
+        };
+        let name = |what: &str| format!("onnx-mipp/tap{index}/{what}");
+        Some(Placed {
+            output: name("samples"),
+            positions: name("positions"),
+            channels,
+            places,
+            channels_last,
+            tap,
+        })
+    }
+
+    /// The same tensor observed position by position.
+    pub fn without_window(self, graph: &Graph) -> Self {
+        let tap = Tap { window: None, ..self.tap };
+        let shape = graph.values.get(tap.value).and_then(|value| value.shape.as_ref());
+        let inner = shape.and_then(|shape| shape.get(tap.axis + 1..)).unwrap_or_default();
+        Placed { places: inner.iter().product(), tap, ..self }
+    }
+
+    /// The shape of three axes under which positions lie along one axis.
+    fn shape(&self, graph: &Graph) -> Option<[i64; 3]> {
+        let channels = i64::try_from(self.channels).ok()?;
+        if self.channels_last {
+            return Some([0, -1, channels]);
+        }
+        if self.tap.axis == 1 {
+            return Some([0, channels, -1]);
+        }
+        let shape = graph.values.get(self.tap.value)?.shape.as_ref()?;
+        let inner: usize = shape.get(self.tap.axis + 1..)?.iter().product();
+        Some([-1, channels, i64::try_from(inner).ok()?])
+    }
+
+    /// Draws `rows` positions without replacement, all where there are no more.
+    pub fn draw(&self, rows: usize, seed: u64) -> Option<Draw> {
+        let places: Vec<usize> = if rows >= self.places {
+            (0..self.places).collect()
+        } else {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut drawn = index::sample(&mut rng, self.places, rows).into_vec();
+            drawn.sort_unstable();
+            drawn
+        };
+        let reads: Vec<Option<usize>> = match &self.tap.window {
+            Some(window) => places.iter().flat_map(|&place| window.reads(place)).collect(),
+            None => places.into_iter().map(Some).collect(),
+        };
+        let ints: Option<Vec<i64>> =
+            reads.iter().map(|read| i64::try_from(read.unwrap_or(0)).ok()).collect();
+        let indices = Tensor::from_i64(&[reads.len()], &ints?).ok()?;
+        Some(Draw { indices, padding: reads.iter().map(Option::is_none).collect() })
+    }
+}
+
+/// The model with the taps' nodes, inputs and outputs, and nothing else as output.
+pub(super) fn tapped(model: &Model, graph: &Graph, taps: &[Placed]) -> Model {
+    let mut model = model.clone();
+    if let Some(main) = model.proto.graph.as_mut() {
+        main.output.clear();
+        for placed in taps {
+            append(main, graph, placed);
+        }
+    }
+    model
+}
+
+fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Placed) {
+    let Some(shape) = placed.shape(graph) else { return };
+    let source = &graph.values[placed.tap.value].name;
+    let named = |what: &str| format!("{}/{what}", placed.output);
+    if let Ok(tensor) = Tensor::from_i64(&[3], &shape) {
+        main.initializer.push(tensor.to_proto(&named("shape")));
+    }
+    main.input.push(ops::build::positions_input(&placed.positions));
+    let axis = if placed.channels_last { 1 } else { 2 };
+    main.node.extend(ops::build::gather_nodes(
+        source,
+        &named("shape"),
+        &placed.positions,
+        &placed.output,
+        axis,
+    ));
+    main.output.push(proto::ValueInfoProto {
+        name: Some(placed.output.clone()),
+        ..Default::default()
+    });
+}
+
+/// Taps of the consumers, each once, with the consumers that share it.
+pub(super) fn place(graph: &Graph, consumers: &[Consumer]) -> Vec<(Placed, Vec<usize>)> {
+    let mut sharing: BTreeMap<Tap, Vec<usize>> = BTreeMap::new();
+    for (index, consumer) in consumers.iter().enumerate() {
+        let dtype = graph.values[consumer.input].dtype;
+        if dtype.is_none_or(|dtype| dtype == DataType::Float || dtype == DataType::Double) {
+            sharing.entry(Tap::of(consumer)).or_default().push(index);
+        }
+    }
+    let placed = sharing.into_iter().enumerate();
+    placed
+        .filter_map(|(index, (tap, users))| Some((Placed::new(graph, tap, index)?, users)))
+        .collect()
+}

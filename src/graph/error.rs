@@ -1,0 +1,38 @@
+use crate::onnx::TensorError;
+
+/// What can be wrong with a model's graph.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// The file holds no graph.
+    #[error("the model has no graph: expected one in field `graph`; export the model again")]
+    NoGraph,
+    /// A node reads a name that nothing defines.
+    #[error(
+        "node '{node}' reads '{input}', which no graph input, initializer or node defines; \
+         export the model again"
+    )]
+    MissingInput {
+        /// The reading node.
+        node: String,
+        /// The undefined name.
+        input: String,
+    },
+    /// A graph output that nothing defines.
+    #[error("graph output '{output}' is made by no node; export the model again")]
+    MissingOutput {
+        /// The undefined name.
+        output: String,
+    },
+    /// Nodes that wait for each other.
+    #[error(
+        "the graph has a cycle through node '{node}': its inputs depend on its own outputs; \
+         ONNX graphs must be acyclic, export the model again"
+    )]
+    Cycle {
+        /// A node on the cycle.
+        node: String,
+    },
+    /// A tensor that cannot be read.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}

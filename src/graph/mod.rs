@@ -1,0 +1,312 @@
+//! The graph stage: a model's nodes and values with who makes and who reads what.
+//!
+//! [`Graph::build`] turns a [`Model`] into plain tables and checks with petgraph that it has no
+//! cycle. Shapes and folded constants are not inferred here: [`Graph::observe`] takes them from a
+//! run in ONNX Runtime.
+
+mod attributes;
+mod error;
+pub mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use petgraph::algo::toposort;
+use petgraph::graph::DiGraph;
+
+pub use error::GraphError;
+pub use view::NodeView;
+
+use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto};
+use crate::onnx::{DataType, Model, Tensor};
+use crate::ops;
+
+/// Index of a node in [`Graph::nodes`], which is its index in the file.
+pub type NodeId = usize;
+/// Index of a value (a named tensor) in [`Graph::values`].
+pub type ValueId = usize;
+
+/// One operator of the model.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its name in the file, or one made of its first output where the file gives none.
+    pub name: String,
+    /// Operator type, such as the field `op_type` has it.
+    pub op_type: String,
+    /// Operator domain; empty for the standard one.
+    pub domain: String,
+    /// Inputs by slot; `None` where an optional input is left out.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Outputs by slot.
+    pub outputs: Vec<Option<ValueId>>,
+    /// Values of this graph that the node's subgraphs read.
+    pub captured: Vec<ValueId>,
+    /// Attributes by name.
+    pub attributes: BTreeMap<String, AttributeProto>,
+}
+
+/// A named tensor of the model: an input, an initializer, or what a node makes.
+#[derive(Debug, Clone, Default)]
+pub struct Value {
+    /// Its name in the file.
+    pub name: String,
+    /// The node that makes it; none for graph inputs and initializers.
+    pub producer: Option<NodeId>,
+    /// The nodes that read it, with the input slot, in file order.
+    pub readers: Vec<(NodeId, usize)>,
+    /// Its shape in the observed run.
+    pub shape: Option<Vec<usize>>,
+    /// Its element type, where it is known.
+    pub dtype: Option<DataType>,
+    /// Its data, if they do not depend on the model's inputs.
+    pub constant: Option<Tensor>,
+    /// Its data in the observed run, for small integer tensors (shapes, indices).
+    pub observed: Option<Tensor>,
+    /// Whether the data depend on nothing but initializers (known before any run).
+    pub is_constant: bool,
+    /// Whether it is an output of the model.
+    pub is_output: bool,
+}
+
+/// The tables of nodes and values of one model's main graph.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// Nodes in file order.
+    pub nodes: Vec<Node>,
+    /// Values: graph inputs, initializers, then node outputs in file order.
+    pub values: Vec<Value>,
+    /// Node indexes, every node after those that make its inputs.
+    pub order: Vec<NodeId>,
+    /// Version of the standard operator set.
+    pub opset: i64,
+    by_name: BTreeMap<String, ValueId>,
+}
+
+impl Graph {
+    /// Reads the main graph of `model`.
+    ///
+    /// # Errors
+    /// A graph that is missing, has a cycle, or a node that reads a name nothing defines.
+    pub fn build(model: &Model) -> Result<Self, GraphError> {
+        let proto = model.proto.graph.as_ref().ok_or(GraphError::NoGraph)?;
+        let opset = model.opset("").unwrap_or(1);
+        let mut graph = Graph {
+            nodes: Vec::new(),
+            values: Vec::new(),
+            order: Vec::new(),
+            opset,
+            by_name: BTreeMap::new(),
+        };
+        graph.define_sources(proto)?;
+        for (id, node) in proto.node.iter().enumerate() {
+            for name in node.output.iter().filter(|name| !name.is_empty()) {
+                let value = graph.define(name);
+                graph.values[value].producer = Some(id);
+            }
+        }
+        for node in &proto.node {
+            graph.add_node(node)?;
+        }
+        for output in &proto.output {
+            let value = graph.find(output.name()).ok_or_else(|| GraphError::MissingOutput {
+                output: output.name().to_owned(),
+            })?;
+            graph.values[value].is_output = true;
+        }
+        graph.order = graph.sort()?;
+        graph.mark_constants()?;
+        Ok(graph)
+    }
+
+    /// The value of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<ValueId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// A node with the graph around it.
+    #[must_use]
+    pub fn view(&self, node: NodeId) -> NodeView<'_> {
+        NodeView::new(self, node)
+    }
+
+    /// Names of all values that nodes make: what an observing run fetches.
+    #[must_use]
+    pub fn produced(&self) -> Vec<String> {
+        let made = self.values.iter().filter(|value| value.producer.is_some());
+        made.map(|value| value.name.clone()).collect()
+    }
+
+    /// Records what one value was in a run: its shape, and its data where they are constant or
+    /// small integers.
+    pub fn observe(&mut self, name: &str, tensor: Tensor) {
+        const SMALL: usize = 64;
+        let Some(value) = self.find(name).and_then(|id| self.values.get_mut(id)) else {
+            return;
+        };
+        value.shape = Some(tensor.shape.clone());
+        value.dtype = Some(tensor.dtype);
+        if value.is_constant && value.constant.is_none() {
+            value.constant = Some(tensor);
+        } else if tensor.dtype.is_integer() && tensor.len() <= SMALL {
+            value.observed = Some(tensor);
+        }
+    }
+
+    fn define(&mut self, name: &str) -> ValueId {
+        if let Some(id) = self.find(name) {
+            return id;
+        }
+        let id = self.values.len();
+        self.values.push(Value { name: name.to_owned(), ..Value::default() });
+        self.by_name.insert(name.to_owned(), id);
+        id
+    }
+
+    fn define_sources(&mut self, proto: &GraphProto) -> Result<(), GraphError> {
+        for input in &proto.input {
+            self.define(input.name());
+        }
+        for initializer in &proto.initializer {
+            let tensor = Tensor::from_proto(initializer)?;
+            let id = self.define(initializer.name());
+            let value = &mut self.values[id];
+            value.shape = Some(tensor.shape.clone());
+            value.dtype = Some(tensor.dtype);
+            value.constant = Some(tensor);
+            value.is_constant = true;
+        }
+        for sparse in &proto.sparse_initializer {
+            if let Some(values) = &sparse.values {
+                self.define(values.name());
+            }
+        }
+        Ok(())
+    }
+
+    fn add_node(&mut self, proto: &NodeProto) -> Result<(), GraphError> {
+        let id = self.nodes.len();
+        let name = node_name(proto, id);
+        let mut inputs = Vec::with_capacity(proto.input.len());
+        for (slot, input) in proto.input.iter().enumerate() {
+            inputs.push(self.read(&name, input)?);
+            if let Some(Some(value)) = inputs.last() {
+                self.values[*value].readers.push((id, slot));
+            }
+        }
+        let outputs = proto.output.iter().map(|output| self.find(output)).collect();
+        let captured = captured_names(proto).iter().filter_map(|name| self.find(name)).collect();
+        self.nodes.push(Node {
+            name,
+            op_type: proto.op_type().to_owned(),
+            domain: ops::canonical_domain(proto.domain()).to_owned(),
+            inputs,
+            outputs,
+            captured,
+            attributes: proto
+                .attribute
+                .iter()
+                .map(|attribute| (attribute.name().to_owned(), attribute.clone()))
+                .collect(),
+        });
+        Ok(())
+    }
+
+    fn read(&self, node: &str, name: &str) -> Result<Option<ValueId>, GraphError> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let missing =
+            || GraphError::MissingInput { node: node.to_owned(), input: name.to_owned() };
+        self.find(name).map(Some).ok_or_else(missing)
+    }
+
+    fn sort(&self) -> Result<Vec<NodeId>, GraphError> {
+        let mut flow = DiGraph::<NodeId, ValueId>::new();
+        let indexes: Vec<_> = (0..self.nodes.len()).map(|id| flow.add_node(id)).collect();
+        for (id, node) in self.nodes.iter().enumerate() {
+            for &value in node.inputs.iter().flatten().chain(&node.captured) {
+                if let Some(producer) = self.values[value].producer {
+                    flow.add_edge(indexes[producer], indexes[id], value);
+                }
+            }
+        }
+        match toposort(&flow, None) {
+            // toposort's order depends on insertion only; sorting by depth keeps the file's order
+            // among nodes that do not depend on each other.
+            Ok(order) => Ok(by_depth(&flow, &order.iter().map(|i| flow[*i]).collect::<Vec<_>>())),
+            Err(cycle) => Err(GraphError::Cycle {
+                node: self.nodes[flow[cycle.node_id()]].name.clone(),
+            }),
+        }
+    }
+
+    fn mark_constants(&mut self) -> Result<(), GraphError> {
+        for index in 0..self.order.len() {
+            let node = &self.nodes[self.order[index]];
+            if let Some(tensor) = ops::constant::stored(node)? {
+                if let Some(Some(output)) = node.outputs.first() {
+                    let value = &mut self.values[*output];
+                    value.shape = Some(tensor.shape.clone());
+                    value.dtype = Some(tensor.dtype);
+                    value.constant = Some(tensor);
+                    value.is_constant = true;
+                }
+                continue;
+            }
+            let slots = node.inputs.iter().enumerate();
+            let mut read = slots
+                .filter(|(slot, _)| ops::reads_data(node, *slot))
+                .filter_map(|(_, value)| value.as_ref())
+                .peekable();
+            let folds = read.peek().is_some()
+                && read.all(|value| self.values[*value].is_constant)
+                && ops::find(&node.domain, &node.op_type).is_some();
+            if folds {
+                for output in node.outputs.clone().into_iter().flatten() {
+                    self.values[output].is_constant = true;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn node_name(proto: &NodeProto, id: NodeId) -> String {
+    if !proto.name().is_empty() {
+        return proto.name().to_owned();
+    }
+    match proto.output.first() {
+        Some(output) if !output.is_empty() => format!("{}:{output}", proto.op_type()),
+        _ => format!("{}#{id}", proto.op_type()),
+    }
+}
+
+/// Names that the node's subgraphs read and do not define themselves.
+fn captured_names(node: &NodeProto) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for attribute in &node.attribute {
+        for graph in attribute.g.iter().chain(&attribute.graphs) {
+            let mut inner: BTreeSet<&str> = graph.input.iter().map(|v| v.name()).collect();
+            inner.extend(graph.initializer.iter().map(|v| v.name()));
+            inner.extend(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)));
+            let reads = graph.node.iter().flat_map(|n| n.input.iter().cloned());
+            let nested = graph.node.iter().flat_map(captured_names);
+            let results = graph.output.iter().map(|v| v.name().to_owned());
+            names.extend(reads.chain(nested).chain(results).filter(|n| !inner.contains(n.as_str())));
+        }
+    }
+    names
+}
+
+fn by_depth(flow: &DiGraph<NodeId, ValueId>, order: &[NodeId]) -> Vec<NodeId> {
+    let mut depth = vec![0usize; order.len()];
+    for &node in order {
+        let index = petgraph::graph::NodeIndex::new(node);
+        for next in flow.neighbors(index) {
+            depth[next.index()] = depth[next.index()].max(depth[node] + 1);
+        }
+    }
+    let mut sorted = order.to_vec();
+    sorted.sort_by_key(|&node| (depth[node], node));
+    sorted
+}

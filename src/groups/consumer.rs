@@ -1,0 +1,149 @@
+//! What reads channels linearly, and what it costs.
+
+use crate::graph::{NodeId, ValueId};
+
+/// A node that maps channels through a constant weight: `Y = W X + b` at every position.
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    /// The node.
+    pub node: NodeId,
+    /// The tensor whose channels it reads.
+    pub input: ValueId,
+    /// The channel axis of that tensor.
+    pub axis: usize,
+    /// The tensor that it makes.
+    pub output: ValueId,
+    /// The channel axis of the output.
+    pub output_axis: usize,
+    /// The positions that a convolution unfolds; none where each position is read alone.
+    pub window: Option<Window>,
+    /// Input slot of the weight.
+    pub weight: usize,
+    /// How the weight's axes become a matrix.
+    pub layout: WeightLayout,
+    /// Where a bias is, or can be put.
+    pub bias: Bias,
+}
+
+/// How a weight becomes, per block, a matrix of `out` rows and `in * taps` columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightLayout {
+    /// Axes of the output channels, outermost first.
+    pub out_axes: Vec<usize>,
+    /// Axis of the input channels.
+    pub in_axis: usize,
+    /// Axes of the taps of one input channel (a convolution's kernel), outermost first.
+    pub tap_axes: Vec<usize>,
+    /// Number of blocks (a convolution's `group`): block `i` reads the `i`-th part of the input.
+    pub blocks: usize,
+    /// The axis that the blocks share out.
+    pub block_axis: usize,
+}
+
+/// Where a consumer's bias is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Bias {
+    /// In an input slot; a shift of the output by `d` is a shift of the bias by `d * scale`.
+    Slot {
+        /// The slot, which may be empty yet.
+        slot: usize,
+        /// Factor between a shift of `W X` and the shift of the bias that balances it.
+        scale: f64,
+    },
+    /// The operator has none: an Add after the node carries it.
+    Added,
+}
+
+/// The unfolding of a convolution: which input position tap `k` reads for output position `o`:
+/// `o * stride + k * dilation - pad` along each spatial axis.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Window {
+    /// Input lengths of the spatial axes.
+    pub input: Vec<usize>,
+    /// Output lengths of the spatial axes.
+    pub output: Vec<usize>,
+    /// Kernel lengths.
+    pub kernel: Vec<usize>,
+    /// Strides.
+    pub strides: Vec<usize>,
+    /// Dilations.
+    pub dilations: Vec<usize>,
+    /// Padding before the first position.
+    pub pads: Vec<usize>,
+}
+
+impl Window {
+    /// Number of taps, the product of the kernel's lengths.
+    #[must_use]
+    pub fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    /// Flat input positions that the taps read for one flat output position; `None` in the padding.
+    #[must_use]
+    pub fn reads(&self, output: usize) -> Vec<Option<usize>> {
+        let at = unravel(output, &self.output);
+        (0..self.taps()).map(|tap| self.read(&at, &unravel(tap, &self.kernel))).collect()
+    }
+
+    fn read(&self, output: &[usize], tap: &[usize]) -> Option<usize> {
+        let mut flat = 0;
+        for (axis, &length) in self.input.iter().enumerate() {
+            let padded = output.get(axis)? * self.strides.get(axis)?
+                + tap.get(axis)? * self.dilations.get(axis)?;
+            let position = padded.checked_sub(*self.pads.get(axis)?)?;
+            if position >= length {
+                return None;
+            }
+            flat = flat * length + position;
+        }
+        Some(flat)
+    }
+}
+
+fn unravel(mut flat: usize, lengths: &[usize]) -> Vec<usize> {
+    let mut at = vec![0; lengths.len()];
+    for (axis, &length) in lengths.iter().enumerate().rev() {
+        let length = length.max(1);
+        at[axis] = flat % length;
+        flat /= length;
+    }
+    at
+}
+
+/// What a node with a constant weight costs: `positions` multiply-accumulates per weight element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// The node.
+    pub node: NodeId,
+    /// Input slot of the weight.
+    pub weight: usize,
+    /// How often each weight element is used for one run of the observed shapes.
+    pub positions: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_read_what_a_strided_padded_convolution_reads() {
+        let window = Window {
+            input: vec![4, 5],
+            output: vec![2, 3],
+            kernel: vec![3, 3],
+            strides: vec![2, 2],
+            dilations: vec![1, 1],
+            pads: vec![1, 1],
+        };
+        // Output (0, 0): the first row and column of the kernel lie in the padding.
+        let first = window.reads(0);
+        assert_eq!(first[..4], [None, None, None, None]);
+        assert_eq!(first[4..6], [Some(0), Some(1)]);
+        // Output (1, 2): rows 1..=3, columns 3..=5, of which column 5 is padding.
+        assert_eq!(
+            window.reads(5),
+            [Some(8), Some(9), None, Some(13), Some(14), None, Some(18), Some(19), None]
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! Coupled channels: which positions of which tensors must stay or leave together.
+//!
+//! One walk of the graph (`walk`) gives every position along a tracked axis an atom and unites the
+//! atoms that an operator couples. A class of united atoms is a *channel*; channels that appear in
+//! the same places are interchangeable and form a *group*.
+
+mod consumer;
+mod kept;
+mod partition;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use globset::GlobSet;
+
+pub use consumer::{Bias, Consumer, Cost, Window, WeightLayout};
+pub use kept::Kept;
+pub use walk::{Atom, Axes, AxisMap, Reason, Size, Use, Walk};
+
+use crate::graph::{Graph, NodeId};
+
+/// Index of a coupled channel.
+pub type ChannelId = usize;
+/// Channels along one axis, one per position.
+pub type ChannelMap = Vec<ChannelId>;
+/// Per axis of a tensor, its channels; `None` where the axis never changes.
+pub type ChannelAxes = Vec<Option<ChannelMap>>;
+
+/// Channels that appear in the same tensors and axes, equally often.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Name of the first node that makes the channels.
+    pub name: String,
+    /// The channels, in the order of the first tensor that they appear in.
+    pub channels: Vec<ChannelId>,
+    /// Nodes with a weight whose output the channels are.
+    pub producers: Vec<NodeId>,
+    /// Indexes into [`Groups::consumers`]: who reads the channels linearly.
+    pub consumers: Vec<usize>,
+    /// Why the group must stay whole; empty where it may be pruned.
+    pub frozen: Vec<Reason>,
+}
+
+/// All coupled channels of a graph and where they are.
+#[derive(Debug, Clone)]
+pub struct Groups {
+    /// Number of channels.
+    pub channel_count: usize,
+    /// The groups, in the order of the graph.
+    pub groups: Vec<Group>,
+    /// Per value of the graph, the channels along its axes.
+    pub values: Vec<ChannelAxes>,
+    /// Per constant read by a node that channels cut, the channels along its axes.
+    pub uses: BTreeMap<Use, ChannelAxes>,
+    /// Entries of constant size tensors that follow the number of kept channels.
+    pub entries: BTreeMap<(Use, usize), ChannelMap>,
+    /// Linear consumers in topological order.
+    pub consumers: Vec<Consumer>,
+    /// Costs of the nodes with a weight.
+    pub costs: Vec<Cost>,
+}
+
+impl Groups {
+    /// Walks `graph`, whose shapes must have been observed, and finds its groups.
+    #[must_use]
+    pub fn find(graph: &Graph) -> Self {
+        partition::partition(graph, Walk::over(graph))
+    }
+
+    /// Freezes what the user excludes: groups with a producer that `exclude` matches, and, where
+    /// `only` is given, groups with a producer that it does not match.
+    pub fn restrict(&mut self, graph: &Graph, exclude: Option<&GlobSet>, only: Option<&GlobSet>) {
+        let matches = |set: &GlobSet, node: &NodeId| set.is_match(&graph.nodes[*node].name);
+        for group in &mut self.groups {
+            let mut hold = |node: &NodeId, text: &str| {
+                group.frozen.push(Reason { node: Some(*node), text: text.to_owned() });
+            };
+            for node in &group.producers {
+                if exclude.is_some_and(|set| matches(set, node)) {
+                    hold(node, "it matches --exclude");
+                }
+                if only.is_some_and(|set| !matches(set, node)) {
+                    hold(node, "it does not match --only");
+                }
+            }
+        }
+    }
+
+    /// The channels along the axis that a consumer reads; `None` where it is not tracked.
+    #[must_use]
+    pub fn read_by(&self, consumer: &Consumer) -> Option<&ChannelMap> {
+        self.values.get(consumer.input)?.get(consumer.axis)?.as_ref()
+    }
+
+    /// The channels along the axis that a consumer makes; `None` where it is not tracked.
+    #[must_use]
+    pub fn made_by(&self, consumer: &Consumer) -> Option<&ChannelMap> {
+        self.values.get(consumer.output)?.get(consumer.output_axis)?.as_ref()
+    }
+}

@@ -1,0 +1,122 @@
+//! From atoms to channels and groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::graph::Graph;
+use crate::groups::walk::{Atom, Axes, Reason, Walk};
+use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Group, Groups};
+
+/// Resolves the united atoms of a finished walk.
+pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
+    let (channel_of, channel_count) = number_channels(&walk);
+    let resolve = |map: &[Atom]| -> ChannelMap {
+        map.iter().filter_map(|&atom| channel_of.get(atom as usize).copied()).collect()
+    };
+    let resolve_axes = |axes: &Axes| -> ChannelAxes {
+        axes.iter().map(|map| map.as_ref().map(|map| resolve(map))).collect()
+    };
+    let mut frozen = vec![BTreeSet::new(); channel_count];
+    for &(atom, reason) in &walk.frozen {
+        if let Some(&channel) = channel_of.get(atom as usize) {
+            frozen[channel].insert(walk.reasons[reason].clone());
+        }
+    }
+    let mut groups = Groups {
+        channel_count,
+        groups: Vec::new(),
+        values: walk.values.iter().map(resolve_axes).collect(),
+        uses: walk.uses.iter().map(|(at, axes)| (*at, resolve_axes(axes))).collect(),
+        entries: walk.entries.iter().map(|(at, map)| (*at, resolve(map))).collect(),
+        consumers: walk.consumers,
+        costs: walk.costs,
+    };
+    let mut first_origin = vec![None; channel_count];
+    for (atom, &channel) in channel_of.iter().enumerate() {
+        first_origin[channel].get_or_insert(walk.origins[atom]);
+    }
+    groups.groups = collect(graph, &groups, &frozen, &first_origin);
+    groups
+}
+
+/// A channel per root of the union-find, numbered by its first atom.
+fn number_channels(walk: &Walk<'_>) -> (Vec<ChannelId>, usize) {
+    let mut numbers = BTreeMap::new();
+    let channel_of = (0..walk.origins.len())
+        .map(|atom| {
+            let next = numbers.len();
+            *numbers.entry(walk.united.find(atom as Atom)).or_insert(next)
+        })
+        .collect();
+    (channel_of, numbers.len())
+}
+
+/// Where a channel appears: a place and how often there. Equal signatures are interchangeable.
+type Signature = Vec<(usize, usize)>;
+
+fn signatures(groups: &Groups) -> Vec<Signature> {
+    let mut signatures: Vec<Signature> = vec![Vec::new(); groups.channel_count];
+    let everywhere = groups.values.iter().chain(groups.uses.values()).flatten().flatten();
+    for (place, map) in everywhere.enumerate() {
+        for &channel in map {
+            match signatures[channel].last_mut() {
+                Some((last, count)) if *last == place => *count += 1,
+                _ => signatures[channel].push((place, 1)),
+            }
+        }
+    }
+    signatures
+}
+
+fn collect(
+    graph: &Graph,
+    groups: &Groups,
+    frozen: &[BTreeSet<Reason>],
+    first_origin: &[Option<usize>],
+) -> Vec<Group> {
+    let mut members: BTreeMap<_, Vec<ChannelId>> = BTreeMap::new();
+    for (channel, signature) in signatures(groups).into_iter().enumerate() {
+        if !signature.is_empty() {
+            members.entry((signature, &frozen[channel])).or_default().push(channel);
+        }
+    }
+    let mut sets: Vec<Vec<ChannelId>> = members.into_values().collect();
+    sets.sort_by_key(|channels| channels.first().copied());
+    sets.into_iter()
+        .map(|channels| describe(graph, groups, frozen, first_origin, channels))
+        .collect()
+}
+
+fn describe(
+    graph: &Graph,
+    groups: &Groups,
+    frozen: &[BTreeSet<Reason>],
+    first_origin: &[Option<usize>],
+    channels: Vec<ChannelId>,
+) -> Group {
+    let first = channels.first().copied().unwrap_or_default();
+    let has = |map: Option<&ChannelMap>| map.is_some_and(|map| map.contains(&first));
+    let consumers: Vec<usize> = (0..groups.consumers.len())
+        .filter(|&index| has(groups.read_by(&groups.consumers[index])))
+        .collect();
+    let mut producers: Vec<_> = groups
+        .costs
+        .iter()
+        .filter(|cost| {
+            let made = graph.nodes[cost.node].outputs.first().copied().flatten();
+            made.is_some_and(|value| groups.values[value].iter().any(|map| has(map.as_ref())))
+        })
+        .map(|cost| cost.node)
+        .collect();
+    let origin = first_origin[first];
+    if producers.is_empty() {
+        producers.extend(origin);
+    }
+    let name = origin.map(|node| graph.nodes[node].name.clone()).unwrap_or_default();
+    let mut reasons: Vec<Reason> = frozen[first].iter().cloned().collect();
+    if reasons.is_empty() && consumers.is_empty() {
+        let text = "no convolution or matrix product reads the channels, so nothing tells what \
+                    they are worth";
+        reasons.push(Reason { node: None, text: text.to_owned() });
+    }
+    Group { name, channels, producers, consumers, frozen: reasons }
+}

@@ -1,0 +1,314 @@
+//! The walk that carries channel atoms through the graph.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use petgraph::unionfind::UnionFind;
+
+use crate::graph::{Graph, NodeId, NodeView, ValueId};
+use crate::groups::consumer::{Consumer, Cost};
+use crate::ops::{self, Freeze};
+
+/// One position along a tracked axis before positions are united.
+pub type Atom = u32;
+/// The atoms along one axis of a tensor, one per position.
+pub type AxisMap = Rc<[Atom]>;
+/// Per axis of a tensor, its atoms; `None` where the axis is not tracked and never changes.
+pub type Axes = Vec<Option<AxisMap>>;
+/// Where a constant is read: node and input slot.
+pub type Use = (NodeId, usize);
+
+/// What an entry of a tensor of sizes stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Size {
+    /// The entry at an index of a constant in an input slot of a node.
+    Constant(Use, usize),
+    /// The length of an axis of a value, read while the model runs.
+    Axis(ValueId, usize),
+    /// Anything else.
+    Other,
+}
+
+/// Why atoms must stay.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reason {
+    /// The node that holds them; none where the model's interface or the user does.
+    pub node: Option<NodeId>,
+    /// One clause that completes "stays because".
+    pub text: String,
+}
+
+/// The state of the walk: atoms so far, what unites and what freezes them.
+pub struct Walk<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) united: UnionFind<Atom>,
+    pub(super) origins: Vec<NodeId>,
+    pub(super) frozen: Vec<(Atom, usize)>,
+    pub(super) reasons: Vec<Reason>,
+    pub(super) values: Vec<Axes>,
+    pub(super) uses: BTreeMap<Use, Axes>,
+    pub(super) entries: BTreeMap<(Use, usize), AxisMap>,
+    pub(super) consumers: Vec<Consumer>,
+    pub(super) costs: Vec<Cost>,
+    sizes: BTreeMap<ValueId, Vec<Size>>,
+}
+
+impl<'a> Walk<'a> {
+    /// Walks every node of `graph` in topological order.
+    pub(super) fn over(graph: &'a Graph) -> Self {
+        let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
+        let mut walk = Walk {
+            graph,
+            united: UnionFind::new_empty(),
+            origins: Vec::new(),
+            frozen: Vec::new(),
+            reasons: Vec::new(),
+            values: graph.values.iter().map(|value| vec![None; rank(value)]).collect(),
+            uses: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            consumers: Vec::new(),
+            costs: Vec::new(),
+            sizes: BTreeMap::new(),
+        };
+        for &id in &graph.order {
+            walk.visit(graph.view(id));
+        }
+        walk.freeze_outputs();
+        walk
+    }
+
+    fn visit(&mut self, view: NodeView<'a>) {
+        for &value in &view.node.captured {
+            self.freeze_value(value, view.id, "a subgraph of the node reads the tensor");
+        }
+        let outputs: Vec<ValueId> = view.node.outputs.iter().flatten().copied().collect();
+        if !outputs.is_empty() && outputs.iter().all(|&v| self.graph.values[v].is_constant) {
+            return;
+        }
+        let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else {
+            let text = format!("operator {} has no rule", ops::full_name(view.node));
+            return self.freeze_inputs(view, &text);
+        };
+        if let Some(sizes) = ops::sizes::flow(view, self) {
+            if let Some(output) = view.output(0) {
+                self.sizes.insert(output, sizes);
+            }
+        } else if !operator.reads_sizes() {
+            self.freeze_sizes(view);
+        }
+        let atoms = self.origins.len();
+        if let Err(Freeze(text)) = operator.trace(view, self) {
+            self.freeze_inputs(view, &text);
+            // Atoms that the rule made before it gave up belong to no whole tensor.
+            let made: AxisMap = (atoms..self.origins.len()).map(to_atom).collect();
+            self.freeze(&made, view.id, &text);
+            for output in outputs {
+                self.values[output].fill(None);
+            }
+        }
+    }
+
+    fn freeze_outputs(&mut self) {
+        for value in 0..self.graph.values.len() {
+            if self.graph.values[value].is_output {
+                let text = format!("'{}' is an output of the model", self.graph.values[value].name);
+                for map in self.values[value].clone().into_iter().flatten() {
+                    self.hold(&map, Reason { node: None, text: text.clone() });
+                }
+            }
+        }
+    }
+
+    /// The atoms of every axis of a value.
+    #[must_use]
+    pub fn axes(&self, value: ValueId) -> Axes {
+        self.values[value].clone()
+    }
+
+    /// The atoms along one axis of a value, if it is tracked.
+    #[must_use]
+    pub fn axis(&self, value: ValueId, axis: usize) -> Option<AxisMap> {
+        self.values[value].get(axis).cloned().flatten()
+    }
+
+    /// Whether any axis of the value is tracked.
+    #[must_use]
+    pub fn is_tracked(&self, value: ValueId) -> bool {
+        self.values[value].iter().any(Option::is_some)
+    }
+
+    /// Says which atoms lie along the axes of a value that the node makes.
+    ///
+    /// # Errors
+    /// A map's length is not the axis's length.
+    pub fn set(&mut self, value: ValueId, axes: Axes) -> Result<(), Freeze> {
+        let shape = self.graph.values[value].shape.as_deref().unwrap_or_default();
+        let fits = axes.len() == shape.len()
+            && axes.iter().zip(shape).all(|(map, &n)| map.as_ref().is_none_or(|m| m.len() == n));
+        if !fits {
+            return Err(Freeze::new("its output has not the shape that its inputs give it"));
+        }
+        self.values[value] = axes;
+        Ok(())
+    }
+
+    /// New atoms, one per output position of a node's weight.
+    pub fn fresh(&mut self, node: NodeId, length: usize) -> AxisMap {
+        let first = self.origins.len();
+        for _ in 0..length {
+            self.united.new_set();
+            self.origins.push(node);
+        }
+        (first..first + length).map(to_atom).collect()
+    }
+
+    /// New atoms that must stay.
+    pub fn fixed(&mut self, node: NodeId, length: usize, text: &str) -> AxisMap {
+        let map = self.fresh(node, length);
+        self.freeze(&map, node, text);
+        map
+    }
+
+    /// Unites two maps position by position.
+    ///
+    /// # Errors
+    /// The maps differ in length.
+    pub fn tie(&mut self, left: &AxisMap, right: &AxisMap) -> Result<(), Freeze> {
+        if left.len() != right.len() {
+            return Err(Freeze::new(format!(
+                "{} channels meet {} channels",
+                left.len(),
+                right.len()
+            )));
+        }
+        for (&a, &b) in left.iter().zip(right.iter()) {
+            self.united.union(a, b);
+        }
+        Ok(())
+    }
+
+    /// Freezes the atoms of a map, with the node that needs them whole.
+    pub fn freeze(&mut self, map: &AxisMap, node: NodeId, text: &str) {
+        self.hold(map, Reason { node: Some(node), text: text.to_owned() });
+    }
+
+    fn hold(&mut self, map: &AxisMap, reason: Reason) {
+        let index = match self.reasons.iter().rposition(|known| *known == reason) {
+            Some(index) => index,
+            None => {
+                self.reasons.push(reason);
+                self.reasons.len() - 1
+            }
+        };
+        self.frozen.extend(map.iter().map(|&atom| (atom, index)));
+    }
+
+    /// Freezes the atoms of one axis of a value, if it is tracked.
+    pub fn freeze_axis(&mut self, value: ValueId, axis: usize, node: NodeId, text: &str) {
+        if let Some(map) = self.axis(value, axis) {
+            self.freeze(&map, node, text);
+        }
+    }
+
+    fn freeze_value(&mut self, value: ValueId, node: NodeId, text: &str) {
+        for axis in 0..self.values[value].len() {
+            self.freeze_axis(value, axis, node, text);
+        }
+    }
+
+    fn freeze_inputs(&mut self, view: NodeView<'_>, text: &str) {
+        for value in view.node.inputs.iter().flatten().copied() {
+            self.freeze_value(value, view.id, text);
+        }
+    }
+
+    /// Says that a constant is cut along `axis` with the atoms of `map` where the node reads it.
+    ///
+    /// # Errors
+    /// The constant has no such axis, or another length there.
+    pub fn cut(&mut self, at: Use, axis: usize, map: &AxisMap) -> Result<(), Freeze> {
+        let view = self.graph.view(at.0);
+        let shape = view.shape(view.need(at.1)?)?;
+        if shape.get(axis) != Some(&map.len()) {
+            return Err(Freeze::new(format!("input {} does not fit its channels", at.1)));
+        }
+        let axes = self.uses.entry(at).or_insert_with(|| vec![None; shape.len()]);
+        if let Some(slot) = axes.get_mut(axis) {
+            *slot = Some(map.clone());
+        }
+        Ok(())
+    }
+
+    /// Records a linear consumer of channels.
+    pub fn consume(&mut self, consumer: Consumer) {
+        self.consumers.push(consumer);
+    }
+
+    /// Records what a node with a constant weight costs.
+    pub fn cost(&mut self, cost: Cost) {
+        self.costs.push(cost);
+    }
+
+    /// What the entries of a tensor of sizes stand for, where that is known.
+    #[must_use]
+    pub fn sizes(&self, value: ValueId) -> Option<&[Size]> {
+        self.sizes.get(&value).map(Vec::as_slice)
+    }
+
+    /// Says that output axes get their lengths from the tensor of sizes in an input slot, so that
+    /// its entries follow the atoms; `special` entries (0 and -1 in a Reshape) follow by themselves.
+    ///
+    /// # Errors
+    /// An entry of a tracked axis comes from something that cannot be followed.
+    pub fn follow_sizes(
+        &mut self,
+        at: Use,
+        axes: &Axes,
+        is_special: impl Fn(i64) -> bool,
+    ) -> Result<(), Freeze> {
+        let view = self.graph.view(at.0);
+        let value = view.need(at.1)?;
+        for (index, map) in axes.iter().enumerate() {
+            let Some(map) = map else { continue };
+            let size = match view.constant(at.1) {
+                Some(_) => Size::Constant(at, index),
+                None => self.sizes(value).and_then(|s| s.get(index)).cloned().unwrap_or(Size::Other),
+            };
+            match size {
+                Size::Constant(origin, entry) if self.entry(origin, entry).is_some_and(&is_special) => {}
+                Size::Constant(origin, entry) => {
+                    let known = self.entries.entry((origin, entry)).or_insert(map.clone()).clone();
+                    self.tie(&known, map)?;
+                }
+                Size::Axis(source, axis) => match self.axis(source, axis) {
+                    Some(other) if other.len() == map.len() => self.tie(&other, map)?,
+                    _ => return Err(Freeze::new("its target shape depends on another tensor")),
+                },
+                Size::Other => {
+                    return Err(Freeze::new("its target shape is computed in a way not followed"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The integer at an index of a constant that a node reads.
+    fn entry(&self, at: Use, index: usize) -> Option<i64> {
+        self.graph.view(at.0).constant(at.1)?.to_i64().ok()?.get(index).copied()
+    }
+
+    /// A node that is not known to use sizes as sizes must see the lengths that it always saw.
+    fn freeze_sizes(&mut self, view: NodeView<'_>) {
+        for value in view.node.inputs.iter().flatten() {
+            for size in self.sizes.get(value).cloned().unwrap_or_default() {
+                if let Size::Axis(source, axis) = size {
+                    self.freeze_axis(source, axis, view.id, "it computes with the channel count");
+                }
+            }
+        }
+    }
+}
+
+fn to_atom(index: usize) -> Atom {
+    Atom::try_from(index).unwrap_or(Atom::MAX)
+}

@@ -1,0 +1,103 @@
+//! Element-wise operators with numpy broadcasting, one input or many: channels keep their place.
+
+use crate::graph::{NodeView, ValueId};
+use crate::groups::{AxisMap, Walk};
+use crate::ops::{Freeze, Operator};
+
+pub(super) struct Broadcast;
+
+/// Operators that compute each output element from the input elements at its own place.
+pub(super) fn covers(op_type: &str) -> bool {
+    const UNARY: &[&str] = &[
+        "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil",
+        "Celu", "Clip", "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu",
+        "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish",
+        "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin",
+        "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+    ];
+    const MANY: &[&str] = &[
+        "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max",
+        "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+    ];
+    UNARY.contains(&op_type) || MANY.contains(&op_type)
+}
+
+impl Operator for Broadcast {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        if view.node.has("broadcast") || view.node.has("axis") {
+            return Err(Freeze::new("it broadcasts in the way of opsets before 7"));
+        }
+        let shape = view.output_shape()?.to_vec();
+        let mut axes = vec![None; shape.len()];
+        for (axis, slot) in axes.iter_mut().enumerate() {
+            *slot = trace_axis(view, walk, axis, &shape)?;
+        }
+        for output in view.node.outputs.iter().flatten() {
+            // Dropout's mask has the shape of its data.
+            walk.set(*output, axes.clone())?;
+        }
+        Ok(())
+    }
+}
+
+/// CastLike: data of its first input; the second only gives the element type.
+pub(super) struct CastLike;
+
+impl Operator for CastLike {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let axes = walk.axes(view.need(0)?);
+        walk.set(output, axes)
+    }
+}
+
+/// Unites what meets along one output axis and cuts the constants that stand beside it.
+fn trace_axis(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    axis: usize,
+    shape: &[usize],
+) -> Result<Option<AxisMap>, Freeze> {
+    let mut joined: Option<AxisMap> = None;
+    let mut constants = Vec::new();
+    let mut untracked: Option<ValueId> = None;
+    for (slot, value) in view.node.inputs.iter().enumerate() {
+        let Some(value) = *value else { continue };
+        let Some(own) = own_axis(view, value, axis, shape)? else { continue };
+        if view.graph.values[value].constant.is_some() {
+            constants.push((slot, own));
+            continue;
+        }
+        match (walk.axis(value, own), &joined) {
+            (Some(map), Some(first)) => walk.tie(&first.clone(), &map)?,
+            (Some(map), None) => joined = Some(map),
+            (None, _) => untracked = Some(value),
+        }
+    }
+    let Some(map) = joined else { return Ok(None) };
+    if let Some(value) = untracked {
+        let name = &view.graph.values[value].name;
+        walk.freeze(&map, view.id, &format!("it combines the channels with '{name}', which is not pruned"));
+    }
+    for (slot, own) in constants {
+        walk.cut((view.id, slot), own, &map)?;
+    }
+    Ok(Some(map))
+}
+
+/// The axis of an input that lies along an output axis, unless the input is repeated there.
+fn own_axis(
+    view: NodeView<'_>,
+    value: ValueId,
+    axis: usize,
+    shape: &[usize],
+) -> Result<Option<usize>, Freeze> {
+    let own_shape = view.shape(value)?;
+    let missing = shape.len().saturating_sub(own_shape.len());
+    let Some(own) = axis.checked_sub(missing) else { return Ok(None) };
+    let (Some(&length), Some(&target)) = (own_shape.get(own), shape.get(axis)) else {
+        return Ok(None);
+    };
+    Ok((length == target && !(length == 1 && view.graph.values[value].constant.is_some()))
+        .then_some(own))
+}

@@ -1,0 +1,54 @@
+//! Nodes that other stages add to a model: they exist in every opset that ONNX Runtime runs.
+
+use crate::onnx::proto::type_proto::{Tensor as TensorType, Value};
+use crate::onnx::proto::{AttributeProto, NodeProto, TypeProto, ValueInfoProto, attribute_proto};
+
+/// A graph input of positions: int64 of one free dimension.
+#[must_use]
+pub fn positions_input(name: &str) -> ValueInfoProto {
+    const INT64: i32 = 7;
+    let shape = crate::onnx::proto::TensorShapeProto { dim: vec![Default::default()] };
+    let tensor = TensorType { elem_type: Some(INT64), shape: Some(shape) };
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto { value: Some(Value::TensorType(tensor)), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Reshape `source` to `shape` and gather `positions` along `axis` as `output`.
+#[must_use]
+pub fn gather_nodes(
+    source: &str,
+    shape: &str,
+    positions: &str,
+    output: &str,
+    axis: i64,
+) -> [NodeProto; 2] {
+    let flat = format!("{output}/flat");
+    let axis = AttributeProto {
+        name: Some("axis".to_owned()),
+        r#type: Some(attribute_proto::AttributeType::Int as i32),
+        i: Some(axis),
+        ..Default::default()
+    };
+    let mut gather = node("Gather", &[&flat, positions], output);
+    gather.attribute.push(axis);
+    [node("Reshape", &[source, shape], &flat), gather]
+}
+
+/// `left + right`, the node that carries a bias where the operator before has none.
+#[must_use]
+pub fn add_node(left: &str, right: &str, output: &str) -> NodeProto {
+    node("Add", &[left, right], output)
+}
+
+fn node(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        op_type: Some(op_type.to_owned()),
+        name: Some(output.to_owned()),
+        input: inputs.iter().map(|&name| name.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        ..Default::default()
+    }
+}

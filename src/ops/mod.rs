@@ -1,0 +1,128 @@
+//! What each operator means for channels: the only place that knows operator names.
+//!
+//! One file per operator family. A rule says how atoms pass from a node's inputs to its outputs,
+//! which constants they cut, who consumes them linearly and what the node costs; `rewrite` says
+//! which attributes follow. Operators that have no rule freeze what they touch.
+
+pub mod build;
+pub mod constant;
+pub mod sizes;
+
+mod broadcast;
+mod conv;
+mod join;
+mod linear;
+mod mixing;
+mod norm;
+mod parts;
+mod pool;
+mod resample;
+mod reshape;
+
+use crate::graph::{Node, NodeView};
+use crate::groups::{Kept, Walk};
+use crate::onnx::Tensor;
+
+/// Why a rule gave up: the channels that the node touches must stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freeze(pub String);
+
+impl Freeze {
+    /// A clause that completes "the channels stay because".
+    pub fn new(text: impl Into<String>) -> Self {
+        Freeze(text.into())
+    }
+}
+
+/// A change to a node that follows from the channels that left.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Edit {
+    /// Set an integer attribute.
+    Int(&'static str, i64),
+    /// Set a list of integers.
+    Ints(&'static str, Vec<i64>),
+    /// Remove an attribute.
+    Drop(&'static str),
+    /// Read another constant in an input slot.
+    Input(usize, Tensor),
+}
+
+/// The rule of an operator family.
+pub trait Operator: Sync {
+    /// Passes atoms from the inputs of `view` to its outputs.
+    ///
+    /// # Errors
+    /// The rule does not cover this node; the caller freezes the node's inputs.
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze>;
+
+    /// Attributes and inputs that change when only the `kept` channels stay.
+    ///
+    /// # Errors
+    /// The node cannot follow; the rule's `trace` let something through that it should not have.
+    fn rewrite(&self, _view: NodeView<'_>, _kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
+        Ok(Vec::new())
+    }
+
+    /// Whether the rule knows what to do with inputs that hold lengths of axes.
+    fn reads_sizes(&self) -> bool {
+        false
+    }
+}
+
+/// The rule of an operator, if there is one.
+#[must_use]
+pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
+    if !domain.is_empty() {
+        return None;
+    }
+    Some(match op_type {
+        name if broadcast::covers(name) => &broadcast::Broadcast,
+        "CastLike" => &broadcast::CastLike,
+        "Conv" => &conv::Conv,
+        "ConvTranspose" => &conv::ConvTranspose,
+        "Gemm" => &linear::Gemm,
+        "MatMul" => &linear::MatMul,
+        "BatchNormalization" => &norm::BatchNormalization,
+        "InstanceNormalization" => &norm::InstanceNormalization,
+        "Softmax" | "LogSoftmax" | "Hardmax" | "LayerNormalization" | "RMSNormalization" => {
+            &mixing::AlongAxis
+        }
+        "LpNormalization" | "LRN" | "GroupNormalization" => &mixing::AlongAxis,
+        name if mixing::reduces(name) => &mixing::Reduce,
+        name if pool::covers(name) => &pool::Pool,
+        "Concat" => &join::Concat,
+        "Split" => &parts::Split,
+        "Slice" => &parts::Slice,
+        "Gather" => &parts::Gather,
+        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => &reshape::Reshape,
+        "Transpose" => &reshape::Transpose,
+        "Pad" => &resample::Pad,
+        "Resize" | "Upsample" => &resample::Resize,
+        "Expand" => &resample::Expand,
+        "Shape" => &sizes::Shape,
+        "Constant" | "ConstantOfShape" => &constant::Constant,
+        _ => return None,
+    })
+}
+
+/// Whether the data of the node's outputs depend on that input's data, not just on its type.
+#[must_use]
+pub fn reads_data(node: &Node, slot: usize) -> bool {
+    !(node.domain.is_empty() && node.op_type == "CastLike" && slot == 1)
+}
+
+/// The domain without its alias: `ai.onnx` is the standard domain, whose name is empty.
+#[must_use]
+pub fn canonical_domain(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+/// Operator type with its domain, where that is not the standard one.
+#[must_use]
+pub fn full_name(node: &Node) -> String {
+    if node.domain.is_empty() {
+        node.op_type.clone()
+    } else {
+        format!("{}::{}", node.domain, node.op_type)
+    }
+}

@@ -1,0 +1,151 @@
+//! Pad, Resize and Expand: the shape changes, channels keep their place.
+
+use crate::graph::{NodeView, view::normalize_axis};
+use crate::groups::{AxisMap, Kept, Walk};
+use crate::ops::{Edit, Freeze, Operator};
+
+pub(super) struct Pad;
+
+impl Pad {
+    /// Padding before and after each axis.
+    fn pads(view: NodeView<'_>, rank: usize) -> Result<Vec<(usize, i64, i64)>, Freeze> {
+        let pads = view.ints("pads", 1)?.ok_or_else(|| Freeze::new("it has no pads"))?;
+        let axes: Vec<usize> = match view.constant_ints(3)? {
+            Some(axes) => {
+                axes.into_iter().map(|axis| normalize_axis(axis, rank)).collect::<Result<_, _>>()?
+            }
+            None => (0..rank).collect(),
+        };
+        let count = axes.len();
+        let pair = |(index, axis): (usize, usize)| {
+            Some((axis, *pads.get(index)?, *pads.get(index + count)?))
+        };
+        let listed: Option<Vec<_>> = axes.into_iter().enumerate().map(pair).collect();
+        listed.ok_or_else(|| Freeze::new("its pads do not fit its axes"))
+    }
+}
+
+impl Operator for Pad {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        let input = view.need(0)?;
+        if !walk.is_tracked(input) {
+            return Ok(());
+        }
+        let mut axes = walk.axes(input);
+        let pads = Pad::pads(view, axes.len())?;
+        let count = pads.len();
+        for (index, (axis, before, after)) in pads.into_iter().enumerate() {
+            let Some(Some(map)) = axes.get(axis).cloned() else { continue };
+            if before == 0 && after == 0 {
+                continue;
+            }
+            let (Ok(before), Ok(after)) = (usize::try_from(before), usize::try_from(after)) else {
+                return Err(Freeze::new("it cuts channels off"));
+            };
+            if view.node.text("mode", "constant") != "constant" {
+                return Err(Freeze::new("it repeats channels"));
+            }
+            let (first, last) = (walk.fresh(view.id, before), walk.fresh(view.id, after));
+            let joined: AxisMap = first.iter().chain(map.iter()).chain(last.iter()).copied().collect();
+            if view.input(1).is_some() {
+                let mut entries = vec![None; 2 * count];
+                entries[index] = Some(first);
+                entries[index + count] = Some(last);
+                walk.follow_sizes((view.id, 1), &entries, |_| false)?;
+            }
+            axes[axis] = Some(joined);
+        }
+        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        walk.set(output, axes)
+    }
+
+    fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
+        let (Some(pads), Some(output)) = (view.node.ints("pads"), view.output(0)) else {
+            return Ok(Vec::new());
+        };
+        let mut pads = pads.to_vec();
+        let rank = pads.len() / 2;
+        for axis in 0..rank {
+            let Some(map) = kept.map(output, axis) else { continue };
+            let count = |channels: &[usize]| channels.iter().filter(|&&c| kept.has(c)).count() as i64;
+            let before = usize::try_from(pads[axis]).unwrap_or(0).min(map.len());
+            let after = usize::try_from(pads[axis + rank]).unwrap_or(0).min(map.len());
+            pads[axis] = count(&map[..before]);
+            pads[axis + rank] = count(&map[map.len() - after..]);
+        }
+        Ok(vec![Edit::Ints("pads", pads)])
+    }
+}
+
+pub(super) struct Resize;
+
+impl Operator for Resize {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        let input = view.need(0)?;
+        let (before, after) = (view.shape(input)?, view.output_shape()?);
+        let axes = walk.axes(input);
+        for (axis, map) in axes.iter().enumerate() {
+            if map.is_some() && before.get(axis) != after.get(axis) {
+                return Err(Freeze::new("it resizes along the channels"));
+            }
+        }
+        if view.node.op_type == "Resize" {
+            follow_target(view, walk, &axes)?;
+        }
+        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        walk.set(output, axes)
+    }
+
+    fn reads_sizes(&self) -> bool {
+        true
+    }
+}
+
+/// Resize's `sizes` input, which may speak of some axes only.
+fn follow_target(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    axes: &[Option<AxisMap>],
+) -> Result<(), Freeze> {
+    const SIZES: usize = 3;
+    let Some(sizes) = view.input(SIZES) else { return Ok(()) };
+    if view.shape(sizes)? == [0] {
+        return Ok(());
+    }
+    let listed: Vec<Option<AxisMap>> = match view.node.ints("axes") {
+        Some(some) => some
+            .iter()
+            .map(|&axis| Ok(axes.get(normalize_axis(axis, axes.len())?).cloned().flatten()))
+            .collect::<Result<_, Freeze>>()?,
+        None => axes.to_vec(),
+    };
+    walk.follow_sizes((view.id, SIZES), &listed, |_| false)
+}
+
+pub(super) struct Expand;
+
+impl Operator for Expand {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        let input = view.need(0)?;
+        let (own, shape) = (view.shape(input)?, view.output_shape()?);
+        let new = shape.len().saturating_sub(own.len());
+        let mut axes = vec![None; shape.len()];
+        for (axis, map) in walk.axes(input).into_iter().enumerate() {
+            if own.get(axis) == shape.get(axis + new) {
+                axes[axis + new] = map;
+            } else if let Some(map) = map {
+                walk.freeze(&map, view.id, "it repeats the channel");
+            }
+        }
+        let target = view.shape(view.need(1)?)?.first().copied().unwrap_or(0);
+        // The target may be shorter than the data: it is aligned to the right.
+        let listed = axes.get(shape.len().saturating_sub(target)..).unwrap_or_default().to_vec();
+        walk.follow_sizes((view.id, 1), &listed, |entry| entry == 1)?;
+        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        walk.set(output, axes)
+    }
+
+    fn reads_sizes(&self) -> bool {
+        true
+    }
+}

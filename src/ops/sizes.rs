@@ -1,0 +1,84 @@
+//! Lengths of axes as data: Shape, and how its entries travel to where they are used.
+
+use crate::graph::{NodeView, view::normalize_axis};
+use crate::groups::{Size, Walk};
+use crate::ops::{Freeze, Operator};
+
+pub(super) struct Shape;
+
+impl Operator for Shape {
+    fn trace(&self, _: NodeView<'_>, _: &mut Walk<'_>) -> Result<(), Freeze> {
+        Ok(())
+    }
+}
+
+/// What the entries of the node's output stand for, if the node makes or moves lengths of axes.
+#[must_use]
+pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
+    if !view.node.domain.is_empty() {
+        return None;
+    }
+    let data = view.input(0)?;
+    match view.node.op_type.as_str() {
+        "Shape" => Some(axes_of(view, data)),
+        "Concat" => joined(view, walk),
+        "Gather" => {
+            let sizes = walk.sizes(data)?;
+            let indices = view.constant_ints(1).ok()??;
+            indices.iter().map(|&i| sizes.get(normalize_axis(i, sizes.len()).ok()?).cloned()).collect()
+        }
+        "Slice" => sliced(view, walk.sizes(data)?),
+        "Squeeze" | "Unsqueeze" | "Cast" | "Identity" | "Reshape" => {
+            walk.sizes(data).map(<[Size]>::to_vec)
+        }
+        _ => None,
+    }
+}
+
+fn axes_of(view: NodeView<'_>, data: usize) -> Vec<Size> {
+    let rank = view.shape(data).map_or(0, <[usize]>::len);
+    let length = i64::try_from(rank).unwrap_or(i64::MAX);
+    let bound = |name: &str, default: i64| {
+        let int = view.node.int(name, default);
+        let int = if int < 0 { int.saturating_add(length) } else { int };
+        usize::try_from(int.clamp(0, length)).unwrap_or(0)
+    };
+    (bound("start", 0)..bound("end", length)).map(|axis| Size::Axis(data, axis)).collect()
+}
+
+fn joined(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
+    let inputs: Vec<_> = view.node.inputs.iter().flatten().copied().collect();
+    if !inputs.iter().any(|&value| walk.sizes(value).is_some()) {
+        return None;
+    }
+    let mut sizes = Vec::new();
+    for (slot, &value) in inputs.iter().enumerate() {
+        let count = view.shape(value).ok()?.iter().product();
+        match walk.sizes(value) {
+            Some(known) => sizes.extend_from_slice(known),
+            None if view.constant(slot).is_some() => {
+                sizes.extend((0..count).map(|index| Size::Constant((view.id, slot), index)));
+            }
+            None => sizes.extend(std::iter::repeat_n(Size::Other, count)),
+        }
+    }
+    Some(sizes)
+}
+
+fn sliced(view: NodeView<'_>, sizes: &[Size]) -> Option<Vec<Size>> {
+    let length = i64::try_from(sizes.len()).ok()?;
+    let first = |list: Option<Vec<i64>>, default: i64| match list {
+        Some(list) => list.first().copied(),
+        None => Some(default),
+    };
+    let clamp = |int: i64| {
+        let int = if int < 0 { int.saturating_add(length) } else { int };
+        usize::try_from(int.clamp(0, length)).ok()
+    };
+    if first(view.constant_ints(4).ok()?, 1)? != 1 {
+        return None;
+    }
+    let start = clamp(first(view.ints("starts", 1).ok()?, 0)?)?;
+    let end = clamp(first(view.ints("ends", 2).ok()?, length)?)?;
+    sizes.get(start..end.max(start)).map(<[Size]>::to_vec)
+}

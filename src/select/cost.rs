@@ -1,0 +1,128 @@
+//! What a model costs as a function of the width of every group.
+
+use std::collections::BTreeMap;
+
+use crate::graph::Graph;
+use crate::groups::{ChannelAxes, Groups};
+
+/// A sum of terms, each a constant times the lengths of the axes of one weight.
+#[derive(Debug, Clone, Default)]
+pub struct CostModel {
+    terms: Vec<Term>,
+}
+
+#[derive(Debug, Clone)]
+struct Term {
+    factor: f64,
+    axes: Vec<Axis>,
+}
+
+/// The length of an axis: positions that never leave, and how many each channel of a group has.
+#[derive(Debug, Clone, Default)]
+struct Axis {
+    fixed: f64,
+    per_channel: BTreeMap<usize, f64>,
+}
+
+impl CostModel {
+    /// Multiply-accumulates of one sample through the nodes with a constant weight.
+    #[must_use]
+    pub fn macs(graph: &Graph, groups: &Groups) -> Self {
+        let group_of = group_of(groups);
+        let terms = groups.costs.iter().filter_map(|cost| {
+            let value = (*graph.nodes.get(cost.node)?.inputs.get(cost.weight)?)?;
+            let shape = graph.values.get(value)?.shape.as_deref()?;
+            let axes = groups.uses.get(&(cost.node, cost.weight));
+            Some(Term { factor: cost.positions as f64, axes: lengths(shape, axes, &group_of) })
+        });
+        CostModel { terms: terms.collect() }
+    }
+
+    /// Elements of the weights, constants that do not change left out.
+    #[must_use]
+    pub fn parameters(graph: &Graph, groups: &Groups) -> Self {
+        let group_of = group_of(groups);
+        let mut terms = Vec::new();
+        for (id, value) in graph.values.iter().enumerate() {
+            let Some(tensor) = &value.constant else { continue };
+            if !crate::ops::constant::is_weight(tensor.dtype) {
+                continue;
+            }
+            // A tensor that several nodes cut in the same way is stored once.
+            let mut cuts: Vec<Option<&ChannelAxes>> =
+                value.readers.iter().map(|at| groups.uses.get(at)).collect();
+            cuts.sort();
+            cuts.dedup();
+            let is_stored = value.producer.is_none_or(|node| {
+                crate::ops::constant::stores_tensor(&graph.nodes[node])
+            });
+            let reads = cuts.iter().filter(|cut| is_stored || cut.is_some());
+            terms.extend(reads.map(|cut| Term {
+                factor: 1.0,
+                axes: lengths(&tensor.shape, *cut, &group_of),
+            }));
+            debug_assert!(id < graph.values.len());
+        }
+        CostModel { terms }
+    }
+
+    /// The cost when every group has that many channels left.
+    #[must_use]
+    pub fn total(&self, widths: &[usize]) -> f64 {
+        self.terms.iter().map(|term| term.cost(widths)).sum()
+    }
+
+    /// The part of the cost that a group's width changes, per group.
+    #[must_use]
+    pub fn touching(&self, group: usize) -> CostModel {
+        let touches = |term: &&Term| term.axes.iter().any(|axis| axis.per_channel.contains_key(&group));
+        CostModel { terms: self.terms.iter().filter(touches).cloned().collect() }
+    }
+}
+
+impl Term {
+    fn cost(&self, widths: &[usize]) -> f64 {
+        self.axes.iter().map(|axis| axis.length(widths)).product::<f64>() * self.factor
+    }
+}
+
+impl Axis {
+    fn length(&self, widths: &[usize]) -> f64 {
+        let width = |group: &usize| widths.get(*group).copied().unwrap_or(0) as f64;
+        self.fixed + self.per_channel.iter().map(|(group, times)| times * width(group)).sum::<f64>()
+    }
+}
+
+/// The group of every channel.
+#[must_use]
+pub fn group_of(groups: &Groups) -> Vec<usize> {
+    let mut group_of = vec![usize::MAX; groups.channel_count];
+    for (index, group) in groups.groups.iter().enumerate() {
+        for &channel in &group.channels {
+            group_of[channel] = index;
+        }
+    }
+    group_of
+}
+
+fn lengths(shape: &[usize], axes: Option<&ChannelAxes>, group_of: &[usize]) -> Vec<Axis> {
+    let length = |(axis, &length): (usize, &usize)| {
+        let map = axes.and_then(|axes| axes.get(axis)).and_then(Option::as_ref);
+        let Some(map) = map else {
+            return Axis { fixed: length as f64, per_channel: BTreeMap::new() };
+        };
+        let mut counts: BTreeMap<usize, (usize, Vec<usize>)> = BTreeMap::new();
+        for &channel in map {
+            let entry = counts.entry(group_of[channel]).or_default();
+            entry.0 += 1;
+            entry.1.push(channel);
+        }
+        let times = |(group, (count, mut channels)): (usize, (usize, Vec<usize>))| {
+            channels.sort_unstable();
+            channels.dedup();
+            (group, count as f64 / channels.len() as f64)
+        };
+        Axis { fixed: 0.0, per_channel: counts.into_iter().map(times).collect() }
+    };
+    shape.iter().enumerate().map(length).collect()
+}
