@@ -1,1 +1,3 @@
 //! Structured pruning of ONNX models that preserves mutual information.
+
+pub mod onnx;
