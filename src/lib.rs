@@ -1,3 +1,17 @@
 //! Structured pruning of ONNX models that preserves mutual information.
+//!
+//! One pipeline, one module per stage, plain data between the stages:
+//!
+//! ```text
+//! bytes -> Model -> Graph -> Groups -> Statistics -> Plan -> Model -> Report
+//!          onnx     graph    groups    calibrate     select  surgery  report
+//!                   ops                mi                    verify
+//! ```
 
+pub mod calibrate;
+pub mod graph;
+pub mod groups;
+pub mod mi;
 pub mod onnx;
+pub mod ops;
+pub mod runtime;

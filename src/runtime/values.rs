@@ -1,0 +1,126 @@
+//! Tensors into and out of ONNX Runtime.
+
+use bytemuck::Pod;
+use bytes::Bytes;
+use half::{bf16, f16};
+use ort::session::SessionInputValue;
+use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, ValueRef, ValueType};
+
+use super::RuntimeError;
+use crate::onnx::{DataType, Tensor};
+
+/// Calls `$function::<T>` with the Rust type of `$dtype`; booleans and what ONNX Runtime's wrapper
+/// cannot carry go to `$else`.
+macro_rules! by_type {
+    ($dtype:expr, $function:ident($($argument:expr),*), $else:expr) => {
+        match $dtype {
+            DataType::Float => $function::<f32>($($argument),*),
+            DataType::Double => $function::<f64>($($argument),*),
+            DataType::Float16 => $function::<f16>($($argument),*),
+            DataType::Bfloat16 => $function::<bf16>($($argument),*),
+            DataType::Int8 => $function::<i8>($($argument),*),
+            DataType::Int16 => $function::<i16>($($argument),*),
+            DataType::Int32 => $function::<i32>($($argument),*),
+            DataType::Int64 => $function::<i64>($($argument),*),
+            DataType::Uint8 => $function::<u8>($($argument),*),
+            DataType::Uint16 => $function::<u16>($($argument),*),
+            DataType::Uint32 => $function::<u32>($($argument),*),
+            DataType::Uint64 => $function::<u64>($($argument),*),
+            other => $else(other),
+        }
+    };
+}
+
+const SUPPORTED: &str = "a tensor of float, integer (8 to 64 bits) or bool elements";
+
+/// A tensor as ONNX Runtime's value. The elements are copied: `bytes` may be unaligned.
+pub(super) fn feed(name: &str, tensor: &Tensor) -> Result<SessionInputValue<'static>, RuntimeError> {
+    let refused = |found: String| RuntimeError::Value {
+        what: "input",
+        name: name.into(),
+        expected: SUPPORTED.into(),
+        found,
+    };
+    let result = by_type!(tensor.dtype, numbers(tensor), |other| match other {
+        DataType::Bool => booleans(tensor),
+        other => Err(other.to_string()),
+    });
+    result.map_err(refused)
+}
+
+fn numbers<T>(tensor: &Tensor) -> Result<SessionInputValue<'static>, String>
+where
+    T: Pod + PrimitiveTensorElementType + std::fmt::Debug,
+{
+    value(tensor, bytemuck::pod_collect_to_vec::<u8, T>(&tensor.bytes))
+}
+
+fn booleans(tensor: &Tensor) -> Result<SessionInputValue<'static>, String> {
+    value(tensor, tensor.bytes.iter().map(|byte| *byte != 0).collect())
+}
+
+fn value<T>(tensor: &Tensor, elements: Vec<T>) -> Result<SessionInputValue<'static>, String>
+where
+    T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
+{
+    ort::value::Tensor::from_array((tensor.shape.clone(), elements))
+        .map(Into::into)
+        .map_err(|error| error.to_string())
+}
+
+/// A copy of an output.
+pub(super) fn fetch(name: &str, value: &ValueRef<'_>) -> Result<Tensor, RuntimeError> {
+    let refused = |found: String| RuntimeError::Value {
+        what: "output",
+        name: name.into(),
+        expected: SUPPORTED.into(),
+        found,
+    };
+    let dtype = match value.dtype() {
+        ValueType::Tensor { ty, .. } => data_type(*ty),
+        _ => None,
+    }
+    .ok_or_else(|| refused(value.dtype().to_string()))?;
+    let result = by_type!(dtype, copied(value, dtype), |_| copied_booleans(value));
+    result.map_err(|error: ort::Error| refused(error.to_string()))
+}
+
+fn copied<T: Pod + PrimitiveTensorElementType>(value: &DynValue, dtype: DataType) -> ort::Result<Tensor> {
+    let (shape, elements) = value.try_extract_tensor::<T>()?;
+    Ok(tensor(dtype, shape, bytemuck::cast_slice(elements).to_vec()))
+}
+
+fn copied_booleans(value: &DynValue) -> ort::Result<Tensor> {
+    let (shape, elements) = value.try_extract_tensor::<bool>()?;
+    let bytes = elements.iter().map(|element| u8::from(*element)).collect();
+    Ok(tensor(DataType::Bool, shape, bytes))
+}
+
+fn tensor(dtype: DataType, shape: &[i64], bytes: Vec<u8>) -> Tensor {
+    Tensor {
+        dtype,
+        // Sizes of a value that exists are never negative.
+        shape: shape.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect(),
+        bytes: Bytes::from(bytes),
+    }
+}
+
+/// The ONNX type of ONNX Runtime's, `None` for those that are not supported.
+pub(super) fn data_type(ty: TensorElementType) -> Option<DataType> {
+    Some(match ty {
+        TensorElementType::Float32 => DataType::Float,
+        TensorElementType::Float64 => DataType::Double,
+        TensorElementType::Float16 => DataType::Float16,
+        TensorElementType::Bfloat16 => DataType::Bfloat16,
+        TensorElementType::Int8 => DataType::Int8,
+        TensorElementType::Int16 => DataType::Int16,
+        TensorElementType::Int32 => DataType::Int32,
+        TensorElementType::Int64 => DataType::Int64,
+        TensorElementType::Uint8 => DataType::Uint8,
+        TensorElementType::Uint16 => DataType::Uint16,
+        TensorElementType::Uint32 => DataType::Uint32,
+        TensorElementType::Uint64 => DataType::Uint64,
+        TensorElementType::Bool => DataType::Bool,
+        _ => return None,
+    })
+}
