@@ -9,7 +9,43 @@ use crate::calibrate::{Batch, CalibrateError};
 use crate::graph::Graph;
 use crate::groups::Consumer;
 use crate::onnx::{Model, Tensor};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, RuntimeError};
+
+/// Why statistics could not be gathered.
+#[derive(Debug, thiserror::Error)]
+pub enum StatisticsError {
+    /// No sample was read.
+    #[error("the calibration data hold no sample: give at least one, better hundreds")]
+    NoSamples,
+    /// Values that are not numbers inside the model.
+    #[error(
+        "the model computes {value} at '{tensor}' on the calibration data: check that they are \
+         preprocessed as the model expects"
+    )]
+    NotFinite {
+        /// The tensor inside the model.
+        tensor: String,
+        /// The value.
+        value: f32,
+    },
+    /// A tensor whose shape changed between two runs.
+    #[error(
+        "samples of '{tensor}' have shape {shape:?}, which does not fit the shape seen first: give \
+         calibration samples of one shape"
+    )]
+    Shape {
+        /// The tensor inside the model.
+        tensor: String,
+        /// The shape found.
+        shape: Vec<usize>,
+    },
+    /// The data could not be read.
+    #[error(transparent)]
+    Data(#[from] CalibrateError),
+    /// The model could not be run.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
 
 /// Rows wanted per input of a tap: with fewer, a covariance is mostly noise; more change little.
 const ROWS_PER_INPUT: usize = 24;
@@ -35,6 +71,7 @@ pub struct Observed {
 }
 
 struct Gatherer {
+    tensor: String,
     placed: Placed,
     blocks: usize,
     rows: usize,
@@ -54,7 +91,7 @@ impl Statistics {
         runtime: &Runtime,
         batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
         options: &GatherOptions<'_>,
-    ) -> Result<Self, CalibrateError> {
+    ) -> Result<Self, StatisticsError> {
         let (mut gatherers, of_consumer) = gatherers(graph, consumers, options.samples);
         let mut seen = 0;
         if gatherers.is_empty() {
@@ -71,9 +108,8 @@ impl Statistics {
             let mut draws = Vec::new();
             for (index, gatherer) in gatherers.iter().enumerate() {
                 let seed = mix(options.seed, index as u64, number as u64);
-                let draw = gatherer.placed.draw(gatherer.rows, seed).ok_or_else(|| {
-                    CalibrateError::Positions { tap: gatherer.placed.output.clone() }
-                })?;
+                let draw = gatherer.placed.draw(gatherer.rows, seed);
+                let draw = draw.ok_or_else(|| gatherer.misshapen(&[]))?;
                 feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
                 draws.push(draw);
             }
@@ -86,7 +122,7 @@ impl Statistics {
         }
         let covariances: Option<Vec<Observed>> =
             gatherers.into_par_iter().map(Gatherer::finish).collect();
-        let covariances = covariances.ok_or(CalibrateError::NoSamples)?;
+        let covariances = covariances.ok_or(StatisticsError::NoSamples)?;
         Ok(Statistics { covariances, of_consumer, samples: seen })
     }
 
@@ -136,18 +172,16 @@ fn gatherers(
             of_consumer[user] = Some(gatherers.len());
         }
         let moments = (0..blocks).map(|_| Moments::new(inputs)).collect();
-        gatherers.push(Gatherer { placed, blocks, rows, moments });
+        let tensor = graph.values[placed.tap.value].name.clone();
+        gatherers.push(Gatherer { tensor, placed, blocks, rows, moments });
     }
     (gatherers, of_consumer)
 }
 
 impl Gatherer {
     /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
-    fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), CalibrateError> {
-        let found = || CalibrateError::Tapped {
-            tap: self.placed.output.clone(),
-            shape: tensor.shape.clone(),
-        };
+    fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), StatisticsError> {
+        let found = || self.misshapen(&tensor.shape);
         let [first, second, third] = *tensor.shape.as_slice() else { return Err(found()) };
         let taps = self.placed.tap.taps().max(1);
         let rows = draw.padding.len() / taps;
@@ -158,10 +192,7 @@ impl Gatherer {
         let values = tensor.to_f32().map_err(|_| found())?;
         let values = values.as_slice().ok_or_else(found)?;
         if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
-            return Err(CalibrateError::NotFinite {
-                tap: self.placed.output.clone(),
-                value: *bad,
-            });
+            return Err(StatisticsError::NotFinite { tensor: self.tensor.clone(), value: *bad });
         }
         let per_block = channels / self.blocks;
         for (block, moments) in self.moments.iter_mut().enumerate() {
@@ -181,6 +212,10 @@ impl Gatherer {
             moments.add(data, units);
         }
         Ok(())
+    }
+
+    fn misshapen(&self, shape: &[usize]) -> StatisticsError {
+        StatisticsError::Shape { tensor: self.tensor.clone(), shape: shape.to_vec() }
     }
 
     fn finish(self) -> Option<Observed> {

@@ -147,7 +147,7 @@ impl Graph {
         value.dtype = Some(tensor.dtype);
         if value.is_constant && value.constant.is_none() {
             value.constant = Some(tensor);
-        } else if tensor.dtype.is_integer() && tensor.len() <= SMALL {
+        } else if is_index(tensor.dtype) && tensor.len() <= SMALL {
             value.observed = Some(tensor);
         }
     }
@@ -269,6 +269,10 @@ impl Graph {
         }
         Ok(())
     }
+}
+
+fn is_index(dtype: DataType) -> bool {
+    matches!(dtype, DataType::Int32 | DataType::Int64)
 }
 
 fn node_name(proto: &NodeProto, id: NodeId) -> String {

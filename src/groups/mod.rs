@@ -8,6 +8,7 @@ mod consumer;
 mod kept;
 mod partition;
 mod walk;
+mod weight;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,13 @@
+//! Calibration: reading the data that show what a model's channels carry, and the statistics of
+//! what they show.
+
+mod error;
+mod moments;
+pub mod reader;
+mod statistics;
+mod tap;
+
+pub use error::CalibrateError;
+pub use moments::{Covariance, Moments};
+pub use reader::Batch;
+pub use statistics::{GatherOptions, Observed, Statistics, StatisticsError};

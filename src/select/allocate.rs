@@ -1,0 +1,116 @@
+//! Sharing a budget between groups: the widths at which the least is lost for what is saved.
+
+use crate::select::cost::CostModel;
+
+/// What a group may become and what that loses.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The group.
+    pub group: usize,
+    /// Widths that are allowed, from the present one down.
+    pub widths: Vec<usize>,
+    /// The loss at each of these widths; the first is 0.
+    pub losses: Vec<f64>,
+}
+
+/// Widths that are multiples of `align`, from `width` down to `least`, after the present width.
+#[must_use]
+pub fn allowed_widths(width: usize, align: usize, least: usize) -> Vec<usize> {
+    let align = align.max(1);
+    let least = least.max(1);
+    let steps = (1..width).rev().filter(|w| w % align == 0 && *w >= least);
+    std::iter::once(width).chain(steps).collect()
+}
+
+/// Narrows the groups until `model` costs at most `target`, always taking the step that loses the
+/// least per cost saved, then takes steps back that the rest of the budget allows. Returns the
+/// widths of all groups.
+#[must_use]
+pub fn allocate(
+    choices: &[Choice],
+    model: &CostModel,
+    mut widths: Vec<usize>,
+    target: f64,
+) -> Vec<usize> {
+    let models: Vec<CostModel> = choices.iter().map(|choice| model.touching(choice.group)).collect();
+    let mut places = vec![0usize; choices.len()];
+    while model.total(&widths) > target {
+        let mut best: Option<(f64, usize, usize)> = None;
+        for (index, choice) in choices.iter().enumerate() {
+            let Some((score, place)) = next_step(choice, places[index], &models[index], &widths) else {
+                continue;
+            };
+            if best.is_none_or(|(least, _, _)| score < least) {
+                best = Some((score, index, place));
+            }
+        }
+        let Some((_, index, place)) = best else { break };
+        // One step of the best run at a time: the others' savings change with it.
+        places[index] += 1;
+        debug_assert!(places[index] <= place);
+        widths[choices[index].group] = choices[index].widths[places[index]];
+    }
+    take_back(choices, model, &mut places, &mut widths, target);
+    widths
+}
+
+/// The run of steps with the least loss per cost saved, so that one dear step does not hide cheap
+/// ones behind it: its score and where it ends.
+fn next_step(
+    choice: &Choice,
+    place: usize,
+    model: &CostModel,
+    widths: &[usize],
+) -> Option<(f64, usize)> {
+    let present = model.total(widths);
+    let mut trial = widths.to_vec();
+    let mut best: Option<(f64, usize)> = None;
+    for next in place + 1..choice.widths.len() {
+        trial[choice.group] = choice.widths[next];
+        let saved = present - model.total(&trial);
+        let lost = choice.losses[next] - choice.losses[place];
+        let score = if saved > 0.0 { lost / saved } else { f64::INFINITY };
+        if best.is_none_or(|(least, _)| score < least) {
+            best = Some((score, next));
+        }
+    }
+    best
+}
+
+/// Undoes the steps that lose most for what they cost, as long as the target holds.
+fn take_back(
+    choices: &[Choice],
+    model: &CostModel,
+    places: &mut [usize],
+    widths: &mut [usize],
+    target: f64,
+) {
+    loop {
+        let mut best: Option<(f64, usize)> = None;
+        for (index, choice) in choices.iter().enumerate() {
+            let Some(before) = places[index].checked_sub(1) else { continue };
+            let mut trial = widths.to_vec();
+            trial[choice.group] = choice.widths[before];
+            let gained = choice.losses[places[index]] - choice.losses[before];
+            if model.total(&trial) <= target && best.is_none_or(|(most, _)| gained > most) {
+                best = Some((gained, index));
+            }
+        }
+        let Some((_, index)) = best else { return };
+        places[index] -= 1;
+        widths[choices[index].group] = choices[index].widths[places[index]];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_step_down_in_multiples() {
+        assert_eq!(allowed_widths(20, 8, 1), [20, 16, 8]);
+        assert_eq!(allowed_widths(16, 8, 9), [16]);
+        assert_eq!(allowed_widths(3, 1, 2), [3, 2]);
+        assert_eq!(allowed_widths(6, 8, 1), [6]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Budgets: how far the groups may go.
+
+use rayon::prelude::*;
+
+use crate::select::allocate::{Choice, allocate, allowed_widths};
+use crate::select::cost::CostModel;
+use crate::select::{Scene, SelectError, Stop};
+
+/// What is asked of the pruned model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// This fraction of the multiply-accumulates is left.
+    Macs(f64),
+    /// This fraction of the parameters is left.
+    Params(f64),
+    /// This fraction of every group's channels leaves.
+    Ratio(f64),
+    /// This share of every group's mutual information is left.
+    MutualInformation(f64),
+}
+
+impl std::fmt::Display for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Budget::Macs(fraction) => write!(f, "--macs {fraction}"),
+            Budget::Params(fraction) => write!(f, "--params {fraction}"),
+            Budget::Ratio(fraction) => write!(f, "--ratio {fraction}"),
+            Budget::MutualInformation(share) => write!(f, "--mi {share}"),
+        }
+    }
+}
+
+/// Limits on the widths of groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Widths are multiples of this where channels leave.
+    pub align: usize,
+    /// No group gets narrower than this.
+    pub min_channels: usize,
+    /// Take what can be reached when the budget cannot.
+    pub best_effort: bool,
+}
+
+impl Limits {
+    /// Widths that a group of `width` channels may have, the present one first, then descending.
+    #[must_use]
+    pub fn widths(&self, width: usize) -> Vec<usize> {
+        allowed_widths(width, self.align, self.min_channels)
+    }
+}
+
+/// Where each group's elimination stops.
+pub(super) fn stops(
+    scene: Scene<'_>,
+    budget: Budget,
+    limits: &Limits,
+) -> Result<Vec<Stop>, SelectError> {
+    let widths: Vec<usize> = scene.groups.groups.iter().map(|group| group.channels.len()).collect();
+    let stop_at = |widths: Vec<usize>| widths.into_iter().map(Stop::Width).collect();
+    match budget {
+        Budget::MutualInformation(share) => Ok(vec![Stop::Mi(share); widths.len()]),
+        Budget::Ratio(ratio) => ratio_widths(scene, ratio, limits, widths).map(stop_at),
+        Budget::Macs(fraction) => {
+            let model = CostModel::macs(scene.graph, scene.groups);
+            shared(scene, budget, limits, (&model, fraction, "MACs"), widths).map(stop_at)
+        }
+        Budget::Params(fraction) => {
+            let model = CostModel::parameters(scene.graph, scene.groups);
+            shared(scene, budget, limits, (&model, fraction, "parameters"), widths).map(stop_at)
+        }
+    }
+}
+
+/// The allowed width nearest to what the ratio leaves, the wider of two.
+fn ratio_widths(
+    scene: Scene<'_>,
+    ratio: f64,
+    limits: &Limits,
+    mut widths: Vec<usize>,
+) -> Result<Vec<usize>, SelectError> {
+    let before = widths.clone();
+    for group in scene.prunable() {
+        let wanted = widths[group] as f64 * (1.0 - ratio);
+        let distance = |width: usize| (width as f64 - wanted).abs();
+        let nearest = limits.widths(widths[group]).into_iter().reduce(|best, width| {
+            if distance(width) < distance(best) { width } else { best }
+        });
+        widths[group] = nearest.unwrap_or(widths[group]);
+    }
+    if ratio > 0.0 && before == widths && !limits.best_effort && !scene.prunable().is_empty() {
+        return Err(SelectError::Budget {
+            asked: Budget::Ratio(ratio).to_string(),
+            reached: "0 channels removed".to_owned(),
+            why: why(scene, limits),
+        });
+    }
+    Ok(widths)
+}
+
+fn shared(
+    scene: Scene<'_>,
+    budget: Budget,
+    limits: &Limits,
+    (model, fraction, what): (&CostModel, f64, &str),
+    widths: Vec<usize>,
+) -> Result<Vec<usize>, SelectError> {
+    let whole = model.total(&widths);
+    let target = whole * fraction;
+    if whole <= target {
+        return Ok(widths);
+    }
+    let choices = choices(scene, limits)?;
+    let found = allocate(&choices, model, widths, target);
+    let reached = model.total(&found);
+    if reached > target && !limits.best_effort && !scene.prunable().is_empty() {
+        return Err(SelectError::Budget {
+            asked: budget.to_string(),
+            reached: format!("{:.3} of the {what}", reached / whole),
+            why: why(scene, limits),
+        });
+    }
+    Ok(found)
+}
+
+/// Every prunable group's widths and their losses, with all other groups whole.
+fn choices(scene: Scene<'_>, limits: &Limits) -> Result<Vec<Choice>, SelectError> {
+    let stays = vec![true; scene.groups.channel_count];
+    let choice = |group: usize| -> Result<Choice, SelectError> {
+        let width = scene.groups.groups[group].channels.len();
+        let widths = limits.widths(width);
+        let mut elimination = scene.elimination(group, &stays)?;
+        let (mut losses, mut loss, mut left) = (vec![0.0], 0.0, width);
+        for &next in widths.iter().skip(1) {
+            while left > next {
+                let Some(removal) = elimination.step()? else { break };
+                loss = removal.unexplained;
+                left -= 1;
+            }
+            losses.push(loss);
+        }
+        Ok(Choice { group, widths, losses })
+    };
+    scene.prunable().into_par_iter().map(choice).collect()
+}
+
+/// What keeps a budget out of reach.
+fn why(scene: Scene<'_>, limits: &Limits) -> String {
+    let frozen = scene.groups.groups.iter().filter(|group| !group.frozen.is_empty());
+    let channels: usize = frozen.clone().map(|group| group.channels.len()).sum();
+    format!(
+        "{} of {} groups ({channels} channels) are frozen (see `onnx-mipp inspect`), widths are \
+         multiples of {} and no group gets below {} channels",
+        frozen.count(),
+        scene.groups.groups.len(),
+        limits.align.max(1),
+        limits.min_channels.max(1)
+    )
+}

@@ -1,0 +1,37 @@
+use crate::mi::MiError;
+use crate::onnx::TensorError;
+
+/// Why no plan could be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    /// The budget is out of reach.
+    #[error(
+        "{asked} cannot be reached: {reached} is the least that is possible because {why}; ask for \
+         less, lower --align or --min-channels, or accept what is possible with --best-effort"
+    )]
+    Budget {
+        /// The budget in words, such as `--macs 0.2`.
+        asked: String,
+        /// What can be reached, such as `0.312 of the MACs`.
+        reached: String,
+        /// What holds the rest.
+        why: String,
+    },
+    /// A plan that does not fit the model.
+    #[error(
+        "the plan does not fit the model at group '{group}': found {found}; use a plan that \
+         --plan-out wrote for this very model and options"
+    )]
+    Plan {
+        /// The group.
+        group: String,
+        /// What does not fit.
+        found: String,
+    },
+    /// A weight that cannot be read.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// Statistics that cannot be used.
+    #[error(transparent)]
+    Mi(#[from] MiError),
+}

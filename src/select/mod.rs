@@ -1,0 +1,153 @@
+//! Selection: which channels stay under a budget.
+//!
+//! Every group's channels are ordered by backward elimination of MI (`mi`); the budget decides how
+//! far each group goes. Groups are decided from the model's outputs to its inputs, each against
+//! what survives downstream.
+
+mod allocate;
+mod budget;
+mod cost;
+mod error;
+mod plan;
+mod reading;
+
+pub use allocate::{Choice, allocate, allowed_widths};
+pub use budget::{Budget, Limits};
+pub use cost::{CostModel, group_of};
+pub use error::SelectError;
+pub use plan::{Plan, PlannedGroup};
+
+use crate::calibrate::Statistics;
+use crate::graph::Graph;
+use crate::groups::Groups;
+use crate::mi::{Elimination, Removal};
+
+/// What a group's selection kept.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Score {
+    /// Share of the MI with the consumers' outputs that is kept.
+    pub mi_kept: f64,
+    /// Mean over the consumers of the share of their output variance that the kept channels
+    /// explain.
+    pub explained: f64,
+}
+
+/// A plan and what it keeps.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The plan.
+    pub plan: Plan,
+    /// Per group, what its selection kept; `None` where nothing was selected.
+    pub scores: Vec<Option<Score>>,
+}
+
+/// Everything that selection reads.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    /// Its groups.
+    pub groups: &'a Groups,
+    /// What the calibration saw.
+    pub statistics: &'a Statistics,
+}
+
+impl Scene<'_> {
+    /// Indexes of the groups that may be pruned and can be judged.
+    #[must_use]
+    pub fn prunable(&self) -> Vec<usize> {
+        let judged = |index: &usize| {
+            let group = &self.groups.groups[*index];
+            let seen = |&consumer: &usize| self.statistics.of(consumer).is_some();
+            group.frozen.is_empty() && group.channels.len() > 1 && group.consumers.iter().any(seen)
+        };
+        (0..self.groups.groups.len()).filter(judged).collect()
+    }
+
+    fn elimination(&self, group: usize, stays: &[bool]) -> Result<Elimination, SelectError> {
+        let readings = reading::readings(self.graph, self.groups, self.statistics, group, stays)?;
+        let channels = self.groups.groups[group].channels.len();
+        Ok(Elimination::new(readings, channels)?)
+    }
+}
+
+/// Chooses the channels that stay.
+///
+/// # Errors
+/// The budget cannot be met, or the statistics cannot be used.
+pub fn select(scene: Scene<'_>, budget: Budget, limits: &Limits) -> Result<Selection, SelectError> {
+    let stop = budget::stops(scene, budget, limits)?;
+    let count = scene.groups.groups.len();
+    let mut selection = Selection {
+        plan: Plan { groups: Vec::new() },
+        scores: vec![None; count],
+    };
+    let mut stays = vec![true; scene.groups.channel_count];
+    // Groups are numbered in topological order of their first producer.
+    for group in scene.prunable().into_iter().rev() {
+        let channels = &scene.groups.groups[group].channels;
+        let allowed = limits.widths(channels.len());
+        let removals = eliminate(scene, group, &stays, &stop[group], &allowed)?;
+        for removal in &removals {
+            stays[channels[removal.candidate]] = false;
+        }
+        selection.scores[group] = Some(score(scene, group, removals.last()));
+    }
+    selection.plan = Plan::of(scene.groups, &stays);
+    Ok(selection)
+}
+
+/// Where a group's elimination ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Stop {
+    /// At this width.
+    Width(usize),
+    /// Before less than this share of the MI is left.
+    Mi(f64),
+}
+
+fn eliminate(
+    scene: Scene<'_>,
+    group: usize,
+    stays: &[bool],
+    stop: &Stop,
+    allowed: &[usize],
+) -> Result<Vec<Removal>, SelectError> {
+    let width = scene.groups.groups[group].channels.len();
+    let least = match stop {
+        Stop::Width(width) => *width,
+        Stop::Mi(_) => allowed.last().copied().unwrap_or(width),
+    };
+    let mut removals = Vec::new();
+    if least >= width {
+        return Ok(removals);
+    }
+    let mut elimination = scene.elimination(group, stays)?;
+    while width - removals.len() > least {
+        let Some(removal) = elimination.step()? else { break };
+        if matches!(stop, Stop::Mi(share) if removal.mi_left < *share) {
+            break;
+        }
+        removals.push(removal);
+    }
+    // Back to the next width that the alignment allows.
+    let left = width - removals.len();
+    let target = allowed.iter().copied().filter(|&w| w >= left).min().unwrap_or(width);
+    removals.truncate(width - target);
+    Ok(removals)
+}
+
+fn score(scene: Scene<'_>, group: usize, last: Option<&Removal>) -> Score {
+    let readers = scene.groups.groups[group].consumers.iter();
+    let count: usize = readers
+        .filter_map(|&consumer| scene.statistics.of(consumer))
+        .map(|observed| observed.blocks.len())
+        .sum();
+    match last {
+        Some(removal) => Score {
+            mi_kept: removal.mi_left,
+            explained: 1.0 - removal.unexplained / count.max(1) as f64,
+        },
+        None => Score { mi_kept: 1.0, explained: 1.0 },
+    }
+}

@@ -1,0 +1,90 @@
+//! From statistics and weights to the readings that the elimination works on.
+
+use faer::Mat;
+
+use crate::calibrate::Statistics;
+use crate::graph::Graph;
+use crate::groups::{Consumer, Groups};
+use crate::mi::Reading;
+use crate::select::SelectError;
+
+/// The noise floor as a share of the mean variance of a consumer's outputs. Between 0.01 and 1 it
+/// changes little which channels stay (docs/method.md).
+const NOISE_SHARE: f64 = 0.1;
+
+/// What the consumers of a group see of it when only the channels with `stays` are left elsewhere.
+pub(super) fn readings(
+    graph: &Graph,
+    groups: &Groups,
+    statistics: &Statistics,
+    group: usize,
+    stays: &[bool],
+) -> Result<Vec<Reading>, SelectError> {
+    let mut readings = Vec::new();
+    let Some(group) = groups.groups.get(group) else { return Ok(readings) };
+    let mut candidate_of = vec![None; groups.channel_count];
+    for (candidate, &channel) in group.channels.iter().enumerate() {
+        candidate_of[channel] = Some(candidate);
+    }
+    for &index in &group.consumers {
+        let consumer = &groups.consumers[index];
+        let Some(observed) = statistics.of(index) else { continue };
+        let Some(map) = groups.read_by(consumer) else { continue };
+        let grams = grams(graph, groups, consumer, stays)?;
+        let per_block = map.len() / grams.len().max(1);
+        for (block, (gram, rows)) in grams.into_iter().enumerate() {
+            let Some(covariance) = observed.blocks.get(block) else { continue };
+            let covariance = covariance.over_taps(observed.taps).shrunk();
+            if covariance.nrows() != per_block {
+                continue;
+            }
+            let mut candidates = vec![Vec::new(); group.channels.len()];
+            let mut absent = Vec::new();
+            for (input, channel) in map.iter().skip(block * per_block).take(per_block).enumerate() {
+                match candidate_of[*channel] {
+                    Some(candidate) => candidates[candidate].push(input),
+                    None if !stays[*channel] => absent.push(input),
+                    None => {}
+                }
+            }
+            let variance: f64 = (0..per_block)
+                .map(|j| (0..per_block).map(|i| gram[(i, j)] * covariance[(i, j)]).sum::<f64>())
+                .sum();
+            let noise = (NOISE_SHARE * variance / rows.max(1) as f64).max(f64::MIN_POSITIVE.sqrt());
+            readings.push(Reading { covariance, gram, noise, candidates, absent });
+        }
+    }
+    Ok(readings)
+}
+
+/// Per block, `W' W` over the outputs that stay and all taps, and the number of these rows.
+fn grams(
+    graph: &Graph,
+    groups: &Groups,
+    consumer: &Consumer,
+    stays: &[bool],
+) -> Result<Vec<(Mat<f64>, usize)>, SelectError> {
+    let weight = graph.view(consumer.node).constant(consumer.weight);
+    let Some(weight) = weight else { return Ok(Vec::new()) };
+    let layout = &consumer.layout;
+    let matrices = layout.matrices(weight)?;
+    let per_output = layout.rows_per_output(&weight.shape).max(1);
+    let taps = layout.taps(&weight.shape).max(1);
+    let made = groups.made_by(consumer);
+    let mut grams = Vec::new();
+    for (block, matrix) in matrices.iter().enumerate() {
+        let outputs = matrix.nrows() / per_output;
+        let stays_output = |row: &usize| {
+            let channel = made.and_then(|map| map.get(block * outputs + row / per_output));
+            channel.is_none_or(|&channel| stays[channel])
+        };
+        let rows: Vec<usize> = (0..matrix.nrows()).filter(stays_output).collect();
+        let channels = matrix.ncols() / taps;
+        // Each tap's contribution to an output is a row of its own.
+        let unfolded = Mat::from_fn(rows.len() * taps, channels, |i, c| {
+            matrix[(rows[i / taps], c * taps + i % taps)]
+        });
+        grams.push((unfolded.transpose() * &unfolded, rows.len() * taps));
+    }
+    Ok(grams)
+}
