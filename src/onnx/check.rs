@@ -26,6 +26,13 @@ pub(super) fn check(model: &ModelProto) -> Result<(), OnnxError> {
             "the model holds no graph: it was exported or copied incompletely, export it again",
         ));
     };
+    // The imports follow the graph in the file, so their absence also betrays a truncated one.
+    if ir >= 3 && model.opset_import.is_empty() {
+        return Err(fault(
+            "the model imports no opset, expected opset_import for at least one domain: the file \
+             is truncated or was written wrongly, copy or export it again",
+        ));
+    }
     let scope = graph(main, None)?;
     for training in &model.training_info {
         // The training graph reads the values of the main one.
@@ -250,10 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn graph_and_version_are_needed() {
+    fn graph_and_versions_are_needed() {
         assert!(error(|m| m.proto.graph = None).contains("no graph"));
         assert!(error(|m| m.proto.ir_version = None).contains("ir_version is 0"));
         assert!(error(|m| m.proto.ir_version = Some(15)).contains("expected 1 to 14"));
+        assert!(error(|m| m.proto.opset_import.clear()).contains("imports no opset"));
     }
 
     #[test]

@@ -84,7 +84,11 @@ fn publish(
         },
     };
     if let Some(old) = old {
-        old.persist(data_path).map_err(|e| io(data_path, e.error))?;
+        old.persist(data_path).map_err(|error| {
+            // Dropped, the path would take the user's old data with it.
+            let _ = error.path.keep();
+            io(data_path, error.error)
+        })?;
     }
     result
 }

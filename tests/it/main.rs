@@ -1,0 +1,4 @@
+//! The integration tests, one binary: one module per stage.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod wire;
