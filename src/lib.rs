@@ -1,4 +1,5 @@
 //! Structured pruning of ONNX models that preserves mutual information.
 
+pub mod calibrate;
 pub mod onnx;
 pub mod runtime;
