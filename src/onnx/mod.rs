@@ -1,0 +1,232 @@
+//! The wire format: ONNX files to [`Model`] and back, constant tensors, structural checks.
+
+mod check;
+mod dtype;
+mod error;
+mod external;
+mod mapped;
+pub mod proto;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod sample;
+mod save;
+mod storage;
+mod tensor;
+mod walk;
+mod wire;
+
+pub use dtype::DataType;
+pub use error::{OnnxError, TensorError};
+pub use save::save;
+pub use tensor::Tensor;
+
+use bytes::Bytes;
+use prost::Message;
+use std::{convert::Infallible, path::Path};
+
+/// A model with all its weights at hand.
+///
+/// Tensors that the file kept in external data hold their bytes in `raw_data` too; their
+/// `data_location` stays EXTERNAL, as the mark by which [`save`] writes them externally again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// The messages of the format.
+    pub proto: proto::ModelProto,
+}
+
+/// Reads the model file at `path` and the external data beside it, and checks both.
+///
+/// Files are mapped, not copied: they must not be changed in place while the model is in use.
+/// Replacing them by renaming, as [`save`] does, is safe.
+///
+/// # Errors
+/// [`OnnxError::Io`], or [`OnnxError::File`] with what [`decode`] found.
+pub fn load(path: &Path) -> Result<Model, OnnxError> {
+    let bytes = mapped::map(path).map_err(|error| OnnxError::io(path, "read", error))?;
+    decode(bytes, Some(folder_of(path))).map_err(|error| in_file(path, error))
+}
+
+/// Reads a model from the bytes of a model file; external data are looked for in `folder`.
+///
+/// # Errors
+/// Truncated or damaged bytes, a field outside the schema, external data that is missing, outside
+/// `folder` (or no folder is given) or of the wrong length, or an error in the structure: see
+/// [`Model::check`].
+pub fn decode(bytes: Bytes, folder: Option<&Path>) -> Result<Model, OnnxError> {
+    if bytes.is_empty() {
+        return Err(OnnxError::Empty);
+    }
+    wire::check(&bytes)?;
+    let mut proto = proto::ModelProto::decode(bytes)?;
+    external::attach(&mut proto, folder)?;
+    let model = Model { proto };
+    model.check()?;
+    Ok(model)
+}
+
+/// The most bytes that protobuf readers take.
+const PROTOBUF_LIMIT: u64 = i32::MAX as u64;
+
+impl Model {
+    /// Checks the structure: a graph and a known IR version are there, each value that is read is
+    /// defined, none is defined twice, each tensor has the data that its type and shape ask for.
+    /// The order of nodes is not checked.
+    ///
+    /// # Errors
+    /// [`OnnxError::Structure`] or [`OnnxError::Tensor`] with the first fault found.
+    pub fn check(&self) -> Result<(), OnnxError> {
+        check::check(&self.proto)
+    }
+
+    /// The bytes of a model file that holds all tensors inline. Same model, same bytes.
+    ///
+    /// # Errors
+    /// [`OnnxError::TooLarge`] beyond 2 GiB: use [`save`]. [`OnnxError::External`] for a tensor
+    /// marked EXTERNAL whose `raw_data` was taken away.
+    pub fn encode(&self) -> Result<Vec<u8>, OnnxError> {
+        let mut proto = self.proto.clone();
+        walk::tensors(&mut proto, &mut |owner, tensor| {
+            if external::is_marked(tensor) && tensor.raw_data.is_none() {
+                return Err(external::error(owner, tensor, external::NOT_ATTACHED));
+            }
+            external::unmark(tensor);
+            Ok(())
+        })?;
+        let size = proto.encoded_len() as u64;
+        if size > PROTOBUF_LIMIT {
+            return Err(OnnxError::TooLarge {
+                size,
+                limit: PROTOBUF_LIMIT,
+                advice: "save it to a file, where large tensors become external data",
+            });
+        }
+        Ok(proto.encode_to_vec())
+    }
+
+    /// The opset version that the model imports for `domain`; the standard operators are in the
+    /// domain "", also written "ai.onnx".
+    pub fn opset(&self, domain: &str) -> Option<i64> {
+        let standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        let imports = &self.proto.opset_import;
+        let found = imports.iter().find(|import| {
+            import.domain() == domain || standard(import.domain()) && standard(domain)
+        });
+        found.and_then(|import| import.version)
+    }
+
+    /// Size of the model in bytes, all weights included: the length of a file with all tensors
+    /// inline.
+    pub fn byte_size(&self) -> u64 {
+        let mut proto = self.proto.clone();
+        let Ok(()) = walk::tensors(&mut proto, &mut |_, tensor| {
+            external::unmark(tensor);
+            Ok::<(), Infallible>(())
+        });
+        proto.encoded_len() as u64
+    }
+}
+
+/// The folder of a file; "." for a bare name.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Adds the model file's name to an error that lacks it.
+fn in_file(path: &Path, error: OnnxError) -> OnnxError {
+    match error {
+        error @ (OnnxError::Io { .. } | OnnxError::Output { .. }) => error,
+        error => OnnxError::File {
+            path: path.to_owned(),
+            error: Box::new(error),
+        },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn encode_and_decode_give_the_model_back() {
+        let model = sample::model();
+        let bytes = model.encode().unwrap();
+        assert_eq!(bytes, model.encode().unwrap());
+        assert_eq!(model.byte_size(), bytes.len() as u64);
+        assert_eq!(decode(Bytes::from(bytes), None).unwrap(), model);
+    }
+
+    #[test]
+    fn weights_are_slices_of_the_file() {
+        let bytes = Bytes::from(sample::model().encode().unwrap());
+        let mut model = decode(bytes.clone(), None).unwrap();
+        let raw = sample::initializer(&mut model, 0).raw_data.clone().unwrap();
+        assert!(bytes.as_ptr_range().contains(&raw.as_ptr()));
+        assert_eq!(raw.len(), 24);
+    }
+
+    #[test]
+    fn opset_is_found_by_either_name_of_the_standard_domain() {
+        let model = sample::model();
+        assert_eq!(model.opset(""), Some(17));
+        assert_eq!(model.opset("ai.onnx"), Some(17));
+        assert_eq!(model.opset("com.microsoft"), None);
+    }
+
+    #[test]
+    fn load_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        assert!(
+            load(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("m.onnx: cannot read")
+        );
+        std::fs::write(&path, b"").unwrap();
+        assert!(
+            load(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("m.onnx: the file is empty")
+        );
+        std::fs::write(&path, b"no model at all").unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("m.onnx: "));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        // The sample's last field is a function, so a whole prefix can only end before it.
+        let bytes = Bytes::from(sample::model().encode().unwrap());
+        let whole: Vec<_> = (0..bytes.len())
+            .filter(|&end| decode(bytes.slice(..end), None).is_ok())
+            .collect();
+        assert!(whole.len() <= 2, "{whole:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_bytes_never_panic(
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            end in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = sample::model().encode().unwrap();
+            for (place, value) in flips {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+            let _ = decode(Bytes::from(bytes.clone()), None);
+            bytes.truncate(end.index(bytes.len()));
+            let _ = decode(Bytes::from(bytes), None);
+        }
+
+        #[test]
+        fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(Bytes::from(bytes), None);
+        }
+    }
+}
