@@ -15,3 +15,4 @@ pub mod mi;
 pub mod onnx;
 pub mod ops;
 pub mod runtime;
+pub mod select;

@@ -103,7 +103,11 @@ fn check(file: &Path) -> Result<(), String> {
     let good: &[&[u8]] = if cfg!(windows) {
         &[b"MZ"]
     } else if cfg!(target_os = "macos") {
-        &[b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"]
+        &[
+            b"\xcf\xfa\xed\xfe",
+            b"\xca\xfe\xba\xbe",
+            b"\xca\xfe\xba\xbf",
+        ]
     } else {
         &[b"\x7fELF"]
     };
@@ -135,7 +139,8 @@ pub(super) fn library_version(name: &str) -> Option<Vec<u32>> {
     let middle = if cfg!(windows) {
         name.eq_ignore_ascii_case("onnxruntime.dll").then_some("")?
     } else if cfg!(target_os = "macos") {
-        name.strip_prefix("libonnxruntime")?.strip_suffix(".dylib")?
+        name.strip_prefix("libonnxruntime")?
+            .strip_suffix(".dylib")?
     } else {
         name.strip_prefix("libonnxruntime.so")?
     };
@@ -210,7 +215,10 @@ fn python(_: Env) -> Places {
         (output.status.success() && !folder.is_empty()).then(|| Path::new(folder).join("capi"))
     };
     let found = names.iter().find_map(ask);
-    found.map(|f| ("python3's packages", f)).into_iter().collect()
+    found
+        .map(|f| ("python3's packages", f))
+        .into_iter()
+        .collect()
 }
 
 fn caches(env: Env) -> Places {
@@ -245,7 +253,11 @@ fn loader(env: Env) -> Places {
     };
     let listed = variables.iter().filter_map(|name| env(name));
     let listed = listed.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
-    let is_system32 = |p: &PathBuf| p.to_string_lossy().to_ascii_lowercase().contains("system32");
+    let is_system32 = |p: &PathBuf| {
+        p.to_string_lossy()
+            .to_ascii_lowercase()
+            .contains("system32")
+    };
     listed
         .filter(|p| !p.as_os_str().is_empty() && !is_system32(p))
         .map(|p| ("the system's loader", p))

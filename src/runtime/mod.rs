@@ -1,12 +1,20 @@
 //! ONNX Runtime: finding its library, fetching it, devices and sessions.
 
+mod device;
 mod error;
 mod locate;
 mod session;
 mod setup;
+mod start;
 mod values;
 
+pub use device::Device;
 pub use error::RuntimeError;
 pub use locate::locate;
-pub use session::{Device, InputSpec, Runtime, RuntimeOptions, Session};
+pub(crate) use session::shape_text;
+pub use session::{InputSpec, Session};
 pub use setup::setup;
+pub use start::{Runtime, RuntimeOptions};
+
+#[cfg(test)]
+mod tests;

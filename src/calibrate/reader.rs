@@ -1,0 +1,288 @@
+//! Reads calibration data one batch at a time; memory does not grow with the number of samples.
+
+mod array;
+mod convert;
+mod find;
+mod images;
+mod part;
+mod synthetic;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::onnx::Tensor;
+use crate::runtime::InputSpec;
+
+use super::CalibrateError;
+use part::{Opened, Part};
+
+/// Number of samples made up when none is asked for.
+const SYNTHETIC_SAMPLES: usize = 128;
+
+/// What to read and how.
+#[derive(Debug, Clone, Default)]
+pub struct ReaderOptions {
+    /// The most samples to use, taken evenly over the data; `None`: all (128 synthetic ones).
+    pub samples: Option<usize>,
+    /// Preprocessing of image files.
+    pub image: ImageOptions,
+    /// Full shapes of inputs by name (--shape), which fix the sizes that the model leaves open. The
+    /// first size, the batch, is not used.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Seed of synthetic data.
+    pub seed: u64,
+}
+
+/// Preprocessing of image files: a pixel becomes `(pixel * scale - mean) / std`. What is `None` is
+/// chosen to fit the model, and said in [`Dataset::notes`].
+#[derive(Debug, Clone, Default)]
+pub struct ImageOptions {
+    /// One value, or one per channel in the tensor's order.
+    pub mean: Option<Vec<f32>>,
+    /// One value, or one per channel in the tensor's order.
+    pub std: Option<Vec<f32>>,
+    /// Factor of the pixel's value 0 to 255.
+    pub scale: Option<f32>,
+    /// Pixels of the shorter side before the crop.
+    pub resize: Option<u32>,
+    /// Pixels of height and width, where the model leaves them open.
+    pub crop: Option<u32>,
+    /// Order of the axes.
+    pub layout: Option<Layout>,
+    /// Order of the colours.
+    pub color: Option<Color>,
+}
+
+/// Order of an image tensor's axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Samples, channels, height, width.
+    Nchw,
+    /// Samples, height, width, channels.
+    Nhwc,
+}
+
+/// Order of an image tensor's colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red, as OpenCV reads them.
+    Bgr,
+    /// One channel of brightness.
+    Gray,
+}
+
+/// One tensor per model input, by name in the model's order; the first axis counts the samples. An
+/// input without axes gets its value from the batch's first sample.
+pub type Batch = Vec<(String, Tensor)>;
+
+/// Calibration data, opened but not read.
+#[derive(Debug)]
+pub struct Dataset {
+    inputs: Vec<InputSpec>,
+    parts: Vec<Part>,
+    /// Shape of one sample of each input, without the batch axis.
+    shapes: Vec<Vec<usize>>,
+    /// Samples in all parts.
+    total: usize,
+    /// Samples in use.
+    used: usize,
+    notes: Vec<String>,
+}
+
+/// Opens the data in `paths`, one after the other: .npy and .npz files, ONNX TensorProto .pb
+/// files, images, and folders of these. Headers are read and checked against `inputs` here, values
+/// when they are needed.
+///
+/// # Errors
+/// When a path holds no data, an array does not fit its input, or an option does not fit.
+pub fn open(
+    paths: &[PathBuf],
+    inputs: &[InputSpec],
+    options: &ReaderOptions,
+) -> Result<Dataset, CalibrateError> {
+    let inputs = fix_shapes(inputs, &options.shapes)?;
+    let mut notes = Vec::new();
+    let parts = find::parts(paths, &inputs, &options.image, &mut notes)?;
+    let shapes = part::common_shapes(&parts, &inputs)?;
+    Dataset::new(inputs, parts, shapes, options.samples, notes)
+}
+
+/// Makes data up for `inputs`: noise with the spectrum of natural images for images, Gaussian noise
+/// for other numbers, small integers for integers. The same seed gives the same bytes.
+///
+/// # Errors
+/// When --shape does not fit the inputs, or no samples are asked for.
+pub fn synthetic(inputs: &[InputSpec], options: &ReaderOptions) -> Result<Dataset, CalibrateError> {
+    let inputs = fix_shapes(inputs, &options.shapes)?;
+    let mut notes = Vec::new();
+    let count = options.samples.unwrap_or(SYNTHETIC_SAMPLES);
+    let part = Part::synthetic(&inputs, count, options.seed, &mut notes);
+    let shapes = part::common_shapes(std::slice::from_ref(&part), &inputs)?;
+    Dataset::new(inputs, vec![part], shapes, options.samples, notes)
+}
+
+/// The inputs with the open sizes that the user fixed.
+fn fix_shapes(
+    inputs: &[InputSpec],
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<Vec<InputSpec>, CalibrateError> {
+    let bad = |problem: String| CalibrateError::Option {
+        option: "--shape",
+        problem,
+    };
+    let mut inputs = inputs.to_vec();
+    for (name, shape) in shapes {
+        let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+        let Some(input) = inputs.iter_mut().find(|input| input.name == *name) else {
+            return Err(bad(format!(
+                "the model has no input '{name}', only {names:?}"
+            )));
+        };
+        let fits = input.shape.len() == shape.len()
+            && input
+                .shape
+                .iter()
+                .zip(shape)
+                .skip(1)
+                .all(|(a, b)| a.is_none_or(|a| a == *b));
+        if !fits || shape.contains(&0) {
+            let expected = crate::runtime::shape_text(&input.shape);
+            return Err(bad(format!(
+                "{shape:?} does not fit input '{name}' of shape {expected}"
+            )));
+        }
+        for (size, fixed) in input.shape.iter_mut().zip(shape).skip(1) {
+            *size = Some(*fixed);
+        }
+    }
+    Ok(inputs)
+}
+
+impl Dataset {
+    fn new(
+        inputs: Vec<InputSpec>,
+        parts: Vec<Part>,
+        shapes: Vec<Vec<usize>>,
+        samples: Option<usize>,
+        mut notes: Vec<String>,
+    ) -> Result<Dataset, CalibrateError> {
+        let total: usize = parts.iter().map(Part::len).sum();
+        let used = samples.unwrap_or(total).min(total);
+        if used == 0 {
+            let text = "there is no sample, or --samples is 0; give at least one".into();
+            return Err(CalibrateError::Samples(text));
+        }
+        if used < total {
+            notes.push(format!("uses {used} of {total} samples, taken evenly"));
+        }
+        Ok(Dataset {
+            inputs,
+            parts,
+            shapes,
+            total,
+            used,
+            notes,
+        })
+    }
+
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Never: a data set has at least one sample.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Choices that were made for the user, to be said in the output.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The samples of the `wanted` indexes (ascending, below [`Dataset::len`]) in batches of
+    /// `batch` samples, the last one smaller. May be called again for another pass.
+    ///
+    /// # Errors
+    /// When indexes or batch size are out of range; the iterator ends after its first error.
+    pub fn batches<'a>(
+        &'a self,
+        wanted: &'a [usize],
+        batch: usize,
+    ) -> Result<impl Iterator<Item = Result<Batch, CalibrateError>> + 'a, CalibrateError> {
+        let ascending = wanted.windows(2).all(|pair| pair.first() < pair.last());
+        if batch == 0 || !ascending || wanted.last().is_some_and(|last| *last >= self.used) {
+            return Err(CalibrateError::Samples(format!(
+                "expected a batch size from 1 on and ascending indexes below {}, found batch size \
+                 {batch} and indexes up to {:?}",
+                self.used,
+                wanted.iter().max()
+            )));
+        }
+        let mut open = None;
+        let mut failed = false;
+        Ok(wanted.chunks(batch).map_while(move |indexes| {
+            if failed {
+                return None;
+            }
+            let result = self.batch(indexes, &mut open);
+            failed = result.is_err();
+            Some(result)
+        }))
+    }
+
+    fn batch<'a>(
+        &'a self,
+        indexes: &[usize],
+        open: &mut Option<(usize, Opened<'a>)>,
+    ) -> Result<Batch, CalibrateError> {
+        let mut bytes: Vec<Vec<u8>> = vec![Vec::new(); self.inputs.len()];
+        for index in indexes {
+            let (number, inside) = self.place(*index);
+            if open.as_ref().is_none_or(|(current, _)| *current != number) {
+                let Some(part) = self.parts.get(number) else {
+                    continue; // `place` gives parts that exist
+                };
+                *open = Some((number, part.open(&self.inputs)?));
+            }
+            if let Some((_, part)) = open {
+                for ((all, one), spec) in
+                    bytes.iter_mut().zip(part.sample(inside)?).zip(&self.inputs)
+                {
+                    if !spec.shape.is_empty() || all.is_empty() {
+                        all.extend_from_slice(&one);
+                    }
+                }
+            }
+        }
+        let tensors = self.inputs.iter().zip(&self.shapes).zip(bytes);
+        Ok(tensors
+            .map(|((spec, shape), bytes)| {
+                let batch = (!spec.shape.is_empty()).then_some(indexes.len());
+                let tensor = Tensor {
+                    dtype: spec.dtype,
+                    shape: batch.into_iter().chain(shape.iter().copied()).collect(),
+                    bytes: bytes.into(),
+                };
+                (spec.name.clone(), tensor)
+            })
+            .collect())
+    }
+
+    /// The part that holds sample `index`, and the index in it.
+    fn place(&self, index: usize) -> (usize, usize) {
+        let mut inside = (index as u128 * self.total as u128 / self.used.max(1) as u128) as usize;
+        for (number, part) in self.parts.iter().enumerate() {
+            if inside < part.len() {
+                return (number, inside);
+            }
+            inside -= part.len();
+        }
+        (self.parts.len(), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

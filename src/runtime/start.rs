@@ -1,0 +1,236 @@
+//! Loading the library and choosing the device.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::ep::{self, ExecutionProvider};
+use ort::logging::LogLevel;
+use ort::session::builder::SessionBuilder;
+use prost::Message;
+
+use super::device::{cuda_advice, probe_model};
+use super::{Device, RuntimeError, Session};
+use crate::onnx::{self, Model, Tensor};
+
+/// Models of this many bytes and more are opened from files: protobuf refuses 2 GB, and ONNX
+/// Runtime reads tensors from files beside the model without that limit.
+const MEMORY_LIMIT: u64 = (1 << 31) - (1 << 24);
+
+/// How to start ONNX Runtime.
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeOptions {
+    /// The library or its folder (--onnxruntime); `None`: the usual places, see [`super::locate`].
+    pub library: Option<PathBuf>,
+    /// Where models run.
+    pub device: Device,
+    /// Threads within an operator; `None`: one per core that this process may use.
+    pub threads: Option<usize>,
+}
+
+/// The loaded ONNX Runtime library and the device in use.
+#[derive(Debug)]
+pub struct Runtime {
+    environment: Environment,
+    library: PathBuf,
+    version: String,
+    cuda: Option<u32>,
+    device: String,
+    threads: usize,
+    notes: Vec<String>,
+}
+
+/// ONNX Runtime allows one library and one environment per process. It stays until the process ends.
+static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+impl Runtime {
+    /// Finds and loads the library and makes sure that the device works. Several runtimes may be
+    /// started in one process when they use the same library.
+    ///
+    /// # Errors
+    /// When no usable library is found, or a CUDA device is asked for and cannot be used.
+    pub fn start(options: &RuntimeOptions) -> Result<Runtime, RuntimeError> {
+        let library = super::locate(options.library.as_deref())?;
+        let environment = load(&library)?;
+        let mut runtime = Runtime {
+            version: version(),
+            environment,
+            library,
+            cuda: None,
+            device: "CPU".into(),
+            threads: options.threads.unwrap_or_else(|| {
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+            }),
+            notes: Vec::new(),
+        };
+        match options.device {
+            Device::Cpu => {}
+            Device::Auto => match runtime.probe_cuda(0) {
+                Ok(()) => runtime.use_cuda(0),
+                Err(problem) => runtime.notes.push(format!("runs on the CPU: {problem}")),
+            },
+            Device::Cuda(id) => match runtime.probe_cuda(id) {
+                Ok(()) => runtime.use_cuda(id),
+                Err(problem) => {
+                    return Err(RuntimeError::Cuda {
+                        id,
+                        library: runtime.library,
+                        problem,
+                    });
+                }
+            },
+        }
+        Ok(runtime)
+    }
+
+    fn use_cuda(&mut self, id: u32) {
+        self.cuda = Some(id);
+        self.device = format!("CUDA:{id}");
+    }
+
+    /// The device really used: "CPU" or "CUDA:0".
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// What the user should know, such as why `Device::Auto` runs on the CPU.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The library's version, such as "1.31.1"; "unknown" when it does not tell.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The library's file.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// Opens a model: from memory when it is smaller than 2 GB, else through a temporary folder
+    /// that lives as long as the session.
+    ///
+    /// # Errors
+    /// When ONNX Runtime refuses the model, or the temporary folder cannot be written.
+    pub fn session(&self, model: &Model) -> Result<Session, RuntimeError> {
+        if model.byte_size() < MEMORY_LIMIT {
+            let mut builder = self.builder(self.cuda).map_err(open_error)?;
+            let bytes = model.encode().map_err(open_error)?;
+            let inner = builder.commit_from_memory(&bytes).map_err(open_error)?;
+            return Session::new(inner, None);
+        }
+        self.open_from_files(model)
+    }
+
+    pub(super) fn open_from_files(&self, model: &Model) -> Result<Session, RuntimeError> {
+        let mut builder = self.builder(self.cuda).map_err(open_error)?;
+        let folder = tempfile::tempdir().map_err(|source| RuntimeError::Io {
+            action: "create a temporary folder in",
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        let path = folder.path().join("model.onnx");
+        onnx::save(model, &path).map_err(open_error)?;
+        let inner = builder.commit_from_file(&path).map_err(open_error)?;
+        Session::new(inner, Some(folder))
+    }
+
+    /// Session options: all of this process's cores within an operator, one operator at a time.
+    fn builder(&self, cuda: Option<u32>) -> ort::Result<SessionBuilder> {
+        let builder = ort::session::Session::builder(&self.environment)?
+            .with_intra_threads(self.threads)?
+            .with_inter_threads(1)?
+            .with_deterministic_compute(true)?;
+        let Some(id) = cuda else { return Ok(builder) };
+        // TF32 has 10 bits of mantissa, too few for covariances; an exhaustive search for the
+        // fastest convolution picks by time, so results would differ from run to run.
+        let provider = ep::CUDA::default()
+            .with_device_id(i32::try_from(id).unwrap_or(i32::MAX))
+            .with_tf32(false)
+            .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic);
+        Ok(builder.with_execution_providers([provider.build().error_on_failure()])?)
+    }
+
+    /// Opens and runs a tiny model on the CUDA device; the error says what is missing.
+    fn probe_cuda(&self, id: u32) -> Result<(), String> {
+        if !ep::CUDA::is_available().unwrap_or(false) {
+            return Err(
+                "this ONNX Runtime library is built without CUDA; run `onnx-mipp setup \
+                        --cuda` and name its library with --onnxruntime"
+                    .into(),
+            );
+        }
+        // ONNX Runtime logs the failures that are turned into an error or a note here.
+        let quiet = std::env::var_os("ORT_LOG").is_none();
+        if quiet {
+            self.environment.set_log_level(LogLevel::Fatal);
+        }
+        let result = self.run_probe(id);
+        if quiet {
+            self.environment.set_log_level(LogLevel::Error);
+        }
+        result.map_err(|problem| cuda_advice(&self.library, &problem))
+    }
+
+    fn run_probe(&self, id: u32) -> Result<(), String> {
+        let mut builder = self.builder(Some(id)).map_err(|e| e.to_string())?;
+        let bytes = probe_model().encode_to_vec();
+        let inner = builder
+            .commit_from_memory(&bytes)
+            .map_err(|e| e.to_string())?;
+        let mut session = Session::new(inner, None).map_err(|e| e.to_string())?;
+        let x = Tensor::from_f32(&[1], vec![1.0]).map_err(|e| e.to_string())?;
+        session
+            .run(&[("x".into(), x)], &["y".into()])
+            .map(|_| ())
+            .map_err(|e| e.to_string())
+    }
+}
+
+/// Loads the library once per process and makes the environment.
+fn load(library: &Path) -> Result<Environment, RuntimeError> {
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = library.canonicalize().unwrap_or_else(|_| library.into());
+    if let Some((path, environment)) = loaded.as_ref() {
+        if *path == key {
+            return Ok(environment.clone());
+        }
+        return Err(RuntimeError::SecondLibrary {
+            loaded: path.clone(),
+            asked: key,
+        });
+    }
+    let bad = |problem: String| RuntimeError::Load {
+        path: library.into(),
+        problem,
+    };
+    // ort asserts on what a foreign library returns; such a library must not end the process.
+    let environment = std::panic::catch_unwind(|| {
+        let builder = ort::init_from(library).map_err(|e| e.to_string())?;
+        let builder = builder.with_name("onnx-mipp").with_telemetry(false);
+        builder.build().map_err(|e| e.to_string())
+    })
+    .unwrap_or_else(|_| Err("it is not a working ONNX Runtime library".into()))
+    .map_err(bad)?;
+    *loaded = Some((key, environment.clone()));
+    Ok(environment)
+}
+
+/// The version in the build information, "git-branch=rel-1.31.1, ...".
+fn version() -> String {
+    let info = ort::info();
+    let branch = info.split("git-branch=").nth(1);
+    let name = branch.and_then(|rest| rest.split(',').next());
+    let numbers = name.map(|n| n.trim_start_matches(|c: char| !c.is_ascii_digit()));
+    numbers
+        .filter(|n| n.starts_with(|c: char| c.is_ascii_digit()))
+        .unwrap_or("unknown")
+        .into()
+}
+
+fn open_error(error: impl std::fmt::Display) -> RuntimeError {
+    RuntimeError::Open {
+        problem: error.to_string(),
+    }
+}
