@@ -16,3 +16,4 @@ pub mod onnx;
 pub mod ops;
 pub mod runtime;
 pub mod select;
+pub mod surgery;

@@ -1,0 +1,223 @@
+//! Applying collected changes to the file's structure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::groups::Use;
+use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, attribute_proto};
+use crate::onnx::{Model, Tensor};
+use crate::ops::{self, Edit};
+use crate::surgery::{Changes, SurgeryError};
+
+/// The model with the changes made.
+pub(super) fn apply(model: &Model, graph: &Graph, changes: &Changes) -> Result<Model, SurgeryError> {
+    let mut model = model.clone();
+    let Some(main) = model.proto.graph.as_mut() else { return Ok(model) };
+    let mut names = Names::of(graph);
+    replace_inputs(main, graph, changes, &mut names)?;
+    for (node, edit) in &changes.attributes {
+        if let Some(node) = main.node.get_mut(*node) {
+            edit_attribute(node, edit);
+        }
+    }
+    add_biases(main, changes, &mut names);
+    sweep(main, graph);
+    Ok(model)
+}
+
+/// Names in use, for new ones that clash with none.
+struct Names(BTreeSet<String>);
+
+impl Names {
+    fn of(graph: &Graph) -> Self {
+        Names(graph.values.iter().map(|value| value.name.clone()).collect())
+    }
+
+    fn fresh(&mut self, base: &str) -> String {
+        let numbered = (2usize..).map(|n| format!("{base}_{n}"));
+        let mut candidates = std::iter::once(base.to_owned()).chain(numbered);
+        let name = candidates.find(|name| !self.0.contains(name)).unwrap_or_default();
+        self.0.insert(name.clone());
+        name
+    }
+}
+
+/// Puts the new constants in. A stored tensor that all its readers want in the same new form is
+/// changed in place; otherwise each form becomes an initializer of its own.
+fn replace_inputs(
+    main: &mut GraphProto,
+    graph: &Graph,
+    changes: &Changes,
+    names: &mut Names,
+) -> Result<(), SurgeryError> {
+    let mut by_value: BTreeMap<ValueId, Vec<(Use, &Tensor)>> = BTreeMap::new();
+    for (&at, tensor) in &changes.inputs {
+        match graph.view(at.0).input(at.1) {
+            Some(value) => by_value.entry(value).or_default().push((at, tensor)),
+            None => {
+                let node = main.node.get(at.0).and_then(|node| node.output.first());
+                let base = format!("{}_bias", node.map(String::as_str).unwrap_or_default());
+                let name = names.fresh(&base);
+                main.initializer.push(tensor.to_proto(&name));
+                set_input(main, at, name);
+            }
+        }
+    }
+    for (value, uses) in by_value {
+        replace_value(main, graph, value, &uses, names);
+    }
+    Ok(())
+}
+
+fn replace_value(
+    main: &mut GraphProto,
+    graph: &Graph,
+    value: ValueId,
+    uses: &[(Use, &Tensor)],
+    names: &mut Names,
+) {
+    let known = &graph.values[value];
+    let captured = graph.nodes.iter().any(|node| node.captured.contains(&value));
+    let all_alike = known.readers.len() == uses.len()
+        && uses.windows(2).all(|pair| pair[0].1 == pair[1].1)
+        && !known.is_output
+        && !captured;
+    if let ([(_, tensor), ..], true) = (uses, all_alike) {
+        if store_in_place(main, graph, value, tensor) {
+            return;
+        }
+    }
+    let mut forms: Vec<(&Tensor, String)> = Vec::new();
+    for (at, tensor) in uses {
+        let known_form = forms.iter().find(|(form, _)| form == tensor).map(|(_, name)| name.clone());
+        let name = match known_form {
+            Some(name) => name,
+            None => {
+                let name = names.fresh(&format!("{}_pruned", known.name));
+                main.initializer.push(tensor.to_proto(&name));
+                forms.push((tensor, name.clone()));
+                name
+            }
+        };
+        set_input(main, *at, name);
+    }
+}
+
+/// Overwrites an initializer or a Constant node; false where the value is neither.
+fn store_in_place(main: &mut GraphProto, graph: &Graph, value: ValueId, tensor: &Tensor) -> bool {
+    let known = &graph.values[value];
+    if let Some(stored) = main.initializer.iter_mut().find(|stored| stored.name() == known.name) {
+        tensor.store(stored);
+        return true;
+    }
+    let Some(producer) = known.producer.filter(|&id| ops::constant::stores_tensor(&graph.nodes[id]))
+    else {
+        return false;
+    };
+    let Some(node) = main.node.get_mut(producer) else { return false };
+    let name = known.name.clone();
+    match node.attribute.iter_mut().find_map(|attribute| attribute.t.as_mut()) {
+        Some(stored) => tensor.store(stored),
+        None => {
+            // `value_ints` and the like become the general form.
+            node.attribute = vec![AttributeProto {
+                name: Some("value".to_owned()),
+                r#type: Some(attribute_proto::AttributeType::Tensor as i32),
+                t: Some(tensor.to_proto(&name)),
+                ..Default::default()
+            }];
+        }
+    }
+    true
+}
+
+fn set_input(main: &mut GraphProto, (node, slot): Use, name: String) {
+    if let Some(node) = main.node.get_mut(node) {
+        if node.input.len() <= slot {
+            node.input.resize(slot + 1, String::new());
+        }
+        if let Some(input) = node.input.get_mut(slot) {
+            *input = name;
+        }
+    }
+}
+
+fn edit_attribute(node: &mut NodeProto, edit: &Edit) {
+    let (name, value) = match edit {
+        Edit::Int(name, int) => (*name, Some((Some(*int), Vec::new()))),
+        Edit::Ints(name, ints) => (*name, Some((None, ints.clone()))),
+        Edit::Drop(name) => (*name, None),
+        Edit::Input(..) => return,
+    };
+    let Some((i, ints)) = value else {
+        node.attribute.retain(|attribute| attribute.name() != name);
+        return;
+    };
+    let kind = match i {
+        Some(_) => attribute_proto::AttributeType::Int,
+        None => attribute_proto::AttributeType::Ints,
+    };
+    let new = AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(kind as i32),
+        i,
+        ints,
+        ..Default::default()
+    };
+    match node.attribute.iter_mut().find(|attribute| attribute.name() == name) {
+        Some(old) => *old = new,
+        None => node.attribute.push(new),
+    }
+}
+
+/// Puts an Add behind the nodes whose operator has no bias; the sum takes the output's name.
+fn add_biases(main: &mut GraphProto, changes: &Changes, names: &mut Names) {
+    // From the last node on, so that the indexes of those before stay right.
+    for (&node, tensor) in changes.added.iter().rev() {
+        let Some(output) = main.node.get_mut(node).and_then(|node| node.output.first_mut()) else {
+            continue;
+        };
+        let sum = output.clone();
+        let product = names.fresh(&format!("{sum}_unbiased"));
+        *output = product.clone();
+        let bias = names.fresh(&format!("{sum}_bias"));
+        main.initializer.push(tensor.to_proto(&bias));
+        main.node.insert(node + 1, ops::build::add_node(&product, &bias, &sum));
+    }
+}
+
+/// Removes nodes and initializers that were read before and that nothing reads any more.
+fn sweep(main: &mut GraphProto, graph: &Graph) {
+    let was_read = |name: &str| {
+        graph.find(name).is_some_and(|value| {
+            let value = &graph.values[value];
+            !value.readers.is_empty() || value.is_output
+        })
+    };
+    loop {
+        let mut read: BTreeSet<String> = main.output.iter().map(|o| o.name().to_owned()).collect();
+        for node in &main.node {
+            read.extend(node.input.iter().cloned());
+            let subgraphs = node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
+            if subgraphs {
+                read.extend(captured_by(graph, node));
+            }
+        }
+        let orphan = |name: &String| !name.is_empty() && was_read(name) && !read.contains(name);
+        let (nodes, initializers) = (main.node.len(), main.initializer.len());
+        main.node.retain(|node| {
+            let mut outputs = node.output.iter().filter(|name| !name.is_empty());
+            !(node.output.iter().any(|name| !name.is_empty()) && outputs.all(&orphan))
+        });
+        main.initializer.retain(|stored| !orphan(&stored.name().to_owned()));
+        if (nodes, initializers) == (main.node.len(), main.initializer.len()) {
+            return;
+        }
+    }
+}
+
+fn captured_by(graph: &Graph, node: &NodeProto) -> Vec<String> {
+    let found = node.output.iter().find_map(|output| graph.values[graph.find(output)?].producer);
+    let captured = |id: NodeId| graph.nodes[id].captured.iter();
+    found.map(|id| captured(id).map(|&v| graph.values[v].name.clone()).collect()).unwrap_or_default()
+}

@@ -1,0 +1,112 @@
+//! Collecting what changes: cut constants, size entries, attributes.
+
+use crate::graph::{Graph, NodeView};
+use crate::groups::{ChannelAxes, Groups, Kept, Use};
+use crate::onnx::Tensor;
+use crate::ops::{self, Edit};
+use crate::surgery::{Changes, Repaired, SurgeryError};
+
+/// All changes that the kept channels ask for.
+pub(super) fn collect(
+    graph: &Graph,
+    groups: &Groups,
+    kept: &Kept<'_>,
+    repaired: &Repaired,
+) -> Result<Changes, SurgeryError> {
+    let mut changes = Changes::default();
+    for (&at, axes) in &groups.uses {
+        if let Some(tensor) = cut(graph, kept, at, axes)? {
+            changes.inputs.insert(at, tensor);
+        }
+    }
+    for (&((node, slot), index), map) in &groups.entries {
+        if kept.count(map) == map.len() {
+            continue;
+        }
+        let at = (node, slot);
+        let view = graph.view(node);
+        let present = changes.inputs.get(&at).or_else(|| view.constant(slot));
+        let present = present.ok_or_else(|| failed(view, "its shape is not constant"))?;
+        let changed = with_entry(view, present, index, kept.count(map))?;
+        changes.inputs.insert(at, changed);
+    }
+    for node in 0..graph.nodes.len() {
+        let view = graph.view(node);
+        if touches(view, kept) {
+            rewrite(view, kept, &mut changes)?;
+        }
+    }
+    changes.inputs.extend(repaired.inputs.clone());
+    changes.added = repaired.added.clone();
+    Ok(changes)
+}
+
+fn failed(view: NodeView<'_>, what: &str) -> SurgeryError {
+    SurgeryError::Node { node: view.node.name.clone(), what: what.to_owned() }
+}
+
+/// A constant without the positions that left; `None` where none did.
+fn cut(
+    graph: &Graph,
+    kept: &Kept<'_>,
+    (node, slot): Use,
+    axes: &ChannelAxes,
+) -> Result<Option<Tensor>, SurgeryError> {
+    let view = graph.view(node);
+    let mut tensor = None;
+    for (axis, map) in axes.iter().enumerate() {
+        let Some(map) = map else { continue };
+        let positions = kept.positions(map);
+        if positions.len() == map.len() {
+            continue;
+        }
+        let whole = view.constant(slot).ok_or_else(|| failed(view, "its weight is not constant"))?;
+        let present = tensor.as_ref().unwrap_or(whole);
+        let cut = present.take(axis, &positions);
+        let error = |error| SurgeryError::Tensor { node: view.node.name.clone(), error };
+        tensor = Some(cut.map_err(error)?);
+    }
+    Ok(tensor)
+}
+
+fn with_entry(
+    view: NodeView<'_>,
+    tensor: &Tensor,
+    index: usize,
+    length: usize,
+) -> Result<Tensor, SurgeryError> {
+    let error = |error| SurgeryError::Tensor { node: view.node.name.clone(), error };
+    let mut ints = tensor.to_i64().map_err(error)?;
+    let entry = ints.get_mut(index).ok_or_else(|| failed(view, "its shape is too short"))?;
+    *entry = i64::try_from(length).map_err(|_| failed(view, "an axis is too long"))?;
+    Tensor::from_i64(&tensor.shape, &ints).map_err(error)
+}
+
+/// Whether any tensor that the node reads or makes changes its shape.
+fn touches(view: NodeView<'_>, kept: &Kept<'_>) -> bool {
+    let values = view.node.inputs.iter().chain(&view.node.outputs).flatten();
+    values.into_iter().any(|&value| {
+        let rank = view.graph.values[value].shape.as_ref().map_or(0, Vec::len);
+        (0..rank).any(|axis| {
+            kept.map(value, axis).is_some_and(|map| map.iter().any(|&channel| !kept.has(channel)))
+        })
+    })
+}
+
+fn rewrite(
+    view: NodeView<'_>,
+    kept: &Kept<'_>,
+    changes: &mut Changes,
+) -> Result<(), SurgeryError> {
+    let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else { return Ok(()) };
+    let edits = operator.rewrite(view, kept).map_err(|freeze| failed(view, &freeze.0))?;
+    for edit in edits {
+        match edit {
+            Edit::Input(slot, tensor) => {
+                changes.inputs.insert((view.id, slot), tensor);
+            }
+            other => changes.attributes.push((view.id, other)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Surgery: a model and the channels that stay, to the physically smaller model.
+//!
+//! All changes are collected first, as values ([`Changes`]), and then applied to the file's own
+//! structure, so that names, order, metadata and everything that no channel touches stay as they
+//! were.
+
+mod apply;
+mod changes;
+mod error;
+mod repair;
+mod shapes;
+
+use std::collections::BTreeMap;
+
+pub use error::SurgeryError;
+pub use repair::{Repair, Repaired, repair};
+
+use crate::graph::Graph;
+use crate::groups::{Groups, Kept, Use};
+use crate::onnx::{Model, Tensor};
+
+/// Everything that changes, collected before anything does.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Constants to read instead, per node and input slot.
+    pub inputs: BTreeMap<Use, Tensor>,
+    /// Attribute edits per node, in order.
+    pub attributes: Vec<(usize, crate::ops::Edit)>,
+    /// Biases that an Add after the node brings.
+    pub added: BTreeMap<usize, Tensor>,
+}
+
+/// The model with only the channels that `stays` names (one entry per channel), and the repaired
+/// weights and biases put in.
+///
+/// # Errors
+/// A node that cannot follow; see [`SurgeryError`].
+pub fn prune(
+    model: &Model,
+    graph: &Graph,
+    groups: &Groups,
+    stays: &[bool],
+    repaired: &Repaired,
+) -> Result<Model, SurgeryError> {
+    let kept = Kept::new(groups, stays);
+    let changes = changes::collect(graph, groups, &kept, repaired)?;
+    let mut pruned = apply::apply(model, graph, &changes)?;
+    shapes::update(&mut pruned, graph, &kept);
+    pruned.check()?;
+    Ok(pruned)
+}

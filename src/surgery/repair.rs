@@ -1,0 +1,265 @@
+//! Repair in one pass: the removed inputs of every consumer, rebuilt from the kept ones, folded
+//! into its weight and bias.
+//!
+//! The best linear prediction of the removed inputs R from the kept inputs K is
+//! `x_R = mu_R + B (x_K - mu_K)` with `B = C_RK inv(C_KK)`. Put into `Y = W x + b` it gives
+//! `W' = W_K + W_R B` and `b' = b + W_R (mu_R - B mu_K)`, the least squares fit of the dense output
+//! on the kept inputs. The shrinkage of the covariance pulls B to zero, that is, the weights back
+//! to the unrepaired ones, and never the kept weights themselves.
+
+use std::collections::BTreeMap;
+
+use faer::Mat;
+use ndarray::{ArrayD, IxDyn};
+use rayon::prelude::*;
+
+use crate::calibrate::{Covariance, Statistics};
+use crate::graph::{Graph, NodeId};
+use crate::groups::{Bias, ChannelMap, Consumer, Groups, Kept, Use};
+use crate::mi::solve_right;
+use crate::onnx::{DataType, Tensor, TensorError};
+use crate::surgery::SurgeryError;
+
+/// How weights are repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// Not at all: kept weights stay as they are.
+    None,
+    /// Once, from the statistics of the dense model.
+    Once,
+}
+
+/// Weights and biases that a repair changed, already without what left.
+#[derive(Debug, Clone, Default)]
+pub struct Repaired {
+    /// Per node and input slot, the new constant.
+    pub inputs: BTreeMap<Use, Tensor>,
+    /// Per node whose operator has no bias, the one to add behind it.
+    pub added: BTreeMap<NodeId, Tensor>,
+}
+
+/// Repairs every consumer that loses inputs.
+///
+/// # Errors
+/// A covariance that cannot be inverted, or a weight that cannot be read.
+pub fn repair(
+    graph: &Graph,
+    groups: &Groups,
+    statistics: &Statistics,
+    stays: &[bool],
+) -> Result<Repaired, SurgeryError> {
+    let kept = Kept::new(groups, stays);
+    let one = |index: usize| Task::new(graph, groups, statistics, kept, index).map(Task::solve);
+    let solved: Vec<Solved> = (0..groups.consumers.len())
+        .into_par_iter()
+        .filter_map(one)
+        .collect::<Result<_, SurgeryError>>()?;
+    let mut repaired = Repaired::default();
+    for solved in solved {
+        repaired.inputs.insert((solved.node, solved.weight_slot), solved.weight);
+        match (solved.bias, solved.bias_slot) {
+            (Some(bias), Some(slot)) => drop(repaired.inputs.insert((solved.node, slot), bias)),
+            (Some(bias), None) => drop(repaired.added.insert(solved.node, bias)),
+            (None, _) => {}
+        }
+    }
+    Ok(repaired)
+}
+
+/// One consumer that loses inputs.
+struct Task<'a> {
+    graph: &'a Graph,
+    consumer: &'a Consumer,
+    weight: &'a Tensor,
+    covariances: &'a [Covariance],
+    /// Inputs per channel in the covariances: the kernel's taps, or 1.
+    observed_taps: usize,
+    map: &'a ChannelMap,
+    made: Option<&'a ChannelMap>,
+    kept: Kept<'a>,
+}
+
+struct Solved {
+    node: NodeId,
+    weight_slot: usize,
+    weight: Tensor,
+    bias_slot: Option<usize>,
+    bias: Option<Tensor>,
+}
+
+impl<'a> Task<'a> {
+    fn new(
+        graph: &'a Graph,
+        groups: &'a Groups,
+        statistics: &'a Statistics,
+        kept: Kept<'a>,
+        index: usize,
+    ) -> Option<Self> {
+        let consumer = groups.consumers.get(index)?;
+        let map = groups.read_by(consumer)?;
+        let observed = statistics.of(index)?;
+        let weight = graph.view(consumer.node).constant(consumer.weight)?;
+        (kept.count(map) < map.len()).then_some(Task {
+            graph,
+            consumer,
+            weight,
+            covariances: &observed.blocks,
+            observed_taps: observed.taps,
+            map,
+            made: groups.made_by(consumer),
+            kept,
+        })
+    }
+
+    fn solve(self) -> Result<Solved, SurgeryError> {
+        let node = &self.graph.nodes[self.consumer.node].name;
+        let error = |error| SurgeryError::Tensor { node: node.clone(), error };
+        let layout = &self.consumer.layout;
+        let matrices = layout.matrices(self.weight).map_err(error)?;
+        let per_output = layout.rows_per_output(&self.weight.shape).max(1);
+        let inputs = self.map.len() / matrices.len().max(1);
+        let outputs = matrices.first().map_or(0, Mat::nrows) / per_output;
+        let (mut repaired, mut shift) = (Vec::new(), Vec::new());
+        for (block, matrix) in matrices.iter().enumerate() {
+            let stays_at = |map: &ChannelMap, at: usize| map.get(at).is_none_or(|&c| self.kept.has(c));
+            let input_stays: Vec<bool> =
+                (0..inputs).map(|i| stays_at(self.map, block * inputs + i)).collect();
+            let rows: Vec<usize> = (0..matrix.nrows())
+                .filter(|row| self.made.is_none_or(|m| stays_at(m, block * outputs + row / per_output)))
+                .collect();
+            let covariance = self.covariances.get(block).ok_or_else(|| self.mismatch())?;
+            let (weight, moved) = self.solve_block(matrix, &rows, &input_stays, covariance)?;
+            repaired.push(weight);
+            shift.extend(moved.chunks(per_output).map(|rows| rows.iter().sum::<f64>()));
+        }
+        let shape = self.cut_shape(&repaired, per_output);
+        let weight = layout.tensor(&repaired, &shape, self.weight.dtype).map_err(error)?;
+        let (bias_slot, bias) = self.bias(&shift).map_err(error)?;
+        Ok(Solved {
+            node: self.consumer.node,
+            weight_slot: self.consumer.weight,
+            weight,
+            bias_slot,
+            bias: Some(bias),
+        })
+    }
+
+    fn mismatch(&self) -> SurgeryError {
+        SurgeryError::Node {
+            node: self.graph.nodes[self.consumer.node].name.clone(),
+            what: "its statistics do not fit its weight".to_owned(),
+        }
+    }
+
+    /// The new matrix of one block, of the kept rows and columns, and the shift of each row.
+    fn solve_block(
+        &self,
+        weight: &Mat<f64>,
+        rows: &[usize],
+        input_stays: &[bool],
+        covariance: &Covariance,
+    ) -> Result<(Mat<f64>, Vec<f64>), SurgeryError> {
+        let taps = weight.ncols() / input_stays.len().max(1);
+        let observed = self.observed_taps;
+        if covariance.mean.len() != input_stays.len() * observed || taps % observed.max(1) != 0 {
+            return Err(self.mismatch());
+        }
+        let columns = |stays: bool| -> Vec<usize> {
+            let all = 0..input_stays.len() * observed;
+            all.filter(|column| input_stays[column / observed.max(1)] == stays).collect()
+        };
+        let (kept, removed) = (columns(true), columns(false));
+        let map = rebuilding(covariance, &kept, &removed).map_err(|error| SurgeryError::Repair {
+            node: self.graph.nodes[self.consumer.node].name.clone(),
+            error,
+        })?;
+        // Where the unfolding was not observed, all taps share one map.
+        let repeats = taps / observed.max(1);
+        let source = |column: usize, repeat: usize| column * repeats + repeat;
+        let mut result = Mat::zeros(rows.len(), kept.len() * repeats);
+        let mut shift = vec![0.0; rows.len()];
+        for repeat in 0..repeats {
+            let pick = |list: &[usize]| {
+                Mat::from_fn(rows.len(), list.len(), |i, j| weight[(rows[i], source(list[j], repeat))])
+            };
+            let (of_kept, of_removed) = (pick(&kept), pick(&removed));
+            let rebuilt = &of_removed * &map;
+            for (i, shift) in shift.iter_mut().enumerate() {
+                for j in 0..kept.len() {
+                    result[(i, source(j, repeat))] = of_kept[(i, j)] + rebuilt[(i, j)];
+                    *shift -= rebuilt[(i, j)] * covariance.mean[kept[j]];
+                }
+                for (j, &column) in removed.iter().enumerate() {
+                    *shift += of_removed[(i, j)] * covariance.mean[column];
+                }
+            }
+        }
+        Ok((result, shift))
+    }
+
+    /// The weight's shape without what left.
+    fn cut_shape(&self, repaired: &[Mat<f64>], per_output: usize) -> Vec<usize> {
+        let layout = &self.consumer.layout;
+        let mut shape = self.weight.shape.clone();
+        let taps = layout.taps(&shape).max(1);
+        let blocks = repaired.len();
+        let rows = repaired.first().map_or(0, Mat::nrows) / per_output;
+        let columns = repaired.first().map_or(0, Mat::ncols) / taps;
+        let out_axis = layout.out_axes.first().copied().unwrap_or(0);
+        let whole = |axis: usize, length: usize| {
+            if axis == layout.block_axis { length * blocks } else { length }
+        };
+        if let Some(length) = shape.get_mut(out_axis) {
+            *length = whole(out_axis, rows);
+        }
+        if let Some(length) = shape.get_mut(layout.in_axis) {
+            *length = whole(layout.in_axis, columns);
+        }
+        shape
+    }
+
+    /// The bias with the shift of every output channel, and the slot that it goes to.
+    fn bias(&self, shift: &[f64]) -> Result<(Option<usize>, Tensor), TensorError> {
+        let float = self.weight.dtype;
+        let Bias::Slot { slot, scale } = self.consumer.bias else {
+            // Behind the node: along the output's channel axis.
+            let rank = self.graph.values[self.consumer.output].shape.as_ref().map_or(1, Vec::len);
+            let mut shape = vec![1; rank.saturating_sub(self.consumer.output_axis).max(1)];
+            shape[0] = shift.len();
+            return Ok((None, tensor(float, &shape, shift.to_vec())?));
+        };
+        let moved: Vec<f64> = shift.iter().map(|shift| shift * scale).collect();
+        let view = self.graph.view(self.consumer.node);
+        let Some(present) = view.constant(slot) else {
+            return Ok((Some(slot), tensor(float, &[moved.len()], moved)?));
+        };
+        let mut present = present.clone();
+        if let Some(axes) = self.kept.cut(self.consumer.node, slot) {
+            for (axis, map) in axes.iter().enumerate() {
+                if let Some(map) = map {
+                    present = present.take(axis, &self.kept.positions(map))?;
+                }
+            }
+        }
+        let values = present.to_f64()?;
+        let added = ArrayD::from_shape_vec(IxDyn(&[moved.len()]), moved).unwrap_or_default();
+        Ok((Some(slot), Tensor::from_f64(present.dtype, &(values + added))?))
+    }
+}
+
+fn tensor(dtype: DataType, shape: &[usize], values: Vec<f64>) -> Result<Tensor, TensorError> {
+    Tensor::from_f64(dtype, &ArrayD::from_shape_vec(IxDyn(shape), values).unwrap_or_default())
+}
+
+/// `B`, removed from kept inputs, with the covariance shrunk as its data ask for.
+fn rebuilding(
+    covariance: &Covariance,
+    kept: &[usize],
+    removed: &[usize],
+) -> Result<Mat<f64>, crate::mi::MiError> {
+    let shrunk = covariance.shrunk();
+    let pick = |rows: &[usize], columns: &[usize]| {
+        Mat::from_fn(rows.len(), columns.len(), |i, j| shrunk[(rows[i], columns[j])])
+    };
+    solve_right(pick(kept, kept).as_ref(), pick(removed, kept).as_ref())
+}
