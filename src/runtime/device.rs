@@ -58,7 +58,9 @@ pub(super) fn cuda_advice(library: &Path, problem: &str) -> String {
     } else {
         "check with `nvidia-smi` that a GPU of this id and a driver for CUDA 13 are there".into()
     };
-    format!("{advice}, or use --device cpu. ONNX Runtime says: {problem}")
+    // What stands before names the place in ONNX Runtime's source.
+    let words = problem.rsplit("FAIL : ").next().unwrap_or(problem).trim();
+    format!("{advice}, or use --device cpu. ONNX Runtime says: {words}")
 }
 
 /// y = x + x for one float: the least that makes a device compute.
@@ -100,5 +102,36 @@ pub(super) fn probe_model() -> proto::ModelProto {
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cuda_lacks_is_told_in_the_users_terms() {
+        let dir = tempfile::tempdir().unwrap();
+        let library = dir.path().join("libonnxruntime.so.1.31.1");
+        let text = cuda_advice(&library, "no provider");
+        assert!(text.contains("is missing beside the library"), "{text}");
+        let provider = if cfg!(windows) {
+            "onnxruntime_providers_cuda.dll"
+        } else {
+            "libonnxruntime_providers_cuda.so"
+        };
+        std::fs::write(dir.path().join(provider), "").unwrap();
+        let loader = "x.cc:1 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library: \
+                      libcublasLt.so.13: cannot open shared object file\n";
+        let text = cuda_advice(&library, loader);
+        assert!(
+            text.contains("CUDA 13 and cuDNN 9") && !text.contains("x.cc"),
+            "{text}"
+        );
+        let text = cuda_advice(
+            &library,
+            "CUDA failure 100: no CUDA-capable device is detected",
+        );
+        assert!(text.contains("nvidia-smi"), "{text}");
     }
 }

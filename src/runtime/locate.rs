@@ -91,15 +91,16 @@ fn given(origin: &'static str, path: &Path) -> Result<PathBuf, RuntimeError> {
     absolute(&file)
 }
 
-/// Refuses what the system's loader must not see: a bad file can crash it.
+/// Refuses what the system's loader must not see: it may crash on a damaged file.
 fn check(file: &Path) -> Result<(), String> {
-    let mut magic = [0u8; 4];
-    File::open(file)
-        .and_then(|mut f| f.read_exact(&mut magic))
-        .map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => "the file is empty or cut short".into(),
-            _ => format!("it cannot be read ({e})"),
-        })?;
+    let unreadable = |error| format!("it cannot be read ({error})");
+    let mut start = Vec::new();
+    let opened = File::open(file).map_err(unreadable)?;
+    let length = opened.metadata().map_err(unreadable)?.len();
+    opened
+        .take(64)
+        .read_to_end(&mut start)
+        .map_err(unreadable)?;
     let good: &[&[u8]] = if cfg!(windows) {
         &[b"MZ"]
     } else if cfg!(target_os = "macos") {
@@ -111,13 +112,26 @@ fn check(file: &Path) -> Result<(), String> {
     } else {
         &[b"\x7fELF"]
     };
-    if good.iter().any(|start| magic.starts_with(start)) {
-        Ok(())
-    } else {
-        Err(format!(
-            "it is no shared library of this system (it starts with bytes {magic:02x?})"
-        ))
+    if !good.iter().any(|magic| start.starts_with(magic)) {
+        let begin = start.get(..4).unwrap_or(&start);
+        return Err(format!(
+            "it is no shared library of this system ({length} bytes that start with {begin:02x?})"
+        ));
     }
+    if cfg!(target_os = "linux") && elf_size(&start).is_none_or(|size| size > length) {
+        return Err(format!("it is cut short at {length} bytes"));
+    }
+    Ok(())
+}
+
+/// The end of the section table of a 64-bit ELF file, which linkers put last.
+fn elf_size(header: &[u8]) -> Option<u64> {
+    let (offset, rest) = header.get(40..64)?.split_first_chunk::<8>()?;
+    let [_, _, entry, count] = *rest.get(8..16)?.as_chunks::<2>().0 else {
+        return None;
+    };
+    let table = u64::from(u16::from_le_bytes(entry)) * u64::from(u16::from_le_bytes(count));
+    u64::from_le_bytes(*offset).checked_add(table)
 }
 
 /// The library of the highest version in a folder. The Python packages have the version in the
@@ -246,7 +260,7 @@ fn loader(env: Env) -> Places {
         &[
             "/usr/local/lib",
             "/usr/local/lib64",
-            concat_multiarch(),
+            multiarch(),
             "/usr/lib64",
             "/usr/lib",
         ]
@@ -266,7 +280,7 @@ fn loader(env: Env) -> Places {
 }
 
 /// Debian's folder for libraries of this architecture.
-const fn concat_multiarch() -> &'static str {
+const fn multiarch() -> &'static str {
     if cfg!(target_arch = "aarch64") {
         "/usr/lib/aarch64-linux-gnu"
     } else {
@@ -285,13 +299,25 @@ mod tests {
     } else {
         "libonnxruntime.so.1.31.1"
     };
+    /// The least that passes for a library.
     const MAGIC: &[u8] = if cfg!(windows) {
-        b"MZ\0\0"
+        b"MZ"
     } else if cfg!(target_os = "macos") {
         b"\xcf\xfa\xed\xfe"
     } else {
-        b"\x7fELF"
+        &elf(64)
     };
+
+    /// An ELF header whose section table ends at `end`.
+    const fn elf(end: u8) -> [u8; 64] {
+        let mut header = [0; 64];
+        header[0] = 0x7f;
+        header[1] = b'E';
+        header[2] = b'L';
+        header[3] = b'F';
+        header[40] = end;
+        header
+    }
 
     fn empty(_: &str) -> Option<OsString> {
         None
@@ -315,6 +341,10 @@ mod tests {
         let text = dir.path().join("libonnxruntime.so");
         fs::write(&text, "version https://git-lfs").unwrap();
         let nothing = dir.path().join("nothing.so");
+        let cut = dir.path().join("cut.so");
+        fs::write(&cut, elf(65)).unwrap();
+        #[cfg(target_os = "linux")]
+        assert!(check(&cut).unwrap_err().contains("cut short at 64 bytes"));
         for path in [&text, &nothing, &dir.path().join("none/at/all")] {
             let error = locate_with(Some(path), &empty).unwrap_err().to_string();
             assert!(error.contains("--onnxruntime names"), "{error}");

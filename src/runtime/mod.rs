@@ -6,6 +6,7 @@ mod locate;
 mod session;
 mod setup;
 mod start;
+mod telemetry;
 mod values;
 
 pub use device::Device;
@@ -15,6 +16,7 @@ pub(crate) use session::shape_text;
 pub use session::{InputSpec, Session};
 pub use setup::setup;
 pub use start::{Runtime, RuntimeOptions};
+pub use telemetry::restart_without_telemetry;
 
 #[cfg(test)]
 mod tests;

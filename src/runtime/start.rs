@@ -10,6 +10,7 @@ use ort::session::builder::SessionBuilder;
 use prost::Message;
 
 use super::device::{cuda_advice, probe_model};
+use super::locate::library_version;
 use super::{Device, RuntimeError, Session};
 use crate::onnx::{self, Model, Tensor};
 
@@ -53,7 +54,7 @@ impl Runtime {
         let library = super::locate(options.library.as_deref())?;
         let environment = load(&library)?;
         let mut runtime = Runtime {
-            version: version(),
+            version: version(&library),
             environment,
             library,
             cuda: None,
@@ -98,7 +99,7 @@ impl Runtime {
         &self.notes
     }
 
-    /// The library's version, such as "1.31.1"; "unknown" when it does not tell.
+    /// The library's version, such as "1.31.1"; "unknown" when its file name does not tell.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -155,11 +156,10 @@ impl Runtime {
     /// Opens and runs a tiny model on the CUDA device; the error says what is missing.
     fn probe_cuda(&self, id: u32) -> Result<(), String> {
         if !ep::CUDA::is_available().unwrap_or(false) {
-            return Err(
-                "this ONNX Runtime library is built without CUDA; run `onnx-mipp setup \
-                        --cuda` and name its library with --onnxruntime"
-                    .into(),
-            );
+            let advice = "`onnx-mipp setup --cuda` fetches one with it";
+            return Err(format!(
+                "the ONNX Runtime library is built without CUDA; {advice}"
+            ));
         }
         // ONNX Runtime logs the failures that are turned into an error or a note here.
         let quiet = std::env::var_os("ORT_LOG").is_none();
@@ -217,16 +217,18 @@ fn load(library: &Path) -> Result<Environment, RuntimeError> {
     Ok(environment)
 }
 
-/// The version in the build information, "git-branch=rel-1.31.1, ...".
-fn version() -> String {
-    let info = ort::info();
-    let branch = info.split("git-branch=").nth(1);
-    let name = branch.and_then(|rest| rest.split(',').next());
-    let numbers = name.map(|n| n.trim_start_matches(|c: char| !c.is_ascii_digit()));
-    numbers
-        .filter(|n| n.starts_with(|c: char| c.is_ascii_digit()))
-        .unwrap_or("unknown")
-        .into()
+/// The version in the library's file name, behind links. The library itself tells it only through
+/// calls that are not safe.
+fn version(library: &Path) -> String {
+    let file = library.canonicalize().unwrap_or_else(|_| library.into());
+    let name = file.file_name().and_then(|name| name.to_str());
+    match name.and_then(library_version) {
+        Some(numbers) if !numbers.is_empty() => {
+            let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+            numbers.join(".")
+        }
+        _ => "unknown".into(),
+    }
 }
 
 fn open_error(error: impl std::fmt::Display) -> RuntimeError {

@@ -96,6 +96,13 @@ fn every_element_type_goes_there_and_back() {
 }
 
 #[test]
+#[cfg(not(windows))]
+fn the_version_is_told() {
+    let version = cpu().version().to_owned();
+    assert!(version.starts_with("1."), "{version}");
+}
+
+#[test]
 fn a_model_opened_from_files_gives_the_same() {
     let runtime = cpu();
     let model = model(DataType::Float, "Neg", &["y"]);
