@@ -17,3 +17,6 @@ pub mod ops;
 pub mod runtime;
 pub mod select;
 pub mod surgery;
+pub mod pipeline;
+pub mod report;
+pub mod verify;

@@ -3,11 +3,13 @@
 
 mod error;
 mod moments;
+mod probe;
 pub mod reader;
 mod statistics;
 mod tap;
 
 pub use error::CalibrateError;
 pub use moments::{Covariance, Moments};
+pub use probe::probe;
 pub use reader::Batch;
 pub use statistics::{GatherOptions, Observed, Statistics, StatisticsError};

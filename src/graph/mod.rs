@@ -6,7 +6,7 @@
 
 mod attributes;
 mod error;
-pub mod view;
+pub(crate) mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -47,7 +47,7 @@ fn segments(before: &[usize], after: &[usize]) -> Vec<Segment> {
     while i < before.len() || j < after.len() {
         let (first_i, first_j) = (i, j);
         let (mut left, mut right) = (1u128, 1u128);
-        let mut step = |index: &mut usize, shape: &[usize], product: &mut u128| {
+        let step = |index: &mut usize, shape: &[usize], product: &mut u128| {
             if let Some(&length) = shape.get(*index) {
                 *product = product.saturating_mul(length as u128);
                 *index += 1;

@@ -1,0 +1,341 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use onnx_mipp::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
+use onnx_mipp::pipeline::Options;
+use onnx_mipp::runtime::{Device, RuntimeOptions};
+use onnx_mipp::select::{Budget, Limits};
+use onnx_mipp::surgery::Repair;
+
+/// Makes a trained ONNX model smaller, without retraining: keeps the channels that carry the
+/// information which the next layers use, and rebuilds the rest from them.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub prune: Option<PruneArguments>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the groups of channels of a model and what freezes them
+    Inspect(InspectArguments),
+    /// Fetch the official ONNX Runtime library into your cache, through pip or uv
+    Setup {
+        /// The library with the CUDA execution provider
+        #[arg(long)]
+        cuda: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// The model
+    #[arg(value_name = "IN.onnx")]
+    pub input: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Say nothing but errors and warnings
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    selection: SelectionArguments,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+    /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
+    #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
+    shape: Vec<(String, Vec<usize>)>,
+}
+
+#[derive(Debug, Args)]
+pub struct PruneArguments {
+    /// The trained model
+    #[arg(value_name = "IN.onnx")]
+    pub input: PathBuf,
+    /// Where the smaller model goes
+    #[arg(value_name = "OUT.onnx")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    calibration: CalibrationArguments,
+    #[command(flatten)]
+    budget: BudgetArguments,
+    #[command(flatten)]
+    selection: SelectionArguments,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+    /// Rebuild what was removed from what was kept
+    #[arg(long, value_enum, default_value = "once", help_heading = "Repair")]
+    repair: RepairArgument,
+    /// Apply this plan instead of selecting channels
+    #[arg(long, value_name = "FILE.json", help_heading = "Output", conflicts_with = "budget")]
+    plan: Option<PathBuf>,
+    /// Write the plan: the channels kept in every group
+    #[arg(long, value_name = "FILE.json", help_heading = "Output")]
+    plan_out: Option<PathBuf>,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE.json", help_heading = "Output")]
+    report: Option<PathBuf>,
+    /// Say nothing but errors and warnings
+    #[arg(long, short, help_heading = "Output", conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more, with times
+    #[arg(long, short, help_heading = "Output")]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Calibration data")]
+struct CalibrationArguments {
+    /// Unlabelled samples: .npy, .npz, a folder of .npy files, ONNX test data (.pb), or a folder of
+    /// images; may be given several times. Without it, synthetic noise is used
+    #[arg(long, value_name = "PATH")]
+    calib: Vec<PathBuf>,
+    /// Use at most this many samples
+    #[arg(long, value_name = "N", value_parser = positive)]
+    samples: Option<usize>,
+    /// Samples per run
+    #[arg(long, value_name = "N", value_parser = positive)]
+    batch: Option<usize>,
+    /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
+    #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
+    shape: Vec<(String, Vec<usize>)>,
+    /// Images: mean that is subtracted, one number or one per channel
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    mean: Option<Vec<f32>>,
+    /// Images: standard deviation to divide by, one number or one per channel
+    #[arg(long, value_delimiter = ',')]
+    std: Option<Vec<f32>>,
+    /// Images: factor on pixel values of 0 to 255, before mean and std
+    #[arg(long)]
+    scale: Option<f32>,
+    /// Images: pixels of the shorter side after resizing
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    resize: Option<u32>,
+    /// Images: pixels of the central square that is used
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    crop: Option<u32>,
+    /// Images: order of the axes
+    #[arg(long, value_enum)]
+    layout: Option<LayoutArgument>,
+    /// Images: order of the colours
+    #[arg(long, value_enum)]
+    color: Option<ColorArgument>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Budget (one of; by default a share of --mi that costs little accuracy)")]
+#[group(id = "budget", multiple = false)]
+struct BudgetArguments {
+    /// Keep this fraction of the multiply-accumulates
+    #[arg(long, value_name = "F", value_parser = fraction)]
+    macs: Option<f64>,
+    /// Keep this fraction of the parameters
+    #[arg(long, value_name = "F", value_parser = fraction)]
+    params: Option<f64>,
+    /// Remove this fraction of the channels of every group
+    #[arg(long, value_name = "F", value_parser = ratio)]
+    ratio: Option<f64>,
+    /// Keep this share of every layer's mutual information
+    #[arg(long, value_name = "F", value_parser = fraction)]
+    mi: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct SelectionArguments {
+    /// Widths are multiples of N where channels leave; 1 turns it off
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
+    align: usize,
+    /// No group gets narrower than N channels
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    min_channels: usize,
+    /// Take what can be reached when the budget cannot
+    #[arg(long)]
+    best_effort: bool,
+    /// Nodes whose output channels may not change
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Nodes whose output channels alone may change
+    #[arg(long, value_name = "GLOB")]
+    only: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Runtime")]
+struct RuntimeArguments {
+    /// Where models run: auto, cpu, cuda or cuda:ID
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Threads of ONNX Runtime; by default one per core
+    #[arg(long, value_name = "N", value_parser = positive)]
+    threads: Option<usize>,
+    /// The ONNX Runtime library or its folder
+    #[arg(long, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RepairArgument {
+    None,
+    Once,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LayoutArgument {
+    Nchw,
+    Nhwc,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ColorArgument {
+    Rgb,
+    Bgr,
+    Gray,
+}
+
+impl PruneArguments {
+    /// What the library is asked to do.
+    pub fn options(&self) -> Result<Options, String> {
+        let calibration = &self.calibration;
+        let budget = &self.budget;
+        let budgets = [
+            budget.macs.map(Budget::Macs),
+            budget.params.map(Budget::Params),
+            budget.ratio.map(Budget::Ratio),
+            budget.mi.map(Budget::MutualInformation),
+        ];
+        Ok(Options {
+            calibration: calibration.calib.clone(),
+            reader: ReaderOptions {
+                samples: calibration.samples,
+                image: calibration.image(),
+                shapes: shapes(&calibration.shape),
+                seed: calibration.seed,
+            },
+            batch: calibration.batch,
+            budget: budgets.into_iter().flatten().next(),
+            repair: match self.repair {
+                RepairArgument::None => Repair::None,
+                RepairArgument::Once => Repair::Once,
+            },
+            plan: self.plan.clone(),
+            plan_out: self.plan_out.clone(),
+            report: self.report.clone(),
+            ..base(&self.selection, &self.runtime)?
+        })
+    }
+}
+
+impl InspectArguments {
+    /// What the library is asked to do.
+    pub fn options(&self) -> Result<Options, String> {
+        let mut options = base(&self.selection, &self.runtime)?;
+        options.reader.shapes = shapes(&self.shape);
+        // Only shapes are wanted of the synthetic input.
+        options.reader.samples = Some(2);
+        Ok(options)
+    }
+}
+
+impl CalibrationArguments {
+    fn image(&self) -> ImageOptions {
+        ImageOptions {
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            scale: self.scale,
+            resize: self.resize,
+            crop: self.crop,
+            layout: self.layout.map(|layout| match layout {
+                LayoutArgument::Nchw => Layout::Nchw,
+                LayoutArgument::Nhwc => Layout::Nhwc,
+            }),
+            color: self.color.map(|color| match color {
+                ColorArgument::Rgb => Color::Rgb,
+                ColorArgument::Bgr => Color::Bgr,
+                ColorArgument::Gray => Color::Gray,
+            }),
+        }
+    }
+}
+
+fn base(selection: &SelectionArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
+    let device: Device = runtime.device.parse().map_err(|error| format!("--device: {error}"))?;
+    Ok(Options {
+        calibration: Vec::new(),
+        reader: ReaderOptions::default(),
+        batch: None,
+        budget: None,
+        limits: Limits {
+            align: selection.align,
+            min_channels: selection.min_channels,
+            best_effort: selection.best_effort,
+        },
+        exclude: globs("--exclude", &selection.exclude)?,
+        only: globs("--only", &selection.only)?,
+        repair: Repair::Once,
+        runtime: RuntimeOptions {
+            library: runtime.onnxruntime.clone(),
+            device,
+            threads: runtime.threads,
+        },
+        plan: None,
+        plan_out: None,
+        report: None,
+    })
+}
+
+fn globs(option: &str, patterns: &[String]) -> Result<Option<GlobSet>, String> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let failed = |error: globset::Error| format!("{option}: {error}");
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(Glob::new(pattern).map_err(failed)?);
+    }
+    set.build().map(Some).map_err(failed)
+}
+
+fn shapes(given: &[(String, Vec<usize>)]) -> BTreeMap<String, Vec<usize>> {
+    given.iter().cloned().collect()
+}
+
+fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, sizes) = text.rsplit_once('=').ok_or("expected NAME=D,D,... such as input=1,3,224,224")?;
+    let size = |size: &str| match size.trim().parse() {
+        Ok(0) | Err(_) => Err(format!("'{size}' is not a size above zero")),
+        Ok(size) => Ok(size),
+    };
+    Ok((name.to_owned(), sizes.split(',').map(size).collect::<Result<_, _>>()?))
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number above zero".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
+        _ => Err("expected a number above 0 and up to 1".to_owned()),
+    }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 on and below 1".to_owned()),
+    }
+}

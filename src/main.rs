@@ -1,2 +1,0 @@
-//! The `onnx-mipp` program.
-fn main() {}

@@ -1,0 +1,232 @@
+//! The whole pass, stage after stage: a model file in, a smaller one out.
+
+mod calibration;
+mod error;
+mod options;
+
+use std::path::Path;
+
+pub use error::Error;
+pub use options::{Event, Options};
+
+use calibration::Samples;
+
+use crate::calibrate::{GatherOptions, Statistics, probe};
+use crate::graph::Graph;
+use crate::groups::Groups;
+use crate::onnx::{self, Model};
+use crate::report::{self, Calibration, Change, Inspection, Report};
+use crate::runtime::Runtime;
+use crate::select::{self, CostModel, Plan, Scene, Selection};
+use crate::surgery::{self, Repair, Repaired};
+use crate::verify;
+
+/// Prunes the model at `input` and writes the result to `output`, which appears only when it is
+/// whole and checked. `tell` hears of the progress.
+///
+/// # Errors
+/// Any stage's error; nothing is left behind then.
+pub fn prune(
+    input: &Path,
+    output: &Path,
+    options: &Options,
+    tell: &dyn Fn(Event),
+) -> Result<Report, Error> {
+    options::check_target(input, output)?;
+    let work = Work::open(input, options, tell)?;
+    let prunable = work.groups.groups.iter().any(|group| group.frozen.is_empty());
+    let done = if prunable { work.prune(options, tell)? } else { work.unchanged() };
+    onnx::save(&done.model, output)?;
+    if let Some(path) = &options.plan_out {
+        options::write_json(path, &done.selection.plan)?;
+    }
+    let mut report = work.report(options, &done);
+    report.bytes = Change { before: file_bytes(input), after: file_bytes(output) };
+    if let Some(path) = &options.report {
+        options::write_json(path, &report)?;
+    }
+    Ok(report)
+}
+
+/// Describes the groups of the model at `input`.
+///
+/// # Errors
+/// The model cannot be read or run.
+pub fn inspect(
+    input: &Path,
+    options: &Options,
+    tell: &dyn Fn(Event),
+) -> Result<Inspection, Error> {
+    let work = Work::open(input, options, tell)?;
+    Ok(report::inspect(&work.graph, &work.groups))
+}
+
+/// Bytes of a model file with its external data.
+fn file_bytes(path: &Path) -> u64 {
+    let mut data = path.as_os_str().to_owned();
+    data.push(".data");
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    length(path) + length(Path::new(&data))
+}
+
+/// What is known before anything is decided.
+struct Work {
+    model: Model,
+    graph: Graph,
+    groups: Groups,
+    runtime: Runtime,
+    samples: Samples,
+    notes: Vec<String>,
+}
+
+/// A finished model with how it came about.
+struct Done {
+    model: Model,
+    selection: Selection,
+    comparison: Option<verify::Comparison>,
+    latency: Option<Change<f64>>,
+    seen: usize,
+    asked: String,
+    notes: Vec<String>,
+}
+
+impl Work {
+    fn open(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
+        let model = onnx::load(input)?;
+        let mut graph = Graph::build(&model)?;
+        let runtime = Runtime::start(&options.runtime)?;
+        tell(Event::Stage("reading the model"));
+        let specs = runtime.session(&model)?.inputs();
+        let samples = Samples::open(&specs, options)?;
+        probe(&model, &mut graph, &runtime, &samples.first_batch()?)?;
+        let mut groups = Groups::find(&graph);
+        groups.restrict(&graph, options.exclude.as_ref(), options.only.as_ref());
+        let mut notes = runtime.notes().to_vec();
+        notes.extend_from_slice(samples.notes());
+        for note in &notes {
+            tell(Event::Note(note.clone()));
+        }
+        Ok(Work { model, graph, groups, runtime, samples, notes })
+    }
+
+    fn statistics(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Statistics, Error> {
+        let wanted = self.samples.seen();
+        tell(Event::Samples { stage: "calibrating", total: wanted.len() });
+        let progress = |done: usize| tell(Event::Advance(done));
+        let gather = GatherOptions {
+            samples: wanted.len(),
+            seed: options.reader.seed,
+            progress: &progress,
+        };
+        let batches = self.samples.batches(wanted)?;
+        let consumers = &self.groups.consumers;
+        Ok(Statistics::gather(&self.model, &self.graph, consumers, &self.runtime, batches, &gather)?)
+    }
+
+    fn prune(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Done, Error> {
+        let needs_statistics = options.plan.is_none() || options.repair != Repair::None;
+        let statistics = if needs_statistics { Some(self.statistics(options, tell)?) } else { None };
+        tell(Event::Stage("selecting channels"));
+        let (selection, asked) = self.select(options, statistics.as_ref())?;
+        let stays = selection.plan.stays(&self.groups)?;
+        tell(Event::Stage("repairing and cutting"));
+        let repaired = match (options.repair, &statistics) {
+            (Repair::Once, Some(statistics)) => {
+                surgery::repair(&self.graph, &self.groups, statistics, &stays)?
+            }
+            _ => Repaired::default(),
+        };
+        let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
+        tell(Event::Stage("checking the result"));
+        let compared = self.samples.batches(self.samples.compared())?;
+        let comparison = verify::compare(&self.model, &model, &self.runtime, compared)?;
+        let one = self.samples.one()?;
+        let [before, after] = verify::latency([&self.model, &model], &self.runtime, &one)?;
+        Ok(Done {
+            model,
+            selection,
+            comparison: Some(comparison),
+            latency: Some(Change { before, after }),
+            seen: statistics.map_or(0, |statistics| statistics.samples),
+            asked,
+            notes: Vec::new(),
+        })
+    }
+
+    fn select(
+        &self,
+        options: &Options,
+        statistics: Option<&Statistics>,
+    ) -> Result<(Selection, String), Error> {
+        if let Some(path) = &options.plan {
+            let plan: Plan = options::read_json(path)?;
+            let selection = Selection { plan, scores: vec![None; self.groups.groups.len()] };
+            return Ok((selection, format!("--plan {}", path.display())));
+        }
+        let budget = options.budget(self.samples.is_synthetic());
+        let Some(statistics) = statistics else { return Err(Error::NoStatistics) };
+        let scene = Scene { graph: &self.graph, groups: &self.groups, statistics };
+        Ok((select::select(scene, budget, &options.limits)?, budget.to_string()))
+    }
+
+    fn unchanged(&self) -> Done {
+        let stays = vec![true; self.groups.channel_count];
+        let count = self.groups.groups.len();
+        let note = if count == 0 {
+            "nothing to prune: no convolution or matrix product with a constant weight makes \
+             channels; the model is written unchanged"
+                .to_owned()
+        } else {
+            format!(
+                "nothing to prune: all {count} groups are frozen (see `onnx-mipp inspect`); the \
+                 model is written unchanged"
+            )
+        };
+        Done {
+            model: self.model.clone(),
+            selection: Selection {
+                plan: Plan::of(&self.groups, &stays),
+                scores: vec![None; count],
+            },
+            comparison: None,
+            latency: None,
+            seen: 0,
+            asked: "nothing".to_owned(),
+            notes: vec![note],
+        }
+    }
+
+    fn report(&self, options: &Options, done: &Done) -> Report {
+        let whole: Vec<usize> = self.groups.groups.iter().map(|g| g.channels.len()).collect();
+        let left = done.selection.plan.widths();
+        let change = |model: &CostModel| Change {
+            before: model.total(&whole),
+            after: model.total(&left),
+        };
+        let mut notes = self.notes.clone();
+        notes.extend(done.notes.clone());
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            device: self.runtime.device().to_owned(),
+            onnxruntime: self.runtime.version().to_owned(),
+            calibration: Calibration {
+                source: options.calibration.iter().map(|p| p.display().to_string()).collect(),
+                samples: done.seen,
+                compared: done.comparison.map_or(0, |comparison| comparison.samples),
+            },
+            asked: done.asked.clone(),
+            repair: match options.repair {
+                Repair::None => "none",
+                Repair::Once => "once",
+            },
+            macs: change(&CostModel::macs(&self.graph, &self.groups)),
+            parameters: change(&CostModel::parameters(&self.graph, &self.groups)),
+            bytes: Change { before: 0, after: 0 },
+            latency_ms: done.latency,
+            groups: Report::groups(&self.graph, &self.groups, &left, &done.selection.scores),
+            comparison: done.comparison,
+            held_back: self.samples.holds_back(),
+            notes,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Which samples the statistics see and which are held back for the comparison.
+
+use crate::calibrate::reader::{self, Dataset};
+use crate::calibrate::{Batch, CalibrateError};
+use crate::pipeline::Options;
+use crate::runtime::InputSpec;
+
+/// One sample in this many is held back.
+const HOLD_BACK: usize = 8;
+/// No more samples than this are compared.
+const MOST_COMPARED: usize = 256;
+/// Elements of all inputs in one batch, about.
+const BATCH_ELEMENTS: usize = 1 << 21;
+/// No more samples than this in one batch, unless asked for.
+const MOST_BATCH: usize = 64;
+
+/// The calibration data, divided.
+pub(super) struct Samples {
+    dataset: Dataset,
+    seen: Vec<usize>,
+    compared: Vec<usize>,
+    /// Samples that must stay together: the model's fixed batch size, or 1.
+    unit: usize,
+    batch: usize,
+    notes: Vec<String>,
+    is_synthetic: bool,
+}
+
+impl Samples {
+    pub fn open(specs: &[InputSpec], options: &Options) -> Result<Self, CalibrateError> {
+        let is_synthetic = options.calibration.is_empty();
+        let dataset = if is_synthetic {
+            reader::synthetic(specs, &options.reader)?
+        } else {
+            reader::open(&options.calibration, specs, &options.reader)?
+        };
+        let fixed = specs.iter().filter_map(|spec| spec.shape.first().copied().flatten()).next();
+        let count = match fixed {
+            // A model of a fixed batch size reads whole batches only.
+            Some(size) if size > 1 => dataset.len() / size * size,
+            _ => dataset.len(),
+        };
+        if count == 0 {
+            return Err(CalibrateError::Samples(format!(
+                "expected at least {} samples, the model's fixed batch size, found {}",
+                fixed.unwrap_or(1),
+                dataset.len()
+            )));
+        }
+        let unit = fixed.unwrap_or(1).max(1);
+        let (seen, compared) = divide(count, unit);
+        let mut notes = dataset.notes().to_vec();
+        if is_synthetic {
+            notes.insert(0, SYNTHETIC_WARNING.to_owned());
+        }
+        let mut samples = Samples { dataset, seen, compared, unit, batch: unit, notes, is_synthetic };
+        if fixed.is_none() {
+            samples.batch = options.batch.map_or_else(|| samples.fitting_batch(), Ok)?;
+        }
+        Ok(samples)
+    }
+
+    /// As many samples as keep the inputs of a batch small.
+    fn fitting_batch(&self) -> Result<usize, CalibrateError> {
+        let one = self.one()?;
+        let elements: usize = one.iter().map(|(_, tensor)| tensor.len()).sum();
+        Ok((BATCH_ELEMENTS / elements.max(1)).clamp(1, MOST_BATCH))
+    }
+
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    pub fn is_synthetic(&self) -> bool {
+        self.is_synthetic
+    }
+
+    /// Samples for the statistics.
+    pub fn seen(&self) -> &[usize] {
+        &self.seen
+    }
+
+    /// Samples for the comparison.
+    pub fn compared(&self) -> &[usize] {
+        &self.compared
+    }
+
+    /// Whether no statistics see the compared samples.
+    pub fn holds_back(&self) -> bool {
+        self.seen.first() != self.compared.first()
+    }
+
+    pub fn batches<'a>(
+        &'a self,
+        wanted: &'a [usize],
+    ) -> Result<impl Iterator<Item = Result<Batch, CalibrateError>> + 'a, CalibrateError> {
+        self.dataset.batches(wanted, self.batch)
+    }
+
+    /// The smallest batch that the model runs.
+    pub fn one(&self) -> Result<Batch, CalibrateError> {
+        self.take(self.unit)
+    }
+
+    /// A batch for the probing run: two samples where the batch is free, so that the batch is not
+    /// mistaken for an axis of length one.
+    pub fn first_batch(&self) -> Result<Batch, CalibrateError> {
+        self.take(if self.batch == self.unit { self.unit } else { self.unit.max(2) })
+    }
+
+    fn take(&self, samples: usize) -> Result<Batch, CalibrateError> {
+        let all = self.seen.len().max(self.compared.len());
+        let wanted: Vec<usize> = (0..samples.min(all)).collect();
+        let size = wanted.len().max(1);
+        let first = self.dataset.batches(&wanted, size)?.next();
+        first.unwrap_or_else(|| Err(CalibrateError::Samples("the data hold no sample".to_owned())))
+    }
+}
+
+const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: channels are judged on synthetic \
+    noise, not on what the model will see. Give --calib with a few hundred real samples";
+
+/// Every eighth batch of `unit` samples is held back, as long as enough are left to see.
+fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
+    let units = count / unit;
+    let is_held = |index: &usize| index % HOLD_BACK == HOLD_BACK - 1;
+    let spread = |picked: Vec<usize>| -> Vec<usize> {
+        picked.into_iter().flat_map(|index| index * unit..(index + 1) * unit).collect()
+    };
+    let (held, seen): (Vec<usize>, Vec<usize>) = (0..units).partition(is_held);
+    if held.is_empty() {
+        return (spread(seen.clone()), spread(seen));
+    }
+    let most = (MOST_COMPARED / unit).max(1);
+    (spread(seen), spread(held.into_iter().take(most).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_in_eight_is_held_back() {
+        let (seen, compared) = divide(16, 1);
+        assert_eq!(compared, [7, 15]);
+        assert_eq!(seen.len(), 14);
+        assert!(compared.iter().all(|index| !seen.contains(index)));
+    }
+
+    #[test]
+    fn whole_batches_stay_together() {
+        let (seen, compared) = divide(32, 4);
+        assert_eq!(compared, [28, 29, 30, 31]);
+        assert_eq!(seen.len(), 28);
+    }
+
+    #[test]
+    fn few_samples_are_seen_and_compared() {
+        assert_eq!(divide(3, 1), (vec![0, 1, 2], vec![0, 1, 2]));
+    }
+}

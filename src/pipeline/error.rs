@@ -1,0 +1,65 @@
+use std::path::PathBuf;
+
+use crate::calibrate::{CalibrateError, StatisticsError};
+use crate::graph::GraphError;
+use crate::onnx::OnnxError;
+use crate::runtime::RuntimeError;
+use crate::select::SelectError;
+use crate::surgery::SurgeryError;
+use crate::verify::VerifyError;
+
+/// Any stage's error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Input and output are one file.
+    #[error(
+        "the output {} is the input itself; choose another name, so that the original stays", path.display()
+    )]
+    SamePath {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A target that cannot be written.
+    #[error("cannot write {}: {error}; choose a folder that exists and may be written", path.display())]
+    Target {
+        /// The target.
+        path: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// A JSON file that cannot be read.
+    #[error("{}: {error}; give a plan that --plan-out wrote", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: String,
+    },
+    /// A selection without statistics.
+    #[error("channels cannot be selected without statistics; give --calib or --plan")]
+    NoStatistics,
+    /// The wire format.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The graph.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The calibration data.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
+    /// The statistics.
+    #[error(transparent)]
+    Statistics(#[from] StatisticsError),
+    /// The selection.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The surgery.
+    #[error(transparent)]
+    Surgery(#[from] SurgeryError),
+    /// The check of the result.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}

@@ -1,0 +1,110 @@
+//! The report: what was asked, what was done and how good the result is, as text and as JSON.
+
+mod inspection;
+mod text;
+
+use serde::Serialize;
+
+use crate::graph::Graph;
+use crate::groups::{Groups, Reason};
+use crate::select::Score;
+use crate::verify::Comparison;
+
+pub use inspection::{GroupInspection, Inspection, Place, inspect};
+
+/// Everything that a run found out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Version of this program.
+    pub version: &'static str,
+    /// The device that ran the models.
+    pub device: String,
+    /// Version of ONNX Runtime.
+    pub onnxruntime: String,
+    /// The calibration data.
+    pub calibration: Calibration,
+    /// What was asked for, in the words of the command line.
+    pub asked: String,
+    /// How the weights were repaired.
+    pub repair: &'static str,
+    /// Cost before and after.
+    pub macs: Change<f64>,
+    /// Elements of the weights before and after.
+    pub parameters: Change<f64>,
+    /// Bytes of the file before and after.
+    pub bytes: Change<u64>,
+    /// Milliseconds of one run, on this machine, before and after.
+    pub latency_ms: Option<Change<f64>>,
+    /// Every group.
+    pub groups: Vec<GroupReport>,
+    /// The comparison with the original; `None` where nothing was pruned.
+    pub comparison: Option<Comparison>,
+    /// Whether the comparison ran on samples that no statistics saw.
+    pub held_back: bool,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// A figure of the original and of the pruned model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Change<T> {
+    /// The original's.
+    pub before: T,
+    /// The pruned model's.
+    pub after: T,
+}
+
+/// What the calibration read.
+#[derive(Debug, Clone, Serialize)]
+pub struct Calibration {
+    /// Paths, empty for synthetic data.
+    pub source: Vec<String>,
+    /// Samples that the statistics saw.
+    pub samples: usize,
+    /// Samples of the comparison.
+    pub compared: usize,
+}
+
+/// One group.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupReport {
+    /// Its name.
+    pub name: String,
+    /// Channels before and after.
+    pub channels: Change<usize>,
+    /// What the selection kept; `None` where nothing was selected.
+    pub score: Option<Score>,
+    /// Why it was frozen; empty where it was not.
+    pub frozen: Vec<String>,
+}
+
+impl Report {
+    /// The groups' part of a report.
+    #[must_use]
+    pub fn groups(
+        graph: &Graph,
+        groups: &Groups,
+        widths: &[usize],
+        scores: &[Option<Score>],
+    ) -> Vec<GroupReport> {
+        let one = |(index, group): (usize, &crate::groups::Group)| GroupReport {
+            name: group.name.clone(),
+            channels: Change {
+                before: group.channels.len(),
+                after: widths.get(index).copied().unwrap_or(group.channels.len()),
+            },
+            score: scores.get(index).copied().flatten(),
+            frozen: group.frozen.iter().map(|reason| sentence(graph, reason)).collect(),
+        };
+        groups.groups.iter().enumerate().map(one).collect()
+    }
+}
+
+/// A reason with its node: "node 'x' (Softmax): it mixes the channels".
+#[must_use]
+pub fn sentence(graph: &Graph, reason: &Reason) -> String {
+    match reason.node.and_then(|id| graph.nodes.get(id)) {
+        Some(node) => format!("node '{}' ({}): {}", node.name, crate::ops::full_name(node), reason.text),
+        None => reason.text.clone(),
+    }
+}

@@ -1,0 +1,138 @@
+//! The report and the inspection as tables for people.
+
+use std::fmt;
+
+use crate::report::{Change, GroupReport, Inspection, Report};
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pruned = self.groups.iter().filter(|group| group.frozen.is_empty());
+        let mut rows = vec![["group", "channels", "kept", "MI kept", "explained"].map(str::to_owned)];
+        rows.extend(pruned.map(row));
+        table(f, &rows)?;
+        let frozen = self.groups.iter().filter(|group| !group.frozen.is_empty()).count();
+        if frozen > 0 {
+            writeln!(f, "{frozen} frozen groups are not shown; `onnx-mipp inspect` says why they are.")?;
+        }
+        writeln!(f)?;
+        let totals = [
+            total("MACs", self.macs, count),
+            total("parameters", self.parameters, count),
+            total("file", Change { before: self.bytes.before as f64, after: self.bytes.after as f64 }, bytes),
+        ];
+        let mut rows = vec![["", "before", "after", "left"].map(str::to_owned)];
+        rows.extend(totals);
+        if let Some(latency) = self.latency_ms {
+            rows.push(total("latency", latency, |ms| format!("{ms:.2} ms")));
+        }
+        table(f, &rows)?;
+        writeln!(f)?;
+        self.write_comparison(f)
+    }
+}
+
+impl Report {
+    fn write_comparison(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "asked {}, reached {:.4} of the MACs and {:.4} of the parameters",
+            self.asked,
+            share(self.macs),
+            share(self.parameters))?;
+        writeln!(f, "ran on {} with ONNX Runtime {}, repair {}", self.device, self.onnxruntime, self.repair)?;
+        let Some(comparison) = &self.comparison else { return Ok(()) };
+        let whose = if self.held_back { "held-back" } else { "calibration" };
+        write!(
+            f,
+            "on {} {whose} samples: cosine {:.4}, relative error {:.4}",
+            comparison.samples, comparison.cosine, comparison.relative_error
+        )?;
+        match comparison.top1_agreement {
+            Some(agreement) => writeln!(f, ", top-1 agreement {:.1} %", agreement * 100.0),
+            None => writeln!(f),
+        }
+    }
+}
+
+fn row(group: &GroupReport) -> [String; 5] {
+    let percent = |share: Option<f64>| share.map_or("-".to_owned(), |s| format!("{:.1} %", s * 100.0));
+    [
+        group.name.clone(),
+        group.channels.before.to_string(),
+        group.channels.after.to_string(),
+        percent(group.score.map(|score| score.mi_kept)),
+        percent(group.score.map(|score| score.explained)),
+    ]
+}
+
+fn share(change: Change<f64>) -> f64 {
+    if change.before > 0.0 { change.after / change.before } else { 1.0 }
+}
+
+fn total(name: &str, change: Change<f64>, text: impl Fn(f64) -> String) -> [String; 4] {
+    let left = format!("{:.3}", share(change));
+    [name.to_owned(), text(change.before), text(change.after), left]
+}
+
+fn count(value: f64) -> String {
+    match value {
+        v if v >= 1e9 => format!("{:.3} G", v / 1e9),
+        v if v >= 1e6 => format!("{:.3} M", v / 1e6),
+        v if v >= 1e3 => format!("{:.1} k", v / 1e3),
+        v => format!("{v}"),
+    }
+}
+
+fn bytes(value: f64) -> String {
+    format!("{:.1} kB", value / 1e3)
+}
+
+/// Columns as wide as their widest cell; the first to the left, the others to the right.
+fn table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    for row in rows {
+        let cell = |(column, text): (usize, &String)| match column {
+            0 => format!("{text:<width$}", width = widths[column]),
+            _ => format!("{text:>width$}", width = widths[column]),
+        };
+        let line: Vec<String> = row.iter().enumerate().map(cell).collect();
+        writeln!(f, "{}", line.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} MACs, {} parameters; {:.1} % of the MACs are in reach of pruning",
+            count(self.macs),
+            count(self.parameters),
+            self.prunable_macs * 100.0
+        )?;
+        for group in &self.groups {
+            writeln!(f)?;
+            writeln!(
+                f,
+                "{}: {} channels, {:.1} % of the MACs, {:.1} % of the parameters",
+                group.name,
+                group.channels,
+                group.macs_share * 100.0,
+                group.parameters_share * 100.0
+            )?;
+            writeln!(f, "  made by  {}", group.producers.join(", "))?;
+            if !group.consumers.is_empty() {
+                writeln!(f, "  read by  {}", group.consumers.join(", "))?;
+            }
+            let place = |place: &super::Place| match place.positions {
+                1 => format!("{}[{}]", place.tensor, place.axis),
+                n => format!("{}[{}] x {n}", place.tensor, place.axis),
+            };
+            let places: Vec<String> = group.places.iter().map(place).collect();
+            writeln!(f, "  lies on  {}", places.join(", "))?;
+            for reason in &group.frozen {
+                writeln!(f, "  frozen   {reason}")?;
+            }
+        }
+        Ok(())
+    }
+}

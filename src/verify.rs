@@ -1,0 +1,208 @@
+//! Checks on the pruned model before it appears: it loads, runs, keeps its signature, gives finite
+//! numbers, and how far it is from the original.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::calibrate::{Batch, CalibrateError};
+use crate::onnx::{Model, Tensor, TensorError};
+use crate::runtime::{InputSpec, Runtime, RuntimeError, Session};
+
+/// Why a pruned model is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Another signature.
+    #[error("the pruned model has other {what} than the original: expected {expected}, found {found}")]
+    Signature {
+        /// Inputs or outputs.
+        what: &'static str,
+        /// The original's.
+        expected: String,
+        /// The pruned model's.
+        found: String,
+    },
+    /// Values that are not numbers where the original has numbers.
+    #[error(
+        "the pruned model gives values that are not finite at output '{output}'; ask for a smaller \
+         reduction or give more calibration data"
+    )]
+    NotFinite {
+        /// The output.
+        output: String,
+    },
+    /// The output cannot be compared.
+    #[error("output '{output}': {error}")]
+    Tensor {
+        /// The output.
+        output: String,
+        /// What is wrong with it.
+        error: TensorError,
+    },
+    /// The data could not be read.
+    #[error(transparent)]
+    Data(#[from] CalibrateError),
+    /// One of the models cannot be run.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+/// How close the pruned model's outputs are to the original's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Samples compared.
+    pub samples: usize,
+    /// Mean over samples and outputs of the cosine of the angle between both outputs.
+    pub cosine: f64,
+    /// Norm of the difference over the norm of the original, over everything.
+    pub relative_error: f64,
+    /// Share of the samples with the same largest entry, for models with an output of scores per
+    /// class.
+    pub top1_agreement: Option<f64>,
+}
+
+/// Runs both models on the batches and compares them.
+///
+/// # Errors
+/// The pruned model differs in its signature, fails, or gives values that are not finite.
+pub fn compare(
+    original: &Model,
+    pruned: &Model,
+    runtime: &Runtime,
+    batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
+) -> Result<Comparison, VerifyError> {
+    let mut before = runtime.session(original)?;
+    let mut after = runtime.session(pruned)?;
+    same_signature(&before, &after)?;
+    let names = before.outputs();
+    let mut sums = Sums::default();
+    for batch in batches {
+        let batch = batch?;
+        let samples = batch.first().and_then(|(_, t)| t.shape.first().copied()).unwrap_or(1);
+        let expected = before.run(&batch, &names)?;
+        let found = after.run(&batch, &names)?;
+        for ((name, expected), found) in names.iter().zip(&expected).zip(&found) {
+            let failed = |error| VerifyError::Tensor { output: name.clone(), error };
+            if expected.shape != found.shape {
+                return Err(VerifyError::Signature {
+                    what: "output shapes",
+                    expected: format!("{:?} for '{name}'", expected.shape),
+                    found: format!("{:?}", found.shape),
+                });
+            }
+            if !is_float(expected) {
+                continue;
+            }
+            let (left, right) = (floats(expected).map_err(failed)?, floats(found).map_err(failed)?);
+            let is_finite = left.iter().zip(&right).all(|(l, r)| r.is_finite() || !l.is_finite());
+            if !is_finite {
+                return Err(VerifyError::NotFinite { output: name.clone() });
+            }
+            sums.add(&left, &right, samples, expected.shape.len() == 2);
+        }
+        sums.samples += samples;
+    }
+    Ok(sums.finish())
+}
+
+fn is_float(tensor: &Tensor) -> bool {
+    crate::ops::constant::is_weight(tensor.dtype)
+}
+
+fn floats(tensor: &Tensor) -> Result<Vec<f64>, TensorError> {
+    Ok(tensor.to_f64()?.iter().copied().collect())
+}
+
+#[derive(Default)]
+struct Sums {
+    samples: usize,
+    cosines: f64,
+    compared: usize,
+    difference: f64,
+    norm: f64,
+    classified: usize,
+    agreed: usize,
+}
+
+impl Sums {
+    fn add(&mut self, left: &[f64], right: &[f64], samples: usize, is_scores: bool) {
+        let size = (left.len() / samples.max(1)).max(1);
+        for (left, right) in left.chunks(size).zip(right.chunks(size)) {
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            let (ll, rr, lr) = (dot(left, left), dot(right, right), dot(left, right));
+            let same = ll == 0.0 && rr == 0.0;
+            self.cosines += if same { 1.0 } else { lr / (ll * rr).sqrt().max(f64::MIN_POSITIVE) };
+            self.compared += 1;
+            self.difference += (ll + rr - 2.0 * lr).max(0.0);
+            self.norm += ll;
+            if is_scores && size > 1 {
+                self.classified += 1;
+                self.agreed += usize::from(largest(left) == largest(right));
+            }
+        }
+    }
+
+    fn finish(self) -> Comparison {
+        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+        Comparison {
+            samples: self.samples,
+            cosine: share(self.cosines, self.compared as f64),
+            relative_error: share(self.difference, self.norm).sqrt(),
+            top1_agreement: (self.classified > 0)
+                .then(|| share(self.agreed as f64, self.classified as f64)),
+        }
+    }
+}
+
+fn largest(values: &[f64]) -> Option<usize> {
+    (0..values.len()).reduce(|best, i| if values[i] > values[best] { i } else { best })
+}
+
+fn same_signature(before: &Session, after: &Session) -> Result<(), VerifyError> {
+    let inputs = |session: &Session| -> Vec<String> {
+        let text = |spec: &InputSpec| format!("{} {} {:?}", spec.name, spec.dtype, spec.shape);
+        session.inputs().iter().map(text).collect()
+    };
+    let check = |what, expected: Vec<String>, found: Vec<String>| {
+        if expected == found {
+            return Ok(());
+        }
+        Err(VerifyError::Signature { what, expected: expected.join(", "), found: found.join(", ") })
+    };
+    check("inputs", inputs(before), inputs(after))?;
+    check("outputs", before.outputs(), after.outputs())
+}
+
+/// Median milliseconds of one run of each model on the batch, measured in turn.
+///
+/// # Errors
+/// One of the models cannot be run.
+pub fn latency(
+    models: [&Model; 2],
+    runtime: &Runtime,
+    batch: &Batch,
+) -> Result<[f64; 2], RuntimeError> {
+    const RUNS: usize = 15;
+    const MOST_SECONDS: f64 = 4.0;
+    let mut sessions = [runtime.session(models[0])?, runtime.session(models[1])?];
+    let mut times = [Vec::new(), Vec::new()];
+    let begin = Instant::now();
+    for run in 0..=RUNS {
+        for (session, times) in sessions.iter_mut().zip(&mut times) {
+            let outputs = session.outputs();
+            let start = Instant::now();
+            session.run(batch, &outputs)?;
+            // The first run allocates and is not counted, unless it is all there is.
+            if run > 0 {
+                times.push(start.elapsed().as_secs_f64() * 1000.0);
+            }
+        }
+        if run > 0 && begin.elapsed().as_secs_f64() > MOST_SECONDS {
+            break;
+        }
+    }
+    Ok(times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+    }))
+}
