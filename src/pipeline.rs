@@ -34,14 +34,25 @@ pub fn prune(
 ) -> Result<Report, Error> {
     options::check_target(input, output)?;
     let work = Work::open(input, options, tell)?;
-    let prunable = work.groups.groups.iter().any(|group| group.frozen.is_empty());
-    let done = if prunable { work.prune(options, tell)? } else { work.unchanged() };
+    let prunable = work
+        .groups
+        .groups
+        .iter()
+        .any(|group| group.frozen.is_empty());
+    let done = if prunable {
+        work.prune(options, tell)?
+    } else {
+        work.unchanged()
+    };
     onnx::save(&done.model, output)?;
     if let Some(path) = &options.plan_out {
         options::write_json(path, &done.selection.plan)?;
     }
     let mut report = work.report(options, &done);
-    report.bytes = Change { before: file_bytes(input), after: file_bytes(output) };
+    report.bytes = Change {
+        before: file_bytes(input),
+        after: file_bytes(output),
+    };
     if let Some(path) = &options.report {
         options::write_json(path, &report)?;
     }
@@ -52,11 +63,7 @@ pub fn prune(
 ///
 /// # Errors
 /// The model cannot be read or run.
-pub fn inspect(
-    input: &Path,
-    options: &Options,
-    tell: &dyn Fn(Event),
-) -> Result<Inspection, Error> {
+pub fn inspect(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Inspection, Error> {
     let work = Work::open(input, options, tell)?;
     Ok(report::inspect(&work.graph, &work.groups))
 }
@@ -106,12 +113,22 @@ impl Work {
         for note in &notes {
             tell(Event::Note(note.clone()));
         }
-        Ok(Work { model, graph, groups, runtime, samples, notes })
+        Ok(Work {
+            model,
+            graph,
+            groups,
+            runtime,
+            samples,
+            notes,
+        })
     }
 
     fn statistics(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Statistics, Error> {
         let wanted = self.samples.seen();
-        tell(Event::Samples { stage: "calibrating", total: wanted.len() });
+        tell(Event::Samples {
+            stage: "calibrating",
+            total: wanted.len(),
+        });
         let progress = |done: usize| tell(Event::Advance(done));
         let gather = GatherOptions {
             samples: wanted.len(),
@@ -120,12 +137,23 @@ impl Work {
         };
         let batches = self.samples.batches(wanted)?;
         let consumers = &self.groups.consumers;
-        Ok(Statistics::gather(&self.model, &self.graph, consumers, &self.runtime, batches, &gather)?)
+        Ok(Statistics::gather(
+            &self.model,
+            &self.graph,
+            consumers,
+            &self.runtime,
+            batches,
+            &gather,
+        )?)
     }
 
     fn prune(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Done, Error> {
         let needs_statistics = options.plan.is_none() || options.repair != Repair::None;
-        let statistics = if needs_statistics { Some(self.statistics(options, tell)?) } else { None };
+        let statistics = if needs_statistics {
+            Some(self.statistics(options, tell)?)
+        } else {
+            None
+        };
         tell(Event::Stage("selecting channels"));
         let (selection, asked) = self.select(options, statistics.as_ref())?;
         let stays = selection.plan.stays(&self.groups)?;
@@ -160,13 +188,25 @@ impl Work {
     ) -> Result<(Selection, String), Error> {
         if let Some(path) = &options.plan {
             let plan: Plan = options::read_json(path)?;
-            let selection = Selection { plan, scores: vec![None; self.groups.groups.len()] };
+            let selection = Selection {
+                plan,
+                scores: vec![None; self.groups.groups.len()],
+            };
             return Ok((selection, format!("--plan {}", path.display())));
         }
         let budget = options.budget(self.samples.is_synthetic());
-        let Some(statistics) = statistics else { return Err(Error::NoStatistics) };
-        let scene = Scene { graph: &self.graph, groups: &self.groups, statistics };
-        Ok((select::select(scene, budget, &options.limits)?, budget.to_string()))
+        let Some(statistics) = statistics else {
+            return Err(Error::NoStatistics);
+        };
+        let scene = Scene {
+            graph: &self.graph,
+            groups: &self.groups,
+            statistics,
+        };
+        Ok((
+            select::select(scene, budget, &options.limits)?,
+            budget.to_string(),
+        ))
     }
 
     fn unchanged(&self) -> Done {
@@ -197,7 +237,12 @@ impl Work {
     }
 
     fn report(&self, options: &Options, done: &Done) -> Report {
-        let whole: Vec<usize> = self.groups.groups.iter().map(|g| g.channels.len()).collect();
+        let whole: Vec<usize> = self
+            .groups
+            .groups
+            .iter()
+            .map(|g| g.channels.len())
+            .collect();
         let left = done.selection.plan.widths();
         let change = |model: &CostModel| Change {
             before: model.total(&whole),
@@ -210,7 +255,11 @@ impl Work {
             device: self.runtime.device().to_owned(),
             onnxruntime: self.runtime.version().to_owned(),
             calibration: Calibration {
-                source: options.calibration.iter().map(|p| p.display().to_string()).collect(),
+                source: options
+                    .calibration
+                    .iter()
+                    .map(|p| p.display().to_string())
+                    .collect(),
                 samples: done.seen,
                 compared: done.comparison.map_or(0, |comparison| comparison.samples),
             },
@@ -221,7 +270,10 @@ impl Work {
             },
             macs: change(&CostModel::macs(&self.graph, &self.groups)),
             parameters: change(&CostModel::parameters(&self.graph, &self.groups)),
-            bytes: Change { before: 0, after: 0 },
+            bytes: Change {
+                before: 0,
+                after: 0,
+            },
             latency_ms: done.latency,
             groups: Report::groups(&self.graph, &self.groups, &left, &done.selection.scores),
             comparison: done.comparison,

@@ -13,7 +13,9 @@ use crate::runtime::{InputSpec, Runtime, RuntimeError, Session};
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// Another signature.
-    #[error("the pruned model has other {what} than the original: expected {expected}, found {found}")]
+    #[error(
+        "the pruned model has other {what} than the original: expected {expected}, found {found}"
+    )]
     Signature {
         /// Inputs or outputs.
         what: &'static str,
@@ -78,11 +80,17 @@ pub fn compare(
     let mut sums = Sums::default();
     for batch in batches {
         let batch = batch?;
-        let samples = batch.first().and_then(|(_, t)| t.shape.first().copied()).unwrap_or(1);
+        let samples = batch
+            .first()
+            .and_then(|(_, t)| t.shape.first().copied())
+            .unwrap_or(1);
         let expected = before.run(&batch, &names)?;
         let found = after.run(&batch, &names)?;
         for ((name, expected), found) in names.iter().zip(&expected).zip(&found) {
-            let failed = |error| VerifyError::Tensor { output: name.clone(), error };
+            let failed = |error| VerifyError::Tensor {
+                output: name.clone(),
+                error,
+            };
             if expected.shape != found.shape {
                 return Err(VerifyError::Signature {
                     what: "output shapes",
@@ -93,10 +101,18 @@ pub fn compare(
             if !is_float(expected) {
                 continue;
             }
-            let (left, right) = (floats(expected).map_err(failed)?, floats(found).map_err(failed)?);
-            let is_finite = left.iter().zip(&right).all(|(l, r)| r.is_finite() || !l.is_finite());
+            let (left, right) = (
+                floats(expected).map_err(failed)?,
+                floats(found).map_err(failed)?,
+            );
+            let is_finite = left
+                .iter()
+                .zip(&right)
+                .all(|(l, r)| r.is_finite() || !l.is_finite());
             if !is_finite {
-                return Err(VerifyError::NotFinite { output: name.clone() });
+                return Err(VerifyError::NotFinite {
+                    output: name.clone(),
+                });
             }
             sums.add(&left, &right, samples, expected.shape.len() == 2);
         }
@@ -131,7 +147,11 @@ impl Sums {
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
             let (ll, rr, lr) = (dot(left, left), dot(right, right), dot(left, right));
             let same = ll == 0.0 && rr == 0.0;
-            self.cosines += if same { 1.0 } else { lr / (ll * rr).sqrt().max(f64::MIN_POSITIVE) };
+            self.cosines += if same {
+                1.0
+            } else {
+                lr / (ll * rr).sqrt().max(f64::MIN_POSITIVE)
+            };
             self.compared += 1;
             self.difference += (ll + rr - 2.0 * lr).max(0.0);
             self.norm += ll;
@@ -167,7 +187,11 @@ fn same_signature(before: &Session, after: &Session) -> Result<(), VerifyError> 
         if expected == found {
             return Ok(());
         }
-        Err(VerifyError::Signature { what, expected: expected.join(", "), found: found.join(", ") })
+        Err(VerifyError::Signature {
+            what,
+            expected: expected.join(", "),
+            found: found.join(", "),
+        })
     };
     check("inputs", inputs(before), inputs(after))?;
     check("outputs", before.outputs(), after.outputs())

@@ -57,8 +57,9 @@ impl Moments {
         }
         if self.shift.is_empty() {
             let count = data.nrows() as f64;
-            self.shift =
-                (0..data.ncols()).map(|j| data.col_as_slice(j).iter().sum::<f64>() / count).collect();
+            self.shift = (0..data.ncols())
+                .map(|j| data.col_as_slice(j).iter().sum::<f64>() / count)
+                .collect();
         }
         for (column, shift) in self.shift.iter().enumerate() {
             let slice = data.col_as_slice_mut(column);
@@ -73,7 +74,14 @@ impl Moments {
                 let part = data.as_ref().subrows(sample * per_sample, per_sample);
                 let mut inner = Mat::zeros(per_sample, per_sample);
                 let one = 1.0 / per_sample as f64;
-                matmul(&mut inner, Accum::Replace, part, part.transpose(), one, Par::Seq);
+                matmul(
+                    &mut inner,
+                    Accum::Replace,
+                    part,
+                    part.transpose(),
+                    one,
+                    Par::Seq,
+                );
                 self.scatter += inner.squared_norm_l2();
             }
         } else {
@@ -117,8 +125,17 @@ impl Moments {
         } else {
             0.0
         };
-        let mean = self.shift.iter().zip(&offset).map(|(shift, offset)| shift + offset).collect();
-        Some(Covariance { mean, matrix, shrinkage })
+        let mean = self
+            .shift
+            .iter()
+            .zip(&offset)
+            .map(|(shift, offset)| shift + offset)
+            .collect();
+        Some(Covariance {
+            mean,
+            matrix,
+            shrinkage,
+        })
     }
 }
 
@@ -137,13 +154,19 @@ impl Covariance {
         let taps = taps.max(1);
         let channels = self.matrix.nrows() / taps;
         let matrix = Mat::from_fn(channels, channels, |i, j| {
-            let sum: f64 = (0..taps).map(|t| self.matrix[(i * taps + t, j * taps + t)]).sum();
+            let sum: f64 = (0..taps)
+                .map(|t| self.matrix[(i * taps + t, j * taps + t)])
+                .sum();
             sum / taps as f64
         });
         let mean = (0..channels)
             .map(|i| self.mean.iter().skip(i * taps).take(taps).sum::<f64>() / taps as f64)
             .collect();
-        Covariance { mean, matrix, shrinkage: self.shrinkage }
+        Covariance {
+            mean,
+            matrix,
+            shrinkage: self.shrinkage,
+        }
     }
 
     /// The covariance drawn towards a multiple of the identity by the shrinkage; positive definite
@@ -153,8 +176,7 @@ impl Covariance {
         // A floor relative to the mean variance keeps the matrix invertible in f64.
         let floor = (self.shrinkage.max(1e-7) * self.mean_variance()).max(f64::MIN_POSITIVE.sqrt());
         let size = self.matrix.nrows();
-        &self.matrix * Scale(1.0 - self.shrinkage)
-            + Mat::<f64>::identity(size, size) * Scale(floor)
+        &self.matrix * Scale(1.0 - self.shrinkage) + Mat::<f64>::identity(size, size) * Scale(floor)
     }
 }
 
@@ -210,8 +232,10 @@ mod tests {
             assert!((covariance.mean[i] - mean).abs() < 1e-9);
             for j in 0..5 {
                 let mean_j = (0..60).map(|r| data[(r, j)]).sum::<f64>() / 60.0;
-                let direct =
-                    (0..60).map(|r| (data[(r, i)] - mean) * (data[(r, j)] - mean_j)).sum::<f64>() / 60.0;
+                let direct = (0..60)
+                    .map(|r| (data[(r, i)] - mean) * (data[(r, j)] - mean_j))
+                    .sum::<f64>()
+                    / 60.0;
                 assert!((covariance.matrix[(i, j)] - direct).abs() < 1e-9);
             }
         }
@@ -226,8 +250,9 @@ mod tests {
             let data = Mat::from_fn(samples * rows, size, |_, _| noise(&mut rng));
             let mut moments = Moments::new(size);
             moments.add(data.clone(), samples);
-            let mean: Vec<f64> =
-                (0..size).map(|j| data.col_as_slice(j).iter().sum::<f64>() / (samples * rows) as f64).collect();
+            let mean: Vec<f64> = (0..size)
+                .map(|j| data.col_as_slice(j).iter().sum::<f64>() / (samples * rows) as f64)
+                .collect();
             let centred = Mat::from_fn(samples * rows, size, |i, j| data[(i, j)] - mean[j]);
             let own = |i: usize| {
                 let part = centred.as_ref().subrows(i * rows, rows);
@@ -235,7 +260,9 @@ mod tests {
             };
             let mut all = Mat::<f64>::zeros(size, size);
             (0..samples).for_each(|i| all += own(i) * Scale(1.0 / samples as f64));
-            let spread: f64 = (0..samples).map(|i| (own(i) - &all).squared_norm_l2()).sum();
+            let spread: f64 = (0..samples)
+                .map(|i| (own(i) - &all).squared_norm_l2())
+                .sum();
             let m = all.diagonal().column_vector().iter().sum::<f64>() / size as f64;
             let distance = (&all - Mat::<f64>::identity(size, size) * Scale(m)).squared_norm_l2();
             let expected = (spread / (samples * samples) as f64 / distance).min(1.0);
@@ -248,7 +275,9 @@ mod tests {
     fn few_samples_shrink_more_than_many() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let mut shrinkage = |samples: usize| {
-            let data = Mat::from_fn(samples, 30, |_, j| noise(&mut rng) * if j < 15 { 1.0 } else { 3.0 });
+            let data = Mat::from_fn(samples, 30, |_, j| {
+                noise(&mut rng) * if j < 15 { 1.0 } else { 3.0 }
+            });
             let mut moments = Moments::new(30);
             moments.add(data, samples);
             moments.covariance().unwrap().shrinkage

@@ -57,7 +57,10 @@ fn revealing(model: &Model, names: &[String]) -> Model {
         let known = std::mem::take(&mut main.output);
         let output = |name: &String| {
             let declared = known.iter().find(|output| output.name() == name);
-            let bare = || proto::ValueInfoProto { name: Some(name.clone()), ..Default::default() };
+            let bare = || proto::ValueInfoProto {
+                name: Some(name.clone()),
+                ..Default::default()
+            };
             declared.cloned().unwrap_or_else(bare)
         };
         main.output = names.iter().map(output).collect();

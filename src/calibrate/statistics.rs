@@ -95,14 +95,21 @@ impl Statistics {
         let (mut gatherers, of_consumer) = gatherers(graph, consumers, options.samples);
         let mut seen = 0;
         if gatherers.is_empty() {
-            return Ok(Statistics { covariances: Vec::new(), of_consumer, samples: 0 });
+            return Ok(Statistics {
+                covariances: Vec::new(),
+                of_consumer,
+                samples: 0,
+            });
         }
         let placed: Vec<Placed> = gatherers.iter().map(|g| g.placed.clone()).collect();
         let outputs: Vec<String> = placed.iter().map(|p| p.output.clone()).collect();
         let mut session = runtime.session(&tap::tapped(model, graph, &placed))?;
         for (number, batch) in batches.enumerate() {
             let batch = batch?;
-            let samples = batch.first().and_then(|(_, tensor)| tensor.shape.first()).copied();
+            let samples = batch
+                .first()
+                .and_then(|(_, tensor)| tensor.shape.first())
+                .copied();
             let samples = samples.unwrap_or(1);
             let mut feeds = batch;
             let mut draws = Vec::new();
@@ -123,13 +130,18 @@ impl Statistics {
         let covariances: Option<Vec<Observed>> =
             gatherers.into_par_iter().map(Gatherer::finish).collect();
         let covariances = covariances.ok_or(StatisticsError::NoSamples)?;
-        Ok(Statistics { covariances, of_consumer, samples: seen })
+        Ok(Statistics {
+            covariances,
+            of_consumer,
+            samples: seen,
+        })
     }
 
     /// What was observed at a consumer's input; `None` where it could not be tapped.
     #[must_use]
     pub fn of(&self, consumer: usize) -> Option<&Observed> {
-        self.covariances.get(self.of_consumer.get(consumer).copied().flatten()?)
+        self.covariances
+            .get(self.of_consumer.get(consumer).copied().flatten()?)
     }
 }
 
@@ -153,7 +165,10 @@ fn gatherers(
     for (mut placed, users) in tap::place(graph, consumers) {
         // Consumers that share a tap differ in blocks only if their weights do; then the finest
         // common observation is the whole.
-        let blocks = users.iter().map(|&user| consumers[user].layout.blocks).collect::<Vec<_>>();
+        let blocks = users
+            .iter()
+            .map(|&user| consumers[user].layout.blocks)
+            .collect::<Vec<_>>();
         let blocks = match blocks.as_slice() {
             [first, rest @ ..] if rest.iter().all(|other| other == first) => *first,
             _ => 1,
@@ -173,7 +188,13 @@ fn gatherers(
         }
         let moments = (0..blocks).map(|_| Moments::new(inputs)).collect();
         let tensor = graph.values[placed.tap.value].name.clone();
-        gatherers.push(Gatherer { tensor, placed, blocks, rows, moments });
+        gatherers.push(Gatherer {
+            tensor,
+            placed,
+            blocks,
+            rows,
+            moments,
+        });
     }
     (gatherers, of_consumer)
 }
@@ -182,17 +203,26 @@ impl Gatherer {
     /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
     fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), StatisticsError> {
         let found = || self.misshapen(&tensor.shape);
-        let [first, second, third] = *tensor.shape.as_slice() else { return Err(found()) };
+        let [first, second, third] = *tensor.shape.as_slice() else {
+            return Err(found());
+        };
         let taps = self.placed.tap.taps().max(1);
         let rows = draw.padding.len() / taps;
-        let (channels, last) = if self.placed.channels_last { (third, second) } else { (second, third) };
+        let (channels, last) = if self.placed.channels_last {
+            (third, second)
+        } else {
+            (second, third)
+        };
         if channels != self.placed.channels || last != rows * taps {
             return Err(found());
         }
         let values = tensor.to_f32().map_err(|_| found())?;
         let values = values.as_slice().ok_or_else(found)?;
         if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
-            return Err(StatisticsError::NotFinite { tensor: self.tensor.clone(), value: *bad });
+            return Err(StatisticsError::NotFinite {
+                tensor: self.tensor.clone(),
+                value: *bad,
+            });
         }
         let per_block = channels / self.blocks;
         for (block, moments) in self.moments.iter_mut().enumerate() {
@@ -205,23 +235,37 @@ impl Gatherer {
                 } else {
                     (sample * channels + channel) * last + entry
                 };
-                if draw.padding[entry] { 0.0 } else { f64::from(values[flat]) }
+                if draw.padding[entry] {
+                    0.0
+                } else {
+                    f64::from(values[flat])
+                }
             };
             let data = Mat::from_fn(first * rows, per_block * taps, value);
-            let units = if first % samples.max(1) == 0 { samples } else { first };
+            let units = if first % samples.max(1) == 0 {
+                samples
+            } else {
+                first
+            };
             moments.add(data, units);
         }
         Ok(())
     }
 
     fn misshapen(&self, shape: &[usize]) -> StatisticsError {
-        StatisticsError::Shape { tensor: self.tensor.clone(), shape: shape.to_vec() }
+        StatisticsError::Shape {
+            tensor: self.tensor.clone(),
+            shape: shape.to_vec(),
+        }
     }
 
     fn finish(self) -> Option<Observed> {
         let taps = self.placed.tap.taps();
         let blocks: Option<Vec<_>> = self.moments.iter().map(Moments::covariance).collect();
-        Some(Observed { taps, blocks: blocks? })
+        Some(Observed {
+            taps,
+            blocks: blocks?,
+        })
     }
 }
 

@@ -31,7 +31,11 @@ impl Tap {
     /// What a consumer wants to know about its input.
     #[must_use]
     pub fn of(consumer: &Consumer) -> Self {
-        Tap { value: consumer.input, axis: consumer.axis, window: consumer.window.clone() }
+        Tap {
+            value: consumer.input,
+            axis: consumer.axis,
+            window: consumer.window.clone(),
+        }
     }
 
     /// Inputs per channel.
@@ -87,10 +91,22 @@ impl Placed {
 
     /// The same tensor observed position by position.
     pub fn without_window(self, graph: &Graph) -> Self {
-        let tap = Tap { window: None, ..self.tap };
-        let shape = graph.values.get(tap.value).and_then(|value| value.shape.as_ref());
-        let inner = shape.and_then(|shape| shape.get(tap.axis + 1..)).unwrap_or_default();
-        Placed { places: inner.iter().product(), tap, ..self }
+        let tap = Tap {
+            window: None,
+            ..self.tap
+        };
+        let shape = graph
+            .values
+            .get(tap.value)
+            .and_then(|value| value.shape.as_ref());
+        let inner = shape
+            .and_then(|shape| shape.get(tap.axis + 1..))
+            .unwrap_or_default();
+        Placed {
+            places: inner.iter().product(),
+            tap,
+            ..self
+        }
     }
 
     /// The shape of three axes under which positions lie along one axis.
@@ -118,13 +134,21 @@ impl Placed {
             drawn
         };
         let reads: Vec<Option<usize>> = match &self.tap.window {
-            Some(window) => places.iter().flat_map(|&place| window.reads(place)).collect(),
+            Some(window) => places
+                .iter()
+                .flat_map(|&place| window.reads(place))
+                .collect(),
             None => places.into_iter().map(Some).collect(),
         };
-        let ints: Option<Vec<i64>> =
-            reads.iter().map(|read| i64::try_from(read.unwrap_or(0)).ok()).collect();
+        let ints: Option<Vec<i64>> = reads
+            .iter()
+            .map(|read| i64::try_from(read.unwrap_or(0)).ok())
+            .collect();
         let indices = Tensor::from_i64(&[reads.len()], &ints?).ok()?;
-        Some(Draw { indices, padding: reads.iter().map(Option::is_none).collect() })
+        Some(Draw {
+            indices,
+            padding: reads.iter().map(Option::is_none).collect(),
+        })
     }
 }
 
@@ -141,13 +165,16 @@ pub(super) fn tapped(model: &Model, graph: &Graph, taps: &[Placed]) -> Model {
 }
 
 fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Placed) {
-    let Some(shape) = placed.shape(graph) else { return };
+    let Some(shape) = placed.shape(graph) else {
+        return;
+    };
     let source = &graph.values[placed.tap.value].name;
     let named = |what: &str| format!("{}/{what}", placed.output);
     if let Ok(tensor) = Tensor::from_i64(&[3], &shape) {
         main.initializer.push(tensor.to_proto(&named("shape")));
     }
-    main.input.push(ops::build::positions_input(&placed.positions));
+    main.input
+        .push(ops::build::positions_input(&placed.positions));
     let axis = if placed.channels_last { 1 } else { 2 };
     main.node.extend(ops::build::gather_nodes(
         source,

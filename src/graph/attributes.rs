@@ -6,13 +6,19 @@ impl Node {
     /// An integer attribute, or `default` where the node has none.
     #[must_use]
     pub fn int(&self, name: &str, default: i64) -> i64 {
-        self.attributes.get(name).and_then(|a| a.i).unwrap_or(default)
+        self.attributes
+            .get(name)
+            .and_then(|a| a.i)
+            .unwrap_or(default)
     }
 
     /// A float attribute, or `default` where the node has none.
     #[must_use]
     pub fn float(&self, name: &str, default: f32) -> f32 {
-        self.attributes.get(name).and_then(|a| a.f).unwrap_or(default)
+        self.attributes
+            .get(name)
+            .and_then(|a| a.f)
+            .unwrap_or(default)
     }
 
     /// A list of integers, if the node has it.
@@ -39,6 +45,8 @@ impl Node {
     /// Whether any attribute holds a subgraph.
     #[must_use]
     pub fn has_subgraph(&self) -> bool {
-        self.attributes.values().any(|a| a.g.is_some() || !a.graphs.is_empty())
+        self.attributes
+            .values()
+            .any(|a| a.g.is_some() || !a.graphs.is_empty())
     }
 }

@@ -107,9 +107,11 @@ impl Graph {
             graph.add_node(node)?;
         }
         for output in &proto.output {
-            let value = graph.find(output.name()).ok_or_else(|| GraphError::MissingOutput {
-                output: output.name().to_owned(),
-            })?;
+            let value = graph
+                .find(output.name())
+                .ok_or_else(|| GraphError::MissingOutput {
+                    output: output.name().to_owned(),
+                })?;
             graph.values[value].is_output = true;
         }
         graph.order = graph.sort()?;
@@ -157,7 +159,10 @@ impl Graph {
             return id;
         }
         let id = self.values.len();
-        self.values.push(Value { name: name.to_owned(), ..Value::default() });
+        self.values.push(Value {
+            name: name.to_owned(),
+            ..Value::default()
+        });
         self.by_name.insert(name.to_owned(), id);
         id
     }
@@ -193,8 +198,15 @@ impl Graph {
                 self.values[*value].readers.push((id, slot));
             }
         }
-        let outputs = proto.output.iter().map(|output| self.find(output)).collect();
-        let captured = captured_names(proto).iter().filter_map(|name| self.find(name)).collect();
+        let outputs = proto
+            .output
+            .iter()
+            .map(|output| self.find(output))
+            .collect();
+        let captured = captured_names(proto)
+            .iter()
+            .filter_map(|name| self.find(name))
+            .collect();
         self.nodes.push(Node {
             name,
             op_type: proto.op_type().to_owned(),
@@ -215,8 +227,10 @@ impl Graph {
         if name.is_empty() {
             return Ok(None);
         }
-        let missing =
-            || GraphError::MissingInput { node: node.to_owned(), input: name.to_owned() };
+        let missing = || GraphError::MissingInput {
+            node: node.to_owned(),
+            input: name.to_owned(),
+        };
         self.find(name).map(Some).ok_or_else(missing)
     }
 
@@ -233,7 +247,10 @@ impl Graph {
         match toposort(&flow, None) {
             // toposort's order depends on insertion only; sorting by depth keeps the file's order
             // among nodes that do not depend on each other.
-            Ok(order) => Ok(by_depth(&flow, &order.iter().map(|i| flow[*i]).collect::<Vec<_>>())),
+            Ok(order) => Ok(by_depth(
+                &flow,
+                &order.iter().map(|i| flow[*i]).collect::<Vec<_>>(),
+            )),
             Err(cycle) => Err(GraphError::Cycle {
                 node: self.nodes[flow[cycle.node_id()]].name.clone(),
             }),
@@ -292,11 +309,21 @@ fn captured_names(node: &NodeProto) -> BTreeSet<String> {
         for graph in attribute.g.iter().chain(&attribute.graphs) {
             let mut inner: BTreeSet<&str> = graph.input.iter().map(|v| v.name()).collect();
             inner.extend(graph.initializer.iter().map(|v| v.name()));
-            inner.extend(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)));
+            inner.extend(
+                graph
+                    .node
+                    .iter()
+                    .flat_map(|n| n.output.iter().map(String::as_str)),
+            );
             let reads = graph.node.iter().flat_map(|n| n.input.iter().cloned());
             let nested = graph.node.iter().flat_map(captured_names);
             let results = graph.output.iter().map(|v| v.name().to_owned());
-            names.extend(reads.chain(nested).chain(results).filter(|n| !inner.contains(n.as_str())));
+            names.extend(
+                reads
+                    .chain(nested)
+                    .chain(results)
+                    .filter(|n| !inner.contains(n.as_str())),
+            );
         }
     }
     names

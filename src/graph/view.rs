@@ -15,7 +15,11 @@ pub struct NodeView<'a> {
 
 impl<'a> NodeView<'a> {
     pub(super) fn new(graph: &'a Graph, id: NodeId) -> Self {
-        NodeView { graph, id, node: &graph.nodes[id] }
+        NodeView {
+            graph,
+            id,
+            node: &graph.nodes[id],
+        }
     }
 
     /// The value in an input slot, if the slot is filled.
@@ -29,7 +33,8 @@ impl<'a> NodeView<'a> {
     /// # Errors
     /// The slot is empty.
     pub fn need(&self, slot: usize) -> Result<ValueId, Freeze> {
-        self.input(slot).ok_or_else(|| Freeze::new(format!("input {slot} is missing")))
+        self.input(slot)
+            .ok_or_else(|| Freeze::new(format!("input {slot} is missing")))
     }
 
     /// The value in an output slot, if the slot is filled.
@@ -55,7 +60,9 @@ impl<'a> NodeView<'a> {
     /// # Errors
     /// There is none, or it was not seen in the run.
     pub fn output_shape(&self) -> Result<&'a [usize], Freeze> {
-        let output = self.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = self
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         self.shape(output)
     }
 
@@ -75,7 +82,9 @@ impl<'a> NodeView<'a> {
         };
         let name = &self.graph.values[value].name;
         let Some(tensor) = self.constant(slot) else {
-            return Err(Freeze::new(format!("'{name}' is computed while the model runs")));
+            return Err(Freeze::new(format!(
+                "'{name}' is computed while the model runs"
+            )));
         };
         match tensor.to_i64() {
             Ok(ints) => Ok(Some(ints)),
@@ -101,9 +110,15 @@ impl<'a> NodeView<'a> {
 /// The axis is outside the shape.
 pub fn normalize_axis(axis: i64, rank: usize) -> Result<usize, Freeze> {
     let length = i64::try_from(rank).unwrap_or(i64::MAX);
-    let index = if axis < 0 { axis.saturating_add(length) } else { axis };
+    let index = if axis < 0 {
+        axis.saturating_add(length)
+    } else {
+        axis
+    };
     match usize::try_from(index) {
         Ok(index) if index < rank => Ok(index),
-        _ => Err(Freeze::new(format!("axis {axis} is outside a tensor of {rank} axes"))),
+        _ => Err(Freeze::new(format!(
+            "axis {axis} is outside a tensor of {rank} axes"
+        ))),
     }
 }

@@ -83,7 +83,9 @@ impl Window {
     #[must_use]
     pub fn reads(&self, output: usize) -> Vec<Option<usize>> {
         let at = unravel(output, &self.output);
-        (0..self.taps()).map(|tap| self.read(&at, &unravel(tap, &self.kernel))).collect()
+        (0..self.taps())
+            .map(|tap| self.read(&at, &unravel(tap, &self.kernel)))
+            .collect()
     }
 
     fn read(&self, output: &[usize], tap: &[usize]) -> Option<usize> {
@@ -143,7 +145,17 @@ mod tests {
         // Output (1, 2): rows 1..=3, columns 3..=5, of which column 5 is padding.
         assert_eq!(
             window.reads(5),
-            [Some(8), Some(9), None, Some(13), Some(14), None, Some(18), Some(19), None]
+            [
+                Some(8),
+                Some(9),
+                None,
+                Some(13),
+                Some(14),
+                None,
+                Some(18),
+                Some(19),
+                None
+            ]
         );
     }
 }

@@ -26,7 +26,9 @@ impl<'a> Kept<'a> {
     /// The positions of a map that stay.
     #[must_use]
     pub fn positions(&self, map: &ChannelMap) -> Vec<usize> {
-        (0..map.len()).filter(|&position| self.has(map[position])).collect()
+        (0..map.len())
+            .filter(|&position| self.has(map[position]))
+            .collect()
     }
 
     /// How many positions of a map stay.
@@ -59,7 +61,9 @@ impl<'a> Kept<'a> {
         let axes = self.cut(node, slot);
         let mut product = 1u64;
         for (axis, &length) in shape.iter().enumerate() {
-            let map = axes.and_then(|axes| axes.get(axis)).and_then(Option::as_ref);
+            let map = axes
+                .and_then(|axes| axes.get(axis))
+                .and_then(Option::as_ref);
             let left = map.map_or(length, |map| self.count(map));
             product = product.saturating_mul(left as u64);
         }

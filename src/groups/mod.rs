@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use globset::GlobSet;
 
-pub use consumer::{Bias, Consumer, Cost, Window, WeightLayout};
+pub use consumer::{Bias, Consumer, Cost, WeightLayout, Window};
 pub use kept::Kept;
 pub use walk::{Atom, Axes, AxisMap, Reason, Size, Use, Walk};
 
@@ -74,7 +74,10 @@ impl Groups {
         let matches = |set: &GlobSet, node: &NodeId| set.is_match(&graph.nodes[*node].name);
         for group in &mut self.groups {
             let mut hold = |node: &NodeId, text: &str| {
-                group.frozen.push(Reason { node: Some(*node), text: text.to_owned() });
+                group.frozen.push(Reason {
+                    node: Some(*node),
+                    text: text.to_owned(),
+                });
             };
             for node in &group.producers {
                 if exclude.is_some_and(|set| matches(set, node)) {
@@ -90,12 +93,18 @@ impl Groups {
     /// The channels along the axis that a consumer reads; `None` where it is not tracked.
     #[must_use]
     pub fn read_by(&self, consumer: &Consumer) -> Option<&ChannelMap> {
-        self.values.get(consumer.input)?.get(consumer.axis)?.as_ref()
+        self.values
+            .get(consumer.input)?
+            .get(consumer.axis)?
+            .as_ref()
     }
 
     /// The channels along the axis that a consumer makes; `None` where it is not tracked.
     #[must_use]
     pub fn made_by(&self, consumer: &Consumer) -> Option<&ChannelMap> {
-        self.values.get(consumer.output)?.get(consumer.output_axis)?.as_ref()
+        self.values
+            .get(consumer.output)?
+            .get(consumer.output_axis)?
+            .as_ref()
     }
 }

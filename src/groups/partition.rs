@@ -10,10 +10,14 @@ use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Group, Groups};
 pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     let (channel_of, channel_count) = number_channels(&walk);
     let resolve = |map: &[Atom]| -> ChannelMap {
-        map.iter().filter_map(|&atom| channel_of.get(atom as usize).copied()).collect()
+        map.iter()
+            .filter_map(|&atom| channel_of.get(atom as usize).copied())
+            .collect()
     };
     let resolve_axes = |axes: &Axes| -> ChannelAxes {
-        axes.iter().map(|map| map.as_ref().map(|map| resolve(map))).collect()
+        axes.iter()
+            .map(|map| map.as_ref().map(|map| resolve(map)))
+            .collect()
     };
     let mut frozen = vec![BTreeSet::new(); channel_count];
     for &(atom, reason) in &walk.frozen {
@@ -25,8 +29,16 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
         channel_count,
         groups: Vec::new(),
         values: walk.values.iter().map(resolve_axes).collect(),
-        uses: walk.uses.iter().map(|(at, axes)| (*at, resolve_axes(axes))).collect(),
-        entries: walk.entries.iter().map(|(at, map)| (*at, resolve(map))).collect(),
+        uses: walk
+            .uses
+            .iter()
+            .map(|(at, axes)| (*at, resolve_axes(axes)))
+            .collect(),
+        entries: walk
+            .entries
+            .iter()
+            .map(|(at, map)| (*at, resolve(map)))
+            .collect(),
         consumers: walk.consumers,
         costs: walk.costs,
     };
@@ -44,7 +56,9 @@ fn number_channels(walk: &Walk<'_>) -> (Vec<ChannelId>, usize) {
     let channel_of = (0..walk.origins.len())
         .map(|atom| {
             let next = numbers.len();
-            *numbers.entry(walk.united.find(atom as Atom)).or_insert(next)
+            *numbers
+                .entry(walk.united.find(atom as Atom))
+                .or_insert(next)
         })
         .collect();
     (channel_of, numbers.len())
@@ -55,7 +69,12 @@ type Signature = Vec<(usize, usize)>;
 
 fn signatures(groups: &Groups) -> Vec<Signature> {
     let mut signatures: Vec<Signature> = vec![Vec::new(); groups.channel_count];
-    let everywhere = groups.values.iter().chain(groups.uses.values()).flatten().flatten();
+    let everywhere = groups
+        .values
+        .iter()
+        .chain(groups.uses.values())
+        .flatten()
+        .flatten();
     for (place, map) in everywhere.enumerate() {
         for &channel in map {
             match signatures[channel].last_mut() {
@@ -76,7 +95,10 @@ fn collect(
     let mut members: BTreeMap<_, Vec<ChannelId>> = BTreeMap::new();
     for (channel, signature) in signatures(groups).into_iter().enumerate() {
         if !signature.is_empty() {
-            members.entry((signature, &frozen[channel])).or_default().push(channel);
+            members
+                .entry((signature, &frozen[channel]))
+                .or_default()
+                .push(channel);
         }
     }
     let mut sets: Vec<Vec<ChannelId>> = members.into_values().collect();
@@ -111,12 +133,23 @@ fn describe(
     if producers.is_empty() {
         producers.extend(origin);
     }
-    let name = origin.map(|node| graph.nodes[node].name.clone()).unwrap_or_default();
+    let name = origin
+        .map(|node| graph.nodes[node].name.clone())
+        .unwrap_or_default();
     let mut reasons: Vec<Reason> = frozen[first].iter().cloned().collect();
     if reasons.is_empty() && consumers.is_empty() {
         let text = "no convolution or matrix product reads the channels, so nothing tells what \
                     they are worth";
-        reasons.push(Reason { node: None, text: text.to_owned() });
+        reasons.push(Reason {
+            node: None,
+            text: text.to_owned(),
+        });
     }
-    Group { name, channels, producers, consumers, frozen: reasons }
+    Group {
+        name,
+        channels,
+        producers,
+        consumers,
+        frozen: reasons,
+    }
 }

@@ -63,7 +63,11 @@ impl<'a> Walk<'a> {
             origins: Vec::new(),
             frozen: Vec::new(),
             reasons: Vec::new(),
-            values: graph.values.iter().map(|value| vec![None; rank(value)]).collect(),
+            values: graph
+                .values
+                .iter()
+                .map(|value| vec![None; rank(value)])
+                .collect(),
             uses: BTreeMap::new(),
             entries: BTreeMap::new(),
             consumers: Vec::new(),
@@ -111,9 +115,18 @@ impl<'a> Walk<'a> {
     fn freeze_outputs(&mut self) {
         for value in 0..self.graph.values.len() {
             if self.graph.values[value].is_output {
-                let text = format!("'{}' is an output of the model", self.graph.values[value].name);
+                let text = format!(
+                    "'{}' is an output of the model",
+                    self.graph.values[value].name
+                );
                 for map in self.values[value].clone().into_iter().flatten() {
-                    self.hold(&map, Reason { node: None, text: text.clone() });
+                    self.hold(
+                        &map,
+                        Reason {
+                            node: None,
+                            text: text.clone(),
+                        },
+                    );
                 }
             }
         }
@@ -142,11 +155,19 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// A map's length is not the axis's length.
     pub fn set(&mut self, value: ValueId, axes: Axes) -> Result<(), Freeze> {
-        let shape = self.graph.values[value].shape.as_deref().unwrap_or_default();
+        let shape = self.graph.values[value]
+            .shape
+            .as_deref()
+            .unwrap_or_default();
         let fits = axes.len() == shape.len()
-            && axes.iter().zip(shape).all(|(map, &n)| map.as_ref().is_none_or(|m| m.len() == n));
+            && axes
+                .iter()
+                .zip(shape)
+                .all(|(map, &n)| map.as_ref().is_none_or(|m| m.len() == n));
         if !fits {
-            return Err(Freeze::new("its output has not the shape that its inputs give it"));
+            return Err(Freeze::new(
+                "its output has not the shape that its inputs give it",
+            ));
         }
         self.values[value] = axes;
         Ok(())
@@ -189,7 +210,13 @@ impl<'a> Walk<'a> {
 
     /// Freezes the atoms of a map, with the node that needs them whole.
     pub fn freeze(&mut self, map: &AxisMap, node: NodeId, text: &str) {
-        self.hold(map, Reason { node: Some(node), text: text.to_owned() });
+        self.hold(
+            map,
+            Reason {
+                node: Some(node),
+                text: text.to_owned(),
+            },
+        );
     }
 
     fn hold(&mut self, map: &AxisMap, reason: Reason) {
@@ -230,9 +257,15 @@ impl<'a> Walk<'a> {
         let view = self.graph.view(at.0);
         let shape = view.shape(view.need(at.1)?)?;
         if shape.get(axis) != Some(&map.len()) {
-            return Err(Freeze::new(format!("input {} does not fit its channels", at.1)));
+            return Err(Freeze::new(format!(
+                "input {} does not fit its channels",
+                at.1
+            )));
         }
-        let axes = self.uses.entry(at).or_insert_with(|| vec![None; shape.len()]);
+        let axes = self
+            .uses
+            .entry(at)
+            .or_insert_with(|| vec![None; shape.len()]);
         if let Some(slot) = axes.get_mut(axis) {
             *slot = Some(map.clone());
         }
@@ -272,12 +305,21 @@ impl<'a> Walk<'a> {
             let Some(map) = map else { continue };
             let size = match view.constant(at.1) {
                 Some(_) => Size::Constant(at, index),
-                None => self.sizes(value).and_then(|s| s.get(index)).cloned().unwrap_or(Size::Other),
+                None => self
+                    .sizes(value)
+                    .and_then(|s| s.get(index))
+                    .cloned()
+                    .unwrap_or(Size::Other),
             };
             match size {
-                Size::Constant(origin, entry) if self.entry(origin, entry).is_some_and(&is_special) => {}
+                Size::Constant(origin, entry)
+                    if self.entry(origin, entry).is_some_and(&is_special) => {}
                 Size::Constant(origin, entry) => {
-                    let known = self.entries.entry((origin, entry)).or_insert(map.clone()).clone();
+                    let known = self
+                        .entries
+                        .entry((origin, entry))
+                        .or_insert(map.clone())
+                        .clone();
                     self.tie(&known, map)?;
                 }
                 Size::Axis(source, axis) => match self.axis(source, axis) {
@@ -285,7 +327,9 @@ impl<'a> Walk<'a> {
                     _ => return Err(Freeze::new("its target shape depends on another tensor")),
                 },
                 Size::Other => {
-                    return Err(Freeze::new("its target shape is computed in a way not followed"));
+                    return Err(Freeze::new(
+                        "its target shape is computed in a way not followed",
+                    ));
                 }
             }
         }
@@ -294,7 +338,13 @@ impl<'a> Walk<'a> {
 
     /// The integer at an index of a constant that a node reads.
     fn entry(&self, at: Use, index: usize) -> Option<i64> {
-        self.graph.view(at.0).constant(at.1)?.to_i64().ok()?.get(index).copied()
+        self.graph
+            .view(at.0)
+            .constant(at.1)?
+            .to_i64()
+            .ok()?
+            .get(index)
+            .copied()
     }
 
     /// A node that is not known to use sizes as sizes must see the lengths that it always saw.

@@ -13,7 +13,9 @@ impl WeightLayout {
     /// The tensor is not of floats.
     pub fn matrices(&self, weight: &Tensor) -> Result<Vec<Mat<f64>>, TensorError> {
         let values = weight.to_f64()?;
-        Ok((0..self.blocks).map(|block| self.matrix(self.part(values.view(), block))).collect())
+        Ok((0..self.blocks)
+            .map(|block| self.matrix(self.part(values.view(), block)))
+            .collect())
     }
 
     /// The tensor of `shape` that has these matrices.
@@ -50,7 +52,10 @@ impl WeightLayout {
     /// Columns of one block's matrix that belong to one input channel.
     #[must_use]
     pub fn taps(&self, shape: &[usize]) -> usize {
-        self.tap_axes.iter().filter_map(|&axis| shape.get(axis)).product()
+        self.tap_axes
+            .iter()
+            .filter_map(|&axis| shape.get(axis))
+            .product()
     }
 
     fn order(&self) -> IxDyn {
@@ -62,11 +67,18 @@ impl WeightLayout {
 
     fn part<'a>(&self, values: ArrayViewD<'a, f64>, block: usize) -> ArrayViewD<'a, f64> {
         let length = values.len_of(Axis(self.block_axis)) / self.blocks.max(1);
-        values.slice_axis_move(Axis(self.block_axis), Slice::from(block * length..(block + 1) * length))
+        values.slice_axis_move(
+            Axis(self.block_axis),
+            Slice::from(block * length..(block + 1) * length),
+        )
     }
 
     fn matrix(&self, part: ArrayViewD<'_, f64>) -> Mat<f64> {
-        let rows: usize = self.out_axes.iter().map(|&axis| part.len_of(Axis(axis))).product();
+        let rows: usize = self
+            .out_axes
+            .iter()
+            .map(|&axis| part.len_of(Axis(axis)))
+            .product();
         let ordered = part.permuted_axes(self.order());
         let columns = if rows == 0 { 0 } else { ordered.len() / rows };
         let values: Vec<f64> = ordered.iter().copied().collect();
@@ -98,7 +110,12 @@ mod tests {
         assert_eq!((matrices[0].nrows(), matrices[0].ncols()), (2, 6));
         // Output 3 is the second of block 1; input 2, tap 1 is column 5.
         assert_eq!(matrices[1][(1, 5)], 23.0);
-        assert_eq!(layout.tensor(&matrices, &[4, 3, 2], DataType::Float).unwrap(), weight);
+        assert_eq!(
+            layout
+                .tensor(&matrices, &[4, 3, 2], DataType::Float)
+                .unwrap(),
+            weight
+        );
     }
 
     #[test]
@@ -113,7 +130,11 @@ mod tests {
         let weight = numbered(&[3, 5]);
         let matrix = &gemm.matrices(&weight).unwrap()[0];
         assert_eq!(matrix[(4, 2)], 14.0);
-        assert_eq!(gemm.tensor(std::slice::from_ref(matrix), &[3, 5], DataType::Float).unwrap(), weight);
+        assert_eq!(
+            gemm.tensor(std::slice::from_ref(matrix), &[3, 5], DataType::Float)
+                .unwrap(),
+            weight
+        );
         let transposed = WeightLayout {
             out_axes: vec![1, 2],
             in_axis: 0,
@@ -124,7 +145,12 @@ mod tests {
         let weight = numbered(&[4, 3, 2]);
         let matrices = transposed.matrices(&weight).unwrap();
         assert_eq!((matrices[0].nrows(), matrices[0].ncols()), (6, 2));
-        assert_eq!(transposed.tensor(&matrices, &[4, 3, 2], DataType::Float).unwrap(), weight);
+        assert_eq!(
+            transposed
+                .tensor(&matrices, &[4, 3, 2], DataType::Float)
+                .unwrap(),
+            weight
+        );
         assert_eq!(transposed.rows_per_output(&[4, 3, 2]), 2);
     }
 }

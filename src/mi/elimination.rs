@@ -67,10 +67,20 @@ impl Elimination {
     /// # Errors
     /// A covariance is not positive definite.
     pub fn new(readings: Vec<Reading>, candidates: usize) -> Result<Self, MiError> {
-        let states: Vec<State> =
-            readings.into_par_iter().map(State::new).collect::<Result<_, MiError>>()?;
-        let total = states.iter().map(State::information).sum::<Result<f64, MiError>>()?;
-        Ok(Elimination { states, candidates: (0..candidates).collect(), total, lost: 0.0 })
+        let states: Vec<State> = readings
+            .into_par_iter()
+            .map(State::new)
+            .collect::<Result<_, MiError>>()?;
+        let total = states
+            .iter()
+            .map(State::information)
+            .sum::<Result<f64, MiError>>()?;
+        Ok(Elimination {
+            states,
+            candidates: (0..candidates).collect(),
+            total,
+            lost: 0.0,
+        })
     }
 
     /// MI between the candidates that were present at the start, with all other inputs, and the
@@ -106,11 +116,19 @@ impl Elimination {
                 best = Some((place, loss));
             }
         }
-        let Some((place, loss)) = best else { return Ok(None) };
+        let Some((place, loss)) = best else {
+            return Ok(None);
+        };
         let candidate = self.candidates.remove(place);
-        self.states.par_iter_mut().try_for_each(|state| state.remove(candidate))?;
+        self.states
+            .par_iter_mut()
+            .try_for_each(|state| state.remove(candidate))?;
         self.lost += loss;
-        let share = if self.total > 0.0 { 1.0 - self.lost / self.total } else { 1.0 };
+        let share = if self.total > 0.0 {
+            1.0 - self.lost / self.total
+        } else {
+            1.0
+        };
         Ok(Some(Removal {
             candidate,
             mi_left: share.clamp(0.0, 1.0),
@@ -144,24 +162,40 @@ impl State {
 
     /// `I(X_S; Y)` in nats.
     fn information(&self) -> Result<f64, MiError> {
-        let alive: Vec<usize> = self.row_of.iter().copied().filter(|&row| row != GONE).collect();
+        let alive: Vec<usize> = self
+            .row_of
+            .iter()
+            .copied()
+            .filter(|&row| row != GONE)
+            .collect();
         let precision = block(self.precision.as_ref(), &alive);
         let given_output = block(self.given_output.as_ref(), &alive);
-        let difference = log_determinant(given_output.as_ref())? - log_determinant(precision.as_ref())?;
+        let difference =
+            log_determinant(given_output.as_ref())? - log_determinant(precision.as_ref())?;
         Ok(0.5 * difference)
     }
 
     fn unexplained_share(&self) -> f64 {
-        if self.variance > 0.0 { (self.unexplained / self.variance).clamp(0.0, 1.0) } else { 0.0 }
+        if self.variance > 0.0 {
+            (self.unexplained / self.variance).clamp(0.0, 1.0)
+        } else {
+            0.0
+        }
     }
 
     fn rows_of(&self, inputs: &[usize]) -> Vec<usize> {
-        let rows = inputs.iter().filter_map(|&input| self.row_of.get(input).copied());
+        let rows = inputs
+            .iter()
+            .filter_map(|&input| self.row_of.get(input).copied());
         rows.filter(|&row| row != GONE).collect()
     }
 
     fn loss(&self, candidate: usize) -> Result<f64, MiError> {
-        let inputs = self.candidates.get(candidate).map(Vec::as_slice).unwrap_or_default();
+        let inputs = self
+            .candidates
+            .get(candidate)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let rows = self.rows_of(inputs);
         let difference = match rows.as_slice() {
             [] => 0.0,
@@ -174,7 +208,9 @@ impl State {
         if difference.is_finite() {
             Ok(0.5 * difference.max(0.0))
         } else {
-            Err(MiError::NotPositiveDefinite { size: self.rows.len() })
+            Err(MiError::NotPositiveDefinite {
+                size: self.rows.len(),
+            })
         }
     }
 
@@ -206,7 +242,11 @@ impl State {
         downdate(&mut self.best_gram, &half, &spread, true);
         for row in rows {
             self.row_of[self.rows[row]] = GONE;
-            for matrix in [&mut self.precision, &mut self.given_output, &mut self.best_gram] {
+            for matrix in [
+                &mut self.precision,
+                &mut self.given_output,
+                &mut self.best_gram,
+            ] {
                 clear(matrix, row);
             }
             self.dead += 1;
@@ -219,9 +259,14 @@ impl State {
 
     /// Drops the rows of what left.
     fn compact(&mut self) {
-        let alive: Vec<usize> =
-            (0..self.rows.len()).filter(|&row| self.row_of[self.rows[row]] != GONE).collect();
-        for matrix in [&mut self.precision, &mut self.given_output, &mut self.best_gram] {
+        let alive: Vec<usize> = (0..self.rows.len())
+            .filter(|&row| self.row_of[self.rows[row]] != GONE)
+            .collect();
+        for matrix in [
+            &mut self.precision,
+            &mut self.given_output,
+            &mut self.best_gram,
+        ] {
             *matrix = block(matrix.as_ref(), &alive);
         }
         self.rows = alive.iter().map(|&row| self.rows[row]).collect();
@@ -244,9 +289,17 @@ fn columns(matrix: MatRef<'_, f64>, picked: &[usize]) -> Mat<f64> {
 fn downdate(matrix: &mut Mat<f64>, left: &Mat<f64>, right: &Mat<f64>, twice: bool) {
     for column in 0..matrix.ncols() {
         for k in 0..left.ncols() {
-            subtract(matrix.col_as_slice_mut(column), left.col_as_slice(k), right[(column, k)]);
+            subtract(
+                matrix.col_as_slice_mut(column),
+                left.col_as_slice(k),
+                right[(column, k)],
+            );
             if twice {
-                subtract(matrix.col_as_slice_mut(column), right.col_as_slice(k), left[(column, k)]);
+                subtract(
+                    matrix.col_as_slice_mut(column),
+                    right.col_as_slice(k),
+                    left[(column, k)],
+                );
             }
         }
     }
@@ -270,6 +323,10 @@ fn clear(matrix: &mut Mat<f64>, row: usize) {
 /// Sum of the products of all elements.
 fn inner(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> f64 {
     (0..left.ncols())
-        .map(|j| (0..left.nrows()).map(|i| left[(i, j)] * right[(i, j)]).sum::<f64>())
+        .map(|j| {
+            (0..left.nrows())
+                .map(|i| left[(i, j)] * right[(i, j)])
+                .sum::<f64>()
+        })
         .sum()
 }

@@ -6,7 +6,9 @@ use faer::{Mat, MatRef, Side};
 use crate::mi::MiError;
 
 fn factor(matrix: MatRef<'_, f64>) -> Result<faer::linalg::solvers::Llt<f64>, MiError> {
-    let failed = |_| MiError::NotPositiveDefinite { size: matrix.nrows() };
+    let failed = |_| MiError::NotPositiveDefinite {
+        size: matrix.nrows(),
+    };
     matrix.llt(Side::Lower).map_err(failed)
 }
 
@@ -22,7 +24,9 @@ pub fn inverse(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
     if inverse.norm_max().is_finite() {
         Ok(inverse)
     } else {
-        Err(MiError::NotPositiveDefinite { size: matrix.nrows() })
+        Err(MiError::NotPositiveDefinite {
+            size: matrix.nrows(),
+        })
     }
 }
 
@@ -40,7 +44,9 @@ pub fn log_determinant(matrix: MatRef<'_, f64>) -> Result<f64, MiError> {
     if sum.is_finite() {
         Ok(2.0 * sum)
     } else {
-        Err(MiError::NotPositiveDefinite { size: matrix.nrows() })
+        Err(MiError::NotPositiveDefinite {
+            size: matrix.nrows(),
+        })
     }
 }
 
@@ -52,5 +58,8 @@ pub fn solve_right(matrix: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Result<Ma
     if matrix.nrows() == 0 {
         return Ok(Mat::zeros(right.nrows(), 0));
     }
-    Ok(factor(matrix)?.solve(right.transpose()).transpose().to_owned())
+    Ok(factor(matrix)?
+        .solve(right.transpose())
+        .transpose()
+        .to_owned())
 }

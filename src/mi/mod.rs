@@ -24,7 +24,7 @@ mod elimination;
 mod error;
 mod matrix;
 
-pub use elimination::{Elimination, Removal, Reading};
+pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
 pub use matrix::{inverse, log_determinant, solve_right};
 

@@ -54,13 +54,17 @@ fn independent_inputs_have_the_capacity_of_parallel_channels() {
     let (v, w, s) = ([1.0, 2.0, 0.5], [3.0, -1.0, 0.2], 0.3);
     let k = Mat::from_fn(3, 3, |i, j| if i == j { v[i] } else { 0.0 });
     let weight = Mat::from_fn(3, 3, |i, j| if i == j { w[i] } else { 0.0 });
-    let each: Vec<f64> = (0..3).map(|i| 0.5 * (1.0f64 + w[i] * w[i] * v[i] / s).ln()).collect();
+    let each: Vec<f64> = (0..3)
+        .map(|i| 0.5 * (1.0f64 + w[i] * w[i] * v[i] / s).ln())
+        .collect();
     let mut e = start(&k, &weight, s);
     assert!((e.information() - each.iter().sum::<f64>()).abs() < 1e-12);
     for (candidate, loss) in each.iter().enumerate() {
         assert!((e.loss(candidate).unwrap() - loss).abs() < 1e-12);
     }
-    let order: Vec<usize> = (0..3).map(|_| e.step().unwrap().unwrap().candidate).collect();
+    let order: Vec<usize> = (0..3)
+        .map(|_| e.step().unwrap().unwrap().candidate)
+        .collect();
     assert_eq!(order, [2, 1, 0]);
     assert!(e.step().unwrap().is_none());
 }
@@ -123,7 +127,8 @@ fn problems() -> impl Strategy<Value = (Mat<f64>, Mat<f64>)> {
     (3usize..8, 1usize..5).prop_flat_map(|(n, out)| {
         let factors = proptest::collection::vec(-1.0..1.0f64, n * n);
         let weights = proptest::collection::vec(-1.0..1.0f64, out * n);
-        (factors, weights).prop_map(move |(f, w)| (covariance(matrix(n, &f).as_ref()), matrix(out, &w)))
+        (factors, weights)
+            .prop_map(move |(f, w)| (covariance(matrix(n, &f).as_ref()), matrix(out, &w)))
     })
 }
 

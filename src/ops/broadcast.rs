@@ -9,15 +9,74 @@ pub(super) struct Broadcast;
 /// Operators that compute each output element from the input elements at its own place.
 pub(super) fn covers(op_type: &str) -> bool {
     const UNARY: &[&str] = &[
-        "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil",
-        "Celu", "Clip", "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu",
-        "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish",
-        "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin",
-        "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "BitwiseNot",
+        "Cast",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "Dropout",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "IsInf",
+        "IsNaN",
+        "LeakyRelu",
+        "Log",
+        "Mish",
+        "Neg",
+        "Not",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Shrink",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Swish",
+        "Tan",
+        "Tanh",
+        "ThresholdedRelu",
     ];
     const MANY: &[&str] = &[
-        "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max",
-        "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+        "Add",
+        "And",
+        "Div",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Mean",
+        "Min",
+        "Mod",
+        "Mul",
+        "Or",
+        "PRelu",
+        "Pow",
+        "Sub",
+        "Sum",
+        "Where",
+        "Xor",
     ];
     UNARY.contains(&op_type) || MANY.contains(&op_type)
 }
@@ -45,7 +104,9 @@ pub(super) struct CastLike;
 
 impl Operator for CastLike {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         let axes = walk.axes(view.need(0)?);
         walk.set(output, axes)
     }
@@ -63,7 +124,9 @@ fn trace_axis(
     let mut untracked: Option<ValueId> = None;
     for (slot, value) in view.node.inputs.iter().enumerate() {
         let Some(value) = *value else { continue };
-        let Some(own) = own_axis(view, value, axis, shape)? else { continue };
+        let Some(own) = own_axis(view, value, axis, shape)? else {
+            continue;
+        };
         if view.graph.values[value].constant.is_some() {
             constants.push((slot, own));
             continue;
@@ -77,7 +140,11 @@ fn trace_axis(
     let Some(map) = joined else { return Ok(None) };
     if let Some(value) = untracked {
         let name = &view.graph.values[value].name;
-        walk.freeze(&map, view.id, &format!("it combines the channels with '{name}', which is not pruned"));
+        walk.freeze(
+            &map,
+            view.id,
+            &format!("it combines the channels with '{name}', which is not pruned"),
+        );
     }
     for (slot, own) in constants {
         walk.cut((view.id, slot), own, &map)?;
@@ -94,10 +161,14 @@ fn own_axis(
 ) -> Result<Option<usize>, Freeze> {
     let own_shape = view.shape(value)?;
     let missing = shape.len().saturating_sub(own_shape.len());
-    let Some(own) = axis.checked_sub(missing) else { return Ok(None) };
+    let Some(own) = axis.checked_sub(missing) else {
+        return Ok(None);
+    };
     let (Some(&length), Some(&target)) = (own_shape.get(own), shape.get(axis)) else {
         return Ok(None);
     };
-    Ok((length == target && !(length == 1 && view.graph.values[value].constant.is_some()))
-        .then_some(own))
+    Ok(
+        (length == target && !(length == 1 && view.graph.values[value].constant.is_some()))
+            .then_some(own),
+    )
 }

@@ -7,11 +7,19 @@ use crate::onnx::proto::{AttributeProto, NodeProto, TypeProto, ValueInfoProto, a
 #[must_use]
 pub fn positions_input(name: &str) -> ValueInfoProto {
     const INT64: i32 = 7;
-    let shape = crate::onnx::proto::TensorShapeProto { dim: vec![Default::default()] };
-    let tensor = TensorType { elem_type: Some(INT64), shape: Some(shape) };
+    let shape = crate::onnx::proto::TensorShapeProto {
+        dim: vec![Default::default()],
+    };
+    let tensor = TensorType {
+        elem_type: Some(INT64),
+        shape: Some(shape),
+    };
     ValueInfoProto {
         name: Some(name.to_owned()),
-        r#type: Some(TypeProto { value: Some(Value::TensorType(tensor)), ..Default::default() }),
+        r#type: Some(TypeProto {
+            value: Some(Value::TensorType(tensor)),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

@@ -15,7 +15,11 @@ impl Operator for Conv {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let sizes = Sizes::read(view, 1)?;
         let positions = product(view.output_shape()?.get(2..).unwrap_or_default());
-        walk.cost(Cost { node: view.id, weight: WEIGHT, positions });
+        walk.cost(Cost {
+            node: view.id,
+            weight: WEIGHT,
+            positions,
+        });
         let taps = 2..view.shape(view.need(WEIGHT)?)?.len();
         let layout = WeightLayout {
             out_axes: vec![0],
@@ -24,10 +28,18 @@ impl Operator for Conv {
             blocks: sizes.blocks,
             block_axis: 0,
         };
-        let axes = WeightAxes { input: sizes.inputs_per_block > 1 || sizes.blocks == 1, output: Out::Whole };
-        let bias = Bias::Slot { slot: BIAS, scale: 1.0 };
+        let axes = WeightAxes {
+            input: sizes.inputs_per_block > 1 || sizes.blocks == 1,
+            output: Out::Whole,
+        };
+        let bias = Bias::Slot {
+            slot: BIAS,
+            scale: 1.0,
+        };
         let window = Some(window(view)?);
-        trace(view, walk, &sizes, axes, &mut |input| consumer(view, input, window.clone(), layout.clone(), bias.clone()))
+        trace(view, walk, &sizes, axes, &mut |input| {
+            consumer(view, input, window.clone(), layout.clone(), bias.clone())
+        })
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
@@ -43,7 +55,11 @@ impl Operator for ConvTranspose {
         let data = view.shape(view.need(DATA)?)?.get(2..).unwrap_or_default();
         let positions = product(data);
         let made = product(view.output_shape()?.get(2..).unwrap_or_default());
-        walk.cost(Cost { node: view.id, weight: WEIGHT, positions });
+        walk.cost(Cost {
+            node: view.id,
+            weight: WEIGHT,
+            positions,
+        });
         let layout = WeightLayout {
             out_axes: (1..view.shape(view.need(WEIGHT)?)?.len()).collect(),
             in_axis: 0,
@@ -53,9 +69,17 @@ impl Operator for ConvTranspose {
         };
         // Each input position adds to `taps` outputs: a shift of all contributions reaches an
         // output as often as there are inputs per output.
-        let bias = Bias::Slot { slot: BIAS, scale: positions as f64 / made.max(1) as f64 };
-        let axes = WeightAxes { input: true, output: Out::PerBlock };
-        trace(view, walk, &sizes, axes, &mut |input| consumer(view, input, None, layout.clone(), bias.clone()))
+        let bias = Bias::Slot {
+            slot: BIAS,
+            scale: positions as f64 / made.max(1) as f64,
+        };
+        let axes = WeightAxes {
+            input: true,
+            output: Out::PerBlock,
+        };
+        trace(view, walk, &sizes, axes, &mut |input| {
+            consumer(view, input, None, layout.clone(), bias.clone())
+        })
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
@@ -86,12 +110,28 @@ impl Sizes {
         let outputs = channels(view.output_shape()?);
         let blocks = usize::try_from(view.node.int("group", 1)).unwrap_or(0);
         let weight = view.shape(view.need(WEIGHT)?)?;
-        let expected = if in_axis == 0 { Some(&inputs) } else { Some(&outputs) };
-        if blocks == 0 || inputs % blocks != 0 || outputs % blocks != 0 || weight.first() != expected {
-            return Err(Freeze::new("its group attribute does not divide its channels"));
+        let expected = if in_axis == 0 {
+            Some(&inputs)
+        } else {
+            Some(&outputs)
+        };
+        if blocks == 0
+            || inputs % blocks != 0
+            || outputs % blocks != 0
+            || weight.first() != expected
+        {
+            return Err(Freeze::new(
+                "its group attribute does not divide its channels",
+            ));
         }
         let inputs_per_block = inputs / blocks;
-        Ok(Sizes { blocks, inputs, inputs_per_block, outputs, outputs_per_block: outputs / blocks })
+        Ok(Sizes {
+            blocks,
+            inputs,
+            inputs_per_block,
+            outputs,
+            outputs_per_block: outputs / blocks,
+        })
     }
 
     fn is_depthwise(&self) -> bool {
@@ -124,7 +164,9 @@ fn trace(
     for axis in (0..rank).filter(|&axis| axis != CHANNEL_AXIS) {
         walk.freeze_axis(data, axis, view.id, "it convolves along the tracked axis");
     }
-    let Some(output) = output_atoms(view, walk, sizes, input.as_ref())? else { return Ok(()) };
+    let Some(output) = output_atoms(view, walk, sizes, input.as_ref())? else {
+        return Ok(());
+    };
     let (in_axis, out_axis) = match axes.output {
         Out::Whole => (1, 0),
         Out::PerBlock => (0, 1),
@@ -132,8 +174,11 @@ fn trace(
     if let Some(map) = &input {
         if axes.input {
             let whole = matches!(axes.output, Out::PerBlock);
-            let part: AxisMap =
-                if whole { map.clone() } else { map.iter().take(sizes.inputs_per_block).copied().collect() };
+            let part: AxisMap = if whole {
+                map.clone()
+            } else {
+                map.iter().take(sizes.inputs_per_block).copied().collect()
+            };
             walk.cut((view.id, WEIGHT), in_axis, &part)?;
         }
         if !sizes.is_depthwise() {
@@ -144,14 +189,20 @@ fn trace(
     if cuts_output {
         let part: AxisMap = match axes.output {
             Out::Whole => output.clone(),
-            Out::PerBlock => output.iter().take(sizes.outputs_per_block).copied().collect(),
+            Out::PerBlock => output
+                .iter()
+                .take(sizes.outputs_per_block)
+                .copied()
+                .collect(),
         };
         walk.cut((view.id, WEIGHT), out_axis, &part)?;
     }
     if view.input(BIAS).is_some() {
         walk.cut((view.id, BIAS), 0, &output)?;
     }
-    let made = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+    let made = view
+        .output(0)
+        .ok_or_else(|| Freeze::new("it has no output"))?;
     let mut made_axes = vec![None; rank];
     if let Some(slot) = made_axes.get_mut(CHANNEL_AXIS) {
         *slot = Some(output);
@@ -174,7 +225,9 @@ fn output_atoms(
     }
     if let Some(map) = input {
         if map.len() != sizes.inputs {
-            return Err(Freeze::new("its input has another number of channels than its weight"));
+            return Err(Freeze::new(
+                "its input has another number of channels than its weight",
+            ));
         }
         let mut parts = map.chunks(sizes.inputs_per_block).map(AxisMap::from);
         if let Some(first) = parts.next() {
@@ -184,7 +237,9 @@ fn output_atoms(
         }
     }
     let part = walk.fresh(view.id, sizes.outputs_per_block);
-    Ok(Some(part.iter().copied().cycle().take(sizes.outputs).collect()))
+    Ok(Some(
+        part.iter().copied().cycle().take(sizes.outputs).collect(),
+    ))
 }
 
 fn consumer(
@@ -229,21 +284,44 @@ fn window(view: NodeView<'_>) -> Result<Window, Freeze> {
     let output = spatial(view.output_shape()?);
     let kernel = spatial(view.shape(view.need(WEIGHT)?)?);
     let lengths = |name: &str, default: usize| -> Result<Vec<usize>, Freeze> {
-        let Some(ints) = view.node.ints(name) else { return Ok(vec![default; input.len()]) };
+        let Some(ints) = view.node.ints(name) else {
+            return Ok(vec![default; input.len()]);
+        };
         let parsed = ints.iter().map(|&int| usize::try_from(int));
-        parsed.collect::<Result<_, _>>().map_err(|_| Freeze::new(format!("its {name} are negative")))
+        parsed
+            .collect::<Result<_, _>>()
+            .map_err(|_| Freeze::new(format!("its {name} are negative")))
     };
     let strides = lengths("strides", 1)?;
     let dilations = lengths("dilations", 1)?;
     let pads = match view.node.text("auto_pad", "NOTSET").as_str() {
         "NOTSET" | "" => lengths("pads", 0)?.into_iter().take(input.len()).collect(),
         "VALID" => vec![0; input.len()],
-        same => same_pads(&input, &output, &kernel, &strides, &dilations, same == "SAME_LOWER"),
+        same => same_pads(
+            &input,
+            &output,
+            &kernel,
+            &strides,
+            &dilations,
+            same == "SAME_LOWER",
+        ),
     };
-    if [&output, &kernel, &strides, &dilations, &pads].iter().any(|list| list.len() != input.len()) {
-        return Err(Freeze::new("its attributes do not fit the number of spatial axes"));
+    if [&output, &kernel, &strides, &dilations, &pads]
+        .iter()
+        .any(|list| list.len() != input.len())
+    {
+        return Err(Freeze::new(
+            "its attributes do not fit the number of spatial axes",
+        ));
     }
-    Ok(Window { input, output, kernel, strides, dilations, pads })
+    Ok(Window {
+        input,
+        output,
+        kernel,
+        strides,
+        dilations,
+        pads,
+    })
 }
 
 fn same_pads(
@@ -265,5 +343,7 @@ fn same_pads(
 }
 
 fn product(lengths: &[usize]) -> u64 {
-    lengths.iter().fold(1u64, |product, &length| product.saturating_mul(length as u64))
+    lengths.iter().fold(1u64, |product, &length| {
+        product.saturating_mul(length as u64)
+    })
 }

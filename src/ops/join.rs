@@ -18,7 +18,9 @@ impl Operator for Concat {
                 side_by_side(view, walk, axis)?
             };
         }
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 
@@ -50,7 +52,11 @@ fn end_to_end(
             }
             None => {
                 let name = &view.graph.values[value].name;
-                walk.fixed(view.id, length, &format!("they come from '{name}', which is not pruned"))
+                walk.fixed(
+                    view.id,
+                    length,
+                    &format!("they come from '{name}', which is not pruned"),
+                )
             }
         };
         joined.extend_from_slice(&part);
@@ -80,7 +86,11 @@ fn side_by_side(
             walk.cut((view.id, slot), axis, &map)?;
         } else if walk.axis(value, axis).is_none() {
             let name = &view.graph.values[value].name;
-            walk.freeze(&map, view.id, &format!("it joins the channels with '{name}', which is not pruned"));
+            walk.freeze(
+                &map,
+                view.id,
+                &format!("it joins the channels with '{name}', which is not pruned"),
+            );
         }
     }
     Ok(Some(map))

@@ -14,14 +14,26 @@ impl Operator for Gemm {
             return Err(Freeze::new("it transposes its input (transA)"));
         }
         if view.constant(1).is_none() || (view.input(2).is_some() && view.constant(2).is_none()) {
-            return Err(Freeze::new("its weight or bias is computed while the model runs"));
+            return Err(Freeze::new(
+                "its weight or bias is computed while the model runs",
+            ));
         }
         if alpha == 0.0 || beta == 0.0 {
             return Err(Freeze::new("its alpha or beta is zero"));
         }
-        let (out_axis, in_axis) = if node.int("transB", 0) != 0 { (0, 1) } else { (1, 0) };
+        let (out_axis, in_axis) = if node.int("transB", 0) != 0 {
+            (0, 1)
+        } else {
+            (1, 0)
+        };
         let scale = f64::from(alpha) / f64::from(beta);
-        let product = Product { data: 0, axis: 1, weight: 1, out_axis, in_axis };
+        let product = Product {
+            data: 0,
+            axis: 1,
+            weight: 1,
+            out_axis,
+            in_axis,
+        };
         let output = product.trace(view, walk, Bias::Slot { slot: 2, scale })?;
         if let Some(bias) = view.input(2) {
             let shape = view.shape(bias)?;
@@ -42,13 +54,25 @@ impl Operator for MatMul {
         let rank = |slot: usize| Ok(view.shape(view.need(slot)?)?.len());
         let (left, right): (usize, usize) = (rank(0)?, rank(1)?);
         let product = match (view.constant(0), view.constant(1)) {
-            (None, Some(_)) if right == 2 && left >= 2 => {
-                Product { data: 0, axis: left - 1, weight: 1, out_axis: 1, in_axis: 0 }
+            (None, Some(_)) if right == 2 && left >= 2 => Product {
+                data: 0,
+                axis: left - 1,
+                weight: 1,
+                out_axis: 1,
+                in_axis: 0,
+            },
+            (Some(_), None) if left == 2 && right >= 2 => Product {
+                data: 1,
+                axis: right - 2,
+                weight: 0,
+                out_axis: 0,
+                in_axis: 1,
+            },
+            (None, None) => {
+                return Err(Freeze::new(
+                    "both factors are computed while the model runs",
+                ));
             }
-            (Some(_), None) if left == 2 && right >= 2 => {
-                Product { data: 1, axis: right - 2, weight: 0, out_axis: 0, in_axis: 1 }
-            }
-            (None, None) => return Err(Freeze::new("both factors are computed while the model runs")),
             _ => return Err(Freeze::new("its constant factor is not a matrix")),
         };
         product.trace(view, walk, Bias::Added).map(|_| ())
@@ -66,14 +90,28 @@ struct Product {
 
 impl Product {
     /// Makes the output's atoms, which it returns.
-    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>, bias: Bias) -> Result<AxisMap, Freeze> {
+    fn trace(
+        &self,
+        view: NodeView<'_>,
+        walk: &mut Walk<'_>,
+        bias: Bias,
+    ) -> Result<AxisMap, Freeze> {
         let data = view.need(self.data)?;
         let shape = view.output_shape()?;
-        let made = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let made = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         let length = shape.get(self.axis).copied().unwrap_or(0);
-        let rows = shape.iter().enumerate().filter(|&(axis, _)| axis != 0 && axis != self.axis);
+        let rows = shape
+            .iter()
+            .enumerate()
+            .filter(|&(axis, _)| axis != 0 && axis != self.axis);
         let positions = rows.fold(1u64, |product, (_, &n)| product.saturating_mul(n as u64));
-        walk.cost(Cost { node: view.id, weight: self.weight, positions });
+        walk.cost(Cost {
+            node: view.id,
+            weight: self.weight,
+            positions,
+        });
         let mut axes = walk.axes(data);
         let input = axes.get_mut(self.axis).and_then(Option::take);
         let output = walk.fresh(view.id, length);

@@ -19,7 +19,9 @@ impl Operator for AlongAxis {
                 *slot = None;
             }
         }
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 }
@@ -44,8 +46,18 @@ pub(super) struct Reduce;
 
 pub(super) fn reduces(op_type: &str) -> bool {
     const NAMES: &[&str] = &[
-        "ArgMax", "ArgMin", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
-        "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+        "ArgMax",
+        "ArgMin",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "ReduceSumSquare",
     ];
     NAMES.contains(&op_type)
 }
@@ -67,7 +79,9 @@ impl Operator for Reduce {
                 axes.push(map);
             }
         }
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 }
@@ -77,9 +91,10 @@ fn reduced_axes(view: NodeView<'_>, rank: usize) -> Result<Vec<usize>, Freeze> {
         return Ok(vec![normalize_axis(view.node.int("axis", 0), rank)?]);
     }
     match view.ints("axes", 1)? {
-        Some(axes) if !axes.is_empty() => {
-            axes.into_iter().map(|axis| normalize_axis(axis, rank)).collect()
-        }
+        Some(axes) if !axes.is_empty() => axes
+            .into_iter()
+            .map(|axis| normalize_axis(axis, rank))
+            .collect(),
         _ if view.node.int("noop_with_empty_axes", 0) != 0 => Ok(Vec::new()),
         _ => Ok((0..rank).collect()),
     }

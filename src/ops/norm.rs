@@ -32,18 +32,24 @@ fn per_channel(
     let input = view.need(0)?;
     for slot in slots.clone() {
         if view.constant(slot).is_none() {
-            return Err(Freeze::new(format!("its parameter in input {slot} is not constant")));
+            return Err(Freeze::new(format!(
+                "its parameter in input {slot} is not constant"
+            )));
         }
     }
     let rank = view.shape(input)?.len();
     for axis in (0..rank).filter(|&axis| axis != 1) {
         walk.freeze_axis(input, axis, view.id, "it normalises along the tracked axis");
     }
-    let Some(map) = walk.axis(input, 1) else { return Ok(()) };
+    let Some(map) = walk.axis(input, 1) else {
+        return Ok(());
+    };
     for slot in slots {
         walk.cut((view.id, slot), 0, &map)?;
     }
-    let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+    let output = view
+        .output(0)
+        .ok_or_else(|| Freeze::new("it has no output"))?;
     let mut axes = vec![None; rank];
     if let Some(slot) = axes.get_mut(1) {
         *slot = Some(map);

@@ -22,8 +22,9 @@ impl Operator for Split {
         let (mut start, mut parts) = (0, Vec::new());
         for output in view.node.outputs.iter().flatten() {
             let length = view.shape(*output)?.get(along).copied().unwrap_or(0);
-            let part: Option<AxisMap> =
-                whole.as_ref().map(|map| map.iter().skip(start).take(length).copied().collect());
+            let part: Option<AxisMap> = whole
+                .as_ref()
+                .map(|map| map.iter().skip(start).take(length).copied().collect());
             start += length;
             let mut axes = walk.axes(input);
             if let Some(slot) = axes.get_mut(along) {
@@ -96,12 +97,21 @@ impl Slice {
             }
             let length = to_int(shape.get(axis).copied().unwrap_or(0))?;
             let clamp = |int: i64| {
-                let from_start = if int < 0 { int.saturating_add(length) } else { int };
+                let from_start = if int < 0 {
+                    int.saturating_add(length)
+                } else {
+                    int
+                };
                 usize::try_from(from_start.clamp(0, length)).unwrap_or(0)
             };
             let start = clamp(at(view.ints("starts", 1)?, 0));
             let end = clamp(at(view.ints("ends", 2)?, length)).max(start);
-            ranges.push(Range { index, axis, start, end });
+            ranges.push(Range {
+                index,
+                axis,
+                start,
+                end,
+            });
         }
         Ok(ranges)
     }
@@ -123,11 +133,15 @@ impl Operator for Slice {
         }
         for range in Slice::ranges(view, |axis| walk.axis(input, axis).is_some())? {
             if let Some(slot) = axes.get_mut(range.axis) {
-                let part = slot.as_ref().and_then(|map| map.get(range.start..range.end));
+                let part = slot
+                    .as_ref()
+                    .and_then(|map| map.get(range.start..range.end));
                 *slot = part.map(AxisMap::from);
             }
         }
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 
@@ -141,9 +155,16 @@ impl Operator for Slice {
         let mut starts = view.ints("starts", 1)?.ok_or_else(missing)?;
         let mut ends = view.ints("ends", 2)?.ok_or_else(missing)?;
         for range in ranges {
-            let Some(map) = kept.map(input, range.axis) else { continue };
+            let Some(map) = kept.map(input, range.axis) else {
+                continue;
+            };
             let count = |to: usize| {
-                to_int(map.iter().take(to).filter(|&&channel| kept.has(channel)).count())
+                to_int(
+                    map.iter()
+                        .take(to)
+                        .filter(|&&channel| kept.has(channel))
+                        .count(),
+                )
             };
             if let Some(start) = starts.get_mut(range.index) {
                 *start = count(range.start)?;
@@ -156,7 +177,10 @@ impl Operator for Slice {
             return Ok(vec![Edit::Ints("starts", starts), Edit::Ints("ends", ends)]);
         }
         // All four inputs have one integer type.
-        let mut edits = vec![Edit::Input(1, int_tensor(&starts)?), Edit::Input(2, int_tensor(&ends)?)];
+        let mut edits = vec![
+            Edit::Input(1, int_tensor(&starts)?),
+            Edit::Input(2, int_tensor(&ends)?),
+        ];
         for slot in [3, 4] {
             if let Some(ints) = view.constant_ints(slot)? {
                 edits.push(Edit::Input(slot, int_tensor(&ints)?));
@@ -174,8 +198,12 @@ impl Gather {
         let shape = view.shape(view.need(0)?)?;
         let axis = normalize_axis(view.node.int("axis", 0), shape.len())?;
         let length = shape.get(axis).copied().unwrap_or(0);
-        let indices = view.constant_ints(1)?.ok_or_else(|| Freeze::new("it has no indices"))?;
-        let positions = indices.into_iter().map(|index| normalize_axis(index, length));
+        let indices = view
+            .constant_ints(1)?
+            .ok_or_else(|| Freeze::new("it has no indices"))?;
+        let positions = indices
+            .into_iter()
+            .map(|index| normalize_axis(index, length));
         Ok((axis, positions.collect::<Result<_, _>>()?))
     }
 }
@@ -194,7 +222,10 @@ impl Operator for Gather {
         let mut inserted = vec![None; rank];
         if let Some(map) = taken {
             let (_, positions) = Gather::positions(view)?;
-            let part: AxisMap = positions.iter().filter_map(|&p| map.get(p).copied()).collect();
+            let part: AxisMap = positions
+                .iter()
+                .filter_map(|&p| map.get(p).copied())
+                .collect();
             match inserted.as_mut_slice() {
                 [slot] => *slot = Some(part),
                 [] => walk.freeze(&part, view.id, "it reads the channel by its number"),
@@ -202,25 +233,36 @@ impl Operator for Gather {
             }
         }
         axes.splice(along..=along, inserted);
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
         let input = view.need(0)?;
         let along = normalize_axis(view.node.int("axis", 0), view.shape(input)?.len())?;
-        let Some(map) = kept.map(input, along) else { return Ok(Vec::new()) };
+        let Some(map) = kept.map(input, along) else {
+            return Ok(Vec::new());
+        };
         let (_, positions) = Gather::positions(view)?;
         let mut indices = Vec::new();
         for position in positions {
             let stays = map.get(position).is_some_and(|&channel| kept.has(channel));
             if stays {
-                let before = map.iter().take(position).filter(|&&channel| kept.has(channel));
+                let before = map
+                    .iter()
+                    .take(position)
+                    .filter(|&&channel| kept.has(channel));
                 indices.push(to_int(before.count())?);
             }
         }
         let is_scalar = view.shape(view.need(1)?)?.is_empty();
-        let shape = if is_scalar { vec![] } else { vec![indices.len()] };
+        let shape = if is_scalar {
+            vec![]
+        } else {
+            vec![indices.len()]
+        };
         let tensor = Tensor::from_i64(&shape, &indices).map_err(|e| Freeze::new(e.to_string()))?;
         Ok(vec![Edit::Input(1, tensor)])
     }

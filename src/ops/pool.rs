@@ -8,7 +8,12 @@ pub(super) struct Pool;
 
 pub(super) fn covers(op_type: &str) -> bool {
     const NAMES: &[&str] = &[
-        "AveragePool", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalLpPool",
+        "GlobalMaxPool",
+        "LpPool",
+        "MaxPool",
     ];
     NAMES.contains(&op_type)
 }
@@ -17,7 +22,9 @@ impl Operator for Pool {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let input = view.need(0)?;
         if view.output(1).is_some() {
-            return Err(Freeze::new("its second output counts positions across all channels"));
+            return Err(Freeze::new(
+                "its second output counts positions across all channels",
+            ));
         }
         let rank = view.shape(input)?.len();
         for axis in 2..rank {
@@ -27,7 +34,9 @@ impl Operator for Pool {
         for (axis, slot) in axes.iter_mut().enumerate().take(2) {
             *slot = walk.axis(input, axis);
         }
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 }

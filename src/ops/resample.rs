@@ -9,11 +9,14 @@ pub(super) struct Pad;
 impl Pad {
     /// Padding before and after each axis.
     fn pads(view: NodeView<'_>, rank: usize) -> Result<Vec<(usize, i64, i64)>, Freeze> {
-        let pads = view.ints("pads", 1)?.ok_or_else(|| Freeze::new("it has no pads"))?;
+        let pads = view
+            .ints("pads", 1)?
+            .ok_or_else(|| Freeze::new("it has no pads"))?;
         let axes: Vec<usize> = match view.constant_ints(3)? {
-            Some(axes) => {
-                axes.into_iter().map(|axis| normalize_axis(axis, rank)).collect::<Result<_, _>>()?
-            }
+            Some(axes) => axes
+                .into_iter()
+                .map(|axis| normalize_axis(axis, rank))
+                .collect::<Result<_, _>>()?,
             None => (0..rank).collect(),
         };
         let count = axes.len();
@@ -35,7 +38,9 @@ impl Operator for Pad {
         let pads = Pad::pads(view, axes.len())?;
         let count = pads.len();
         for (index, (axis, before, after)) in pads.into_iter().enumerate() {
-            let Some(Some(map)) = axes.get(axis).cloned() else { continue };
+            let Some(Some(map)) = axes.get(axis).cloned() else {
+                continue;
+            };
             if before == 0 && after == 0 {
                 continue;
             }
@@ -46,7 +51,12 @@ impl Operator for Pad {
                 return Err(Freeze::new("it repeats channels"));
             }
             let (first, last) = (walk.fresh(view.id, before), walk.fresh(view.id, after));
-            let joined: AxisMap = first.iter().chain(map.iter()).chain(last.iter()).copied().collect();
+            let joined: AxisMap = first
+                .iter()
+                .chain(map.iter())
+                .chain(last.iter())
+                .copied()
+                .collect();
             if view.input(1).is_some() {
                 let mut entries = vec![None; 2 * count];
                 entries[index] = Some(first);
@@ -55,7 +65,9 @@ impl Operator for Pad {
             }
             axes[axis] = Some(joined);
         }
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 
@@ -66,10 +78,15 @@ impl Operator for Pad {
         let mut pads = pads.to_vec();
         let rank = pads.len() / 2;
         for axis in 0..rank {
-            let Some(map) = kept.map(output, axis) else { continue };
-            let count = |channels: &[usize]| channels.iter().filter(|&&c| kept.has(c)).count() as i64;
+            let Some(map) = kept.map(output, axis) else {
+                continue;
+            };
+            let count =
+                |channels: &[usize]| channels.iter().filter(|&&c| kept.has(c)).count() as i64;
             let before = usize::try_from(pads[axis]).unwrap_or(0).min(map.len());
-            let after = usize::try_from(pads[axis + rank]).unwrap_or(0).min(map.len());
+            let after = usize::try_from(pads[axis + rank])
+                .unwrap_or(0)
+                .min(map.len());
             pads[axis] = count(&map[..before]);
             pads[axis + rank] = count(&map[map.len() - after..]);
         }
@@ -92,7 +109,9 @@ impl Operator for Resize {
         if view.node.op_type == "Resize" {
             follow_target(view, walk, &axes)?;
         }
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 
@@ -108,14 +127,21 @@ fn follow_target(
     axes: &[Option<AxisMap>],
 ) -> Result<(), Freeze> {
     const SIZES: usize = 3;
-    let Some(sizes) = view.input(SIZES) else { return Ok(()) };
+    let Some(sizes) = view.input(SIZES) else {
+        return Ok(());
+    };
     if view.shape(sizes)? == [0] {
         return Ok(());
     }
     let listed: Vec<Option<AxisMap>> = match view.node.ints("axes") {
         Some(some) => some
             .iter()
-            .map(|&axis| Ok(axes.get(normalize_axis(axis, axes.len())?).cloned().flatten()))
+            .map(|&axis| {
+                Ok(axes
+                    .get(normalize_axis(axis, axes.len())?)
+                    .cloned()
+                    .flatten())
+            })
             .collect::<Result<_, Freeze>>()?,
         None => axes.to_vec(),
     };
@@ -139,9 +165,14 @@ impl Operator for Expand {
         }
         let target = view.shape(view.need(1)?)?.first().copied().unwrap_or(0);
         // The target may be shorter than the data: it is aligned to the right.
-        let listed = axes.get(shape.len().saturating_sub(target)..).unwrap_or_default().to_vec();
+        let listed = axes
+            .get(shape.len().saturating_sub(target)..)
+            .unwrap_or_default()
+            .to_vec();
         walk.follow_sizes((view.id, 1), &listed, |entry| entry == 1)?;
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 

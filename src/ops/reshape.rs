@@ -13,7 +13,9 @@ impl Operator for Reshape {
             return Ok(());
         }
         if view.node.op_type == "Reshape" && view.input(1).is_none() {
-            return Err(Freeze::new("its shape is an attribute, as in opsets before 5"));
+            return Err(Freeze::new(
+                "its shape is an attribute, as in opsets before 5",
+            ));
         }
         let (before, after) = (view.shape(input)?, view.output_shape()?);
         let axes = walk.axes(input);
@@ -24,7 +26,9 @@ impl Operator for Reshape {
         if view.node.op_type == "Reshape" {
             walk.follow_sizes((view.id, 1), &made, |entry| entry == 0 || entry == -1)?;
         }
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, made)
     }
 
@@ -62,7 +66,10 @@ fn segments(before: &[usize], after: &[usize]) -> Vec<Segment> {
                 step(&mut j, after, &mut right);
             }
         }
-        found.push(Segment { before: first_i..i, after: first_j..j });
+        found.push(Segment {
+            before: first_i..i,
+            after: first_j..j,
+        });
     }
     found
 }
@@ -77,8 +84,11 @@ fn carry(
     after: &[usize],
     made: &mut Axes,
 ) -> Result<(), Freeze> {
-    let tracked: Vec<usize> =
-        segment.before.clone().filter(|&axis| axes.get(axis).is_some_and(Option::is_some)).collect();
+    let tracked: Vec<usize> = segment
+        .before
+        .clone()
+        .filter(|&axis| axes.get(axis).is_some_and(Option::is_some))
+        .collect();
     let (axis, map) = match tracked.as_slice() {
         [] => return Ok(()),
         [axis] => match axes.get(*axis).cloned().flatten() {
@@ -94,7 +104,9 @@ fn carry(
     }
     let flat = spread(&map, old, axis - segment.before.start);
     if old.iter().product::<usize>() != new.iter().product::<usize>() {
-        return Err(Freeze::new("its output has another number of elements than its input"));
+        return Err(Freeze::new(
+            "its output has another number of elements than its input",
+        ));
     }
     let Some(target) = target_axis(&flat, new) else {
         walk.freeze(&map, view.id, "it drops the axis of the channel");
@@ -109,11 +121,21 @@ fn carry(
 
 /// The atom of every element of a segment whose axis `tracked` has the atoms of `map`.
 fn spread(map: &AxisMap, lengths: &[usize], tracked: usize) -> Vec<Atom> {
-    let inner: usize = lengths.get(tracked + 1..).unwrap_or_default().iter().product();
+    let inner: usize = lengths
+        .get(tracked + 1..)
+        .unwrap_or_default()
+        .iter()
+        .product();
     let outer: usize = lengths.get(..tracked).unwrap_or_default().iter().product();
-    let once: Vec<Atom> =
-        map.iter().flat_map(|&atom| std::iter::repeat_n(atom, inner)).collect();
-    once.iter().copied().cycle().take(once.len() * outer).collect()
+    let once: Vec<Atom> = map
+        .iter()
+        .flat_map(|&atom| std::iter::repeat_n(atom, inner))
+        .collect();
+    once.iter()
+        .copied()
+        .cycle()
+        .take(once.len() * outer)
+        .collect()
 }
 
 /// The output axis that carries the atoms: one along which nothing new is tied, else the longest.
@@ -123,9 +145,13 @@ fn spread(map: &AxisMap, lengths: &[usize], tracked: usize) -> Vec<Atom> {
 fn target_axis(flat: &[Atom], lengths: &[usize]) -> Option<usize> {
     let free = (0..lengths.len()).find(|&axis| {
         let first = first_along(flat, lengths, axis);
-        index_along(lengths, axis, flat.len()).zip(flat).all(|(i, atom)| first.get(i) == Some(atom))
+        index_along(lengths, axis, flat.len())
+            .zip(flat)
+            .all(|(i, atom)| first.get(i) == Some(atom))
     });
-    free.or_else(|| (0..lengths.len()).max_by_key(|&axis| (lengths.get(axis), std::cmp::Reverse(axis))))
+    free.or_else(|| {
+        (0..lengths.len()).max_by_key(|&axis| (lengths.get(axis), std::cmp::Reverse(axis)))
+    })
 }
 
 /// Index along `axis` of each of `count` elements in row-major order.
@@ -139,7 +165,9 @@ fn index_along(lengths: &[usize], axis: usize, count: usize) -> impl Iterator<It
 fn first_along(flat: &[Atom], lengths: &[usize], axis: usize) -> Vec<Atom> {
     let inner: usize = lengths.get(axis + 1..).unwrap_or_default().iter().product();
     let length = lengths.get(axis).copied().unwrap_or(1);
-    (0..length).filter_map(|index| flat.get(index * inner).copied()).collect()
+    (0..length)
+        .filter_map(|index| flat.get(index * inner).copied())
+        .collect()
 }
 
 fn tie_along(
@@ -149,9 +177,12 @@ fn tie_along(
     axis: usize,
 ) -> Result<AxisMap, Freeze> {
     let first = first_along(flat, lengths, axis);
-    let spread: Option<Vec<Atom>> =
-        index_along(lengths, axis, flat.len()).map(|index| first.get(index).copied()).collect();
-    let spread: AxisMap = spread.ok_or_else(|| Freeze::new("its axes do not fit"))?.into();
+    let spread: Option<Vec<Atom>> = index_along(lengths, axis, flat.len())
+        .map(|index| first.get(index).copied())
+        .collect();
+    let spread: AxisMap = spread
+        .ok_or_else(|| Freeze::new("its axes do not fit"))?
+        .into();
     walk.tie(&flat.into(), &spread)?;
     Ok(first.into())
 }
@@ -163,11 +194,16 @@ impl Operator for Transpose {
         let input = view.need(0)?;
         let rank = view.shape(input)?.len();
         let perm: Vec<usize> = match view.node.ints("perm") {
-            Some(perm) => perm.iter().filter_map(|&axis| usize::try_from(axis).ok()).collect(),
+            Some(perm) => perm
+                .iter()
+                .filter_map(|&axis| usize::try_from(axis).ok())
+                .collect(),
             None => (0..rank).rev().collect(),
         };
         let axes = perm.iter().map(|&axis| walk.axis(input, axis)).collect();
-        let output = view.output(0).ok_or_else(|| Freeze::new("it has no output"))?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
     }
 }

@@ -25,7 +25,10 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         "Gather" => {
             let sizes = walk.sizes(data)?;
             let indices = view.constant_ints(1).ok()??;
-            indices.iter().map(|&i| sizes.get(normalize_axis(i, sizes.len()).ok()?).cloned()).collect()
+            indices
+                .iter()
+                .map(|&i| sizes.get(normalize_axis(i, sizes.len()).ok()?).cloned())
+                .collect()
         }
         "Slice" => sliced(view, walk.sizes(data)?),
         "Squeeze" | "Unsqueeze" | "Cast" | "Identity" | "Reshape" => {
@@ -40,10 +43,16 @@ fn axes_of(view: NodeView<'_>, data: usize) -> Vec<Size> {
     let length = i64::try_from(rank).unwrap_or(i64::MAX);
     let bound = |name: &str, default: i64| {
         let int = view.node.int(name, default);
-        let int = if int < 0 { int.saturating_add(length) } else { int };
+        let int = if int < 0 {
+            int.saturating_add(length)
+        } else {
+            int
+        };
         usize::try_from(int.clamp(0, length)).unwrap_or(0)
     };
-    (bound("start", 0)..bound("end", length)).map(|axis| Size::Axis(data, axis)).collect()
+    (bound("start", 0)..bound("end", length))
+        .map(|axis| Size::Axis(data, axis))
+        .collect()
 }
 
 fn joined(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
@@ -72,7 +81,11 @@ fn sliced(view: NodeView<'_>, sizes: &[Size]) -> Option<Vec<Size>> {
         None => Some(default),
     };
     let clamp = |int: i64| {
-        let int = if int < 0 { int.saturating_add(length) } else { int };
+        let int = if int < 0 {
+            int.saturating_add(length)
+        } else {
+            int
+        };
         usize::try_from(int.clamp(0, length)).ok()
     };
     if first(view.constant_ints(4).ok()?, 1)? != 1 {

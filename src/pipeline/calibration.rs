@@ -34,7 +34,10 @@ impl Samples {
         } else {
             reader::open(&options.calibration, specs, &options.reader)?
         };
-        let fixed = specs.iter().filter_map(|spec| spec.shape.first().copied().flatten()).next();
+        let fixed = specs
+            .iter()
+            .filter_map(|spec| spec.shape.first().copied().flatten())
+            .next();
         let count = match fixed {
             // A model of a fixed batch size reads whole batches only.
             Some(size) if size > 1 => dataset.len() / size * size,
@@ -53,7 +56,15 @@ impl Samples {
         if is_synthetic {
             notes.insert(0, SYNTHETIC_WARNING.to_owned());
         }
-        let mut samples = Samples { dataset, seen, compared, unit, batch: unit, notes, is_synthetic };
+        let mut samples = Samples {
+            dataset,
+            seen,
+            compared,
+            unit,
+            batch: unit,
+            notes,
+            is_synthetic,
+        };
         if fixed.is_none() {
             samples.batch = options.batch.map_or_else(|| samples.fitting_batch(), Ok)?;
         }
@@ -105,7 +116,11 @@ impl Samples {
     /// A batch for the probing run: two samples where the batch is free, so that the batch is not
     /// mistaken for an axis of length one.
     pub fn first_batch(&self) -> Result<Batch, CalibrateError> {
-        self.take(if self.batch == self.unit { self.unit } else { self.unit.max(2) })
+        self.take(if self.batch == self.unit {
+            self.unit
+        } else {
+            self.unit.max(2)
+        })
     }
 
     fn take(&self, samples: usize) -> Result<Batch, CalibrateError> {
@@ -113,7 +128,11 @@ impl Samples {
         let wanted: Vec<usize> = (0..samples.min(all)).collect();
         let size = wanted.len().max(1);
         let first = self.dataset.batches(&wanted, size)?.next();
-        first.unwrap_or_else(|| Err(CalibrateError::Samples("the data hold no sample".to_owned())))
+        first.unwrap_or_else(|| {
+            Err(CalibrateError::Samples(
+                "the data hold no sample".to_owned(),
+            ))
+        })
     }
 }
 
@@ -125,7 +144,10 @@ fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
     let units = count / unit;
     let is_held = |index: &usize| index % HOLD_BACK == HOLD_BACK - 1;
     let spread = |picked: Vec<usize>| -> Vec<usize> {
-        picked.into_iter().flat_map(|index| index * unit..(index + 1) * unit).collect()
+        picked
+            .into_iter()
+            .flat_map(|index| index * unit..(index + 1) * unit)
+            .collect()
     };
     let (held, seen): (Vec<usize>, Vec<usize>) = (0..units).partition(is_held);
     if held.is_empty() {

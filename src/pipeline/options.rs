@@ -68,7 +68,11 @@ pub enum Event {
 
 impl Options {
     pub(super) fn budget(&self, is_synthetic: bool) -> Budget {
-        let default = if is_synthetic { DEFAULT_MI_SYNTHETIC } else { DEFAULT_MI };
+        let default = if is_synthetic {
+            DEFAULT_MI_SYNTHETIC
+        } else {
+            DEFAULT_MI
+        };
         self.budget.unwrap_or(Budget::MutualInformation(default))
     }
 }
@@ -77,13 +81,22 @@ impl Options {
 pub(super) fn check_target(input: &Path, output: &Path) -> Result<(), Error> {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     if real(input).is_some_and(|input| real(output) == Some(input)) {
-        return Err(Error::SamePath { path: output.to_owned() });
+        return Err(Error::SamePath {
+            path: output.to_owned(),
+        });
     }
-    let failed = |error| Error::Target { path: output.to_owned(), error };
+    let failed = |error| Error::Target {
+        path: output.to_owned(),
+        error,
+    };
     if output.is_dir() {
-        return Err(failed(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
+        return Err(failed(std::io::Error::from(
+            std::io::ErrorKind::IsADirectory,
+        )));
     }
-    tempfile::Builder::new().tempfile_in(folder(output)).map_err(failed)?;
+    tempfile::Builder::new()
+        .tempfile_in(folder(output))
+        .map_err(failed)?;
     Ok(())
 }
 
@@ -96,10 +109,15 @@ fn folder(path: &Path) -> &Path {
 
 /// Writes a value as JSON, aside and then renamed.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let failed = |error| Error::Target { path: path.to_owned(), error };
+    let failed = |error| Error::Target {
+        path: path.to_owned(),
+        error,
+    };
     let mut text = serde_json::to_string_pretty(value).map_err(|e| failed(e.into()))?;
     text.push('\n');
-    let mut file = tempfile::Builder::new().tempfile_in(folder(path)).map_err(failed)?;
+    let mut file = tempfile::Builder::new()
+        .tempfile_in(folder(path))
+        .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
@@ -107,7 +125,10 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Erro
 
 /// Reads a value from JSON.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let failed = |error: String| Error::Json { path: path.to_owned(), error };
+    let failed = |error: String| Error::Json {
+        path: path.to_owned(),
+        error,
+    };
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
 }

@@ -55,12 +55,20 @@ pub struct Place {
 /// Describes the groups of a graph.
 #[must_use]
 pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
-    let widths: Vec<usize> = groups.groups.iter().map(|group| group.channels.len()).collect();
+    let widths: Vec<usize> = groups
+        .groups
+        .iter()
+        .map(|group| group.channels.len())
+        .collect();
     let macs = CostModel::macs(graph, groups);
     let parameters = CostModel::parameters(graph, groups);
     let share = |model: &CostModel, group: usize| {
         let whole = model.total(&widths);
-        if whole > 0.0 { model.touching(group).total(&widths) / whole } else { 0.0 }
+        if whole > 0.0 {
+            model.touching(group).total(&widths) / whole
+        } else {
+            0.0
+        }
     };
     let node = |id: &usize| graph.nodes[*id].name.clone();
     let one = |(index, group): (usize, &Group)| GroupInspection {
@@ -69,31 +77,55 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
         macs_share: share(&macs, index),
         parameters_share: share(&parameters, index),
         producers: group.producers.iter().map(node).collect(),
-        consumers: group.consumers.iter().map(|&c| node(&groups.consumers[c].node)).collect(),
+        consumers: group
+            .consumers
+            .iter()
+            .map(|&c| node(&groups.consumers[c].node))
+            .collect(),
         places: places(graph, groups, group),
-        frozen: group.frozen.iter().map(|reason| sentence(graph, reason)).collect(),
+        frozen: group
+            .frozen
+            .iter()
+            .map(|reason| sentence(graph, reason))
+            .collect(),
     };
     let least: Vec<usize> = groups
         .groups
         .iter()
-        .map(|group| if group.frozen.is_empty() { 0 } else { group.channels.len() })
+        .map(|group| {
+            if group.frozen.is_empty() {
+                0
+            } else {
+                group.channels.len()
+            }
+        })
         .collect();
     let whole = macs.total(&widths);
     Inspection {
         macs: whole,
         parameters: parameters.total(&widths),
-        prunable_macs: if whole > 0.0 { 1.0 - macs.total(&least) / whole } else { 0.0 },
+        prunable_macs: if whole > 0.0 {
+            1.0 - macs.total(&least) / whole
+        } else {
+            0.0
+        },
         groups: groups.groups.iter().enumerate().map(one).collect(),
     }
 }
 
 fn places(graph: &Graph, groups: &Groups, group: &Group) -> Vec<Place> {
-    let Some(&first) = group.channels.first() else { return Vec::new() };
+    let Some(&first) = group.channels.first() else {
+        return Vec::new();
+    };
     let count = |map: &ChannelMap| map.iter().filter(|&&channel| channel == first).count();
     let mut places = Vec::new();
     let mut add = |tensor: &str, axis: usize, map: &ChannelMap| {
         let positions = count(map);
-        let place = Place { tensor: tensor.to_owned(), axis, positions };
+        let place = Place {
+            tensor: tensor.to_owned(),
+            axis,
+            positions,
+        };
         if positions > 0 && !places.contains(&place) {
             places.push(place);
         }
@@ -106,7 +138,9 @@ fn places(graph: &Graph, groups: &Groups, group: &Group) -> Vec<Place> {
         }
     }
     for ((node, slot), axes) in &groups.uses {
-        let Some(value) = graph.view(*node).input(*slot) else { continue };
+        let Some(value) = graph.view(*node).input(*slot) else {
+            continue;
+        };
         for (axis, map) in axes.iter().enumerate() {
             if let Some(map) = map {
                 add(&graph.values[value].name, axis, map);

@@ -94,7 +94,11 @@ impl Report {
                 after: widths.get(index).copied().unwrap_or(group.channels.len()),
             },
             score: scores.get(index).copied().flatten(),
-            frozen: group.frozen.iter().map(|reason| sentence(graph, reason)).collect(),
+            frozen: group
+                .frozen
+                .iter()
+                .map(|reason| sentence(graph, reason))
+                .collect(),
         };
         groups.groups.iter().enumerate().map(one).collect()
     }
@@ -104,7 +108,12 @@ impl Report {
 #[must_use]
 pub fn sentence(graph: &Graph, reason: &Reason) -> String {
     match reason.node.and_then(|id| graph.nodes.get(id)) {
-        Some(node) => format!("node '{}' ({}): {}", node.name, crate::ops::full_name(node), reason.text),
+        Some(node) => format!(
+            "node '{}' ({}): {}",
+            node.name,
+            crate::ops::full_name(node),
+            reason.text
+        ),
         None => reason.text.clone(),
     }
 }

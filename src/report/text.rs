@@ -7,18 +7,33 @@ use crate::report::{Change, GroupReport, Inspection, Report};
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pruned = self.groups.iter().filter(|group| group.frozen.is_empty());
-        let mut rows = vec![["group", "channels", "kept", "MI kept", "explained"].map(str::to_owned)];
+        let mut rows =
+            vec![["group", "channels", "kept", "MI kept", "explained"].map(str::to_owned)];
         rows.extend(pruned.map(row));
         table(f, &rows)?;
-        let frozen = self.groups.iter().filter(|group| !group.frozen.is_empty()).count();
+        let frozen = self
+            .groups
+            .iter()
+            .filter(|group| !group.frozen.is_empty())
+            .count();
         if frozen > 0 {
-            writeln!(f, "{frozen} frozen groups are not shown; `onnx-mipp inspect` says why they are.")?;
+            writeln!(
+                f,
+                "{frozen} frozen groups are not shown; `onnx-mipp inspect` says why they are."
+            )?;
         }
         writeln!(f)?;
         let totals = [
             total("MACs", self.macs, count),
             total("parameters", self.parameters, count),
-            total("file", Change { before: self.bytes.before as f64, after: self.bytes.after as f64 }, bytes),
+            total(
+                "file",
+                Change {
+                    before: self.bytes.before as f64,
+                    after: self.bytes.after as f64,
+                },
+                bytes,
+            ),
         ];
         let mut rows = vec![["", "before", "after", "left"].map(str::to_owned)];
         rows.extend(totals);
@@ -33,13 +48,26 @@ impl fmt::Display for Report {
 
 impl Report {
     fn write_comparison(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "asked {}, reached {:.4} of the MACs and {:.4} of the parameters",
+        writeln!(
+            f,
+            "asked {}, reached {:.4} of the MACs and {:.4} of the parameters",
             self.asked,
             share(self.macs),
-            share(self.parameters))?;
-        writeln!(f, "ran on {} with ONNX Runtime {}, repair {}", self.device, self.onnxruntime, self.repair)?;
-        let Some(comparison) = &self.comparison else { return Ok(()) };
-        let whose = if self.held_back { "held-back" } else { "calibration" };
+            share(self.parameters)
+        )?;
+        writeln!(
+            f,
+            "ran on {} with ONNX Runtime {}, repair {}",
+            self.device, self.onnxruntime, self.repair
+        )?;
+        let Some(comparison) = &self.comparison else {
+            return Ok(());
+        };
+        let whose = if self.held_back {
+            "held-back"
+        } else {
+            "calibration"
+        };
         write!(
             f,
             "on {} {whose} samples: cosine {:.4}, relative error {:.4}",
@@ -53,7 +81,8 @@ impl Report {
 }
 
 fn row(group: &GroupReport) -> [String; 5] {
-    let percent = |share: Option<f64>| share.map_or("-".to_owned(), |s| format!("{:.1} %", s * 100.0));
+    let percent =
+        |share: Option<f64>| share.map_or("-".to_owned(), |s| format!("{:.1} %", s * 100.0));
     [
         group.name.clone(),
         group.channels.before.to_string(),
@@ -64,12 +93,21 @@ fn row(group: &GroupReport) -> [String; 5] {
 }
 
 fn share(change: Change<f64>) -> f64 {
-    if change.before > 0.0 { change.after / change.before } else { 1.0 }
+    if change.before > 0.0 {
+        change.after / change.before
+    } else {
+        1.0
+    }
 }
 
 fn total(name: &str, change: Change<f64>, text: impl Fn(f64) -> String) -> [String; 4] {
     let left = format!("{:.3}", share(change));
-    [name.to_owned(), text(change.before), text(change.after), left]
+    [
+        name.to_owned(),
+        text(change.before),
+        text(change.after),
+        left,
+    ]
 }
 
 fn count(value: f64) -> String {
@@ -87,7 +125,12 @@ fn bytes(value: f64) -> String {
 
 /// Columns as wide as their widest cell; the first to the left, the others to the right.
 fn table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..N).map(width).collect();
     for row in rows {
         let cell = |(column, text): (usize, &String)| match column {

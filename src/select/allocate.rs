@@ -32,12 +32,16 @@ pub fn allocate(
     mut widths: Vec<usize>,
     target: f64,
 ) -> Vec<usize> {
-    let models: Vec<CostModel> = choices.iter().map(|choice| model.touching(choice.group)).collect();
+    let models: Vec<CostModel> = choices
+        .iter()
+        .map(|choice| model.touching(choice.group))
+        .collect();
     let mut places = vec![0usize; choices.len()];
     while model.total(&widths) > target {
         let mut best: Option<(f64, usize, usize)> = None;
         for (index, choice) in choices.iter().enumerate() {
-            let Some((score, place)) = next_step(choice, places[index], &models[index], &widths) else {
+            let Some((score, place)) = next_step(choice, places[index], &models[index], &widths)
+            else {
                 continue;
             };
             if best.is_none_or(|(least, _, _)| score < least) {
@@ -69,7 +73,11 @@ fn next_step(
         trial[choice.group] = choice.widths[next];
         let saved = present - model.total(&trial);
         let lost = choice.losses[next] - choice.losses[place];
-        let score = if saved > 0.0 { lost / saved } else { f64::INFINITY };
+        let score = if saved > 0.0 {
+            lost / saved
+        } else {
+            f64::INFINITY
+        };
         if best.is_none_or(|(least, _)| score < least) {
             best = Some((score, next));
         }
@@ -88,7 +96,9 @@ fn take_back(
     loop {
         let mut best: Option<(f64, usize)> = None;
         for (index, choice) in choices.iter().enumerate() {
-            let Some(before) = places[index].checked_sub(1) else { continue };
+            let Some(before) = places[index].checked_sub(1) else {
+                continue;
+            };
             let mut trial = widths.to_vec();
             trial[choice.group] = choice.widths[before];
             let gained = choice.losses[places[index]] - choice.losses[before];

@@ -55,7 +55,12 @@ pub(super) fn stops(
     budget: Budget,
     limits: &Limits,
 ) -> Result<Vec<Stop>, SelectError> {
-    let widths: Vec<usize> = scene.groups.groups.iter().map(|group| group.channels.len()).collect();
+    let widths: Vec<usize> = scene
+        .groups
+        .groups
+        .iter()
+        .map(|group| group.channels.len())
+        .collect();
     let stop_at = |widths: Vec<usize>| widths.into_iter().map(Stop::Width).collect();
     match budget {
         Budget::MutualInformation(share) => Ok(vec![Stop::Mi(share); widths.len()]),
@@ -66,7 +71,14 @@ pub(super) fn stops(
         }
         Budget::Params(fraction) => {
             let model = CostModel::parameters(scene.graph, scene.groups);
-            shared(scene, budget, limits, (&model, fraction, "parameters"), widths).map(stop_at)
+            shared(
+                scene,
+                budget,
+                limits,
+                (&model, fraction, "parameters"),
+                widths,
+            )
+            .map(stop_at)
         }
     }
 }
@@ -82,9 +94,16 @@ fn ratio_widths(
     for group in scene.prunable() {
         let wanted = widths[group] as f64 * (1.0 - ratio);
         let distance = |width: usize| (width as f64 - wanted).abs();
-        let nearest = limits.widths(widths[group]).into_iter().reduce(|best, width| {
-            if distance(width) < distance(best) { width } else { best }
-        });
+        let nearest = limits
+            .widths(widths[group])
+            .into_iter()
+            .reduce(|best, width| {
+                if distance(width) < distance(best) {
+                    width
+                } else {
+                    best
+                }
+            });
         widths[group] = nearest.unwrap_or(widths[group]);
     }
     if ratio > 0.0 && before == widths && !limits.best_effort && !scene.prunable().is_empty() {
@@ -132,20 +151,30 @@ fn choices(scene: Scene<'_>, limits: &Limits) -> Result<Vec<Choice>, SelectError
         let (mut losses, mut loss, mut left) = (vec![0.0], 0.0, width);
         for &next in widths.iter().skip(1) {
             while left > next {
-                let Some(removal) = elimination.step()? else { break };
+                let Some(removal) = elimination.step()? else {
+                    break;
+                };
                 loss = removal.unexplained;
                 left -= 1;
             }
             losses.push(loss);
         }
-        Ok(Choice { group, widths, losses })
+        Ok(Choice {
+            group,
+            widths,
+            losses,
+        })
     };
     scene.prunable().into_par_iter().map(choice).collect()
 }
 
 /// What keeps a budget out of reach.
 fn why(scene: Scene<'_>, limits: &Limits) -> String {
-    let frozen = scene.groups.groups.iter().filter(|group| !group.frozen.is_empty());
+    let frozen = scene
+        .groups
+        .groups
+        .iter()
+        .filter(|group| !group.frozen.is_empty());
     let channels: usize = frozen.clone().map(|group| group.channels.len()).sum();
     format!(
         "{} of {} groups ({channels} channels) are frozen (see `onnx-mipp inspect`), widths are \

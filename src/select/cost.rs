@@ -33,9 +33,14 @@ impl CostModel {
             let value = (*graph.nodes.get(cost.node)?.inputs.get(cost.weight)?)?;
             let shape = graph.values.get(value)?.shape.as_deref()?;
             let axes = groups.uses.get(&(cost.node, cost.weight));
-            Some(Term { factor: cost.positions as f64, axes: lengths(shape, axes, &group_of) })
+            Some(Term {
+                factor: cost.positions as f64,
+                axes: lengths(shape, axes, &group_of),
+            })
         });
-        CostModel { terms: terms.collect() }
+        CostModel {
+            terms: terms.collect(),
+        }
     }
 
     /// Elements of the weights, constants that do not change left out.
@@ -44,7 +49,9 @@ impl CostModel {
         let group_of = group_of(groups);
         let mut terms = Vec::new();
         for (id, value) in graph.values.iter().enumerate() {
-            let Some(tensor) = &value.constant else { continue };
+            let Some(tensor) = &value.constant else {
+                continue;
+            };
             if !crate::ops::constant::is_weight(tensor.dtype) {
                 continue;
             }
@@ -53,9 +60,9 @@ impl CostModel {
                 value.readers.iter().map(|at| groups.uses.get(at)).collect();
             cuts.sort();
             cuts.dedup();
-            let is_stored = value.producer.is_none_or(|node| {
-                crate::ops::constant::stores_tensor(&graph.nodes[node])
-            });
+            let is_stored = value
+                .producer
+                .is_none_or(|node| crate::ops::constant::stores_tensor(&graph.nodes[node]));
             let reads = cuts.iter().filter(|cut| is_stored || cut.is_some());
             terms.extend(reads.map(|cut| Term {
                 factor: 1.0,
@@ -75,21 +82,36 @@ impl CostModel {
     /// The part of the cost that a group's width changes, per group.
     #[must_use]
     pub fn touching(&self, group: usize) -> CostModel {
-        let touches = |term: &&Term| term.axes.iter().any(|axis| axis.per_channel.contains_key(&group));
-        CostModel { terms: self.terms.iter().filter(touches).cloned().collect() }
+        let touches = |term: &&Term| {
+            term.axes
+                .iter()
+                .any(|axis| axis.per_channel.contains_key(&group))
+        };
+        CostModel {
+            terms: self.terms.iter().filter(touches).cloned().collect(),
+        }
     }
 }
 
 impl Term {
     fn cost(&self, widths: &[usize]) -> f64 {
-        self.axes.iter().map(|axis| axis.length(widths)).product::<f64>() * self.factor
+        self.axes
+            .iter()
+            .map(|axis| axis.length(widths))
+            .product::<f64>()
+            * self.factor
     }
 }
 
 impl Axis {
     fn length(&self, widths: &[usize]) -> f64 {
         let width = |group: &usize| widths.get(*group).copied().unwrap_or(0) as f64;
-        self.fixed + self.per_channel.iter().map(|(group, times)| times * width(group)).sum::<f64>()
+        self.fixed
+            + self
+                .per_channel
+                .iter()
+                .map(|(group, times)| times * width(group))
+                .sum::<f64>()
     }
 }
 
@@ -107,9 +129,14 @@ pub fn group_of(groups: &Groups) -> Vec<usize> {
 
 fn lengths(shape: &[usize], axes: Option<&ChannelAxes>, group_of: &[usize]) -> Vec<Axis> {
     let length = |(axis, &length): (usize, &usize)| {
-        let map = axes.and_then(|axes| axes.get(axis)).and_then(Option::as_ref);
+        let map = axes
+            .and_then(|axes| axes.get(axis))
+            .and_then(Option::as_ref);
         let Some(map) = map else {
-            return Axis { fixed: length as f64, per_channel: BTreeMap::new() };
+            return Axis {
+                fixed: length as f64,
+                per_channel: BTreeMap::new(),
+            };
         };
         let mut counts: BTreeMap<usize, (usize, Vec<usize>)> = BTreeMap::new();
         for &channel in map {
@@ -122,7 +149,10 @@ fn lengths(shape: &[usize], axes: Option<&ChannelAxes>, group_of: &[usize]) -> V
             channels.dedup();
             (group, count as f64 / channels.len() as f64)
         };
-        Axis { fixed: 0.0, per_channel: counts.into_iter().map(times).collect() }
+        Axis {
+            fixed: 0.0,
+            per_channel: counts.into_iter().map(times).collect(),
+        }
     };
     shape.iter().enumerate().map(length).collect()
 }

@@ -124,7 +124,9 @@ fn eliminate(
     }
     let mut elimination = scene.elimination(group, stays)?;
     while width - removals.len() > least {
-        let Some(removal) = elimination.step()? else { break };
+        let Some(removal) = elimination.step()? else {
+            break;
+        };
         if matches!(stop, Stop::Mi(share) if removal.mi_left < *share) {
             break;
         }
@@ -132,7 +134,12 @@ fn eliminate(
     }
     // Back to the next width that the alignment allows.
     let left = width - removals.len();
-    let target = allowed.iter().copied().filter(|&w| w >= left).min().unwrap_or(width);
+    let target = allowed
+        .iter()
+        .copied()
+        .filter(|&w| w >= left)
+        .min()
+        .unwrap_or(width);
     removals.truncate(width - target);
     Ok(removals)
 }
@@ -148,6 +155,9 @@ fn score(scene: Scene<'_>, group: usize, last: Option<&Removal>) -> Score {
             mi_kept: removal.mi_left,
             explained: 1.0 - removal.unexplained / count.max(1) as f64,
         },
-        None => Score { mi_kept: 1.0, explained: 1.0 },
+        None => Score {
+            mi_kept: 1.0,
+            explained: 1.0,
+        },
     }
 }

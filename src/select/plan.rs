@@ -36,7 +36,9 @@ impl Plan {
                 kept: kept.collect(),
             }
         });
-        Plan { groups: planned.collect() }
+        Plan {
+            groups: planned.collect(),
+        }
     }
 
     /// Whether each channel of `groups` stays.
@@ -44,9 +46,16 @@ impl Plan {
     /// # Errors
     /// The plan was made for other groups, leaves one empty, or prunes a frozen one.
     pub fn stays(&self, groups: &Groups) -> Result<Vec<bool>, SelectError> {
-        let mismatch = |group: &str, found: String| SelectError::Plan { group: group.to_owned(), found };
+        let mismatch = |group: &str, found: String| SelectError::Plan {
+            group: group.to_owned(),
+            found,
+        };
         if self.groups.len() != groups.groups.len() {
-            let found = format!("{} groups in the plan, {} in the model", self.groups.len(), groups.groups.len());
+            let found = format!(
+                "{} groups in the plan, {} in the model",
+                self.groups.len(),
+                groups.groups.len()
+            );
             return Err(mismatch("(all)", found));
         }
         let mut stays = vec![true; groups.channel_count];
@@ -54,15 +63,28 @@ impl Plan {
             if planned.name != group.name || planned.channels != group.channels.len() {
                 let found = format!(
                     "{} channels of '{}' in the plan, {} of '{}' in the model",
-                    planned.channels, planned.name, group.channels.len(), group.name
+                    planned.channels,
+                    planned.name,
+                    group.channels.len(),
+                    group.name
                 );
                 return Err(mismatch(&planned.name, found));
             }
-            if planned.kept.windows(2).any(|pair| pair.first() >= pair.last()) {
-                return Err(mismatch(&planned.name, "kept channels that do not ascend".to_owned()));
+            if planned
+                .kept
+                .windows(2)
+                .any(|pair| pair.first() >= pair.last())
+            {
+                return Err(mismatch(
+                    &planned.name,
+                    "kept channels that do not ascend".to_owned(),
+                ));
             }
             if planned.kept.is_empty() && planned.channels > 0 {
-                return Err(mismatch(&planned.name, "no channel kept, at least one must be".to_owned()));
+                return Err(mismatch(
+                    &planned.name,
+                    "no channel kept, at least one must be".to_owned(),
+                ));
             }
             if planned.kept.len() < planned.channels && !group.frozen.is_empty() {
                 return Err(mismatch(&planned.name, "a frozen group pruned".to_owned()));
@@ -72,7 +94,10 @@ impl Plan {
             }
             for &kept in &planned.kept {
                 let channel = group.channels.get(kept).ok_or_else(|| {
-                    mismatch(&planned.name, format!("channel {kept} of {}", planned.channels))
+                    mismatch(
+                        &planned.name,
+                        format!("channel {kept} of {}", planned.channels),
+                    )
                 })?;
                 stays[*channel] = true;
             }

@@ -21,26 +21,39 @@ pub(super) fn readings(
     stays: &[bool],
 ) -> Result<Vec<Reading>, SelectError> {
     let mut readings = Vec::new();
-    let Some(group) = groups.groups.get(group) else { return Ok(readings) };
+    let Some(group) = groups.groups.get(group) else {
+        return Ok(readings);
+    };
     let mut candidate_of = vec![None; groups.channel_count];
     for (candidate, &channel) in group.channels.iter().enumerate() {
         candidate_of[channel] = Some(candidate);
     }
     for &index in &group.consumers {
         let consumer = &groups.consumers[index];
-        let Some(observed) = statistics.of(index) else { continue };
-        let Some(map) = groups.read_by(consumer) else { continue };
+        let Some(observed) = statistics.of(index) else {
+            continue;
+        };
+        let Some(map) = groups.read_by(consumer) else {
+            continue;
+        };
         let grams = grams(graph, groups, consumer, stays)?;
         let per_block = map.len() / grams.len().max(1);
         for (block, (gram, rows)) in grams.into_iter().enumerate() {
-            let Some(covariance) = observed.blocks.get(block) else { continue };
+            let Some(covariance) = observed.blocks.get(block) else {
+                continue;
+            };
             let covariance = covariance.over_taps(observed.taps).shrunk();
             if covariance.nrows() != per_block {
                 continue;
             }
             let mut candidates = vec![Vec::new(); group.channels.len()];
             let mut absent = Vec::new();
-            for (input, channel) in map.iter().skip(block * per_block).take(per_block).enumerate() {
+            for (input, channel) in map
+                .iter()
+                .skip(block * per_block)
+                .take(per_block)
+                .enumerate()
+            {
                 match candidate_of[*channel] {
                     Some(candidate) => candidates[candidate].push(input),
                     None if !stays[*channel] => absent.push(input),
@@ -48,10 +61,20 @@ pub(super) fn readings(
                 }
             }
             let variance: f64 = (0..per_block)
-                .map(|j| (0..per_block).map(|i| gram[(i, j)] * covariance[(i, j)]).sum::<f64>())
+                .map(|j| {
+                    (0..per_block)
+                        .map(|i| gram[(i, j)] * covariance[(i, j)])
+                        .sum::<f64>()
+                })
                 .sum();
             let noise = (NOISE_SHARE * variance / rows.max(1) as f64).max(f64::MIN_POSITIVE.sqrt());
-            readings.push(Reading { covariance, gram, noise, candidates, absent });
+            readings.push(Reading {
+                covariance,
+                gram,
+                noise,
+                candidates,
+                absent,
+            });
         }
     }
     Ok(readings)
@@ -65,7 +88,9 @@ fn grams(
     stays: &[bool],
 ) -> Result<Vec<(Mat<f64>, usize)>, SelectError> {
     let weight = graph.view(consumer.node).constant(consumer.weight);
-    let Some(weight) = weight else { return Ok(Vec::new()) };
+    let Some(weight) = weight else {
+        return Ok(Vec::new());
+    };
     let layout = &consumer.layout;
     let matrices = layout.matrices(weight)?;
     let per_output = layout.rows_per_output(&weight.shape).max(1);

@@ -10,9 +10,15 @@ use crate::ops::{self, Edit};
 use crate::surgery::{Changes, SurgeryError};
 
 /// The model with the changes made.
-pub(super) fn apply(model: &Model, graph: &Graph, changes: &Changes) -> Result<Model, SurgeryError> {
+pub(super) fn apply(
+    model: &Model,
+    graph: &Graph,
+    changes: &Changes,
+) -> Result<Model, SurgeryError> {
     let mut model = model.clone();
-    let Some(main) = model.proto.graph.as_mut() else { return Ok(model) };
+    let Some(main) = model.proto.graph.as_mut() else {
+        return Ok(model);
+    };
     let mut names = Names::of(graph);
     replace_inputs(main, graph, changes, &mut names)?;
     for (node, edit) in &changes.attributes {
@@ -30,13 +36,21 @@ struct Names(BTreeSet<String>);
 
 impl Names {
     fn of(graph: &Graph) -> Self {
-        Names(graph.values.iter().map(|value| value.name.clone()).collect())
+        Names(
+            graph
+                .values
+                .iter()
+                .map(|value| value.name.clone())
+                .collect(),
+        )
     }
 
     fn fresh(&mut self, base: &str) -> String {
         let numbered = (2usize..).map(|n| format!("{base}_{n}"));
         let mut candidates = std::iter::once(base.to_owned()).chain(numbered);
-        let name = candidates.find(|name| !self.0.contains(name)).unwrap_or_default();
+        let name = candidates
+            .find(|name| !self.0.contains(name))
+            .unwrap_or_default();
         self.0.insert(name.clone());
         name
     }
@@ -77,7 +91,10 @@ fn replace_value(
     names: &mut Names,
 ) {
     let known = &graph.values[value];
-    let captured = graph.nodes.iter().any(|node| node.captured.contains(&value));
+    let captured = graph
+        .nodes
+        .iter()
+        .any(|node| node.captured.contains(&value));
     let all_alike = known.readers.len() == uses.len()
         && uses.windows(2).all(|pair| pair[0].1 == pair[1].1)
         && !known.is_output
@@ -89,7 +106,10 @@ fn replace_value(
     }
     let mut forms: Vec<(&Tensor, String)> = Vec::new();
     for (at, tensor) in uses {
-        let known_form = forms.iter().find(|(form, _)| form == tensor).map(|(_, name)| name.clone());
+        let known_form = forms
+            .iter()
+            .find(|(form, _)| form == tensor)
+            .map(|(_, name)| name.clone());
         let name = match known_form {
             Some(name) => name,
             None => {
@@ -106,17 +126,29 @@ fn replace_value(
 /// Overwrites an initializer or a Constant node; false where the value is neither.
 fn store_in_place(main: &mut GraphProto, graph: &Graph, value: ValueId, tensor: &Tensor) -> bool {
     let known = &graph.values[value];
-    if let Some(stored) = main.initializer.iter_mut().find(|stored| stored.name() == known.name) {
+    if let Some(stored) = main
+        .initializer
+        .iter_mut()
+        .find(|stored| stored.name() == known.name)
+    {
         tensor.store(stored);
         return true;
     }
-    let Some(producer) = known.producer.filter(|&id| ops::constant::stores_tensor(&graph.nodes[id]))
+    let Some(producer) = known
+        .producer
+        .filter(|&id| ops::constant::stores_tensor(&graph.nodes[id]))
     else {
         return false;
     };
-    let Some(node) = main.node.get_mut(producer) else { return false };
+    let Some(node) = main.node.get_mut(producer) else {
+        return false;
+    };
     let name = known.name.clone();
-    match node.attribute.iter_mut().find_map(|attribute| attribute.t.as_mut()) {
+    match node
+        .attribute
+        .iter_mut()
+        .find_map(|attribute| attribute.t.as_mut())
+    {
         Some(stored) => tensor.store(stored),
         None => {
             // `value_ints` and the like become the general form.
@@ -164,7 +196,11 @@ fn edit_attribute(node: &mut NodeProto, edit: &Edit) {
         ints,
         ..Default::default()
     };
-    match node.attribute.iter_mut().find(|attribute| attribute.name() == name) {
+    match node
+        .attribute
+        .iter_mut()
+        .find(|attribute| attribute.name() == name)
+    {
         Some(old) => *old = new,
         None => node.attribute.push(new),
     }
@@ -174,7 +210,11 @@ fn edit_attribute(node: &mut NodeProto, edit: &Edit) {
 fn add_biases(main: &mut GraphProto, changes: &Changes, names: &mut Names) {
     // From the last node on, so that the indexes of those before stay right.
     for (&node, tensor) in changes.added.iter().rev() {
-        let Some(output) = main.node.get_mut(node).and_then(|node| node.output.first_mut()) else {
+        let Some(output) = main
+            .node
+            .get_mut(node)
+            .and_then(|node| node.output.first_mut())
+        else {
             continue;
         };
         let sum = output.clone();
@@ -182,7 +222,8 @@ fn add_biases(main: &mut GraphProto, changes: &Changes, names: &mut Names) {
         *output = product.clone();
         let bias = names.fresh(&format!("{sum}_bias"));
         main.initializer.push(tensor.to_proto(&bias));
-        main.node.insert(node + 1, ops::build::add_node(&product, &bias, &sum));
+        main.node
+            .insert(node + 1, ops::build::add_node(&product, &bias, &sum));
     }
 }
 
@@ -198,7 +239,10 @@ fn sweep(main: &mut GraphProto, graph: &Graph) {
         let mut read: BTreeSet<String> = main.output.iter().map(|o| o.name().to_owned()).collect();
         for node in &main.node {
             read.extend(node.input.iter().cloned());
-            let subgraphs = node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
+            let subgraphs = node
+                .attribute
+                .iter()
+                .any(|a| a.g.is_some() || !a.graphs.is_empty());
             if subgraphs {
                 read.extend(captured_by(graph, node));
             }
@@ -209,7 +253,8 @@ fn sweep(main: &mut GraphProto, graph: &Graph) {
             let mut outputs = node.output.iter().filter(|name| !name.is_empty());
             !(node.output.iter().any(|name| !name.is_empty()) && outputs.all(&orphan))
         });
-        main.initializer.retain(|stored| !orphan(&stored.name().to_owned()));
+        main.initializer
+            .retain(|stored| !orphan(&stored.name().to_owned()));
         if (nodes, initializers) == (main.node.len(), main.initializer.len()) {
             return;
         }
@@ -217,7 +262,16 @@ fn sweep(main: &mut GraphProto, graph: &Graph) {
 }
 
 fn captured_by(graph: &Graph, node: &NodeProto) -> Vec<String> {
-    let found = node.output.iter().find_map(|output| graph.values[graph.find(output)?].producer);
+    let found = node
+        .output
+        .iter()
+        .find_map(|output| graph.values[graph.find(output)?].producer);
     let captured = |id: NodeId| graph.nodes[id].captured.iter();
-    found.map(|id| captured(id).map(|&v| graph.values[v].name.clone()).collect()).unwrap_or_default()
+    found
+        .map(|id| {
+            captured(id)
+                .map(|&v| graph.values[v].name.clone())
+                .collect()
+        })
+        .unwrap_or_default()
 }

@@ -42,7 +42,10 @@ pub(super) fn collect(
 }
 
 fn failed(view: NodeView<'_>, what: &str) -> SurgeryError {
-    SurgeryError::Node { node: view.node.name.clone(), what: what.to_owned() }
+    SurgeryError::Node {
+        node: view.node.name.clone(),
+        what: what.to_owned(),
+    }
 }
 
 /// A constant without the positions that left; `None` where none did.
@@ -60,10 +63,15 @@ fn cut(
         if positions.len() == map.len() {
             continue;
         }
-        let whole = view.constant(slot).ok_or_else(|| failed(view, "its weight is not constant"))?;
+        let whole = view
+            .constant(slot)
+            .ok_or_else(|| failed(view, "its weight is not constant"))?;
         let present = tensor.as_ref().unwrap_or(whole);
         let cut = present.take(axis, &positions);
-        let error = |error| SurgeryError::Tensor { node: view.node.name.clone(), error };
+        let error = |error| SurgeryError::Tensor {
+            node: view.node.name.clone(),
+            error,
+        };
         tensor = Some(cut.map_err(error)?);
     }
     Ok(tensor)
@@ -75,9 +83,14 @@ fn with_entry(
     index: usize,
     length: usize,
 ) -> Result<Tensor, SurgeryError> {
-    let error = |error| SurgeryError::Tensor { node: view.node.name.clone(), error };
+    let error = |error| SurgeryError::Tensor {
+        node: view.node.name.clone(),
+        error,
+    };
     let mut ints = tensor.to_i64().map_err(error)?;
-    let entry = ints.get_mut(index).ok_or_else(|| failed(view, "its shape is too short"))?;
+    let entry = ints
+        .get_mut(index)
+        .ok_or_else(|| failed(view, "its shape is too short"))?;
     *entry = i64::try_from(length).map_err(|_| failed(view, "an axis is too long"))?;
     Tensor::from_i64(&tensor.shape, &ints).map_err(error)
 }
@@ -88,18 +101,19 @@ fn touches(view: NodeView<'_>, kept: &Kept<'_>) -> bool {
     values.into_iter().any(|&value| {
         let rank = view.graph.values[value].shape.as_ref().map_or(0, Vec::len);
         (0..rank).any(|axis| {
-            kept.map(value, axis).is_some_and(|map| map.iter().any(|&channel| !kept.has(channel)))
+            kept.map(value, axis)
+                .is_some_and(|map| map.iter().any(|&channel| !kept.has(channel)))
         })
     })
 }
 
-fn rewrite(
-    view: NodeView<'_>,
-    kept: &Kept<'_>,
-    changes: &mut Changes,
-) -> Result<(), SurgeryError> {
-    let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else { return Ok(()) };
-    let edits = operator.rewrite(view, kept).map_err(|freeze| failed(view, &freeze.0))?;
+fn rewrite(view: NodeView<'_>, kept: &Kept<'_>, changes: &mut Changes) -> Result<(), SurgeryError> {
+    let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else {
+        return Ok(());
+    };
+    let edits = operator
+        .rewrite(view, kept)
+        .map_err(|freeze| failed(view, &freeze.0))?;
     for edit in edits {
         match edit {
             Edit::Input(slot, tensor) => {

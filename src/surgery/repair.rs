@@ -56,7 +56,9 @@ pub fn repair(
         .collect::<Result<_, SurgeryError>>()?;
     let mut repaired = Repaired::default();
     for solved in solved {
-        repaired.inputs.insert((solved.node, solved.weight_slot), solved.weight);
+        repaired
+            .inputs
+            .insert((solved.node, solved.weight_slot), solved.weight);
         match (solved.bias, solved.bias_slot) {
             (Some(bias), Some(slot)) => drop(repaired.inputs.insert((solved.node, slot), bias)),
             (Some(bias), None) => drop(repaired.added.insert(solved.node, bias)),
@@ -113,7 +115,10 @@ impl<'a> Task<'a> {
 
     fn solve(self) -> Result<Solved, SurgeryError> {
         let node = &self.graph.nodes[self.consumer.node].name;
-        let error = |error| SurgeryError::Tensor { node: node.clone(), error };
+        let error = |error| SurgeryError::Tensor {
+            node: node.clone(),
+            error,
+        };
         let layout = &self.consumer.layout;
         let matrices = layout.matrices(self.weight).map_err(error)?;
         let per_output = layout.rows_per_output(&self.weight.shape).max(1);
@@ -121,19 +126,30 @@ impl<'a> Task<'a> {
         let outputs = matrices.first().map_or(0, Mat::nrows) / per_output;
         let (mut repaired, mut shift) = (Vec::new(), Vec::new());
         for (block, matrix) in matrices.iter().enumerate() {
-            let stays_at = |map: &ChannelMap, at: usize| map.get(at).is_none_or(|&c| self.kept.has(c));
-            let input_stays: Vec<bool> =
-                (0..inputs).map(|i| stays_at(self.map, block * inputs + i)).collect();
+            let stays_at =
+                |map: &ChannelMap, at: usize| map.get(at).is_none_or(|&c| self.kept.has(c));
+            let input_stays: Vec<bool> = (0..inputs)
+                .map(|i| stays_at(self.map, block * inputs + i))
+                .collect();
             let rows: Vec<usize> = (0..matrix.nrows())
-                .filter(|row| self.made.is_none_or(|m| stays_at(m, block * outputs + row / per_output)))
+                .filter(|row| {
+                    self.made
+                        .is_none_or(|m| stays_at(m, block * outputs + row / per_output))
+                })
                 .collect();
             let covariance = self.covariances.get(block).ok_or_else(|| self.mismatch())?;
             let (weight, moved) = self.solve_block(matrix, &rows, &input_stays, covariance)?;
             repaired.push(weight);
-            shift.extend(moved.chunks(per_output).map(|rows| rows.iter().sum::<f64>()));
+            shift.extend(
+                moved
+                    .chunks(per_output)
+                    .map(|rows| rows.iter().sum::<f64>()),
+            );
         }
         let shape = self.cut_shape(&repaired, per_output);
-        let weight = layout.tensor(&repaired, &shape, self.weight.dtype).map_err(error)?;
+        let weight = layout
+            .tensor(&repaired, &shape, self.weight.dtype)
+            .map_err(error)?;
         let (bias_slot, bias) = self.bias(&shift).map_err(error)?;
         Ok(Solved {
             node: self.consumer.node,
@@ -166,13 +182,15 @@ impl<'a> Task<'a> {
         }
         let columns = |stays: bool| -> Vec<usize> {
             let all = 0..input_stays.len() * observed;
-            all.filter(|column| input_stays[column / observed.max(1)] == stays).collect()
+            all.filter(|column| input_stays[column / observed.max(1)] == stays)
+                .collect()
         };
         let (kept, removed) = (columns(true), columns(false));
-        let map = rebuilding(covariance, &kept, &removed).map_err(|error| SurgeryError::Repair {
-            node: self.graph.nodes[self.consumer.node].name.clone(),
-            error,
-        })?;
+        let map =
+            rebuilding(covariance, &kept, &removed).map_err(|error| SurgeryError::Repair {
+                node: self.graph.nodes[self.consumer.node].name.clone(),
+                error,
+            })?;
         // Where the unfolding was not observed, all taps share one map.
         let repeats = taps / observed.max(1);
         let source = |column: usize, repeat: usize| column * repeats + repeat;
@@ -180,7 +198,9 @@ impl<'a> Task<'a> {
         let mut shift = vec![0.0; rows.len()];
         for repeat in 0..repeats {
             let pick = |list: &[usize]| {
-                Mat::from_fn(rows.len(), list.len(), |i, j| weight[(rows[i], source(list[j], repeat))])
+                Mat::from_fn(rows.len(), list.len(), |i, j| {
+                    weight[(rows[i], source(list[j], repeat))]
+                })
             };
             let (of_kept, of_removed) = (pick(&kept), pick(&removed));
             let rebuilt = &of_removed * &map;
@@ -207,7 +227,11 @@ impl<'a> Task<'a> {
         let columns = repaired.first().map_or(0, Mat::ncols) / taps;
         let out_axis = layout.out_axes.first().copied().unwrap_or(0);
         let whole = |axis: usize, length: usize| {
-            if axis == layout.block_axis { length * blocks } else { length }
+            if axis == layout.block_axis {
+                length * blocks
+            } else {
+                length
+            }
         };
         if let Some(length) = shape.get_mut(out_axis) {
             *length = whole(out_axis, rows);
@@ -223,7 +247,10 @@ impl<'a> Task<'a> {
         let float = self.weight.dtype;
         let Bias::Slot { slot, scale } = self.consumer.bias else {
             // Behind the node: along the output's channel axis.
-            let rank = self.graph.values[self.consumer.output].shape.as_ref().map_or(1, Vec::len);
+            let rank = self.graph.values[self.consumer.output]
+                .shape
+                .as_ref()
+                .map_or(1, Vec::len);
             let mut shape = vec![1; rank.saturating_sub(self.consumer.output_axis).max(1)];
             shape[0] = shift.len();
             return Ok((None, tensor(float, &shape, shift.to_vec())?));
@@ -243,12 +270,18 @@ impl<'a> Task<'a> {
         }
         let values = present.to_f64()?;
         let added = ArrayD::from_shape_vec(IxDyn(&[moved.len()]), moved).unwrap_or_default();
-        Ok((Some(slot), Tensor::from_f64(present.dtype, &(values + added))?))
+        Ok((
+            Some(slot),
+            Tensor::from_f64(present.dtype, &(values + added))?,
+        ))
     }
 }
 
 fn tensor(dtype: DataType, shape: &[usize], values: Vec<f64>) -> Result<Tensor, TensorError> {
-    Tensor::from_f64(dtype, &ArrayD::from_shape_vec(IxDyn(shape), values).unwrap_or_default())
+    Tensor::from_f64(
+        dtype,
+        &ArrayD::from_shape_vec(IxDyn(shape), values).unwrap_or_default(),
+    )
 }
 
 /// `B`, removed from kept inputs, with the covariance shrunk as its data ask for.
@@ -259,7 +292,9 @@ fn rebuilding(
 ) -> Result<Mat<f64>, crate::mi::MiError> {
     let shrunk = covariance.shrunk();
     let pick = |rows: &[usize], columns: &[usize]| {
-        Mat::from_fn(rows.len(), columns.len(), |i, j| shrunk[(rows[i], columns[j])])
+        Mat::from_fn(rows.len(), columns.len(), |i, j| {
+            shrunk[(rows[i], columns[j])]
+        })
     };
     solve_right(pick(kept, kept).as_ref(), pick(removed, kept).as_ref())
 }

@@ -11,33 +11,60 @@ use crate::onnx::proto::{ValueInfoProto, type_proto};
 /// Writes the lengths that are left into the stated shapes, and drops statements about values
 /// that are gone.
 pub(super) fn update(model: &mut Model, graph: &Graph, kept: &Kept<'_>) {
-    let Some(main) = model.proto.graph.as_mut() else { return };
+    let Some(main) = model.proto.graph.as_mut() else {
+        return;
+    };
     let mut named: BTreeSet<&str> = main.input.iter().map(|input| input.name()).collect();
     named.extend(main.initializer.iter().map(|stored| stored.name()));
-    named.extend(main.node.iter().flat_map(|node| node.output.iter().map(String::as_str)));
-    let gone: Vec<bool> = main.value_info.iter().map(|info| !named.contains(info.name())).collect();
+    named.extend(
+        main.node
+            .iter()
+            .flat_map(|node| node.output.iter().map(String::as_str)),
+    );
+    let gone: Vec<bool> = main
+        .value_info
+        .iter()
+        .map(|info| !named.contains(info.name()))
+        .collect();
     let mut flags = gone.into_iter();
     main.value_info.retain(|_| !flags.next().unwrap_or(false));
     for info in &mut main.value_info {
-        let Some(value) = graph.find(info.name()) else { continue };
+        let Some(value) = graph.find(info.name()) else {
+            continue;
+        };
         set_lengths(info, |axis, length| kept.length(value, axis, length));
     }
     // Before IR version 4, initializers are listed as inputs too.
     for info in &mut main.input {
-        let stored = main.initializer.iter().find(|stored| stored.name() == info.name());
+        let stored = main
+            .initializer
+            .iter()
+            .find(|stored| stored.name() == info.name());
         if let Some(stored) = stored {
             let dims = stored.dims.clone();
             set_lengths(info, |axis, length| {
-                dims.get(axis).and_then(|&dim| usize::try_from(dim).ok()).unwrap_or(length)
+                dims.get(axis)
+                    .and_then(|&dim| usize::try_from(dim).ok())
+                    .unwrap_or(length)
             });
         }
     }
 }
 
 fn set_lengths(info: &mut ValueInfoProto, length: impl Fn(usize, usize) -> usize) {
-    let kind = info.r#type.as_mut().and_then(|r#type| r#type.value.as_mut());
-    let Some(type_proto::Value::TensorType(tensor)) = kind else { return };
-    for (axis, dim) in tensor.shape.iter_mut().flat_map(|shape| shape.dim.iter_mut()).enumerate() {
+    let kind = info
+        .r#type
+        .as_mut()
+        .and_then(|r#type| r#type.value.as_mut());
+    let Some(type_proto::Value::TensorType(tensor)) = kind else {
+        return;
+    };
+    for (axis, dim) in tensor
+        .shape
+        .iter_mut()
+        .flat_map(|shape| shape.dim.iter_mut())
+        .enumerate()
+    {
         if let Some(Length::DimValue(present)) = &mut dim.value {
             let before = usize::try_from(*present).unwrap_or(0);
             let after = length(axis, before);

@@ -14,12 +14,16 @@ use onnx_mipp::surgery::Repair;
 /// Makes a trained ONNX model smaller, without retraining: keeps the channels that carry the
 /// information which the next layers use, and rebuilds the rest from them.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
     #[command(flatten)]
-    pub prune: Option<PruneArguments>,
+    pub prune: PruneArguments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,9 +46,6 @@ pub struct InspectArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Say nothing but errors and warnings
-    #[arg(long, short)]
-    pub quiet: bool,
     #[command(flatten)]
     selection: SelectionArguments,
     #[command(flatten)]
@@ -57,11 +58,11 @@ pub struct InspectArguments {
 #[derive(Debug, Args)]
 pub struct PruneArguments {
     /// The trained model
-    #[arg(value_name = "IN.onnx")]
-    pub input: PathBuf,
+    #[arg(value_name = "IN.onnx", required = true)]
+    pub input: Option<PathBuf>,
     /// Where the smaller model goes
-    #[arg(value_name = "OUT.onnx")]
-    pub output: PathBuf,
+    #[arg(value_name = "OUT.onnx", required = true)]
+    pub output: Option<PathBuf>,
     #[command(flatten)]
     calibration: CalibrationArguments,
     #[command(flatten)]
@@ -74,7 +75,12 @@ pub struct PruneArguments {
     #[arg(long, value_enum, default_value = "once", help_heading = "Repair")]
     repair: RepairArgument,
     /// Apply this plan instead of selecting channels
-    #[arg(long, value_name = "FILE.json", help_heading = "Output", conflicts_with = "budget")]
+    #[arg(
+        long,
+        value_name = "FILE.json",
+        help_heading = "Output",
+        conflicts_with = "budget"
+    )]
     plan: Option<PathBuf>,
     /// Write the plan: the channels kept in every group
     #[arg(long, value_name = "FILE.json", help_heading = "Output")]
@@ -133,7 +139,9 @@ struct CalibrationArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Budget (one of; by default a share of --mi that costs little accuracy)")]
+#[command(
+    next_help_heading = "Budget (one of; by default a share of --mi that costs little accuracy)"
+)]
 #[group(id = "budget", multiple = false)]
 struct BudgetArguments {
     /// Keep this fraction of the multiply-accumulates
@@ -269,7 +277,10 @@ impl CalibrationArguments {
 }
 
 fn base(selection: &SelectionArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
-    let device: Device = runtime.device.parse().map_err(|error| format!("--device: {error}"))?;
+    let device: Device = runtime
+        .device
+        .parse()
+        .map_err(|error| format!("--device: {error}"))?;
     Ok(Options {
         calibration: Vec::new(),
         reader: ReaderOptions::default(),
@@ -311,12 +322,17 @@ fn shapes(given: &[(String, Vec<usize>)]) -> BTreeMap<String, Vec<usize>> {
 }
 
 fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
-    let (name, sizes) = text.rsplit_once('=').ok_or("expected NAME=D,D,... such as input=1,3,224,224")?;
+    let (name, sizes) = text
+        .rsplit_once('=')
+        .ok_or("expected NAME=D,D,... such as input=1,3,224,224")?;
     let size = |size: &str| match size.trim().parse() {
         Ok(0) | Err(_) => Err(format!("'{size}' is not a size above zero")),
         Ok(size) => Ok(size),
     };
-    Ok((name.to_owned(), sizes.split(',').map(size).collect::<Result<_, _>>()?))
+    Ok((
+        name.to_owned(),
+        sizes.split(',').map(size).collect::<Result<_, _>>()?,
+    ))
 }
 
 fn positive(text: &str) -> Result<usize, String> {

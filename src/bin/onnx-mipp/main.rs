@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Arguments, Command, PruneArguments};
+use args::{Arguments, Command, InspectArguments, PruneArguments};
 use terminal::Terminal;
 
 fn main() -> ExitCode {
@@ -25,30 +25,33 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), String> {
-    match (arguments.command, arguments.prune) {
-        (Some(Command::Setup { cuda }), _) => setup(cuda),
-        (Some(Command::Inspect(inspect)), _) => {
-            let terminal = Terminal::new(inspect.quiet, false);
-            let options = inspect.options()?;
-            let tell = |event| terminal.tell(event);
-            let found = onnx_mipp::pipeline::inspect(&inspect.input, &options, &tell);
-            let found = terminal.done(found).map_err(|error| error.to_string())?;
-            if inspect.json {
-                print(&serde_json::to_string_pretty(&found).map_err(|error| error.to_string())?)
-            } else {
-                print(&found.to_string())
-            }
-        }
-        (None, Some(arguments)) => prune(&arguments),
-        (None, None) => Err("nothing to do; see `onnx-mipp --help`".to_owned()),
+    match arguments.command {
+        Some(Command::Setup { cuda }) => setup(cuda),
+        Some(Command::Inspect(arguments)) => inspect(&arguments),
+        None => prune(&arguments.prune),
+    }
+}
+
+fn inspect(arguments: &InspectArguments) -> Result<(), String> {
+    let options = arguments.options()?;
+    // Nothing is judged here, so what there is to tell about the synthetic inputs is left out.
+    let found = onnx_mipp::pipeline::inspect(&arguments.input, &options, &|_| {});
+    let found = found.map_err(|error| error.to_string())?;
+    if arguments.json {
+        print(&serde_json::to_string_pretty(&found).map_err(|error| error.to_string())?)
+    } else {
+        print(&found.to_string())
     }
 }
 
 fn prune(arguments: &PruneArguments) -> Result<(), String> {
+    let (Some(input), Some(output)) = (&arguments.input, &arguments.output) else {
+        return Err("IN.onnx and OUT.onnx are needed; see `onnx-mipp --help`".to_owned());
+    };
     let terminal = Terminal::new(arguments.quiet, arguments.verbose);
     let options = arguments.options()?;
     let tell = |event| terminal.tell(event);
-    let report = onnx_mipp::pipeline::prune(&arguments.input, &arguments.output, &options, &tell);
+    let report = onnx_mipp::pipeline::prune(input, output, &options, &tell);
     let report = terminal.done(report).map_err(|error| error.to_string())?;
     if arguments.quiet {
         return Ok(());

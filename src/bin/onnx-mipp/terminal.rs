@@ -20,7 +20,13 @@ impl Terminal {
     /// `quiet` says nothing but warnings; `verbose` adds times.
     pub fn new(quiet: bool, verbose: bool) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        Terminal { quiet, verbose, is_terminal, begin: Instant::now(), bar: RefCell::new(None) }
+        Terminal {
+            quiet,
+            verbose,
+            is_terminal,
+            begin: Instant::now(),
+            bar: RefCell::new(None),
+        }
     }
 
     /// Shows one event.
@@ -43,7 +49,10 @@ impl Terminal {
     pub fn done<T>(&self, result: T) -> T {
         self.clear();
         if self.verbose {
-            self.line(&format!("done after {:.2} s", self.begin.elapsed().as_secs_f64()));
+            self.line(&format!(
+                "done after {:.2} s",
+                self.begin.elapsed().as_secs_f64()
+            ));
         }
         result
     }
