@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
-use onnx_mipp::select::{Budget, Limits, Plan, select};
+use onnx_mipp::select::{Budget, Limits, Plan, select, select_at};
 
 use baselines::{l1_scores, random_scores, ranked, uniform};
 use subject::Subject;
@@ -87,12 +87,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn lines(subject: &Subject<'_>, macs: f64, arguments: &Arguments) -> Result<Vec<Line>, Box<dyn Error>> {
     let limits = Limits { align: arguments.align, min_channels: 1, best_effort: true };
-    let chosen = select(subject.scene(), Budget::Macs(macs), &limits)?;
+    let losses = subject.losses(&limits)?;
+    let chosen = select(subject.scene(), Budget::Macs(macs), &limits, Some(&losses))?;
     let mi = subject.line("MI", &chosen.plan)?;
-    if arguments.quick {
-        return Ok(vec![mi]);
-    }
     let even = uniform(subject, macs, &limits);
+    let mi_even = subject.line("MI at equal ratios", &select_at(subject.scene(), &even)?.plan)?;
+    if arguments.quick {
+        return Ok(vec![mi_even, mi]);
+    }
     let mut random = Vec::new();
     for seed in 0..RANDOM_SEEDS {
         random.push(subject.line("random", &ranked(subject, &random_scores(subject, seed), &even))?);
@@ -102,7 +104,7 @@ fn lines(subject: &Subject<'_>, macs: f64, arguments: &Arguments) -> Result<Vec<
     let scores = l1_scores(subject)?;
     let l1 = subject.line("L1", &ranked(subject, &scores, &even))?;
     let l1_there = subject.line("L1 at MI's widths", &ranked(subject, &scores, &chosen.plan.widths()))?;
-    Ok(vec![random, l1, l1_there, mi])
+    Ok(vec![random, l1, mi_even, l1_there, mi])
 }
 
 /// The paths that a fixture's data have.

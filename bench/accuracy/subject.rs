@@ -4,15 +4,17 @@ use std::error::Error;
 use std::path::Path;
 
 use onnx_mipp::calibrate::reader::{self, Dataset, ReaderOptions};
-use onnx_mipp::calibrate::{GatherOptions, Statistics, probe};
+use onnx_mipp::calibrate::{Batch, GatherOptions, Statistics, probe};
+use onnx_mipp::divergence;
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::Groups;
 use onnx_mipp::onnx::{self, DataType, Model};
 use onnx_mipp::runtime::{InputSpec, Runtime};
-use onnx_mipp::select::{CostModel, Plan, Scene};
+use onnx_mipp::select::{CostModel, Limits, Losses, Plan, Ranking, Scene};
 use onnx_mipp::surgery::{self, Repaired};
 
 const BATCH: usize = 50;
+const TRIAL_SAMPLES: usize = 64;
 
 pub struct Subject<'a> {
     pub model: Model,
@@ -21,6 +23,7 @@ pub struct Subject<'a> {
     pub macs: CostModel,
     statistics: Statistics,
     runtime: &'a Runtime,
+    trials: Vec<Batch>,
     images: Dataset,
     labels: Vec<i64>,
 }
@@ -49,11 +52,23 @@ impl<'a> Subject<'a> {
         let macs = CostModel::macs(&graph, &groups);
         let images = reader::open(std::slice::from_ref(&evaluation), &inputs, &ReaderOptions::default())?;
         let labels = labels(&evaluation)?;
-        Ok(Subject { model, graph, groups, macs, statistics, runtime, images, labels })
+        let step = (all.len() / TRIAL_SAMPLES).max(1);
+        let picked: Vec<usize> = all.iter().copied().step_by(step).take(TRIAL_SAMPLES).collect();
+        let trials = calibration.batches(&picked, BATCH)?.collect::<Result<_, _>>()?;
+        Ok(Subject { model, trials, graph, groups, macs, statistics, runtime, images, labels })
     }
 
     pub fn scene(&self) -> Scene<'_> {
         Scene { graph: &self.graph, groups: &self.groups, statistics: &self.statistics }
+    }
+
+    /// What the outputs lose at the widths of every group.
+    pub fn losses(&self, limits: &Limits) -> Result<Losses, Box<dyn Error>> {
+        let ranking = Ranking::of(self.scene())?;
+        let models = (&self.model, self.runtime);
+        let found =
+            divergence::measure(self.scene(), &ranking, limits, models, &self.trials, &|_| {})?;
+        Ok(ranking.all_losses(self.scene(), limits, &found))
     }
 
     /// The share of the MACs left and the model cut by the plan.
