@@ -241,7 +241,8 @@ fn tensor_type(info: &mut ValueInfoProto) -> &mut type_proto::Tensor {
     }
 }
 
-fn dims(info: &mut ValueInfoProto) -> &mut Vec<tensor_shape_proto::Dimension> {
+/// The axes of a value's stated shape.
+pub fn dims(info: &mut ValueInfoProto) -> &mut Vec<tensor_shape_proto::Dimension> {
     &mut tensor_type(info).shape.as_mut().unwrap().dim
 }
 

@@ -96,15 +96,6 @@ fn distance(left: &[Tensor], right: &[Tensor]) -> f64 {
 }
 
 impl Found {
-    /// Names of the operators' nodes would change with the tests: the widths tell groups apart.
-    pub fn widths(&self) -> Vec<usize> {
-        self.groups
-            .groups
-            .iter()
-            .map(|g| g.channels.len())
-            .collect()
-    }
-
     /// Widths of the groups that may be pruned.
     pub fn free(&self) -> Vec<usize> {
         let free = self.groups.groups.iter().filter(|g| g.frozen.is_empty());
@@ -264,13 +255,21 @@ impl Found {
     }
 }
 
-/// Elements of all initializers and Constant nodes.
+/// Elements of the constants that nodes read, counted once for each reading.
 fn elements(model: &Model) -> i64 {
     let main = model.proto.graph.as_ref().unwrap();
-    let constants = main.node.iter().flat_map(|node| &node.attribute);
-    let tensors = main
+    let constants = main.node.iter().flat_map(|node| {
+        let tensors = node.attribute.iter().filter_map(|a| a.t.as_ref());
+        tensors.map(|tensor| (node.output[0].as_str(), tensor))
+    });
+    let stored = main
         .initializer
         .iter()
-        .chain(constants.filter_map(|a| a.t.as_ref()));
-    tensors.map(|t| t.dims.iter().product::<i64>()).sum()
+        .map(|tensor| (tensor.name(), tensor));
+    let count = |(name, tensor): (&str, &TensorProto)| {
+        let inputs = main.node.iter().flat_map(|node| &node.input);
+        let uses = inputs.filter(|input| *input == name).count() as i64;
+        uses * tensor.dims.iter().product::<i64>()
+    };
+    stored.chain(constants).map(count).sum()
 }

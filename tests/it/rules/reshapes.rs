@@ -38,12 +38,51 @@ fn a_reshape_that_merges_channels_with_the_batch_freezes() {
 
 #[test]
 fn a_reshape_across_channels_and_space_ties_what_it_must() {
-    // 6 channels of 36 become 4 rows of 54: every row holds parts of channels 1 1/2 apart.
+    // 6 channels of 36 become 3 rows of 72: each half of a row is every second channel.
+    let found = reshaped(&[0, 3, 72], 72, 3);
+    assert_eq!(found.free(), [2]);
+    found.check();
+    // 4 rows of 54 cut channels in two, so that all are tied.
     let found = reshaped(&[0, 4, 54], 54, 3);
-    assert!(found.free().len() <= 1, "{:?}", found.widths());
-    if !found.free().is_empty() {
-        found.check();
-    }
+    assert_eq!(found.free(), [1]);
+}
+
+#[test]
+fn a_zero_that_copies_another_axis_does_not_follow() {
+    // The last axis has the channels, and the zero copies the axis before it, of equal length.
+    let mut b = Builder::new(17);
+    b.input("x", &[2, 6, 6]);
+    let weight = b.weight(&[6, 6], 6);
+    let made = b.node("MatMul", &["x", &weight], vec![]);
+    let made = b.node("Tanh", &[&made], vec![]);
+    let target = b.ints(&[0, -1, 0]);
+    let made = b.node("Reshape", &[&made, &target], vec![]);
+    let weight = b.weight(&[6, 5], 6);
+    let made = b.node("MatMul", &[&made, &weight], vec![]);
+    b.output(&made, 3);
+    let found = find(b.finish());
+    assert_eq!(found.free(), [6]);
+    found.check();
+}
+
+#[test]
+fn a_zero_that_copies_the_channels_for_another_axis_holds_them() {
+    let mut b = Builder::new(17);
+    b.input("x", &[2, 6, 6]);
+    let weight = b.weight(&[6, 6], 6);
+    let made = b.node("MatMul", &[&weight, "x"], vec![]);
+    let target = b.ints(&[0, -1, 0]);
+    let made = b.node("Reshape", &[&made, &target], vec![]);
+    let weight = b.weight(&[6, 5], 6);
+    let made = b.node("MatMul", &[&made, &weight], vec![]);
+    b.output(&made, 3);
+    let found = find(b.finish());
+    assert!(
+        found.free().iter().all(|&width| width < 6),
+        "{:?}",
+        found.frozen()
+    );
+    assert!(found.is_frozen_by(6, "gives a tensor that is not pruned the same length"));
 }
 
 #[test]
