@@ -147,10 +147,10 @@ fn replace_value(
         && uses.windows(2).all(|pair| pair[0].1 == pair[1].1)
         && !known.is_output
         && !captured;
-    if let ([(_, tensor), ..], true) = (uses, all_alike) {
-        if store_in_place(main, graph, value, tensor) {
-            return;
-        }
+    if let ([(_, tensor), ..], true) = (uses, all_alike)
+        && store_in_place(main, graph, value, tensor)
+    {
+        return;
     }
     let mut forms: Vec<(&Tensor, String)> = Vec::new();
     for (at, tensor) in uses {

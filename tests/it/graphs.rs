@@ -59,7 +59,7 @@ fn random_models_pass_the_checker_of_the_onnx_package() {
     let mut paths = Vec::new();
     for seed in 0..CHECKED {
         let layers: Vec<_> = (0..LAYERS.len())
-            .filter(|layer| (*layer as u64 + seed) % 3 == 0)
+            .filter(|layer| (*layer as u64 + seed).is_multiple_of(3))
             .map(|layer| (layer, seed))
             .collect();
         let found = find(random(OPSETS[seed as usize % 4], seed, &layers));

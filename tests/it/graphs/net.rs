@@ -127,7 +127,9 @@ impl Net {
     }
 
     fn group(&mut self) {
-        match (2..=4).find(|group| self.now.channels % group == 0 && self.now.channels > *group) {
+        match (2..=4)
+            .find(|group| self.now.channels.is_multiple_of(*group) && self.now.channels > *group)
+        {
             Some(group) => {
                 let outputs = group * self.pick(1, 4);
                 self.conv(outputs, 3, group, vec![]);
@@ -260,7 +262,7 @@ impl Net {
 
     fn split_equal(&mut self) {
         let half = self.now.channels / 2;
-        if self.now.channels % 2 != 0 {
+        if !self.now.channels.is_multiple_of(2) {
             return self.convolve();
         }
         self.split(&[half, half], false);

@@ -235,6 +235,23 @@ fn entries_of_another_integer_type_keep_it() {
 }
 
 #[test]
+fn entries_that_are_floats_on_their_way_freeze() {
+    const FLOAT: i64 = 1;
+    let mut b = Builder::new(13);
+    let made = stem(&mut b, 6);
+    let batch = length(&mut b, &made, 0);
+    let batch = b.node("Cast", &[&batch], vec![int("to", FLOAT)]);
+    let rest = b.floats(&[2], vec![6.0, -1.0]);
+    let target = joined(&mut b, &[&batch, &rest]);
+    let target = b.node("Cast", &[&target], vec![int("to", INT64)]);
+    let rows = b.node("Reshape", &[&made, &target], vec![]);
+    let turned = b.node("Transpose", &[&rows], vec![ints("perm", &[0, 2, 1])]);
+    let found = last(b, &turned, 6, 3);
+    assert!(found.is_frozen_by(6, "its target shape is computed in a way not followed"));
+    assert!(found.free().is_empty());
+}
+
+#[test]
 fn a_split_by_computed_lengths_freezes_or_follows() {
     let mut b = Builder::new(13);
     let made = stem(&mut b, 8);
