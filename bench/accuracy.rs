@@ -50,11 +50,16 @@ struct Line {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let options = RuntimeOptions { library: None, device: Device::Cpu, threads: None };
+    let options = RuntimeOptions {
+        library: None,
+        device: Device::Cpu,
+        threads: None,
+    };
     let runtime = Runtime::start(&options)?;
     let models = if arguments.models.is_empty() {
         let nets = ["resnet", "vgg", "mobilenet", "densenet"];
-        nets.map(|net| arguments.data.join(format!("{net}_bn_torchscript.onnx"))).to_vec()
+        nets.map(|net| arguments.data.join(format!("{net}_bn_torchscript.onnx")))
+            .to_vec()
     } else {
         arguments.models.clone()
     };
@@ -71,7 +76,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let [none, once] = line.accuracy.map(|accuracy| 100.0 * accuracy);
                 let (method, reached) = (line.method, line.macs);
                 println!("| {name} | {macs} | {method} | {reached:.3} | {none:.1} | {once:.1} |");
-                match averages.iter_mut().find(|(m, n, _)| (*m, *n) == (macs, method)) {
+                match averages
+                    .iter_mut()
+                    .find(|(m, n, _)| (*m, *n) == (macs, method))
+                {
                     Some((_, _, all)) => all.push([none, once]),
                     None => averages.push((macs, method, vec![[none, once]])),
                 }
@@ -80,30 +88,57 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for (macs, method, all) in averages {
         let mean = |i: usize| all.iter().map(|pair| pair[i]).sum::<f64>() / all.len() as f64;
-        println!("| mean of {} | {macs} | {method} | | {:.1} | {:.1} |", all.len(), mean(0), mean(1));
+        println!(
+            "| mean of {} | {macs} | {method} | | {:.1} | {:.1} |",
+            all.len(),
+            mean(0),
+            mean(1)
+        );
     }
     Ok(())
 }
 
-fn lines(subject: &Subject<'_>, macs: f64, arguments: &Arguments) -> Result<Vec<Line>, Box<dyn Error>> {
-    let limits = Limits { align: arguments.align, min_channels: 1, best_effort: true };
+fn lines(
+    subject: &Subject<'_>,
+    macs: f64,
+    arguments: &Arguments,
+) -> Result<Vec<Line>, Box<dyn Error>> {
+    let limits = Limits {
+        align: arguments.align,
+        min_channels: 1,
+        best_effort: true,
+    };
     let losses = subject.losses(&limits)?;
     let chosen = select(subject.scene(), Budget::Macs(macs), &limits, Some(&losses))?;
     let mi = subject.line("MI", &chosen.plan)?;
     let even = uniform(subject, macs, &limits);
-    let mi_even = subject.line("MI at equal ratios", &select_at(subject.scene(), &even)?.plan)?;
+    let mi_even = subject.line(
+        "MI at equal ratios",
+        &select_at(subject.scene(), &even)?.plan,
+    )?;
     if arguments.quick {
         return Ok(vec![mi_even, mi]);
     }
     let mut random = Vec::new();
     for seed in 0..RANDOM_SEEDS {
-        random.push(subject.line("random", &ranked(subject, &random_scores(subject, seed), &even))?);
+        random.push(subject.line(
+            "random",
+            &ranked(subject, &random_scores(subject, seed), &even),
+        )?);
     }
-    let mean = |i: usize| random.iter().map(|line| line.accuracy[i]).sum::<f64>() / random.len() as f64;
-    let random = Line { method: "random", macs: random[0].macs, accuracy: [mean(0), mean(1)] };
+    let mean =
+        |i: usize| random.iter().map(|line| line.accuracy[i]).sum::<f64>() / random.len() as f64;
+    let random = Line {
+        method: "random",
+        macs: random[0].macs,
+        accuracy: [mean(0), mean(1)],
+    };
     let scores = l1_scores(subject)?;
     let l1 = subject.line("L1", &ranked(subject, &scores, &even))?;
-    let l1_there = subject.line("L1 at MI's widths", &ranked(subject, &scores, &chosen.plan.widths()))?;
+    let l1_there = subject.line(
+        "L1 at MI's widths",
+        &ranked(subject, &scores, &chosen.plan.widths()),
+    )?;
     Ok(vec![random, l1, mi_even, l1_there, mi])
 }
 
@@ -116,6 +151,10 @@ impl Subject<'_> {
     fn line(&self, method: &'static str, plan: &Plan) -> Result<Line, Box<dyn Error>> {
         let (macs, none) = self.pruned(plan, false)?;
         let (_, once) = self.pruned(plan, true)?;
-        Ok(Line { method, macs, accuracy: [self.accuracy(&none)?, self.accuracy(&once)?] })
+        Ok(Line {
+            method,
+            macs,
+            accuracy: [self.accuracy(&none)?, self.accuracy(&once)?],
+        })
     }
 }

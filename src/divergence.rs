@@ -81,11 +81,16 @@ pub fn measure(
 
 /// The allowed widths nearest to the trials' shares, each once, without the whole.
 fn trial_widths(allowed: &[usize]) -> Vec<usize> {
-    let Some((&whole, narrower)) = allowed.split_first() else { return Vec::new() };
+    let Some((&whole, narrower)) = allowed.split_first() else {
+        return Vec::new();
+    };
     let nearest = |share: f64| {
         let wanted = whole as f64 * share;
         let distance = |width: &usize| (*width as f64 - wanted).abs();
-        narrower.iter().copied().min_by(|a, b| distance(a).total_cmp(&distance(b)))
+        narrower
+            .iter()
+            .copied()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
     };
     let mut widths: Vec<usize> = TRIALS.iter().filter_map(|&share| nearest(share)).collect();
     widths.dedup();
@@ -95,7 +100,11 @@ fn trial_widths(allowed: &[usize]) -> Vec<usize> {
 type Outputs = Vec<(Vec<f64>, usize)>;
 
 /// All outputs of floats, flat, with their number of samples.
-fn outputs(model: &Model, runtime: &Runtime, batches: &[Batch]) -> Result<Outputs, DivergenceError> {
+fn outputs(
+    model: &Model,
+    runtime: &Runtime,
+    batches: &[Batch],
+) -> Result<Outputs, DivergenceError> {
     let mut session = runtime.session(model)?;
     let names = session.outputs();
     let mut all: Outputs = vec![(Vec::new(), 0); names.len()];
@@ -103,7 +112,10 @@ fn outputs(model: &Model, runtime: &Runtime, batches: &[Batch]) -> Result<Output
         let found = session.run(batch, &names)?;
         for ((tensor, name), (values, count)) in found.iter().zip(&names).zip(&mut all) {
             if crate::ops::constant::is_weight(tensor.dtype) {
-                let failed = |error| DivergenceError::Output { output: name.clone(), error };
+                let failed = |error| DivergenceError::Output {
+                    output: name.clone(),
+                    error,
+                };
                 values.extend(tensor.to_f64().map_err(failed)?);
                 *count += samples(tensor);
             }
@@ -124,12 +136,24 @@ fn divergence(dense: &Outputs, pruned: &Outputs) -> f64 {
         let size = dense.len() / samples;
         let mut mean = vec![0.0; size];
         for row in dense.chunks(size.max(1)) {
-            row.iter().zip(&mut mean).for_each(|(value, mean)| *mean += value / *samples as f64);
+            row.iter()
+                .zip(&mut mean)
+                .for_each(|(value, mean)| *mean += value / *samples as f64);
         }
         let rows = dense.chunks(size.max(1));
-        let variance: f64 =
-            rows.map(|row| row.iter().zip(&mean).map(|(v, m)| (v - m) * (v - m)).sum::<f64>()).sum();
-        let change: f64 = dense.iter().zip(pruned).map(|(a, b)| (a - b) * (a - b)).sum();
+        let variance: f64 = rows
+            .map(|row| {
+                row.iter()
+                    .zip(&mean)
+                    .map(|(v, m)| (v - m) * (v - m))
+                    .sum::<f64>()
+            })
+            .sum();
+        let change: f64 = dense
+            .iter()
+            .zip(pruned)
+            .map(|(a, b)| (a - b) * (a - b))
+            .sum();
         if variance > 0.0 && change.is_finite() {
             sum += change / variance;
         } else if change > 0.0 {

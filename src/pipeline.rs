@@ -222,13 +222,22 @@ impl Work {
         options: &Options,
         tell: &dyn Fn(Event),
     ) -> Result<Losses, Error> {
-        tell(Event::Samples { stage: "trying groups", total: scene.prunable().len() });
+        tell(Event::Samples {
+            stage: "trying groups",
+            total: scene.prunable().len(),
+        });
         let ranking = Ranking::of(scene)?;
         let batches = self.samples.trials()?;
         let models = (&self.model, &self.runtime);
         let progress = |groups: usize| tell(Event::Advance(groups));
-        let found =
-            divergence::measure(scene, &ranking, &options.limits, models, &batches, &progress)?;
+        let found = divergence::measure(
+            scene,
+            &ranking,
+            &options.limits,
+            models,
+            &batches,
+            &progress,
+        )?;
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 

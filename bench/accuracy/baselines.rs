@@ -11,7 +11,9 @@ use crate::subject::Subject;
 /// A random score per channel.
 pub fn random_scores(subject: &Subject<'_>, seed: u64) -> Vec<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    (0..subject.groups.channel_count).map(|_| rng.random()).collect()
+    (0..subject.groups.channel_count)
+        .map(|_| rng.random())
+        .collect()
 }
 
 /// Per channel, the L1 norm of the weights that make it, over all its producers.
@@ -19,9 +21,10 @@ pub fn l1_scores(subject: &Subject<'_>) -> Result<Vec<f64>, Box<dyn Error>> {
     let mut scores = vec![0.0; subject.groups.channel_count];
     for cost in &subject.groups.costs {
         let view = subject.graph.view(cost.node);
-        let (Some(weight), Some(axes)) =
-            (view.constant(cost.weight), subject.groups.uses.get(&(cost.node, cost.weight)))
-        else {
+        let (Some(weight), Some(axes)) = (
+            view.constant(cost.weight),
+            subject.groups.uses.get(&(cost.node, cost.weight)),
+        ) else {
             continue;
         };
         let made = view.output(0).map(|value| &subject.groups.values[value]);
@@ -41,7 +44,12 @@ pub fn l1_scores(subject: &Subject<'_>) -> Result<Vec<f64>, Box<dyn Error>> {
 
 /// The widths of the largest ratio, the same for all groups, that meets the budget.
 pub fn uniform(subject: &Subject<'_>, macs: f64, limits: &Limits) -> Vec<usize> {
-    let whole: Vec<usize> = subject.groups.groups.iter().map(|g| g.channels.len()).collect();
+    let whole: Vec<usize> = subject
+        .groups
+        .groups
+        .iter()
+        .map(|g| g.channels.len())
+        .collect();
     let prunable = subject.scene().prunable();
     let target = subject.macs.total(&whole) * macs;
     let at = |ratio: f64| {
@@ -50,13 +58,19 @@ pub fn uniform(subject: &Subject<'_>, macs: f64, limits: &Limits) -> Vec<usize> 
             let wanted = whole[group] as f64 * ratio;
             let allowed = limits.widths(whole[group]);
             let near = |w: &usize| (*w as f64 - wanted).abs();
-            let best = allowed.into_iter().min_by(|a, b| near(a).total_cmp(&near(b)));
+            let best = allowed
+                .into_iter()
+                .min_by(|a, b| near(a).total_cmp(&near(b)));
             widths[group] = best.unwrap_or(whole[group]);
         }
         widths
     };
     let fits = |widths: &Vec<usize>| subject.macs.total(widths) <= target;
-    (0..=2000).rev().map(|step| at(f64::from(step) / 2000.0)).find(fits).unwrap_or_else(|| at(0.0))
+    (0..=2000)
+        .rev()
+        .map(|step| at(f64::from(step) / 2000.0))
+        .find(fits)
+        .unwrap_or_else(|| at(0.0))
 }
 
 /// The plan that keeps the channels with the highest scores.

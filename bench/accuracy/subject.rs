@@ -39,35 +39,76 @@ impl<'a> Subject<'a> {
         let model = onnx::load(path)?;
         let mut graph = Graph::build(&model)?;
         let inputs = runtime.session(&model)?.inputs();
-        let options = ReaderOptions { samples, ..ReaderOptions::default() };
+        let options = ReaderOptions {
+            samples,
+            ..ReaderOptions::default()
+        };
         let calibration = reader::open(&[calibration], &inputs, &options)?;
         let all: Vec<usize> = (0..calibration.len()).collect();
-        let first = calibration.batches(&all[..2], 2)?.next().ok_or("no calibration data")??;
+        let first = calibration
+            .batches(&all[..2], 2)?
+            .next()
+            .ok_or("no calibration data")??;
         probe(&model, &mut graph, runtime, &first)?;
         let groups = Groups::find(&graph);
-        let gather = GatherOptions { samples: all.len(), seed: 0, progress: &|_| {} };
+        let gather = GatherOptions {
+            samples: all.len(),
+            seed: 0,
+            progress: &|_| {},
+        };
         let batches = calibration.batches(&all, BATCH)?;
         let statistics =
             Statistics::gather(&model, &graph, &groups.consumers, runtime, batches, &gather)?;
         let macs = CostModel::macs(&graph, &groups);
-        let images = reader::open(std::slice::from_ref(&evaluation), &inputs, &ReaderOptions::default())?;
+        let images = reader::open(
+            std::slice::from_ref(&evaluation),
+            &inputs,
+            &ReaderOptions::default(),
+        )?;
         let labels = labels(&evaluation)?;
         let step = (all.len() / TRIAL_SAMPLES).max(1);
-        let picked: Vec<usize> = all.iter().copied().step_by(step).take(TRIAL_SAMPLES).collect();
-        let trials = calibration.batches(&picked, BATCH)?.collect::<Result<_, _>>()?;
-        Ok(Subject { model, trials, graph, groups, macs, statistics, runtime, images, labels })
+        let picked: Vec<usize> = all
+            .iter()
+            .copied()
+            .step_by(step)
+            .take(TRIAL_SAMPLES)
+            .collect();
+        let trials = calibration
+            .batches(&picked, BATCH)?
+            .collect::<Result<_, _>>()?;
+        Ok(Subject {
+            model,
+            trials,
+            graph,
+            groups,
+            macs,
+            statistics,
+            runtime,
+            images,
+            labels,
+        })
     }
 
     pub fn scene(&self) -> Scene<'_> {
-        Scene { graph: &self.graph, groups: &self.groups, statistics: &self.statistics }
+        Scene {
+            graph: &self.graph,
+            groups: &self.groups,
+            statistics: &self.statistics,
+        }
     }
 
     /// What the outputs lose at the widths of every group.
     pub fn losses(&self, limits: &Limits) -> Result<Losses, Box<dyn Error>> {
         let ranking = Ranking::of(self.scene())?;
         let models = (&self.model, self.runtime);
-        let found =
-            divergence::measure(self.scene(), &ranking, limits, models, &self.trials, &|_| {})?;
+        let found = divergence::measure(
+            self.scene(),
+            &ranking,
+            limits,
+            models,
+            &self.trials,
+            &|_| {},
+        )?;
         Ok(ranking.all_losses(self.scene(), limits, &found))
     }
 
@@ -80,8 +121,16 @@ impl<'a> Subject<'a> {
             Repaired::default()
         };
         let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
-        let whole: Vec<usize> = self.groups.groups.iter().map(|g| g.channels.len()).collect();
-        Ok((self.macs.total(&plan.widths()) / self.macs.total(&whole), model))
+        let whole: Vec<usize> = self
+            .groups
+            .groups
+            .iter()
+            .map(|g| g.channels.len())
+            .collect();
+        Ok((
+            self.macs.total(&plan.widths()) / self.macs.total(&whole),
+            model,
+        ))
     }
 
     /// Top-1 accuracy on the labelled images.
@@ -93,7 +142,8 @@ impl<'a> Subject<'a> {
         for batch in self.images.batches(&all, BATCH)? {
             let scores = session.run(&batch?, &outputs)?.remove(0).to_f32()?;
             for row in scores.rows() {
-                let best = (0..row.len()).reduce(|best, i| if row[i] > row[best] { i } else { best });
+                let best =
+                    (0..row.len()).reduce(|best, i| if row[i] > row[best] { i } else { best });
                 right += usize::from(best.map(|b| b as i64) == label.next().copied());
             }
         }
@@ -103,7 +153,11 @@ impl<'a> Subject<'a> {
 
 /// Labels are read like an input of that name.
 fn labels(path: &Path) -> Result<Vec<i64>, Box<dyn Error>> {
-    let spec = InputSpec { name: "labels".to_owned(), dtype: DataType::Int64, shape: vec![None] };
+    let spec = InputSpec {
+        name: "labels".to_owned(),
+        dtype: DataType::Int64,
+        shape: vec![None],
+    };
     let data = reader::open(&[path.to_owned()], &[spec], &ReaderOptions::default())?;
     let all: Vec<usize> = (0..data.len()).collect();
     let mut labels = Vec::new();

@@ -54,8 +54,12 @@ pub fn allocate(
         debug_assert!(places[index] <= place);
         widths[choices[index].group] = choices[index].widths[places[index]];
     }
-    take_back(choices, model, &mut places, &mut widths, target);
-    widths
+    loop {
+        take_back(choices, model, &mut places, &mut widths, target);
+        if !swap(choices, model, &mut places, &mut widths, target) {
+            return widths;
+        }
+    }
 }
 
 /// The run of steps with the least loss per cost saved, so that one dear step does not hide cheap
@@ -110,6 +114,57 @@ fn take_back(
         places[index] -= 1;
         widths[choices[index].group] = choices[index].widths[places[index]];
     }
+}
+
+/// Narrows one group by up to two steps to widen another by one, where that loses less in all and
+/// the target holds; the best such exchange. False when there is none.
+fn swap(
+    choices: &[Choice],
+    model: &CostModel,
+    places: &mut [usize],
+    widths: &mut [usize],
+    target: f64,
+) -> bool {
+    const STEPS: [usize; 2] = [1, 2];
+    let mut best: Option<(f64, usize, usize, usize)> = None;
+    let mut trial = widths.to_vec();
+    for (wider, choice) in choices.iter().enumerate() {
+        let Some(before) = places[wider].checked_sub(1) else {
+            continue;
+        };
+        trial[choice.group] = choice.widths[before];
+        let gain = choice.losses[places[wider]] - choice.losses[before];
+        for (narrower, other) in choices
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != wider)
+        {
+            for place in STEPS.map(|step| places[narrower] + step) {
+                let (Some(&width), Some(loss)) = (other.widths.get(place), other.losses.get(place))
+                else {
+                    continue;
+                };
+                let gain = gain - (loss - other.losses[places[narrower]]);
+                trial[other.group] = width;
+                // A margin keeps rounding from exchanging the same two groups for ever.
+                let is_better = best.is_none_or(|(most, ..)| gain > most) && gain > 1e-9;
+                if is_better && model.total(&trial) <= target {
+                    best = Some((gain, wider, narrower, place));
+                }
+            }
+            trial[other.group] = widths[other.group];
+        }
+        trial[choice.group] = widths[choice.group];
+    }
+    let Some((_, wider, narrower, place)) = best else {
+        return false;
+    };
+    places[wider] -= 1;
+    places[narrower] = place;
+    for index in [wider, narrower] {
+        widths[choices[index].group] = choices[index].widths[places[index]];
+    }
+    true
 }
 
 #[cfg(test)]

@@ -66,7 +66,15 @@ pub(super) fn stops(
         Budget::Ratio(ratio) => ratio_widths(scene, ratio, limits, widths).map(stop_at),
         Budget::Macs(fraction) => {
             let model = CostModel::macs(scene.graph, scene.groups);
-            shared(scene, budget, limits, losses, (&model, fraction, "MACs"), widths).map(stop_at)
+            shared(
+                scene,
+                budget,
+                limits,
+                losses,
+                (&model, fraction, "MACs"),
+                widths,
+            )
+            .map(stop_at)
         }
         Budget::Params(fraction) => {
             let model = CostModel::parameters(scene.graph, scene.groups);
@@ -150,7 +158,11 @@ fn choices(scene: Scene<'_>, limits: &Limits, losses: Option<&Losses>) -> Vec<Ch
         let losses = known.filter(|known| known.len() == widths.len()).cloned();
         // Without losses, all channels are worth the same.
         let losses = losses.unwrap_or_else(|| (0..widths.len()).map(|step| step as f64).collect());
-        Choice { group, widths, losses }
+        Choice {
+            group,
+            widths,
+            losses,
+        }
     };
     scene.prunable().into_iter().map(choice).collect()
 }

@@ -96,7 +96,15 @@ pub fn select(
 /// The statistics cannot be used.
 pub fn select_at(scene: Scene<'_>, widths: &[usize]) -> Result<Selection, SelectError> {
     let stop: Vec<Stop> = widths.iter().map(|&width| Stop::Width(width)).collect();
-    follow(scene, &stop, &Limits { align: 1, min_channels: 1, best_effort: true })
+    follow(
+        scene,
+        &stop,
+        &Limits {
+            align: 1,
+            min_channels: 1,
+            best_effort: true,
+        },
+    )
 }
 
 fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection, SelectError> {

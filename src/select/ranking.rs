@@ -22,13 +22,18 @@ impl Ranking {
             let mut elimination = scene.elimination(group, &stays)?;
             let mut removals = Vec::new();
             while elimination.left().len() > 1 {
-                let Some(removal) = elimination.step()? else { break };
+                let Some(removal) = elimination.step()? else {
+                    break;
+                };
                 removals.push(removal);
             }
             Ok((group, removals))
         };
-        let ranked: Vec<_> =
-            scene.prunable().into_par_iter().map(rank).collect::<Result<_, SelectError>>()?;
+        let ranked: Vec<_> = scene
+            .prunable()
+            .into_par_iter()
+            .map(rank)
+            .collect::<Result<_, SelectError>>()?;
         let mut all = vec![Vec::new(); scene.groups.groups.len()];
         for (group, removals) in ranked {
             all[group] = removals;
@@ -41,7 +46,10 @@ impl Ranking {
     pub fn stays(&self, groups: &Groups, group: usize, width: usize) -> Vec<bool> {
         let mut stays = vec![true; groups.channel_count];
         let channels = &groups.groups[group].channels;
-        for removal in self.0[group].iter().take(channels.len().saturating_sub(width)) {
+        for removal in self.0[group]
+            .iter()
+            .take(channels.len().saturating_sub(width))
+        {
             stays[channels[removal.candidate]] = false;
         }
         stays
@@ -51,14 +59,19 @@ impl Ranking {
     fn unexplained(&self, group: usize, width: usize) -> f64 {
         let removals = &self.0[group];
         let removed = (removals.len() + 1).saturating_sub(width);
-        removed.checked_sub(1).and_then(|last| removals.get(last)).map_or(0.0, |r| r.unexplained)
+        removed
+            .checked_sub(1)
+            .and_then(|last| removals.get(last))
+            .map_or(0.0, |r| r.unexplained)
     }
 
     /// What the outputs lose at the allowed widths of every group.
     #[must_use]
     pub fn all_losses(&self, scene: Scene<'_>, limits: &Limits, found: &Divergences) -> Losses {
         let groups = scene.groups.groups.iter().enumerate();
-        groups.map(|(index, group)| self.losses(index, group.channels.len(), limits, found)).collect()
+        groups
+            .map(|(index, group)| self.losses(index, group.channels.len(), limits, found))
+            .collect()
     }
 
     /// What the outputs lose at each of a group's allowed widths: the layer's own curve, scaled to
@@ -87,7 +100,9 @@ impl Ranking {
 /// The scale at a width: geometric interpolation between the trials (widest first), constant
 /// beyond them, 1 without any.
 fn scale_at(scales: &[(f64, f64)], width: f64) -> f64 {
-    let (Some(first), Some(last)) = (scales.first(), scales.last()) else { return 1.0 };
+    let (Some(first), Some(last)) = (scales.first(), scales.last()) else {
+        return 1.0;
+    };
     if width >= first.0 {
         return first.1.exp();
     }
