@@ -8,9 +8,9 @@ use crate::groups::{Consumer, Groups};
 use crate::mi::Reading;
 use crate::select::SelectError;
 
-/// The noise floor as a share of the mean variance of a consumer's outputs. Between 0.01 and 1 it
-/// changes little which channels stay (docs/method.md).
-const NOISE_SHARE: f64 = 0.1;
+/// The noise floor over the mean variance of one tap's contribution to an output. For a 3 x 3
+/// kernel this is about half the variance of the output itself (docs/method.md has the trials).
+const NOISE_SHARE: f64 = 5.0;
 
 /// What the consumers of a group see of it when only the channels with `stays` are left elsewhere.
 pub(super) fn readings(
