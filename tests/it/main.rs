@@ -1,4 +1,13 @@
 //! The integration tests, one binary: one module per stage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bad_input;
+mod cli;
+#[path = "../../examples/evaluate.rs"]
+#[allow(dead_code)]
+mod evaluate;
+mod memory;
+mod program;
+mod prune;
+mod small;
 mod wire;

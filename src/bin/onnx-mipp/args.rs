@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::Glob;
 use onnx_mipp::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
-use onnx_mipp::pipeline::Options;
+use onnx_mipp::pipeline::{Globs, Options};
 use onnx_mipp::runtime::{Device, RuntimeOptions};
 use onnx_mipp::select::{Budget, Limits};
 use onnx_mipp::surgery::Repair;
@@ -171,19 +171,19 @@ struct SelectionArguments {
     #[arg(long)]
     best_effort: bool,
     /// Nodes whose output channels may not change
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
+    #[arg(long, value_name = "GLOB", value_parser = Glob::new)]
+    exclude: Vec<Glob>,
     /// Nodes whose output channels alone may change
-    #[arg(long, value_name = "GLOB")]
-    only: Vec<String>,
+    #[arg(long, value_name = "GLOB", value_parser = Glob::new)]
+    only: Vec<Glob>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Runtime")]
 struct RuntimeArguments {
     /// Where models run: auto, cpu, cuda or cuda:ID
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[arg(long, default_value = "auto", value_parser = str::parse::<Device>)]
+    device: Device,
     /// Threads of ONNX Runtime; by default one per core
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
@@ -277,10 +277,6 @@ impl CalibrationArguments {
 }
 
 fn base(selection: &SelectionArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
-    let device: Device = runtime
-        .device
-        .parse()
-        .map_err(|error| format!("--device: {error}"))?;
     Ok(Options {
         calibration: Vec::new(),
         reader: ReaderOptions::default(),
@@ -296,7 +292,7 @@ fn base(selection: &SelectionArguments, runtime: &RuntimeArguments) -> Result<Op
         repair: Repair::Once,
         runtime: RuntimeOptions {
             library: runtime.onnxruntime.clone(),
-            device,
+            device: runtime.device,
             threads: runtime.threads,
         },
         plan: None,
@@ -305,16 +301,12 @@ fn base(selection: &SelectionArguments, runtime: &RuntimeArguments) -> Result<Op
     })
 }
 
-fn globs(option: &str, patterns: &[String]) -> Result<Option<GlobSet>, String> {
+fn globs(option: &str, patterns: &[Glob]) -> Result<Option<Globs>, String> {
     if patterns.is_empty() {
         return Ok(None);
     }
-    let failed = |error: globset::Error| format!("{option}: {error}");
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(Glob::new(pattern).map_err(failed)?);
-    }
-    set.build().map(Some).map_err(failed)
+    let made = Globs::new(patterns).map_err(|error| format!("{option}: {error}"))?;
+    Ok(Some(made))
 }
 
 fn shapes(given: &[(String, Vec<usize>)]) -> BTreeMap<String, Vec<usize>> {
