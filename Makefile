@@ -20,8 +20,8 @@ help:
 test: .venv/made
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	$(TEST_ENV) cargo test --locked
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
+	$(TEST_ENV) cargo test --locked
 
 # The mark comes last: an interrupted installation starts again.
 .venv/made: requirements-test.txt

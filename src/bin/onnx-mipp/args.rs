@@ -46,13 +46,13 @@ pub struct InspectArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
-    selection: SelectionArguments,
-    #[command(flatten)]
-    runtime: RuntimeArguments,
     /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
     #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
     shape: Vec<(String, Vec<usize>)>,
+    #[command(flatten)]
+    nodes: NodeArguments,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
 }
 
 #[derive(Debug, Args)]
@@ -68,7 +68,9 @@ pub struct PruneArguments {
     #[command(flatten)]
     budget: BudgetArguments,
     #[command(flatten)]
-    selection: SelectionArguments,
+    limits: LimitArguments,
+    #[command(flatten)]
+    nodes: NodeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
     /// Rebuild what was removed from what was kept
@@ -160,7 +162,7 @@ struct BudgetArguments {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
-struct SelectionArguments {
+struct LimitArguments {
     /// Widths are multiples of N where channels leave; 1 turns it off
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     align: usize,
@@ -170,6 +172,11 @@ struct SelectionArguments {
     /// Take what can be reached when the budget cannot
     #[arg(long)]
     best_effort: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Nodes, by patterns such as '/layer4/**'")]
+struct NodeArguments {
     /// Nodes whose output channels may not change
     #[arg(long, value_name = "GLOB", value_parser = Glob::new)]
     exclude: Vec<Glob>,
@@ -239,7 +246,12 @@ impl PruneArguments {
             plan: self.plan.clone(),
             plan_out: self.plan_out.clone(),
             report: self.report.clone(),
-            ..base(&self.selection, &self.runtime)?
+            limits: Limits {
+                align: self.limits.align,
+                min_channels: self.limits.min_channels,
+                best_effort: self.limits.best_effort,
+            },
+            ..base(&self.nodes, &self.runtime)?
         })
     }
 }
@@ -247,7 +259,7 @@ impl PruneArguments {
 impl InspectArguments {
     /// What the library is asked to do.
     pub fn options(&self) -> Result<Options, String> {
-        let mut options = base(&self.selection, &self.runtime)?;
+        let mut options = base(&self.nodes, &self.runtime)?;
         options.reader.shapes = shapes(&self.shape);
         // Only shapes are wanted of the synthetic input.
         options.reader.samples = Some(2);
@@ -276,19 +288,19 @@ impl CalibrationArguments {
     }
 }
 
-fn base(selection: &SelectionArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
+fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
     Ok(Options {
         calibration: Vec::new(),
         reader: ReaderOptions::default(),
         batch: None,
         budget: None,
         limits: Limits {
-            align: selection.align,
-            min_channels: selection.min_channels,
-            best_effort: selection.best_effort,
+            align: 1,
+            min_channels: 1,
+            best_effort: false,
         },
-        exclude: globs("--exclude", &selection.exclude)?,
-        only: globs("--only", &selection.only)?,
+        exclude: globs("--exclude", &nodes.exclude)?,
+        only: globs("--only", &nodes.only)?,
         repair: Repair::Once,
         runtime: RuntimeOptions {
             library: runtime.onnxruntime.clone(),
