@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onnx_mipp::onnx;
+use onnx_mipp::onnx::{self, proto::*};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -251,6 +251,30 @@ fn the_report_has_the_figures_of_the_text() {
     let bytes = |path: &Path| fs::metadata(path).unwrap().len();
     assert_eq!(report["bytes"]["before"], bytes(&fixture(RESNET)));
     assert_eq!(report["bytes"]["after"], bytes(&desk.path("out.onnx")));
+}
+
+#[test]
+fn external_data_stay_external_and_count() {
+    let desk = Desk::new();
+    let mut model = small::model();
+    let weight = &mut small::graph(&mut model).initializer[0];
+    fs::write(desk.path("weights.bin"), weight.raw_data.take().unwrap()).unwrap();
+    weight.data_location = Some(tensor_proto::DataLocation::External as i32);
+    weight.external_data = vec![StringStringEntryProto {
+        key: Some("location".to_owned()),
+        value: Some("weights.bin".to_owned()),
+    }];
+    let [input, output, report] =
+        ["in.onnx", "out.onnx", "report.json"].map(|name| desk.path(name));
+    small::write(&model, &input);
+    let ends = ["--ratio", "0.5", "-q", "--report", text(&report)];
+    mipp([[text(&input), text(&output)].as_slice(), &ends].concat()).done();
+    let bytes = |name: &str| fs::metadata(desk.path(name)).unwrap().len();
+    // Half of 16 x 3 x 3 x 3 floats.
+    assert_eq!((bytes("weights.bin"), bytes("out.onnx.data")), (1728, 864));
+    let report = read_json(&report);
+    assert_eq!(report["bytes"]["before"], bytes("in.onnx") + 1728);
+    assert_eq!(report["bytes"]["after"], bytes("out.onnx") + 864);
 }
 
 #[test]
