@@ -154,7 +154,7 @@ fn verbose_gives_times() {
 
 #[test]
 fn inspect_describes_the_groups() {
-    let model = fixture(RESNET);
+    let model = fixture("resnet_folded_torchscript.onnx");
     let shown = mipp(["inspect", text(&model)]).done().out;
     insta::assert_snapshot!("inspect", shown);
     let json = mipp(["inspect", text(&model), "--json"]).done().out;
