@@ -12,12 +12,13 @@ pub use options::{Event, Globs, Options};
 use calibration::Samples;
 
 use crate::calibrate::{GatherOptions, Statistics, probe};
+use crate::divergence;
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::{self, Model};
 use crate::report::{self, Calibration, Change, Inspection, Report};
 use crate::runtime::Runtime;
-use crate::select::{self, CostModel, Plan, Scene, Selection};
+use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection};
 use crate::surgery::{self, Repair, Repaired};
 use crate::verify;
 
@@ -169,8 +170,7 @@ impl Work {
         } else {
             None
         };
-        tell(Event::Stage("selecting channels"));
-        let (selection, asked) = self.select(options, statistics.as_ref())?;
+        let (selection, asked) = self.select(options, statistics.as_ref(), tell)?;
         let stays = selection.plan.stays(&self.groups)?;
         tell(Event::Stage("repairing and cutting"));
         let repaired = match (options.repair, &statistics) {
@@ -200,6 +200,7 @@ impl Work {
         &self,
         options: &Options,
         statistics: Option<&Statistics>,
+        tell: &dyn Fn(Event),
     ) -> Result<(Selection, String), Error> {
         if let Some(path) = &options.plan {
             let plan: Plan = options::read_json(path)?;
@@ -218,10 +219,41 @@ impl Work {
             groups: &self.groups,
             statistics,
         };
+        let losses = match budget {
+            Budget::Macs(_) | Budget::Params(_) => Some(self.losses(scene, options, tell)?),
+            Budget::Ratio(_) | Budget::MutualInformation(_) => None,
+        };
+        tell(Event::Stage("selecting channels"));
         Ok((
-            select::select(scene, budget, &options.limits)?,
+            select::select(scene, budget, &options.limits, losses.as_ref())?,
             budget.to_string(),
         ))
+    }
+
+    /// What the outputs lose at the widths of every group: measured trials on a few samples.
+    fn losses(
+        &self,
+        scene: Scene<'_>,
+        options: &Options,
+        tell: &dyn Fn(Event),
+    ) -> Result<Losses, Error> {
+        tell(Event::Samples {
+            stage: "trying groups",
+            total: scene.prunable().len(),
+        });
+        let ranking = Ranking::of(scene)?;
+        let batches = self.samples.trials()?;
+        let models = (&self.model, &self.runtime);
+        let progress = |groups: usize| tell(Event::Advance(groups));
+        let found = divergence::measure(
+            scene,
+            &ranking,
+            &options.limits,
+            models,
+            &batches,
+            &progress,
+        )?;
+        Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 
     fn unchanged(&self, options: &Options) -> Result<Done, Error> {

@@ -9,6 +9,8 @@ use crate::runtime::InputSpec;
 const HOLD_BACK: usize = 8;
 /// No more samples than this are compared.
 const MOST_COMPARED: usize = 256;
+/// Samples of a trial of one group.
+const TRIAL_SAMPLES: usize = 64;
 /// Elements of all inputs in one batch, about.
 const BATCH_ELEMENTS: usize = 1 << 21;
 /// No more samples than this in one batch, unless asked for.
@@ -111,6 +113,18 @@ impl Samples {
     /// The smallest batch that the model runs.
     pub fn one(&self) -> Result<Batch, CalibrateError> {
         self.take(self.unit)
+    }
+
+    /// A few samples, spread over those that the statistics see, for trials of single groups.
+    pub fn trials(&self) -> Result<Vec<Batch>, CalibrateError> {
+        let units = self.seen.len() / self.unit;
+        let wanted = (TRIAL_SAMPLES / self.unit).clamp(1, units.max(1));
+        let picked = (0..wanted).map(|index| index * units / wanted);
+        let samples: Vec<usize> = picked
+            .flat_map(|unit| unit * self.unit..(unit + 1) * self.unit)
+            .filter_map(|place| self.seen.get(place).copied())
+            .collect();
+        self.batches(&samples)?.collect()
     }
 
     /// A batch for the probing run: two samples where the batch is free, so that the batch is not

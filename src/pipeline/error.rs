@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use crate::calibrate::{CalibrateError, StatisticsError};
+use crate::divergence::DivergenceError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::runtime::RuntimeError;
@@ -69,6 +70,9 @@ pub enum Error {
     /// The statistics.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
+    /// The trials.
+    #[error(transparent)]
+    Divergence(#[from] DivergenceError),
     /// The selection.
     #[error(transparent)]
     Select(#[from] SelectError),

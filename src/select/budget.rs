@@ -1,10 +1,8 @@
 //! Budgets: how far the groups may go.
 
-use rayon::prelude::*;
-
 use crate::select::allocate::{Choice, allocate, allowed_widths};
 use crate::select::cost::CostModel;
-use crate::select::{Scene, SelectError, Stop};
+use crate::select::{Losses, Scene, SelectError, Stop};
 
 /// What is asked of the pruned model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,6 +52,7 @@ pub(super) fn stops(
     scene: Scene<'_>,
     budget: Budget,
     limits: &Limits,
+    losses: Option<&Losses>,
 ) -> Result<Vec<Stop>, SelectError> {
     let widths: Vec<usize> = scene
         .groups
@@ -67,7 +66,15 @@ pub(super) fn stops(
         Budget::Ratio(ratio) => ratio_widths(scene, ratio, limits, widths).map(stop_at),
         Budget::Macs(fraction) => {
             let model = CostModel::macs(scene.graph, scene.groups);
-            shared(scene, budget, limits, (&model, fraction, "MACs"), widths).map(stop_at)
+            shared(
+                scene,
+                budget,
+                limits,
+                losses,
+                (&model, fraction, "MACs"),
+                widths,
+            )
+            .map(stop_at)
         }
         Budget::Params(fraction) => {
             let model = CostModel::parameters(scene.graph, scene.groups);
@@ -75,6 +82,7 @@ pub(super) fn stops(
                 scene,
                 budget,
                 limits,
+                losses,
                 (&model, fraction, "parameters"),
                 widths,
             )
@@ -120,6 +128,7 @@ fn shared(
     scene: Scene<'_>,
     budget: Budget,
     limits: &Limits,
+    losses: Option<&Losses>,
     (model, fraction, what): (&CostModel, f64, &str),
     widths: Vec<usize>,
 ) -> Result<Vec<usize>, SelectError> {
@@ -128,7 +137,7 @@ fn shared(
     if whole <= target {
         return Ok(widths);
     }
-    let choices = choices(scene, limits)?;
+    let choices = choices(scene, limits, losses);
     let found = allocate(&choices, model, widths, target);
     let reached = model.total(&found);
     if reached > target && !limits.best_effort && !scene.prunable().is_empty() {
@@ -141,31 +150,21 @@ fn shared(
     Ok(found)
 }
 
-/// Every prunable group's widths and their losses, with all other groups whole.
-fn choices(scene: Scene<'_>, limits: &Limits) -> Result<Vec<Choice>, SelectError> {
-    let stays = vec![true; scene.groups.channel_count];
-    let choice = |group: usize| -> Result<Choice, SelectError> {
-        let width = scene.groups.groups[group].channels.len();
-        let widths = limits.widths(width);
-        let mut elimination = scene.elimination(group, &stays)?;
-        let (mut losses, mut loss, mut left) = (vec![0.0], 0.0, width);
-        for &next in widths.iter().skip(1) {
-            while left > next {
-                let Some(removal) = elimination.step()? else {
-                    break;
-                };
-                loss = removal.unexplained;
-                left -= 1;
-            }
-            losses.push(loss);
-        }
-        Ok(Choice {
+/// Every prunable group's widths and their losses.
+fn choices(scene: Scene<'_>, limits: &Limits, losses: Option<&Losses>) -> Vec<Choice> {
+    let choice = |group: usize| {
+        let widths = limits.widths(scene.groups.groups[group].channels.len());
+        let known = losses.and_then(|losses| losses.get(group));
+        let losses = known.filter(|known| known.len() == widths.len()).cloned();
+        // Without losses, all channels are worth the same.
+        let losses = losses.unwrap_or_else(|| (0..widths.len()).map(|step| step as f64).collect());
+        Choice {
             group,
             widths,
             losses,
-        })
+        }
     };
-    scene.prunable().into_par_iter().map(choice).collect()
+    scene.prunable().into_iter().map(choice).collect()
 }
 
 /// What keeps a budget out of reach.

@@ -9,6 +9,7 @@ mod budget;
 mod cost;
 mod error;
 mod plan;
+mod ranking;
 mod reading;
 
 pub use allocate::{Choice, allocate, allowed_widths};
@@ -16,6 +17,7 @@ pub use budget::{Budget, Limits};
 pub use cost::{CostModel, group_of};
 pub use error::SelectError;
 pub use plan::{Plan, PlannedGroup};
+pub use ranking::Ranking;
 
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
@@ -71,12 +73,41 @@ impl Scene<'_> {
     }
 }
 
-/// Chooses the channels that stay.
+/// Per group, what the outputs lose at each of its allowed widths, the present one first.
+pub type Losses = Vec<Vec<f64>>;
+
+/// Chooses the channels that stay. A budget that groups share needs `losses`.
 ///
 /// # Errors
 /// The budget cannot be met, or the statistics cannot be used.
-pub fn select(scene: Scene<'_>, budget: Budget, limits: &Limits) -> Result<Selection, SelectError> {
-    let stop = budget::stops(scene, budget, limits)?;
+pub fn select(
+    scene: Scene<'_>,
+    budget: Budget,
+    limits: &Limits,
+    losses: Option<&Losses>,
+) -> Result<Selection, SelectError> {
+    let stop = budget::stops(scene, budget, limits, losses)?;
+    follow(scene, &stop, limits)
+}
+
+/// Chooses the channels that stay where the number left of every group is given.
+///
+/// # Errors
+/// The statistics cannot be used.
+pub fn select_at(scene: Scene<'_>, widths: &[usize]) -> Result<Selection, SelectError> {
+    let stop: Vec<Stop> = widths.iter().map(|&width| Stop::Width(width)).collect();
+    follow(
+        scene,
+        &stop,
+        &Limits {
+            align: 1,
+            min_channels: 1,
+            best_effort: true,
+        },
+    )
+}
+
+fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection, SelectError> {
     let count = scene.groups.groups.len();
     let mut selection = Selection {
         plan: Plan { groups: Vec::new() },

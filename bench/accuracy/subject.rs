@@ -1,0 +1,170 @@
+//! One model with its groups, statistics and labelled data.
+
+use std::error::Error;
+use std::path::Path;
+
+use onnx_mipp::calibrate::reader::{self, Dataset, ReaderOptions};
+use onnx_mipp::calibrate::{Batch, GatherOptions, Statistics, probe};
+use onnx_mipp::divergence;
+use onnx_mipp::graph::Graph;
+use onnx_mipp::groups::Groups;
+use onnx_mipp::onnx::{self, DataType, Model};
+use onnx_mipp::runtime::{InputSpec, Runtime};
+use onnx_mipp::select::{CostModel, Limits, Losses, Plan, Ranking, Scene};
+use onnx_mipp::surgery::{self, Repaired};
+
+const BATCH: usize = 50;
+const TRIAL_SAMPLES: usize = 64;
+
+pub struct Subject<'a> {
+    pub model: Model,
+    pub graph: Graph,
+    pub groups: Groups,
+    pub macs: CostModel,
+    statistics: Statistics,
+    runtime: &'a Runtime,
+    trials: Vec<Batch>,
+    images: Dataset,
+    labels: Vec<i64>,
+}
+
+impl<'a> Subject<'a> {
+    pub fn open(
+        path: &Path,
+        data: &Path,
+        samples: Option<usize>,
+        runtime: &'a Runtime,
+    ) -> Result<Self, Box<dyn Error>> {
+        let [calibration, evaluation] = crate::data_files(data);
+        let model = onnx::load(path)?;
+        let mut graph = Graph::build(&model)?;
+        let inputs = runtime.session(&model)?.inputs();
+        let options = ReaderOptions {
+            samples,
+            ..ReaderOptions::default()
+        };
+        let calibration = reader::open(&[calibration], &inputs, &options)?;
+        let all: Vec<usize> = (0..calibration.len()).collect();
+        let first = calibration
+            .batches(&all[..2], 2)?
+            .next()
+            .ok_or("no calibration data")??;
+        probe(&model, &mut graph, runtime, &first)?;
+        let groups = Groups::find(&graph);
+        let gather = GatherOptions {
+            samples: all.len(),
+            seed: 0,
+            progress: &|_| {},
+        };
+        let batches = calibration.batches(&all, BATCH)?;
+        let statistics =
+            Statistics::gather(&model, &graph, &groups.consumers, runtime, batches, &gather)?;
+        let macs = CostModel::macs(&graph, &groups);
+        let images = reader::open(
+            std::slice::from_ref(&evaluation),
+            &inputs,
+            &ReaderOptions::default(),
+        )?;
+        let labels = labels(&evaluation)?;
+        let step = (all.len() / TRIAL_SAMPLES).max(1);
+        let picked: Vec<usize> = all
+            .iter()
+            .copied()
+            .step_by(step)
+            .take(TRIAL_SAMPLES)
+            .collect();
+        let trials = calibration
+            .batches(&picked, BATCH)?
+            .collect::<Result<_, _>>()?;
+        Ok(Subject {
+            model,
+            trials,
+            graph,
+            groups,
+            macs,
+            statistics,
+            runtime,
+            images,
+            labels,
+        })
+    }
+
+    pub fn scene(&self) -> Scene<'_> {
+        Scene {
+            graph: &self.graph,
+            groups: &self.groups,
+            statistics: &self.statistics,
+        }
+    }
+
+    /// What the outputs lose at the widths of every group.
+    pub fn losses(&self, limits: &Limits) -> Result<Losses, Box<dyn Error>> {
+        let ranking = Ranking::of(self.scene())?;
+        let models = (&self.model, self.runtime);
+        let found = divergence::measure(
+            self.scene(),
+            &ranking,
+            limits,
+            models,
+            &self.trials,
+            &|_| {},
+        )?;
+        Ok(ranking.all_losses(self.scene(), limits, &found))
+    }
+
+    /// The share of the MACs left and the model cut by the plan.
+    pub fn pruned(&self, plan: &Plan, repair: bool) -> Result<(f64, Model), Box<dyn Error>> {
+        let stays = plan.stays(&self.groups)?;
+        let repaired = if repair {
+            surgery::repair(&self.graph, &self.groups, &self.statistics, &stays)?
+        } else {
+            Repaired::default()
+        };
+        let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
+        let whole: Vec<usize> = self
+            .groups
+            .groups
+            .iter()
+            .map(|g| g.channels.len())
+            .collect();
+        Ok((
+            self.macs.total(&plan.widths()) / self.macs.total(&whole),
+            model,
+        ))
+    }
+
+    /// Top-1 accuracy on the labelled images.
+    pub fn accuracy(&self, model: &Model) -> Result<f64, Box<dyn Error>> {
+        let mut session = self.runtime.session(model)?;
+        let outputs = session.outputs();
+        let all: Vec<usize> = (0..self.images.len()).collect();
+        let (mut right, mut label) = (0, self.labels.iter());
+        for batch in self.images.batches(&all, BATCH)? {
+            let scores = session.run(&batch?, &outputs)?.remove(0).to_f32()?;
+            for row in scores.rows() {
+                let best =
+                    (0..row.len()).reduce(|best, i| if row[i] > row[best] { i } else { best });
+                right += usize::from(best.map(|b| b as i64) == label.next().copied());
+            }
+        }
+        Ok(right as f64 / self.labels.len() as f64)
+    }
+}
+
+/// Labels are read like an input of that name.
+fn labels(path: &Path) -> Result<Vec<i64>, Box<dyn Error>> {
+    let spec = InputSpec {
+        name: "labels".to_owned(),
+        dtype: DataType::Int64,
+        shape: vec![None],
+    };
+    let data = reader::open(&[path.to_owned()], &[spec], &ReaderOptions::default())?;
+    let all: Vec<usize> = (0..data.len()).collect();
+    let mut labels = Vec::new();
+    for batch in data.batches(&all, BATCH)? {
+        for (_, tensor) in batch? {
+            labels.extend(tensor.to_i64()?);
+        }
+    }
+    Ok(labels)
+}

@@ -1,0 +1,132 @@
+//! Every group's channels in the order in which they would leave, were all other groups whole.
+
+use rayon::prelude::*;
+
+use crate::divergence::Divergences;
+use crate::groups::Groups;
+use crate::mi::Removal;
+use crate::select::{Limits, Losses, Scene, SelectError};
+
+/// Per group, its removals from the first to the last but one; empty for groups that stay whole.
+#[derive(Debug, Clone)]
+pub struct Ranking(Vec<Vec<Removal>>);
+
+impl Ranking {
+    /// Ranks the channels of all prunable groups.
+    ///
+    /// # Errors
+    /// The statistics cannot be used.
+    pub fn of(scene: Scene<'_>) -> Result<Self, SelectError> {
+        let stays = vec![true; scene.groups.channel_count];
+        let rank = |group: usize| -> Result<(usize, Vec<Removal>), SelectError> {
+            let mut elimination = scene.elimination(group, &stays)?;
+            let mut removals = Vec::new();
+            while elimination.left().len() > 1 {
+                let Some(removal) = elimination.step()? else {
+                    break;
+                };
+                removals.push(removal);
+            }
+            Ok((group, removals))
+        };
+        let ranked: Vec<_> = scene
+            .prunable()
+            .into_par_iter()
+            .map(rank)
+            .collect::<Result<_, SelectError>>()?;
+        let mut all = vec![Vec::new(); scene.groups.groups.len()];
+        for (group, removals) in ranked {
+            all[group] = removals;
+        }
+        Ok(Ranking(all))
+    }
+
+    /// Which channels stay when one group alone is narrowed to `width`.
+    #[must_use]
+    pub fn stays(&self, groups: &Groups, group: usize, width: usize) -> Vec<bool> {
+        let mut stays = vec![true; groups.channel_count];
+        let channels = &groups.groups[group].channels;
+        for removal in self.0[group]
+            .iter()
+            .take(channels.len().saturating_sub(width))
+        {
+            stays[channels[removal.candidate]] = false;
+        }
+        stays
+    }
+
+    /// The share of variance that a group's consumers lose at a width.
+    fn unexplained(&self, group: usize, width: usize) -> f64 {
+        let removals = &self.0[group];
+        let removed = (removals.len() + 1).saturating_sub(width);
+        removed
+            .checked_sub(1)
+            .and_then(|last| removals.get(last))
+            .map_or(0.0, |r| r.unexplained)
+    }
+
+    /// What the outputs lose at the allowed widths of every group.
+    #[must_use]
+    pub fn all_losses(&self, scene: Scene<'_>, limits: &Limits, found: &Divergences) -> Losses {
+        let groups = scene.groups.groups.iter().enumerate();
+        groups
+            .map(|(index, group)| self.losses(index, group.channels.len(), limits, found))
+            .collect()
+    }
+
+    /// What the outputs lose at each of a group's allowed widths: the layer's own curve, scaled to
+    /// go through the trials.
+    fn losses(&self, group: usize, width: usize, limits: &Limits, found: &Divergences) -> Vec<f64> {
+        let trials = &found.0[group];
+        let scales: Vec<(f64, f64)> = trials
+            .iter()
+            .map(|trial| {
+                let own = self.unexplained(group, trial.width).max(1e-12);
+                (trial.width as f64, (trial.divergence / own).max(1e-12).ln())
+            })
+            .collect();
+        let mut least = 0.0f64;
+        limits
+            .widths(width)
+            .into_iter()
+            .map(|width| {
+                least = least.max(self.unexplained(group, width) * scale_at(&scales, width as f64));
+                least
+            })
+            .collect()
+    }
+}
+
+/// The scale at a width: geometric interpolation between the trials (widest first), constant
+/// beyond them, 1 without any.
+fn scale_at(scales: &[(f64, f64)], width: f64) -> f64 {
+    let (Some(first), Some(last)) = (scales.first(), scales.last()) else {
+        return 1.0;
+    };
+    if width >= first.0 {
+        return first.1.exp();
+    }
+    for pair in scales.windows(2) {
+        if let [(wide, a), (narrow, b)] = pair {
+            if width >= *narrow {
+                let share = (wide - width) / (wide - narrow);
+                return (a + share * (b - a)).exp();
+            }
+        }
+    }
+    last.1.exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_go_through_the_trials_and_stay_constant_beyond() {
+        let scales = [(8.0, 1.0f64.ln()), (4.0, 4.0f64.ln())];
+        for (width, expected) in [(9.0, 1.0), (8.0, 1.0), (6.0, 2.0), (4.0, 4.0), (1.0, 4.0)] {
+            assert!((scale_at(&scales, width) - expected).abs() < 1e-12);
+        }
+        assert_eq!(scale_at(&[], 3.0), 1.0);
+    }
+}
