@@ -51,6 +51,8 @@ pub struct Walk<'a> {
     pub(super) consumers: Vec<Consumer>,
     pub(super) costs: Vec<Cost>,
     sizes: BTreeMap<ValueId, Vec<Size>>,
+    /// Entries of constants that something reads that does not follow the channels.
+    pinned: Vec<((Use, usize), Reason)>,
 }
 
 impl<'a> Walk<'a> {
@@ -73,11 +75,17 @@ impl<'a> Walk<'a> {
             consumers: Vec::new(),
             costs: Vec::new(),
             sizes: BTreeMap::new(),
+            pinned: Vec::new(),
         };
         for &id in &graph.order {
             walk.visit(graph.view(id));
         }
         walk.freeze_outputs();
+        for (entry, reason) in std::mem::take(&mut walk.pinned) {
+            if let Some(map) = walk.entries.get(&entry).cloned() {
+                walk.hold(&map, reason);
+            }
+        }
         walk
     }
 
@@ -119,15 +127,7 @@ impl<'a> Walk<'a> {
                     "'{}' is an output of the model",
                     self.graph.values[value].name
                 );
-                for map in self.values[value].clone().into_iter().flatten() {
-                    self.hold(
-                        &map,
-                        Reason {
-                            node: None,
-                            text: text.clone(),
-                        },
-                    );
-                }
+                self.hold_value(value, &Reason { node: None, text });
             }
         }
     }
@@ -238,8 +238,32 @@ impl<'a> Walk<'a> {
     }
 
     fn freeze_value(&mut self, value: ValueId, node: NodeId, text: &str) {
-        for axis in 0..self.values[value].len() {
-            self.freeze_axis(value, axis, node, text);
+        let reason = Reason {
+            node: Some(node),
+            text: text.to_owned(),
+        };
+        self.hold_value(value, &reason);
+    }
+
+    /// Holds the channels of a value, and those that it counts if it is a tensor of sizes.
+    fn hold_value(&mut self, value: ValueId, reason: &Reason) {
+        for map in self.values[value].clone().into_iter().flatten() {
+            self.hold(&map, reason.clone());
+        }
+        for size in self.sizes.get(&value).cloned().unwrap_or_default() {
+            self.hold_size(&size, reason);
+        }
+    }
+
+    fn hold_size(&mut self, size: &Size, reason: &Reason) {
+        match *size {
+            Size::Axis(source, axis) => {
+                if let Some(map) = self.axis(source, axis) {
+                    self.hold(&map, reason.clone());
+                }
+            }
+            Size::Constant(at, index) => self.pinned.push(((at, index), reason.clone())),
+            Size::Other => {}
         }
     }
 
@@ -289,7 +313,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Says that output axes get their lengths from the tensor of sizes in an input slot, so that
-    /// its entries follow the atoms; `special` entries (0 and -1 in a Reshape) follow by themselves.
+    /// its entries follow the atoms; `is_special` tells by index and entry which ones follow by
+    /// themselves (0 and -1 in a Reshape). Lengths of axes that are not tracked must not change.
     ///
     /// # Errors
     /// An entry of a tracked axis comes from something that cannot be followed.
@@ -297,23 +322,19 @@ impl<'a> Walk<'a> {
         &mut self,
         at: Use,
         axes: &Axes,
-        is_special: impl Fn(i64) -> bool,
+        is_special: impl Fn(usize, i64) -> bool,
     ) -> Result<(), Freeze> {
-        let view = self.graph.view(at.0);
-        let value = view.need(at.1)?;
         for (index, map) in axes.iter().enumerate() {
-            let Some(map) = map else { continue };
-            let size = match view.constant(at.1) {
-                Some(_) => Size::Constant(at, index),
-                None => self
-                    .sizes(value)
-                    .and_then(|s| s.get(index))
-                    .cloned()
-                    .unwrap_or(Size::Other),
+            let size = self.size(at, index)?;
+            let Some(map) = map else {
+                self.keep_size(at, &size);
+                continue;
             };
             match size {
                 Size::Constant(origin, entry)
-                    if self.entry(origin, entry).is_some_and(&is_special) => {}
+                    if self
+                        .entry(origin, entry)
+                        .is_some_and(|int| is_special(index, int)) => {}
                 Size::Constant(origin, entry) => {
                     let known = self
                         .entries
@@ -336,6 +357,38 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The integer at an index of the tensor of sizes in an input slot, where it is constant.
+    #[must_use]
+    pub fn constant_size(&self, at: Use, index: usize) -> Option<i64> {
+        match self.size(at, index).ok()? {
+            Size::Constant(origin, entry) => self.entry(origin, entry),
+            _ => None,
+        }
+    }
+
+    /// What an entry of the tensor of sizes in an input slot stands for.
+    fn size(&self, at: Use, index: usize) -> Result<Size, Freeze> {
+        let view = self.graph.view(at.0);
+        if view.constant(at.1).is_some() {
+            return Ok(Size::Constant(at, index));
+        }
+        let sizes = self.sizes(view.need(at.1)?);
+        let size = sizes.and_then(|sizes| sizes.get(index)).cloned();
+        Ok(size.unwrap_or(Size::Other))
+    }
+
+    /// The node makes an axis of this length that is not tracked.
+    fn keep_size(&mut self, at: Use, size: &Size) {
+        let is_own = matches!(size, Size::Constant(origin, _) if *origin == at);
+        if !is_own {
+            let reason = Reason {
+                node: Some(at.0),
+                text: "it gives a tensor that is not pruned the same length".to_owned(),
+            };
+            self.hold_size(size, &reason);
+        }
+    }
+
     /// The integer at an index of a constant that a node reads.
     fn entry(&self, at: Use, index: usize) -> Option<i64> {
         self.graph
@@ -349,11 +402,13 @@ impl<'a> Walk<'a> {
 
     /// A node that is not known to use sizes as sizes must see the lengths that it always saw.
     fn freeze_sizes(&mut self, view: NodeView<'_>) {
+        let reason = Reason {
+            node: Some(view.id),
+            text: "it computes with the channel count".to_owned(),
+        };
         for value in view.node.inputs.iter().flatten() {
             for size in self.sizes.get(value).cloned().unwrap_or_default() {
-                if let Size::Axis(source, axis) = size {
-                    self.freeze_axis(source, axis, view.id, "it computes with the channel count");
-                }
+                self.hold_size(&size, &reason);
             }
         }
     }

@@ -80,7 +80,7 @@ impl WeightLayout {
             .map(|&axis| part.len_of(Axis(axis)))
             .product();
         let ordered = part.permuted_axes(self.order());
-        let columns = if rows == 0 { 0 } else { ordered.len() / rows };
+        let columns = ordered.len().checked_div(rows).unwrap_or(0);
         let values: Vec<f64> = ordered.iter().copied().collect();
         Mat::from_fn(rows, columns, |i, j| values[i * columns + j])
     }

@@ -37,10 +37,11 @@ impl Operator for Gemm {
         let output = product.trace(view, walk, Bias::Slot { slot: 2, scale })?;
         if let Some(bias) = view.input(2) {
             let shape = view.shape(bias)?;
-            if let Some(last) = shape.len().checked_sub(1) {
-                if shape.get(last) == Some(&output.len()) && output.len() > 1 {
-                    walk.cut((view.id, 2), last, &output)?;
-                }
+            if let Some(last) = shape.len().checked_sub(1)
+                && shape.get(last) == Some(&output.len())
+                && output.len() > 1
+            {
+                walk.cut((view.id, 2), last, &output)?;
             }
         }
         Ok(())

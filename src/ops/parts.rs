@@ -34,9 +34,13 @@ impl Operator for Split {
             parts.push(part);
         }
         if view.input(1).is_some() {
-            walk.follow_sizes((view.id, 1), &parts, |_| false)?;
+            walk.follow_sizes((view.id, 1), &parts, |_, _| false)?;
         }
         Ok(())
+    }
+
+    fn reads_sizes(&self) -> bool {
+        true
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {

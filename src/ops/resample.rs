@@ -61,7 +61,7 @@ impl Operator for Pad {
                 let mut entries = vec![None; 2 * count];
                 entries[index] = Some(first);
                 entries[index + count] = Some(last);
-                walk.follow_sizes((view.id, 1), &entries, |_| false)?;
+                walk.follow_sizes((view.id, 1), &entries, |_, _| false)?;
             }
             axes[axis] = Some(joined);
         }
@@ -145,7 +145,7 @@ fn follow_target(
             .collect::<Result<_, Freeze>>()?,
         None => axes.to_vec(),
     };
-    walk.follow_sizes((view.id, SIZES), &listed, |_| false)
+    walk.follow_sizes((view.id, SIZES), &listed, |_, _| false)
 }
 
 pub(super) struct Expand;
@@ -169,7 +169,7 @@ impl Operator for Expand {
             .get(shape.len().saturating_sub(target)..)
             .unwrap_or_default()
             .to_vec();
-        walk.follow_sizes((view.id, 1), &listed, |entry| entry == 1)?;
+        walk.follow_sizes((view.id, 1), &listed, |_, entry| entry == 1)?;
         let output = view
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;

@@ -9,23 +9,21 @@ pub(super) struct Reshape;
 impl Operator for Reshape {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let input = view.need(0)?;
+        let (before, after) = (view.shape(input)?, view.output_shape()?);
+        let mut made = vec![None; after.len()];
         if !walk.is_tracked(input) {
-            return Ok(());
+            return follow_target(view, walk, &[], &made);
         }
         if view.node.op_type == "Reshape" && view.input(1).is_none() {
             return Err(Freeze::new(
                 "its shape is an attribute, as in opsets before 5",
             ));
         }
-        let (before, after) = (view.shape(input)?, view.output_shape()?);
         let axes = walk.axes(input);
-        let mut made = vec![None; after.len()];
         for segment in segments(before, after) {
             carry(view, walk, &segment, &axes, before, after, &mut made)?;
         }
-        if view.node.op_type == "Reshape" {
-            walk.follow_sizes((view.id, 1), &made, |entry| entry == 0 || entry == -1)?;
-        }
+        follow_target(view, walk, &axes, &made)?;
         let output = view
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;
@@ -35,6 +33,31 @@ impl Operator for Reshape {
     fn reads_sizes(&self) -> bool {
         true
     }
+}
+
+/// Reshape's target, whose entry 0 stands for the input's axis of that index and whose -1 stands
+/// for what is left.
+fn follow_target(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    axes: &[Option<AxisMap>],
+    made: &Axes,
+) -> Result<(), Freeze> {
+    if view.node.op_type != "Reshape" || view.input(1).is_none() {
+        return Ok(());
+    }
+    let copied = |index: usize| axes.get(index).cloned().flatten();
+    for (index, map) in made.iter().enumerate() {
+        let is_zero = walk.constant_size((view.id, 1), index) == Some(0);
+        if let (true, None, Some(source)) = (is_zero, map, copied(index)) {
+            let text = "it gives a tensor that is not pruned the same length";
+            walk.freeze(&source, view.id, text);
+        }
+    }
+    walk.follow_sizes((view.id, 1), made, |index, entry| match entry {
+        0 => copied(index) == made.get(index).cloned().flatten(),
+        entry => entry == -1,
+    })
 }
 
 /// Runs of input and output axes that hold the same elements.

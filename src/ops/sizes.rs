@@ -2,6 +2,7 @@
 
 use crate::graph::{NodeView, view::normalize_axis};
 use crate::groups::{Size, Walk};
+use crate::onnx::DataType;
 use crate::ops::{Freeze, Operator};
 
 pub(super) struct Shape;
@@ -65,13 +66,18 @@ fn joined(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         let count = view.shape(value).ok()?.iter().product();
         match walk.sizes(value) {
             Some(known) => sizes.extend_from_slice(known),
-            None if view.constant(slot).is_some() => {
+            None if is_integer(view, slot) => {
                 sizes.extend((0..count).map(|index| Size::Constant((view.id, slot), index)));
             }
             None => sizes.extend(std::iter::repeat_n(Size::Other, count)),
         }
     }
     Some(sizes)
+}
+
+fn is_integer(view: NodeView<'_>, slot: usize) -> bool {
+    let constant = view.constant(slot);
+    constant.is_some_and(|tensor| matches!(tensor.dtype, DataType::Int32 | DataType::Int64))
 }
 
 fn sliced(view: NodeView<'_>, sizes: &[Size]) -> Option<Vec<Size>> {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::Use;
-use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, attribute_proto};
+use crate::onnx::proto::{
+    AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, attribute_proto, tensor_shape_proto, type_proto,
+};
 use crate::onnx::{Model, Tensor};
 use crate::ops::{self, Edit};
 use crate::surgery::{Changes, SurgeryError};
@@ -16,6 +19,7 @@ pub(super) fn apply(
     changes: &Changes,
 ) -> Result<Model, SurgeryError> {
     let mut model = model.clone();
+    let must_list = model.proto.ir_version.is_some_and(|version| version < 4);
     let Some(main) = model.proto.graph.as_mut() else {
         return Ok(model);
     };
@@ -28,7 +32,51 @@ pub(super) fn apply(
     }
     add_biases(main, changes, &mut names);
     sweep(main, graph);
+    list_initializers(main, graph, must_list);
     Ok(model)
+}
+
+/// Takes initializers that are gone off the graph's inputs and, where the file's version asks for
+/// it, lists new ones there.
+fn list_initializers(main: &mut GraphProto, graph: &Graph, must_list: bool) {
+    let stored: BTreeSet<&str> = main.initializer.iter().map(|t| t.name()).collect();
+    let was_stored = |name: &str| {
+        let value = graph.find(name).map(|value| &graph.values[value]);
+        value.is_some_and(|value| value.producer.is_none() && value.constant.is_some())
+    };
+    main.input
+        .retain(|input| stored.contains(input.name()) || !was_stored(input.name()));
+    if !must_list {
+        return;
+    }
+    let listed: BTreeSet<String> = main.input.iter().map(|i| i.name().to_owned()).collect();
+    let new = main
+        .initializer
+        .iter()
+        .filter(|t| !listed.contains(t.name()));
+    main.input.extend(new.map(input_of));
+}
+
+/// The graph input that a tensor is the default of.
+fn input_of(stored: &TensorProto) -> ValueInfoProto {
+    let size = |&length: &i64| tensor_shape_proto::Dimension {
+        value: Some(tensor_shape_proto::dimension::Value::DimValue(length)),
+        ..Default::default()
+    };
+    let tensor = type_proto::Tensor {
+        elem_type: stored.data_type,
+        shape: Some(TensorShapeProto {
+            dim: stored.dims.iter().map(size).collect(),
+        }),
+    };
+    ValueInfoProto {
+        name: stored.name.clone(),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 /// Names in use, for new ones that clash with none.
@@ -99,10 +147,10 @@ fn replace_value(
         && uses.windows(2).all(|pair| pair[0].1 == pair[1].1)
         && !known.is_output
         && !captured;
-    if let ([(_, tensor), ..], true) = (uses, all_alike) {
-        if store_in_place(main, graph, value, tensor) {
-            return;
-        }
+    if let ([(_, tensor), ..], true) = (uses, all_alike)
+        && store_in_place(main, graph, value, tensor)
+    {
+        return;
     }
     let mut forms: Vec<(&Tensor, String)> = Vec::new();
     for (at, tensor) in uses {

@@ -83,16 +83,20 @@ fn with_entry(
     index: usize,
     length: usize,
 ) -> Result<Tensor, SurgeryError> {
-    let error = |error| SurgeryError::Tensor {
-        node: view.node.name.clone(),
-        error,
+    // The entry's type stays: a Concat joins entries of one type only.
+    let width = tensor.dtype.size().unwrap_or(0);
+    let length = i64::try_from(length).map_err(|_| failed(view, "an axis is too long"))?;
+    let length = length.to_le_bytes();
+    let mut bytes = tensor.bytes.to_vec();
+    let place = bytes.get_mut(index * width..(index + 1) * width);
+    let (Some(place), Some(entry)) = (place, length.get(..width)) else {
+        return Err(failed(view, "its shape is too short"));
     };
-    let mut ints = tensor.to_i64().map_err(error)?;
-    let entry = ints
-        .get_mut(index)
-        .ok_or_else(|| failed(view, "its shape is too short"))?;
-    *entry = i64::try_from(length).map_err(|_| failed(view, "an axis is too long"))?;
-    Tensor::from_i64(&tensor.shape, &ints).map_err(error)
+    place.copy_from_slice(entry);
+    Ok(Tensor {
+        bytes: bytes.into(),
+        ..tensor.clone()
+    })
 }
 
 /// Whether any tensor that the node reads or makes changes its shape.

@@ -2,12 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_input;
+mod builder;
 mod cli;
 #[path = "../../examples/evaluate.rs"]
 #[allow(dead_code)]
 mod evaluate;
+mod graphs;
+mod masked;
 mod memory;
 mod program;
 mod prune;
+mod rules;
 mod small;
 mod wire;
