@@ -19,9 +19,9 @@ help:
 
 test: .venv/made
 	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
-	$(TEST_ENV) cargo test --locked
+	$(TEST_ENV) cargo test --locked --no-fail-fast
 
 # The mark comes last: an interrupted installation starts again.
 .venv/made: requirements-test.txt
@@ -31,12 +31,12 @@ test: .venv/made
 	touch $@
 
 demo:
-	cargo build --release --locked --bin onnx-mipp --example evaluate
+	cargo build --release --locked --features demo
 	$(TARGET)/release/onnx-mipp setup
 	mkdir -p $(DEMO)
 	$(TARGET)/release/onnx-mipp $(MODEL) $(DEMO)/half.onnx --calib fixtures/calib.npz --macs 0.5
 	@echo
-	$(TARGET)/release/examples/evaluate $(MODEL) $(DEMO)/half.onnx --data fixtures/eval.npz
+	$(TARGET)/release/evaluate $(MODEL) $(DEMO)/half.onnx --data fixtures/eval.npz
 
 clean:
 	cargo clean

@@ -4,7 +4,7 @@
 mod bad_input;
 mod builder;
 mod cli;
-#[path = "../../examples/evaluate.rs"]
+#[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]
 mod evaluate;
 mod graphs;

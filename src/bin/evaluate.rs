@@ -1,5 +1,5 @@
 //! Prints the top-1 accuracy of classifiers:
-//! `cargo run --release --example evaluate MODEL.onnx ... --data eval.npz`
+//! `cargo run --release --features demo --bin evaluate MODEL.onnx ... --data eval.npz`
 //!
 //! The data hold one array named like the model's input and one named "labels", with a class
 //! number for each sample. The first output holds one score per class.
