@@ -7,7 +7,7 @@ mod options;
 use std::path::Path;
 
 pub use error::Error;
-pub use options::{Event, Options};
+pub use options::{Event, Globs, Options};
 
 use calibration::Samples;
 
@@ -33,7 +33,7 @@ pub fn prune(
     options: &Options,
     tell: &dyn Fn(Event),
 ) -> Result<Report, Error> {
-    options::check_target(input, output)?;
+    options::check_targets(input, output, options)?;
     let work = Work::open(input, options, tell)?;
     let prunable = work
         .groups
@@ -43,16 +43,19 @@ pub fn prune(
     let done = if prunable {
         work.prune(options, tell)?
     } else {
-        work.unchanged()
+        work.unchanged(options)?
     };
+    for note in &done.notes {
+        tell(Event::Note(note.clone()));
+    }
     onnx::save(&done.model, output)?;
     if let Some(path) = &options.plan_out {
         options::write_json(path, &done.selection.plan)?;
     }
     let mut report = work.report(options, &done);
     report.bytes = Change {
-        before: file_bytes(input),
-        after: file_bytes(output),
+        before: onnx::file_bytes(input)?,
+        after: onnx::file_bytes(output)?,
     };
     if let Some(path) = &options.report {
         options::write_json(path, &report)?;
@@ -69,12 +72,24 @@ pub fn inspect(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<
     Ok(report::inspect(&work.graph, &work.groups))
 }
 
-/// Bytes of a model file with its external data.
-fn file_bytes(path: &Path) -> u64 {
-    let mut data = path.as_os_str().to_owned();
-    data.push(".data");
-    let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    length(path) + length(Path::new(&data))
+/// Freezes what --exclude and --only take out. A pattern that matches nothing is a slip.
+fn restrict(graph: &Graph, groups: &mut Groups, options: &Options) -> Result<(), Error> {
+    let producers = groups.groups.iter().flat_map(|group| &group.producers);
+    let names = producers.map(|&node| graph.nodes[node].name.as_str());
+    let given = [("--exclude", &options.exclude), ("--only", &options.only)];
+    for (option, globs) in given {
+        let idle = globs.as_ref().and_then(|globs| globs.idle(names.clone()));
+        if let Some(pattern) = idle {
+            return Err(Error::IdleGlob {
+                option,
+                pattern: pattern.to_owned(),
+            });
+        }
+    }
+    let set = |globs: &Option<Globs>| globs.as_ref().map(|globs| globs.set.clone());
+    let (exclude, only) = (set(&options.exclude), set(&options.only));
+    groups.restrict(graph, exclude.as_ref(), only.as_ref());
+    Ok(())
 }
 
 /// What is known before anything is decided.
@@ -108,7 +123,7 @@ impl Work {
         let samples = Samples::open(&specs, options)?;
         probe(&model, &mut graph, &runtime, &samples.first_batch()?)?;
         let mut groups = Groups::find(&graph);
-        groups.restrict(&graph, options.exclude.as_ref(), options.only.as_ref());
+        restrict(&graph, &mut groups, options)?;
         let mut notes = runtime.notes().to_vec();
         notes.extend_from_slice(samples.notes());
         for note in &notes {
@@ -241,7 +256,11 @@ impl Work {
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 
-    fn unchanged(&self) -> Done {
+    fn unchanged(&self, options: &Options) -> Result<Done, Error> {
+        if let Some(path) = &options.plan {
+            let plan: Plan = options::read_json(path)?;
+            plan.stays(&self.groups)?;
+        }
         let stays = vec![true; self.groups.channel_count];
         let count = self.groups.groups.len();
         let note = if count == 0 {
@@ -249,12 +268,11 @@ impl Work {
              channels; the model is written unchanged"
                 .to_owned()
         } else {
-            format!(
-                "nothing to prune: all {count} groups are frozen (see `onnx-mipp inspect`); the \
-                 model is written unchanged"
-            )
+            "nothing to prune: all its groups are frozen (see `onnx-mipp inspect`); the model is \
+             written unchanged"
+                .to_owned()
         };
-        Done {
+        Ok(Done {
             model: self.model.clone(),
             selection: Selection {
                 plan: Plan::of(&self.groups, &stays),
@@ -265,7 +283,7 @@ impl Work {
             seen: 0,
             asked: "nothing".to_owned(),
             notes: vec![note],
-        }
+        })
     }
 
     fn report(&self, options: &Options, done: &Done) -> Report {

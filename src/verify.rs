@@ -91,11 +91,11 @@ pub fn compare(
                 output: name.clone(),
                 error,
             };
-            if expected.shape != found.shape {
+            if (expected.dtype, &expected.shape) != (found.dtype, &found.shape) {
                 return Err(VerifyError::Signature {
-                    what: "output shapes",
-                    expected: format!("{:?} for '{name}'", expected.shape),
-                    found: format!("{:?}", found.shape),
+                    what: "types or shapes of output tensors",
+                    expected: format!("{} {:?} for '{name}'", expected.dtype, expected.shape),
+                    found: format!("{} {:?}", found.dtype, found.shape),
                 });
             }
             if !is_float(expected) {
@@ -194,7 +194,7 @@ fn same_signature(before: &Session, after: &Session) -> Result<(), VerifyError> 
         })
     };
     check("inputs", inputs(before), inputs(after))?;
-    check("outputs", before.outputs(), after.outputs())
+    check("outputs", before.output_types(), after.output_types())
 }
 
 /// Median milliseconds of one run of each model on the batch, measured in turn.

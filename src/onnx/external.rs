@@ -8,7 +8,7 @@ use super::{
 };
 use bytes::Bytes;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Component, Path, PathBuf},
 };
 
@@ -26,6 +26,18 @@ pub(super) fn unmark(tensor: &mut TensorProto) {
         tensor.data_location = None;
         tensor.external_data.clear();
     }
+}
+
+/// The files that hold external data, each once.
+pub(super) fn locations(model: &mut ModelProto) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let Ok(()) = walk::tensors(model, &mut |_, tensor| {
+        if is_marked(tensor) {
+            found.extend(entry(tensor, "location").map(str::to_owned));
+        }
+        Ok::<(), std::convert::Infallible>(())
+    });
+    found
 }
 
 pub(super) fn error(owner: Owner<'_>, tensor: &TensorProto, what: impl ToString) -> OnnxError {

@@ -64,6 +64,23 @@ pub fn decode(bytes: Bytes, folder: Option<&Path>) -> Result<Model, OnnxError> {
     Ok(model)
 }
 
+/// Bytes of the model file at `path` and of the files of external data that it names.
+///
+/// # Errors
+/// As [`load`].
+pub fn file_bytes(path: &Path) -> Result<u64, OnnxError> {
+    let length = |path: &Path| {
+        let found = std::fs::metadata(path).map_err(|error| OnnxError::io(path, "read", error));
+        found.map(|metadata| metadata.len())
+    };
+    let mut model = load(path)?;
+    let mut total = length(path)?;
+    for location in external::locations(&mut model.proto) {
+        total += length(&folder_of(path).join(location))?;
+    }
+    Ok(total)
+}
+
 /// The most bytes that protobuf readers take.
 const PROTOBUF_LIMIT: u64 = i32::MAX as u64;
 

@@ -12,13 +12,29 @@ use crate::verify::VerifyError;
 /// Any stage's error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Input and output are one file.
+    /// Two of the files are one.
     #[error(
-        "the output {} is the input itself; choose another name, so that the original stays", path.display()
+        "{}: the {what} cannot be written there, this is the {other} itself; choose another name, \
+         so that both stay", path.display()
     )]
     SamePath {
         /// The file.
         path: PathBuf,
+        /// What would be written there.
+        what: &'static str,
+        /// What is there, or will be.
+        other: &'static str,
+    },
+    /// A pattern that no node's name matches.
+    #[error(
+        "{option} '{pattern}' matches no node that makes channels; `onnx-mipp inspect` lists them \
+         (`*` matches `/` too)"
+    )]
+    IdleGlob {
+        /// The option.
+        option: &'static str,
+        /// The pattern.
+        pattern: String,
     },
     /// A target that cannot be written.
     #[error("cannot write {}: {error}; choose a folder that exists and may be written", path.display())]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use globset::GlobSet;
+use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,9 +33,9 @@ pub struct Options {
     /// Limits on widths.
     pub limits: Limits,
     /// Nodes whose output channels may not change.
-    pub exclude: Option<GlobSet>,
+    pub exclude: Option<Globs>,
     /// Nodes whose output channels alone may change.
-    pub only: Option<GlobSet>,
+    pub only: Option<Globs>,
     /// How weights are repaired.
     pub repair: Repair,
     /// Where models run.
@@ -46,6 +46,42 @@ pub struct Options {
     pub plan_out: Option<PathBuf>,
     /// Where to write the report as JSON.
     pub report: Option<PathBuf>,
+}
+
+/// Patterns of node names.
+#[derive(Debug, Clone)]
+pub struct Globs {
+    patterns: Vec<Glob>,
+    pub(super) set: GlobSet,
+}
+
+impl Globs {
+    /// The patterns, ready to match.
+    ///
+    /// # Errors
+    /// Together they are too large.
+    pub fn new(patterns: &[Glob]) -> Result<Globs, globset::Error> {
+        let mut set = GlobSetBuilder::new();
+        for pattern in patterns {
+            set.add(pattern.clone());
+        }
+        Ok(Globs {
+            patterns: patterns.to_vec(),
+            set: set.build()?,
+        })
+    }
+
+    /// The first pattern that matches none of the names.
+    pub(super) fn idle<'n>(&self, names: impl Iterator<Item = &'n str>) -> Option<&str> {
+        let mut used = vec![false; self.patterns.len()];
+        for index in names.flat_map(|name| self.set.matches(name)) {
+            if let Some(used) = used.get_mut(index) {
+                *used = true;
+            }
+        }
+        let mut idle = self.patterns.iter().zip(used);
+        idle.find(|(_, used)| !used).map(|(glob, _)| glob.glob())
+    }
 }
 
 /// What a run tells while it works.
@@ -77,27 +113,54 @@ impl Options {
     }
 }
 
-/// Refuses a target that is the input or that cannot be written, before any work is done.
-pub(super) fn check_target(input: &Path, output: &Path) -> Result<(), Error> {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    if real(input).is_some_and(|input| real(output) == Some(input)) {
-        return Err(Error::SamePath {
-            path: output.to_owned(),
-        });
+/// Refuses targets that are the input, that meet each other or that cannot be written, before any
+/// work is done.
+pub(super) fn check_targets(input: &Path, output: &Path, options: &Options) -> Result<(), Error> {
+    let mut taken = vec![(input, "input")];
+    let listed = [
+        (Some(output), "model"),
+        (options.plan_out.as_deref(), "plan"),
+        (options.report.as_deref(), "report"),
+    ];
+    for (path, what) in listed {
+        let Some(path) = path else { continue };
+        let met = taken.iter().find(|(other, _)| is_same(other, path));
+        if let Some((_, other)) = met {
+            return Err(Error::SamePath {
+                path: path.to_owned(),
+                what,
+                other,
+            });
+        }
+        check_target(path)?;
+        taken.push((path, what));
     }
+    Ok(())
+}
+
+/// Whether two paths name one file, which may not be there yet.
+fn is_same(left: &Path, right: &Path) -> bool {
+    let real = |path: &Path| {
+        std::fs::canonicalize(path).ok().or_else(|| {
+            let folder = std::fs::canonicalize(folder(path)).ok()?;
+            Some(folder.join(path.file_name()?))
+        })
+    };
+    real(left).is_some_and(|left| real(right) == Some(left))
+}
+
+fn check_target(path: &Path) -> Result<(), Error> {
     let failed = |error| Error::Target {
-        path: output.to_owned(),
+        path: path.to_owned(),
         error,
     };
-    if output.is_dir() {
+    if path.is_dir() {
         return Err(failed(std::io::Error::from(
             std::io::ErrorKind::IsADirectory,
         )));
     }
-    tempfile::Builder::new()
-        .tempfile_in(folder(output))
-        .map_err(failed)?;
-    Ok(())
+    let made = tempfile::Builder::new().tempfile_in(folder(path));
+    made.map_err(failed).map(drop)
 }
 
 fn folder(path: &Path) -> &Path {

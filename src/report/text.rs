@@ -6,23 +6,7 @@ use crate::report::{Change, GroupReport, Inspection, Report};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pruned = self.groups.iter().filter(|group| group.frozen.is_empty());
-        let mut rows =
-            vec![["group", "channels", "kept", "MI kept", "explained"].map(str::to_owned)];
-        rows.extend(pruned.map(row));
-        table(f, &rows)?;
-        let frozen = self
-            .groups
-            .iter()
-            .filter(|group| !group.frozen.is_empty())
-            .count();
-        if frozen > 0 {
-            writeln!(
-                f,
-                "{frozen} frozen groups are not shown; `onnx-mipp inspect` says why they are."
-            )?;
-        }
-        writeln!(f)?;
+        self.write_groups(f)?;
         let totals = [
             total("MACs", self.macs, count),
             total("parameters", self.parameters, count),
@@ -47,6 +31,32 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn write_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_free = |group: &&GroupReport| group.frozen.is_empty();
+        let frozen = self.groups.len() - self.groups.iter().filter(is_free).count();
+        if frozen < self.groups.len() {
+            let head = ["group", "channels", "kept", "MI kept", "explained"];
+            let mut rows = vec![head.map(str::to_owned)];
+            rows.extend(self.groups.iter().filter(is_free).map(row));
+            table(f, &rows)?;
+        }
+        match frozen {
+            0 => {}
+            1 => writeln!(
+                f,
+                "1 frozen group is not shown; `onnx-mipp inspect` says why it is."
+            )?,
+            n => writeln!(
+                f,
+                "{n} frozen groups are not shown; `onnx-mipp inspect` says why they are."
+            )?,
+        }
+        if self.groups.is_empty() {
+            return Ok(());
+        }
+        writeln!(f)
+    }
+
     fn write_comparison(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,

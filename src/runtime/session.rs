@@ -24,6 +24,8 @@ pub struct Session {
     inner: ort::session::Session,
     inputs: Vec<InputSpec>,
     outputs: Vec<String>,
+    /// The outputs' types and shapes, as ONNX Runtime writes them.
+    output_types: Vec<String>,
     /// The files of a large model, removed with the session.
     pub(super) _folder: Option<tempfile::TempDir>,
 }
@@ -37,6 +39,11 @@ impl Session {
         Ok(Session {
             inputs: inputs.collect::<Result<_, _>>()?,
             outputs: inner.outputs().iter().map(|o| o.name().into()).collect(),
+            output_types: inner
+                .outputs()
+                .iter()
+                .map(|o| format!("{} {}", o.name(), o.dtype()))
+                .collect(),
             inner,
             _folder: folder,
         })
@@ -50,6 +57,11 @@ impl Session {
     /// The names of the model's outputs, in its order.
     pub fn outputs(&self) -> Vec<String> {
         self.outputs.clone()
+    }
+
+    /// Name, type and shape of each output, as text to compare and to show.
+    pub fn output_types(&self) -> Vec<String> {
+        self.output_types.clone()
     }
 
     /// Runs the model on `inputs` (by name, any order) and returns the tensors of `outputs`, in the

@@ -1,8 +1,17 @@
 //! The integration tests, one binary: one module per stage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bad_input;
 mod builder;
+mod cli;
+#[path = "../../src/bin/evaluate.rs"]
+#[allow(dead_code)]
+mod evaluate;
 mod graphs;
 mod masked;
+mod memory;
+mod program;
+mod prune;
 mod rules;
+mod small;
 mod wire;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::Glob;
 use onnx_mipp::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
-use onnx_mipp::pipeline::Options;
+use onnx_mipp::pipeline::{Globs, Options};
 use onnx_mipp::runtime::{Device, RuntimeOptions};
 use onnx_mipp::select::{Budget, Limits};
 use onnx_mipp::surgery::Repair;
@@ -46,13 +46,13 @@ pub struct InspectArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
-    selection: SelectionArguments,
-    #[command(flatten)]
-    runtime: RuntimeArguments,
     /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
     #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
     shape: Vec<(String, Vec<usize>)>,
+    #[command(flatten)]
+    nodes: NodeArguments,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
 }
 
 #[derive(Debug, Args)]
@@ -68,7 +68,9 @@ pub struct PruneArguments {
     #[command(flatten)]
     budget: BudgetArguments,
     #[command(flatten)]
-    selection: SelectionArguments,
+    limits: LimitArguments,
+    #[command(flatten)]
+    nodes: NodeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
     /// Rebuild what was removed from what was kept
@@ -160,7 +162,7 @@ struct BudgetArguments {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
-struct SelectionArguments {
+struct LimitArguments {
     /// Widths are multiples of N where channels leave; 1 turns it off
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     align: usize,
@@ -170,20 +172,25 @@ struct SelectionArguments {
     /// Take what can be reached when the budget cannot
     #[arg(long)]
     best_effort: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Nodes, by patterns such as '/layer4/**'")]
+struct NodeArguments {
     /// Nodes whose output channels may not change
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
+    #[arg(long, value_name = "GLOB", value_parser = Glob::new)]
+    exclude: Vec<Glob>,
     /// Nodes whose output channels alone may change
-    #[arg(long, value_name = "GLOB")]
-    only: Vec<String>,
+    #[arg(long, value_name = "GLOB", value_parser = Glob::new)]
+    only: Vec<Glob>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Runtime")]
 struct RuntimeArguments {
     /// Where models run: auto, cpu, cuda or cuda:ID
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[arg(long, default_value = "auto", value_parser = str::parse::<Device>)]
+    device: Device,
     /// Threads of ONNX Runtime; by default one per core
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
@@ -239,7 +246,12 @@ impl PruneArguments {
             plan: self.plan.clone(),
             plan_out: self.plan_out.clone(),
             report: self.report.clone(),
-            ..base(&self.selection, &self.runtime)?
+            limits: Limits {
+                align: self.limits.align,
+                min_channels: self.limits.min_channels,
+                best_effort: self.limits.best_effort,
+            },
+            ..base(&self.nodes, &self.runtime)?
         })
     }
 }
@@ -247,7 +259,7 @@ impl PruneArguments {
 impl InspectArguments {
     /// What the library is asked to do.
     pub fn options(&self) -> Result<Options, String> {
-        let mut options = base(&self.selection, &self.runtime)?;
+        let mut options = base(&self.nodes, &self.runtime)?;
         options.reader.shapes = shapes(&self.shape);
         // Only shapes are wanted of the synthetic input.
         options.reader.samples = Some(2);
@@ -276,27 +288,23 @@ impl CalibrationArguments {
     }
 }
 
-fn base(selection: &SelectionArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
-    let device: Device = runtime
-        .device
-        .parse()
-        .map_err(|error| format!("--device: {error}"))?;
+fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
     Ok(Options {
         calibration: Vec::new(),
         reader: ReaderOptions::default(),
         batch: None,
         budget: None,
         limits: Limits {
-            align: selection.align,
-            min_channels: selection.min_channels,
-            best_effort: selection.best_effort,
+            align: 1,
+            min_channels: 1,
+            best_effort: false,
         },
-        exclude: globs("--exclude", &selection.exclude)?,
-        only: globs("--only", &selection.only)?,
+        exclude: globs("--exclude", &nodes.exclude)?,
+        only: globs("--only", &nodes.only)?,
         repair: Repair::Once,
         runtime: RuntimeOptions {
             library: runtime.onnxruntime.clone(),
-            device,
+            device: runtime.device,
             threads: runtime.threads,
         },
         plan: None,
@@ -305,16 +313,12 @@ fn base(selection: &SelectionArguments, runtime: &RuntimeArguments) -> Result<Op
     })
 }
 
-fn globs(option: &str, patterns: &[String]) -> Result<Option<GlobSet>, String> {
+fn globs(option: &str, patterns: &[Glob]) -> Result<Option<Globs>, String> {
     if patterns.is_empty() {
         return Ok(None);
     }
-    let failed = |error: globset::Error| format!("{option}: {error}");
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(Glob::new(pattern).map_err(failed)?);
-    }
-    set.build().map(Some).map_err(failed)
+    let made = Globs::new(patterns).map_err(|error| format!("{option}: {error}"))?;
+    Ok(Some(made))
 }
 
 fn shapes(given: &[(String, Vec<usize>)]) -> BTreeMap<String, Vec<usize>> {

@@ -1,0 +1,43 @@
+# Needs Rust (rust-version in Cargo.toml), Python 3 with venv, pip, and GNU make.
+
+.DEFAULT_GOAL := help
+.PHONY: help test demo clean
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+# The tests take ONNX Runtime from the virtual environment, whatever else is installed.
+TEST_ENV := env -u ORT_DYLIB_PATH VIRTUAL_ENV=$(VENV) ONNX_MIPP_PYTHON=$(VENV)/bin/python
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DEMO := target/demo
+MODEL := fixtures/resnet_bn_torchscript.onnx
+
+help:
+	@echo 'make test   format, lints, documentation and all tests (makes .venv when it is missing)'
+	@echo 'make demo   build, fetch ONNX Runtime, prune a fixture to half its MACs, compare accuracies'
+	@echo 'make clean  remove target and .venv'
+
+test: .venv/made
+	cargo fmt --check
+	cargo clippy --all-targets --all-features --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
+	$(TEST_ENV) cargo test --locked --no-fail-fast
+
+# The mark comes last: an interrupted installation starts again.
+.venv/made: requirements-test.txt
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	touch $@
+
+demo:
+	cargo build --release --locked --features demo
+	$(TARGET)/release/onnx-mipp setup
+	mkdir -p $(DEMO)
+	$(TARGET)/release/onnx-mipp $(MODEL) $(DEMO)/half.onnx --calib fixtures/calib.npz --macs 0.5
+	@echo
+	$(TARGET)/release/evaluate $(MODEL) $(DEMO)/half.onnx --data fixtures/eval.npz
+
+clean:
+	cargo clean
+	rm -rf .venv

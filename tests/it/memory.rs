@@ -1,0 +1,90 @@
+//! Peak memory must not grow with the number of calibration samples.
+
+use std::path::Path;
+
+use npyz::NpyFile;
+
+use crate::program::{fixture, python, text};
+use crate::small;
+
+/// Runs a command and prints the peak of its resident memory in kilobytes.
+const SCRIPT: &str = "import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+
+fn peak(model: &Path, data: &Path, options: &[&str]) -> f64 {
+    let output = tempfile::tempdir().unwrap();
+    let output = output.path().join("out.onnx");
+    let program = env!("CARGO_BIN_EXE_onnx-mipp");
+    let start = [
+        "-c",
+        SCRIPT,
+        program,
+        text(model),
+        text(&output),
+        "--calib",
+        text(data),
+        "-q",
+        "--threads",
+        "1",
+    ];
+    let run = python([start.as_slice(), options].concat()).done();
+    assert!(output.is_file());
+    run.out.trim().parse().unwrap()
+}
+
+/// Fails when twice the samples take more than a tenth more memory.
+fn holds(model: &Path, [once, twice]: [&Path; 2], options: &[&str]) {
+    let (once, twice) = (peak(model, once, options), peak(model, twice, options));
+    assert!(
+        twice <= 1.1 * once,
+        "{once} kB for 512 samples, {twice} kB for 1024"
+    );
+}
+
+#[test]
+fn activations_are_not_kept() {
+    // The activations of the convolutions' inputs take half a megabyte per sample: kept, 512 of
+    // them would take more than all else.
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::open(fixture("calib.npz")).unwrap();
+    let mut archive = zip::ZipArchive::new(file).unwrap();
+    let array = NpyFile::new(archive.by_name("input.npy").unwrap()).unwrap();
+    assert_eq!(array.shape(), [512, 1, 28, 28]);
+    let values: Vec<f32> = array.into_vec().unwrap();
+    let (once, twice) = (
+        folder.path().join("once.npy"),
+        folder.path().join("twice.npy"),
+    );
+    small::npy_f32(&once, &[512, 1, 28, 28], &values);
+    small::npy_f32(
+        &twice,
+        &[1024, 1, 28, 28],
+        &[values.as_slice(), &values].concat(),
+    );
+    let model = fixture("resnet_bn_torchscript.onnx");
+    holds(&model, [&once, &twice], &["--macs", "0.5"]);
+}
+
+#[test]
+fn samples_are_not_kept() {
+    // 110 kB per sample: kept, 512 more of them take 57 MB, a third of all.
+    const SIDE: usize = 96;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut model = small::model();
+    let graph = small::graph(&mut model);
+    let side = Some(SIDE as i64);
+    graph.input = vec![small::value("x", &[None, Some(3), side, side])];
+    graph.output = vec![small::value("y", &[None, Some(8), side, side])];
+    small::write(&model, &path("in.onnx"));
+    let sample = small::noise(3 * SIDE * SIDE, 3);
+    for (name, count) in [("once.npy", 512), ("twice.npy", 1024)] {
+        small::npy_f32(&path(name), &[count, 3, SIDE, SIDE], &sample.repeat(count));
+    }
+    holds(
+        &path("in.onnx"),
+        [&path("once.npy"), &path("twice.npy")],
+        &["--ratio", "0.5", "--batch", "8"],
+    );
+}
