@@ -141,9 +141,10 @@ impl Work {
 
     fn statistics(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Statistics, Error> {
         let wanted = self.samples.seen();
-        tell(Event::Samples {
+        tell(Event::Counting {
             stage: "calibrating",
             total: wanted.len(),
+            what: "samples",
         });
         let progress = |done: usize| tell(Event::Advance(done));
         let gather = GatherOptions {
@@ -237,9 +238,10 @@ impl Work {
         options: &Options,
         tell: &dyn Fn(Event),
     ) -> Result<Losses, Error> {
-        tell(Event::Samples {
-            stage: "trying groups",
+        tell(Event::Counting {
+            stage: "trying narrower widths",
             total: scene.prunable().len(),
+            what: "groups",
         });
         let ranking = Ranking::of(scene)?;
         let batches = self.samples.trials()?;

@@ -89,14 +89,16 @@ impl Globs {
 pub enum Event {
     /// A stage begins.
     Stage(&'static str),
-    /// A stage that counts samples begins.
-    Samples {
+    /// A stage that counts begins.
+    Counting {
         /// Its name.
         stage: &'static str,
-        /// Samples that will come.
+        /// How many will come.
         total: usize,
+        /// What is counted, in the plural.
+        what: &'static str,
     },
-    /// That many samples are done.
+    /// That many more are done.
     Advance(usize),
     /// Something that the user should know.
     Note(String),

@@ -36,10 +36,10 @@ impl Terminal {
             Event::Note(_) => {}
             _ if self.quiet => {}
             Event::Stage(stage) => self.stage(stage, None),
-            Event::Samples { stage, total } => self.stage(stage, Some(total)),
-            Event::Advance(samples) => {
+            Event::Counting { stage, total, what } => self.stage(stage, Some((total, what))),
+            Event::Advance(more) => {
                 if let Some(bar) = self.bar.borrow().as_ref() {
-                    bar.inc(samples as u64);
+                    bar.inc(more as u64);
                 }
             }
         }
@@ -57,17 +57,17 @@ impl Terminal {
         result
     }
 
-    fn stage(&self, stage: &'static str, total: Option<usize>) {
+    fn stage(&self, stage: &'static str, total: Option<(usize, &'static str)>) {
         self.clear();
         if !self.is_terminal {
             match total {
-                Some(total) => self.line(&format!("{stage} ({total} samples)")),
+                Some((total, what)) => self.line(&format!("{stage} ({total} {what})")),
                 None => self.line(stage),
             }
             return;
         }
         let bar = match total {
-            Some(total) => ProgressBar::new(total as u64),
+            Some((total, _)) => ProgressBar::new(total as u64),
             None => ProgressBar::new_spinner(),
         };
         let template = match total {
