@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::Graph;
-use crate::groups::{ChannelAxes, Groups};
+use crate::graph::{Graph, NodeId};
+use crate::groups::{ChannelAxes, Groups, Use};
 
 /// A sum of terms, each a constant times the lengths of the axes of one weight.
 #[derive(Debug, Clone, Default)]
@@ -56,8 +56,14 @@ impl CostModel {
                 continue;
             }
             // A tensor that several nodes cut in the same way is stored once.
+            let mut readers: Vec<&Use> = value.readers.iter().collect();
+            // Nodes that compute another constant from it, such as a bias of zeros from its shape,
+            // go when that constant is stored anew.
+            if readers.iter().any(|at| !is_folded(graph, at.0)) {
+                readers.retain(|at| !is_folded(graph, at.0));
+            }
             let mut cuts: Vec<Option<&ChannelAxes>> =
-                value.readers.iter().map(|at| groups.uses.get(at)).collect();
+                readers.iter().map(|at| groups.uses.get(at)).collect();
             cuts.sort();
             cuts.dedup();
             let is_stored = value
@@ -113,6 +119,15 @@ impl Axis {
                 .map(|(group, times)| times * width(group))
                 .sum::<f64>()
     }
+}
+
+/// Whether everything that the node makes is known before the model runs.
+fn is_folded(graph: &Graph, node: NodeId) -> bool {
+    let outputs = &graph.nodes[node].outputs;
+    outputs
+        .iter()
+        .flatten()
+        .all(|&value| graph.values[value].is_constant)
 }
 
 /// The group of every channel.

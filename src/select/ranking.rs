@@ -107,11 +107,11 @@ fn scale_at(scales: &[(f64, f64)], width: f64) -> f64 {
         return first.1.exp();
     }
     for pair in scales.windows(2) {
-        if let [(wide, a), (narrow, b)] = pair {
-            if width >= *narrow {
-                let share = (wide - width) / (wide - narrow);
-                return (a + share * (b - a)).exp();
-            }
+        if let [(wide, a), (narrow, b)] = pair
+            && width >= *narrow
+        {
+            let share = (wide - width) / (wide - narrow);
+            return (a + share * (b - a)).exp();
         }
     }
     last.1.exp()

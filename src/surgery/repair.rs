@@ -177,7 +177,9 @@ impl<'a> Task<'a> {
     ) -> Result<(Mat<f64>, Vec<f64>), SurgeryError> {
         let taps = weight.ncols() / input_stays.len().max(1);
         let observed = self.observed_taps;
-        if covariance.mean.len() != input_stays.len() * observed || taps % observed.max(1) != 0 {
+        if covariance.mean.len() != input_stays.len() * observed
+            || !taps.is_multiple_of(observed.max(1))
+        {
             return Err(self.mismatch());
         }
         let columns = |stays: bool| -> Vec<usize> {

@@ -34,8 +34,9 @@ pub(super) fn update(model: &mut Model, graph: &Graph, kept: &Kept<'_>) {
         };
         set_lengths(info, |axis, length| kept.length(value, axis, length));
     }
-    // Before IR version 4, initializers are listed as inputs too.
-    for info in &mut main.input {
+    // Before IR version 4, initializers are listed as inputs too; some exporters state the shapes
+    // of initializers.
+    for info in main.input.iter_mut().chain(&mut main.value_info) {
         let stored = main
             .initializer
             .iter()
