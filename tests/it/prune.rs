@@ -152,6 +152,7 @@ fn accuracy_stays() {
     };
     let quarter = folder("quarter").join("resnet_bn_torchscript.onnx");
     prune("resnet_bn_torchscript.onnx", &quarter, &["--macs", "0.25"]);
+    let mut too_low = Vec::new();
     let half = |name: &str| halves()[name].0.clone();
     for (name, pruned, most) in [
         (
@@ -169,10 +170,12 @@ fn accuracy_stays() {
         let (before, after) = (points(&fixture(name)), points(&pruned));
         // The fixtures' README: 92.5 and 93.3 %. Other figures would mean a wrong measurement.
         assert!((92.0..94.0).contains(&before), "{name}: {before}");
-        let lost = before - after;
-        assert!(
-            lost <= most,
-            "{name}: {before} % before, {after} % after, lost {lost:.1}"
-        );
+        if before - after > most {
+            too_low.push(format!(
+                "{}: {before} % before, {after} % after",
+                pruned.display()
+            ));
+        }
     }
+    assert!(too_low.is_empty(), "{}", too_low.join("\n"));
 }
