@@ -8,11 +8,12 @@ use crate::program::{fixture, python, text};
 use crate::small;
 
 /// Runs a command and prints the peak of its resident memory in kilobytes. Which threads meet
-/// decides some of it by chance: one thread, and the least of three processes, leave little of that.
+/// decides some of it by chance, and so do glibc's arenas: one thread, one arena and the least of three
+/// processes leave little of that.
 const SCRIPT: &str = "import os, subprocess, sys
 def peak():
     child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL,
-                             env=dict(os.environ, RAYON_NUM_THREADS='1'))
+                             env=dict(os.environ, RAYON_NUM_THREADS='1', MALLOC_ARENA_MAX='1'))
     _, status, usage = os.wait4(child.pid, 0)
     if status: sys.exit(f'ended with status {status}')
     return usage.ru_maxrss
