@@ -6,7 +6,7 @@ mod moments;
 mod probe;
 pub mod reader;
 mod statistics;
-mod tap;
+pub(crate) mod tap;
 
 pub use error::CalibrateError;
 pub use moments::{Covariance, Moments};

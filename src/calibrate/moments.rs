@@ -50,10 +50,11 @@ impl Moments {
     }
 
     /// Adds the rows of several samples: `data` has `inputs` columns and the same number of rows
-    /// for each of `samples` samples, one sample after the other.
-    pub fn add(&mut self, mut data: Mat<f64>, samples: usize) {
+    /// for each of `samples` samples, one sample after the other. Returns the rows less the shift,
+    /// the mean of the first call's.
+    pub fn add(&mut self, mut data: Mat<f64>, samples: usize) -> Mat<f64> {
         if samples == 0 || data.nrows() == 0 {
-            return;
+            return data;
         }
         if self.shift.is_empty() {
             let count = data.nrows() as f64;
@@ -96,6 +97,14 @@ impl Moments {
         }
         self.rows += data.nrows();
         self.samples += samples;
+        data
+    }
+
+    /// Means of the inputs less the shift.
+    #[must_use]
+    pub fn offset(&self) -> Vec<f64> {
+        let count = self.rows.max(1) as f64;
+        self.sum.iter().map(|sum| sum / count).collect()
     }
 
     /// Mean, covariance and shrinkage of what was added; `None` before anything was.
@@ -110,7 +119,7 @@ impl Moments {
             return None;
         }
         let (count, size) = (self.rows as f64, self.inputs());
-        let offset: Vec<f64> = self.sum.iter().map(|sum| sum / count).collect();
+        let offset = self.offset();
         let second = |i: usize, j: usize| self.products[(i.max(j), i.min(j))] / count;
         let matrix = Mat::from_fn(size, size, |i, j| second(i, j) - offset[i] * offset[j]);
         let norm = symmetric_norm(self.products.as_ref()) / (count * count);

@@ -259,6 +259,7 @@ fn consumer(
         weight: WEIGHT,
         layout,
         bias,
+        gain: 1.0,
     }
 }
 
