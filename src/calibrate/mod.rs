@@ -2,6 +2,7 @@
 //! what they show.
 
 mod error;
+mod folds;
 mod moments;
 mod probe;
 pub mod reader;

@@ -181,7 +181,9 @@ fn gatherers(
         for user in users {
             of_consumer[user] = Some(gatherers.len());
         }
-        let moments = (0..blocks).map(|_| Moments::new(inputs)).collect();
+        let moments = (0..blocks)
+            .map(|_| Moments::of_rows(inputs, rows * samples))
+            .collect();
         let tensor = graph.values[placed.tap.value].name.clone();
         gatherers.push(Gatherer {
             tensor,

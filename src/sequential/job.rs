@@ -101,11 +101,13 @@ impl<'a> Builder<'_, 'a> {
             .filter_map(|&user| self.target(user, &inputs, blocks, per_block))
             .collect();
         let usable = per_block > 0 && inputs.places > 0 && !targets.is_empty();
+        let rows = inputs.rows(per_block, samples);
+        let moments = |_| Moments::of_rows(per_block, rows * samples);
         usable.then(|| Job {
             graph,
-            rows: inputs.rows(per_block, samples),
+            rows,
             inputs,
-            moments: (0..blocks).map(|_| Moments::new(per_block)).collect(),
+            moments: (0..blocks).map(moments).collect(),
             targets,
         })
     }
