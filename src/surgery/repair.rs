@@ -140,11 +140,7 @@ impl<'a> Task<'a> {
             let covariance = self.covariances.get(block).ok_or_else(|| self.mismatch())?;
             let (weight, moved) = self.solve_block(matrix, &rows, &input_stays, covariance)?;
             repaired.push(weight);
-            shift.extend(
-                moved
-                    .chunks(per_output)
-                    .map(|rows| rows.iter().sum::<f64>()),
-            );
+            shift.extend(moved.chunks(per_output).map(|rows| self.balance(rows)));
         }
         let shape = self.cut_shape(&repaired, per_output);
         let weight = layout
@@ -244,10 +240,20 @@ impl<'a> Task<'a> {
         shape
     }
 
-    /// The bias with the shift of every output channel, and the slot that it goes to.
+    /// How far the bias of one output moves for the shifts of its rows.
+    fn balance(&self, rows: &[f64]) -> f64 {
+        match &self.consumer.bias {
+            Bias::Slot { scale, .. } => {
+                rows.iter().zip(scale).map(|(row, scale)| row * scale).sum()
+            }
+            Bias::Added => rows.iter().sum(),
+        }
+    }
+
+    /// The bias moved at every output channel, and the slot that it goes to.
     fn bias(&self, shift: &[f64]) -> Result<(Option<usize>, Tensor), TensorError> {
         let float = self.weight.dtype;
-        let Bias::Slot { slot, scale } = self.consumer.bias else {
+        let Bias::Slot { slot, .. } = self.consumer.bias else {
             // Behind the node: along the output's channel axis.
             let rank = self.graph.values[self.consumer.output]
                 .shape
@@ -257,7 +263,7 @@ impl<'a> Task<'a> {
             shape[0] = shift.len();
             return Ok((None, tensor(float, &shape, shift.to_vec())?));
         };
-        let moved: Vec<f64> = shift.iter().map(|shift| shift * scale).collect();
+        let moved = shift.to_vec();
         let view = self.graph.view(self.consumer.node);
         let Some(present) = view.constant(slot) else {
             return Ok((Some(slot), tensor(float, &[moved.len()], moved)?));
