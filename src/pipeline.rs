@@ -120,9 +120,15 @@ impl Work {
         let mut graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
-        let specs = runtime.session(&model)?.inputs();
-        let samples = Samples::open(&specs, options)?;
-        probe(&model, &mut graph, &runtime, &samples.first_batch()?)?;
+        let mut session = runtime.session(&model)?;
+        let samples = Samples::open(&session.inputs(), options)?;
+        let mut first = samples.first_batch()?;
+        // A batch that is open in name only: such a model runs single samples and nothing else.
+        if samples.is_single() && session.run(&first, &session.outputs()).is_err() {
+            first = samples.one()?;
+        }
+        drop(session);
+        probe(&model, &mut graph, &runtime, &first)?;
         let mut groups = Groups::find(&graph);
         restrict(&graph, &mut groups, options)?;
         let mut notes = runtime.notes().to_vec();

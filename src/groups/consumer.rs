@@ -45,12 +45,13 @@ pub struct WeightLayout {
 /// Where a consumer's bias is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Bias {
-    /// In an input slot; a shift of the output by `d` is a shift of the bias by `d * scale`.
+    /// In an input slot.
     Slot {
         /// The slot, which may be empty yet.
         slot: usize,
-        /// Factor between a shift of `W X` and the shift of the bias that balances it.
-        scale: f64,
+        /// Per row of an output in the weight's matrix, how far the bias moves to balance a shift
+        /// of that row by one.
+        scale: Vec<f64>,
     },
     /// The operator has none: an Add after the node carries it.
     Added,

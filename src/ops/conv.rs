@@ -34,7 +34,7 @@ impl Operator for Conv {
         };
         let bias = Bias::Slot {
             slot: BIAS,
-            scale: 1.0,
+            scale: vec![1.0],
         };
         let window = Some(window(view)?);
         trace(view, walk, &sizes, axes, &mut |input| {
@@ -54,7 +54,6 @@ impl Operator for ConvTranspose {
         let sizes = Sizes::read(view, 0)?;
         let data = view.shape(view.need(DATA)?)?.get(2..).unwrap_or_default();
         let positions = product(data);
-        let made = product(view.output_shape()?.get(2..).unwrap_or_default());
         walk.cost(Cost {
             node: view.id,
             weight: WEIGHT,
@@ -67,11 +66,9 @@ impl Operator for ConvTranspose {
             blocks: sizes.blocks,
             block_axis: 0,
         };
-        // Each input position adds to `taps` outputs: a shift of all contributions reaches an
-        // output as often as there are inputs per output.
         let bias = Bias::Slot {
             slot: BIAS,
-            scale: positions as f64 / made.max(1) as f64,
+            scale: reach(view)?,
         };
         let axes = WeightAxes {
             input: true,
@@ -280,67 +277,101 @@ fn depthwise_blocks(
 }
 
 fn window(view: NodeView<'_>) -> Result<Window, Freeze> {
+    geometry(view, |window, auto_pad| {
+        let lengths = (window.output.as_slice(), window.input.as_slice());
+        window.pads = same_pads(lengths, window, auto_pad == "SAME_LOWER");
+    })
+}
+
+/// Per tap of a transposed convolution, the share of the outputs that it reaches: input `i` adds
+/// to output `i * stride + k * dilation - pad`, unless that lies outside.
+fn reach(view: NodeView<'_>) -> Result<Vec<f64>, Freeze> {
+    let window = geometry(view, |window, auto_pad| {
+        let lengths = (window.input.as_slice(), window.output.as_slice());
+        window.pads = same_pads(lengths, window, auto_pad != "SAME_UPPER");
+    })?;
+    let mut shares = vec![1.0];
+    for (axis, &output) in window.output.iter().enumerate() {
+        let at = |list: &[usize]| list.get(axis).copied().unwrap_or(0);
+        let (stride, dilation, pad) =
+            (at(&window.strides), at(&window.dilations), at(&window.pads));
+        let lands = |input: usize, tap: usize| {
+            let padded = input * stride + tap * dilation;
+            padded.checked_sub(pad).is_some_and(|place| place < output)
+        };
+        let share = |tap: usize| {
+            let landed = (0..at(&window.input)).filter(|&input| lands(input, tap));
+            landed.count() as f64 / output.max(1) as f64
+        };
+        let taps: Vec<f64> = (0..at(&window.kernel)).map(share).collect();
+        let outer = shares.iter();
+        shares = outer
+            .flat_map(|outer| taps.iter().map(move |share| outer * share))
+            .collect();
+    }
+    Ok(shares)
+}
+
+/// The lengths and attributes of a convolution; `pad` sets the pads where they follow from the
+/// lengths.
+fn geometry(view: NodeView<'_>, pad: impl Fn(&mut Window, &str)) -> Result<Window, Freeze> {
     let spatial = |shape: &[usize]| shape.get(2..).unwrap_or_default().to_vec();
     let input = spatial(view.shape(view.need(DATA)?)?);
-    let output = spatial(view.output_shape()?);
-    let kernel = spatial(view.shape(view.need(WEIGHT)?)?);
+    let rank = input.len();
     let lengths = |name: &str, default: usize| -> Result<Vec<usize>, Freeze> {
         let Some(ints) = view.node.ints(name) else {
-            return Ok(vec![default; input.len()]);
+            return Ok(vec![default; rank]);
         };
         let parsed = ints.iter().map(|&int| usize::try_from(int));
         parsed
             .collect::<Result<_, _>>()
             .map_err(|_| Freeze::new(format!("its {name} are negative")))
     };
-    let strides = lengths("strides", 1)?;
-    let dilations = lengths("dilations", 1)?;
-    let pads = match view.node.text("auto_pad", "NOTSET").as_str() {
-        "NOTSET" | "" => lengths("pads", 0)?.into_iter().take(input.len()).collect(),
-        "VALID" => vec![0; input.len()],
-        same => same_pads(
-            &input,
-            &output,
-            &kernel,
-            &strides,
-            &dilations,
-            same == "SAME_LOWER",
-        ),
+    let mut window = Window {
+        input,
+        output: spatial(view.output_shape()?),
+        kernel: spatial(view.shape(view.need(WEIGHT)?)?),
+        strides: lengths("strides", 1)?,
+        dilations: lengths("dilations", 1)?,
+        pads: vec![0; rank],
     };
-    if [&output, &kernel, &strides, &dilations, &pads]
-        .iter()
-        .any(|list| list.len() != input.len())
-    {
+    match view.node.text("auto_pad", "NOTSET").as_str() {
+        // A transposed convolution of a given output shape does not read its pads.
+        auto_pad @ ("NOTSET" | "") if view.node.ints("output_shape").is_some() => {
+            pad(&mut window, auto_pad);
+        }
+        "NOTSET" | "" => window.pads = lengths("pads", 0)?.into_iter().take(rank).collect(),
+        "VALID" => {}
+        same => pad(&mut window, same),
+    }
+    let lists = [
+        &window.output,
+        &window.kernel,
+        &window.strides,
+        &window.dilations,
+        &window.pads,
+    ];
+    if lists.iter().any(|list| list.len() != rank) {
         return Err(Freeze::new(
             "its attributes do not fit the number of spatial axes",
         ));
     }
-    Ok(Window {
-        input,
-        output,
-        kernel,
-        strides,
-        dilations,
-        pads,
-    })
+    Ok(window)
 }
 
-fn same_pads(
-    input: &[usize],
-    output: &[usize],
-    kernel: &[usize],
-    strides: &[usize],
-    dilations: &[usize],
-    lower: bool,
-) -> Vec<usize> {
+/// Pads before the first position: half of what the kernel's way along the `short` axes passes
+/// beyond the `long` ones, the odd one `before` or after.
+fn same_pads((short, long): (&[usize], &[usize]), window: &Window, before: bool) -> Vec<usize> {
     let axis = |i: usize| {
-        let span = output.get(i)?.checked_sub(1)? * strides.get(i)?
-            + kernel.get(i)?.checked_sub(1)? * dilations.get(i)?
+        let span = short.get(i)?.checked_sub(1)? * window.strides.get(i)?
+            + window.kernel.get(i)?.checked_sub(1)? * window.dilations.get(i)?
             + 1;
-        let total = span.saturating_sub(*input.get(i)?);
-        Some(if lower { total - total / 2 } else { total / 2 })
+        let total = span.saturating_sub(*long.get(i)?);
+        Some(if before { total - total / 2 } else { total / 2 })
     };
-    (0..input.len()).map(|i| axis(i).unwrap_or(0)).collect()
+    (0..window.input.len())
+        .map(|i| axis(i).unwrap_or(0))
+        .collect()
 }
 
 fn product(lengths: &[usize]) -> u64 {

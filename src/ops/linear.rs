@@ -26,7 +26,7 @@ impl Operator for Gemm {
         } else {
             (1, 0)
         };
-        let scale = f64::from(alpha) / f64::from(beta);
+        let scale = vec![f64::from(alpha) / f64::from(beta)];
         let product = Product {
             data: 0,
             axis: 1,

@@ -75,8 +75,7 @@ impl<'a> Fold<'a> {
         layout.matrices(&weight)
     }
 
-    /// Matrices of the kept rows and columns, one per block, and the shift of every output channel,
-    /// as tensors.
+    /// Matrices of the kept rows and columns, one per block, and the shift of every row, as tensors.
     pub fn tensors(
         &self,
         matrices: &[Mat<f64>],
@@ -131,20 +130,38 @@ impl<'a> Fold<'a> {
         shape
     }
 
-    /// The bias with the shift of every output channel, and the slot that it goes to.
+    /// How far the bias of one output moves for the shifts of its rows.
+    fn balance(&self, rows: &[f64]) -> f64 {
+        match &self.consumer.bias {
+            Bias::Slot { scale, .. } => {
+                rows.iter().zip(scale).map(|(row, scale)| row * scale).sum()
+            }
+            Bias::Added => rows.iter().sum(),
+        }
+    }
+
+    /// The bias moved at every output channel, and the slot that it goes to.
     fn bias(&self, shift: &[f64], onto: Onto) -> Result<(Option<usize>, Tensor), TensorError> {
         let float = self.weight.dtype;
-        let Bias::Slot { slot, scale } = self.consumer.bias else {
+        let per_output = self
+            .consumer
+            .layout
+            .rows_per_output(&self.weight.shape)
+            .max(1);
+        let moved: Vec<f64> = shift
+            .chunks(per_output)
+            .map(|rows| self.balance(rows))
+            .collect();
+        let Bias::Slot { slot, .. } = self.consumer.bias else {
             // Behind the node: along the output's channel axis.
             let rank = self.graph.values[self.consumer.output]
                 .shape
                 .as_ref()
                 .map_or(1, Vec::len);
             let mut shape = vec![1; rank.saturating_sub(self.consumer.output_axis).max(1)];
-            shape[0] = shift.len();
-            return Ok((None, tensor(float, &shape, shift.to_vec())?));
+            shape[0] = moved.len();
+            return Ok((None, tensor(float, &shape, moved)?));
         };
-        let moved: Vec<f64> = shift.iter().map(|shift| shift * scale).collect();
         let view = self.graph.view(self.consumer.node);
         let present = view.constant(slot).filter(|_| onto == Onto::Present);
         let Some(present) = present else {

@@ -118,11 +118,7 @@ impl<'a> Task<'a> {
             let covariance = self.covariances.get(block).ok_or_else(|| self.mismatch())?;
             let (weight, moved) = self.solve_block(matrix, &rows, &input_stays, covariance)?;
             repaired.push(weight);
-            shift.extend(
-                moved
-                    .chunks(per_output)
-                    .map(|rows| rows.iter().sum::<f64>()),
-            );
+            shift.extend(moved);
         }
         let folded = self.fold.tensors(&repaired, &shift, Onto::Present);
         Ok((self.fold, folded.map_err(error)?))

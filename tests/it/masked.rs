@@ -69,7 +69,7 @@ pub fn find(proto: ModelProto) -> Found {
 }
 
 /// Random data for the model's inputs.
-fn batch(model: &Model, count: usize, seed: u64) -> Batch {
+pub fn batch(model: &Model, count: usize, seed: u64) -> Batch {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let session = runtime().session(model).unwrap();
     let tensor = |spec: onnx_mipp::runtime::InputSpec| {
@@ -83,7 +83,7 @@ fn batch(model: &Model, count: usize, seed: u64) -> Batch {
 }
 
 /// All outputs, one after the other.
-fn run(model: &Model, batch: &Batch) -> Vec<Tensor> {
+pub fn run(model: &Model, batch: &Batch) -> Vec<Tensor> {
     let mut session = runtime()
         .session(model)
         .unwrap_or_else(|e| panic!("ONNX Runtime refuses the model: {e}"));
@@ -93,7 +93,7 @@ fn run(model: &Model, batch: &Batch) -> Vec<Tensor> {
 }
 
 /// The largest difference of two runs, relative to the largest output.
-fn distance(left: &[Tensor], right: &[Tensor]) -> f64 {
+pub fn distance(left: &[Tensor], right: &[Tensor]) -> f64 {
     assert_eq!(left.len(), right.len());
     let pair = |(left, right): (&Tensor, &Tensor)| {
         assert_eq!(left.shape, right.shape, "the outputs' shapes");
