@@ -288,7 +288,9 @@ impl Graph {
     fn mark_constants(&mut self) -> Result<(), GraphError> {
         for index in 0..self.order.len() {
             let node = &self.nodes[self.order[index]];
-            if let Some(tensor) = ops::constant::stored(node)? {
+            let first = node.inputs.first().copied().flatten();
+            let first = first.and_then(|value| self.values[value].constant.as_ref());
+            if let Some(tensor) = ops::constant::stored(node, first)? {
                 if let Some(Some(output)) = node.outputs.first() {
                     let value = &mut self.values[*output];
                     value.shape = Some(tensor.shape.clone());

@@ -59,6 +59,8 @@ pub struct Walk<'a> {
     pub(super) sizes: BTreeMap<ValueId, Vec<Size>>,
     /// The atoms that the entries of a tensor of sizes count, directly or not.
     pub(super) counted: BTreeMap<ValueId, Vec<AxisMap>>,
+    /// The parts that sequences of tensors hold.
+    sequences: BTreeMap<ValueId, Vec<Axes>>,
     /// Entries of constants that something reads that does not follow the channels.
     pinned: Vec<((Use, usize), Reason)>,
 }
@@ -85,6 +87,7 @@ impl<'a> Walk<'a> {
             counts: BTreeMap::new(),
             sizes: BTreeMap::new(),
             counted: BTreeMap::new(),
+            sequences: BTreeMap::new(),
             pinned: Vec::new(),
         };
         for &id in &graph.order {
@@ -177,6 +180,36 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The atoms of the parts of a sequence, where they are tracked.
+    #[must_use]
+    pub fn sequence(&self, value: ValueId) -> Option<Vec<Axes>> {
+        self.sequences.get(&value).cloned()
+    }
+
+    /// Says which atoms lie along the axes of the parts of a sequence.
+    pub fn set_sequence(&mut self, value: ValueId, parts: Vec<Axes>) {
+        self.sequences.insert(value, parts);
+    }
+
+    /// How many channels `pairs` of atoms would leave of those in `map` if they were united.
+    #[must_use]
+    pub fn classes_with(&self, map: &AxisMap, pairs: impl Iterator<Item = (Atom, Atom)>) -> usize {
+        let mut places = BTreeMap::new();
+        for &atom in map.iter() {
+            let next = places.len();
+            places.entry(self.united.find(atom)).or_insert(next);
+        }
+        let mut trial = UnionFind::<usize>::new(places.len());
+        let mut left = places.len();
+        for (a, b) in pairs {
+            let place = |atom| places.get(&self.united.find(atom));
+            if let (Some(&a), Some(&b)) = (place(a), place(b)) {
+                left -= usize::from(trial.union(a, b));
+            }
+        }
+        left
+    }
+
     /// New atoms, one per output position of a node's weight.
     pub fn fresh(&mut self, node: NodeId, length: usize) -> AxisMap {
         let first = self.origins.len();
@@ -251,7 +284,9 @@ impl<'a> Walk<'a> {
 
     /// Holds the channels of a value, and those that it counts if it is a tensor of sizes.
     pub(super) fn hold_value(&mut self, value: ValueId, reason: &Reason) {
-        for map in self.values[value].clone().into_iter().flatten() {
+        let parts = self.sequences.get(&value).cloned().unwrap_or_default();
+        let all = std::iter::once(self.values[value].clone()).chain(parts);
+        for map in all.flatten().flatten() {
             self.hold(&map, reason.clone());
         }
         for size in self.sizes.get(&value).cloned().unwrap_or_default() {

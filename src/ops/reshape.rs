@@ -1,5 +1,7 @@
 //! Reshape, Flatten, Squeeze, Unsqueeze and Transpose: the same elements under other axes.
 
+use std::collections::BTreeSet;
+
 use crate::graph::NodeView;
 use crate::groups::{Atom, Axes, AxisMap, Walk};
 use crate::ops::{Freeze, Operator};
@@ -161,7 +163,8 @@ fn spread(map: &AxisMap, lengths: &[usize], tracked: usize) -> Vec<Atom> {
         .collect()
 }
 
-/// The output axis that carries the atoms: one along which nothing new is tied, else the longest.
+/// The output axis that carries the atoms: one along which nothing new is tied, else the one with
+/// the most different atoms.
 ///
 /// A channel axis that is split in two (a shuffle's groups, an attention's heads) keeps a
 /// rectangle only if whole indexes of one of the two leave; the longer one leaves more choice.
@@ -173,7 +176,11 @@ fn target_axis(flat: &[Atom], lengths: &[usize]) -> Option<usize> {
             .all(|(i, atom)| first.get(i) == Some(atom))
     });
     free.or_else(|| {
-        (0..lengths.len()).max_by_key(|&axis| (lengths.get(axis), std::cmp::Reverse(axis)))
+        let kinds = |axis: usize| -> usize {
+            let first = first_along(flat, lengths, axis);
+            first.into_iter().collect::<BTreeSet<_>>().len()
+        };
+        (0..lengths.len()).max_by_key(|&axis| (kinds(axis), std::cmp::Reverse(axis)))
     })
 }
 
