@@ -45,10 +45,10 @@ impl Walk<'_> {
                         .entry((origin, entry))
                         .or_insert(map.clone())
                         .clone();
-                    self.tie(&known, map)?;
+                    self.tie_count(&known, map)?;
                 }
                 Size::Axis(source, axis) => match self.axis(source, axis) {
-                    Some(other) if other.len() == map.len() => self.tie(&other, map)?,
+                    Some(other) if other.len() == map.len() => self.tie_count(&other, map)?,
                     _ => return Err(Freeze::new("its target shape depends on another tensor")),
                 },
                 Size::Count | Size::Other => {
@@ -59,6 +59,20 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Two axes must keep equal lengths: they do where they hold the same channels in any order;
+    /// otherwise their channels are united.
+    fn tie_count(&mut self, left: &AxisMap, right: &AxisMap) -> Result<(), Freeze> {
+        let sorted = |map: &AxisMap| {
+            let mut roots: Vec<_> = map.iter().map(|&atom| self.united.find(atom)).collect();
+            roots.sort_unstable();
+            roots
+        };
+        if sorted(left) == sorted(right) {
+            return Ok(());
+        }
+        self.tie(left, right)
     }
 
     /// The integer at an index of the tensor of sizes in an input slot, where it is constant.

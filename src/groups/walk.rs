@@ -194,16 +194,14 @@ impl<'a> Walk<'a> {
     /// How many channels `pairs` of atoms would leave of those in `map` if they were united.
     #[must_use]
     pub fn classes_with(&self, map: &AxisMap, pairs: impl Iterator<Item = (Atom, Atom)>) -> usize {
-        let mut places = BTreeMap::new();
-        for &atom in map.iter() {
-            let next = places.len();
-            places.entry(self.united.find(atom)).or_insert(next);
-        }
-        let mut trial = UnionFind::<usize>::new(places.len());
-        let mut left = places.len();
+        let mut roots: Vec<Atom> = map.iter().map(|&atom| self.united.find(atom)).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let place = |atom| roots.binary_search(&self.united.find(atom)).ok();
+        let mut trial = UnionFind::<usize>::new(roots.len());
+        let mut left = roots.len();
         for (a, b) in pairs {
-            let place = |atom| places.get(&self.united.find(atom));
-            if let (Some(&a), Some(&b)) = (place(a), place(b)) {
+            if let (Some(a), Some(b)) = (place(a), place(b)) {
                 left -= usize::from(trial.union(a, b));
             }
         }

@@ -9,6 +9,7 @@ mod linear;
 mod parts;
 mod reshapes;
 mod storage;
+mod vision;
 
 use crate::builder::{Builder, ints};
 use crate::masked::{Found, find};
