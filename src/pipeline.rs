@@ -19,6 +19,7 @@ use crate::onnx::{self, Model};
 use crate::report::{self, Calibration, Change, Inspection, Report};
 use crate::runtime::Runtime;
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection};
+use crate::sequential;
 use crate::surgery::{self, Repair, Repaired};
 use crate::verify;
 
@@ -165,7 +166,7 @@ impl Work {
     }
 
     fn prune(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Done, Error> {
-        let needs_statistics = options.plan.is_none() || options.repair != Repair::None;
+        let needs_statistics = options.plan.is_none() || options.repair() != Repair::None;
         let statistics = if needs_statistics {
             Some(self.statistics(options, tell)?)
         } else {
@@ -173,12 +174,9 @@ impl Work {
         };
         let (selection, asked) = self.select(options, statistics.as_ref(), tell)?;
         let stays = selection.plan.stays(&self.groups)?;
-        tell(Event::Stage("repairing and cutting"));
-        let repaired = match (options.repair, &statistics) {
-            (Repair::Once, Some(statistics)) => {
-                surgery::repair(&self.graph, &self.groups, statistics, &stays)?
-            }
-            _ => Repaired::default(),
+        let repaired = match &statistics {
+            Some(statistics) => self.repair(options, statistics, &stays, tell)?,
+            None => Repaired::default(),
         };
         let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
         tell(Event::Stage("checking the result"));
@@ -195,6 +193,46 @@ impl Work {
             asked,
             notes: Vec::new(),
         })
+    }
+
+    /// Weights and biases rebuilt as the options ask for.
+    fn repair(
+        &self,
+        options: &Options,
+        statistics: &Statistics,
+        stays: &[bool],
+        tell: &dyn Fn(Event),
+    ) -> Result<Repaired, Error> {
+        if options.repair() == Repair::None {
+            return Ok(Repaired::default());
+        }
+        tell(Event::Stage("repairing"));
+        let once = surgery::repair(&self.graph, &self.groups, statistics, stays)?;
+        if options.repair() == Repair::Once {
+            return Ok(once);
+        }
+        let setting = sequential::Setting {
+            model: &self.model,
+            graph: &self.graph,
+            groups: &self.groups,
+            statistics,
+            stays,
+            runtime: &self.runtime,
+            memory: options.memory,
+            seed: options.reader.seed,
+        };
+        let seen = self.samples.seen();
+        let batches = self.samples.batches(seen)?;
+        let progress = |step| match step {
+            sequential::Step::Levels(total) => tell(Event::Counting {
+                stage: "repairing layer by layer",
+                total,
+                what: "layers",
+            }),
+            sequential::Step::Done => tell(Event::Advance(1)),
+        };
+        let repaired = sequential::repair(setting, once, seen.len(), batches, &progress)?;
+        Ok(repaired)
     }
 
     fn select(
@@ -316,9 +354,10 @@ impl Work {
                 compared: done.comparison.map_or(0, |comparison| comparison.samples),
             },
             asked: done.asked.clone(),
-            repair: match options.repair {
+            repair: match options.repair() {
                 Repair::None => "none",
                 Repair::Once => "once",
+                Repair::Sequential => "sequential",
             },
             macs: change(&CostModel::macs(&self.graph, &self.groups)),
             parameters: change(&CostModel::parameters(&self.graph, &self.groups)),

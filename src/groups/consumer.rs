@@ -23,6 +23,8 @@ pub struct Consumer {
     pub layout: WeightLayout,
     /// Where a bias is, or can be put.
     pub bias: Bias,
+    /// The node makes `gain * W X` (Gemm's alpha), plus the bias.
+    pub gain: f64,
 }
 
 /// How a weight becomes, per block, a matrix of `out` rows and `in * taps` columns.

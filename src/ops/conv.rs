@@ -285,6 +285,7 @@ fn consumer(
         weight: WEIGHT,
         layout,
         bias,
+        gain: 1.0,
     }
 }
 

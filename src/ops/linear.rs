@@ -33,6 +33,7 @@ impl Operator for Gemm {
             weight: 1,
             out_axis,
             in_axis,
+            gain: f64::from(alpha),
         };
         let output = product.trace(view, walk, Bias::Slot { slot: 2, scale })?;
         if let Some(bias) = view.input(2) {
@@ -61,6 +62,7 @@ impl Operator for MatMul {
                 weight: 1,
                 out_axis: 1,
                 in_axis: 0,
+                gain: 1.0,
             },
             (Some(_), None) if left == 2 && right >= 2 => Product {
                 data: 1,
@@ -68,6 +70,7 @@ impl Operator for MatMul {
                 weight: 0,
                 out_axis: 0,
                 in_axis: 1,
+                gain: 1.0,
             },
             (None, None) => {
                 return Err(Freeze::new(
@@ -87,6 +90,7 @@ struct Product {
     weight: usize,
     out_axis: usize,
     in_axis: usize,
+    gain: f64,
 }
 
 impl Product {
@@ -135,6 +139,7 @@ impl Product {
                     block_axis: self.out_axis,
                 },
                 bias,
+                gain: self.gain,
             });
         }
         if let Some(slot) = axes.get_mut(self.axis) {

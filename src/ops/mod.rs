@@ -21,7 +21,7 @@ mod resample;
 mod reshape;
 mod sequence;
 
-use crate::graph::{Node, NodeView};
+use crate::graph::{Node, NodeView, ValueId};
 use crate::groups::{Kept, Walk};
 use crate::onnx::Tensor;
 
@@ -114,6 +114,12 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "Constant" | "ConstantOfShape" => &constant::Constant,
         _ => return None,
     })
+}
+
+/// The other summand, where the node adds the value `own` and one other that is no constant.
+#[must_use]
+pub fn other_summand(view: NodeView<'_>, own: ValueId) -> Option<ValueId> {
+    broadcast::other_summand(view, own)
 }
 
 /// Whether the data of the node's outputs depend on that input's data, not just on its type.

@@ -13,10 +13,16 @@ pub struct Choice {
     pub losses: Vec<f64>,
 }
 
-/// Widths that are multiples of `align`, from `width` down to `least`, after the present width.
+/// The present width, then those from there down to `least`, in multiples of `align` where the
+/// present width is one: a layer that never was aligned has nothing to keep.
 #[must_use]
 pub fn allowed_widths(width: usize, align: usize, least: usize) -> Vec<usize> {
     let align = align.max(1);
+    let align = if width.is_multiple_of(align) {
+        align
+    } else {
+        1
+    };
     let least = least.max(1);
     let steps = (1..width).rev().filter(|w| w % align == 0 && *w >= least);
     std::iter::once(width).chain(steps).collect()
@@ -173,9 +179,15 @@ mod tests {
 
     #[test]
     fn widths_step_down_in_multiples() {
-        assert_eq!(allowed_widths(20, 8, 1), [20, 16, 8]);
+        assert_eq!(allowed_widths(24, 8, 1), [24, 16, 8]);
         assert_eq!(allowed_widths(16, 8, 9), [16]);
+        assert_eq!(allowed_widths(8, 8, 1), [8]);
         assert_eq!(allowed_widths(3, 1, 2), [3, 2]);
-        assert_eq!(allowed_widths(6, 8, 1), [6]);
+    }
+
+    #[test]
+    fn unaligned_widths_step_down_by_one() {
+        assert_eq!(allowed_widths(5, 4, 3), [5, 4, 3]);
+        assert_eq!(allowed_widths(6, 8, 5), [6, 5]);
     }
 }

@@ -1,20 +1,21 @@
 //! Collecting what changes: cut constants, size entries, attributes.
 
-use crate::graph::{Graph, NodeView};
-use crate::groups::{ChannelAxes, Groups, Kept, Use};
+use crate::graph::{Graph, NodeId, NodeView};
+use crate::groups::{ChannelAxes, Kept, Use};
 use crate::onnx::Tensor;
 use crate::ops::{self, Edit};
 use crate::surgery::{Changes, Repaired, SurgeryError};
 
-/// All changes that the kept channels ask for.
+/// All changes that the kept channels ask for at the nodes that are `wanted`.
 pub(super) fn collect(
     graph: &Graph,
-    groups: &Groups,
     kept: &Kept<'_>,
     repaired: &Repaired,
+    wanted: &dyn Fn(NodeId) -> bool,
 ) -> Result<Changes, SurgeryError> {
     let mut changes = Changes::default();
-    for (&at, axes) in &groups.uses {
+    let groups = kept.groups();
+    for (&at, axes) in groups.uses.iter().filter(|(at, _)| wanted(at.0)) {
         if let Some(tensor) = cut(graph, kept, at, axes)? {
             changes.inputs.insert(at, tensor);
         }
@@ -29,7 +30,7 @@ pub(super) fn collect(
         changes.inputs.insert((node, slot), present.clone());
     }
     for (&((node, slot), index), map) in &groups.entries {
-        if kept.count(map) == map.len() {
+        if kept.count(map) == map.len() || !wanted(node) {
             continue;
         }
         let at = (node, slot);
@@ -41,12 +42,18 @@ pub(super) fn collect(
     }
     for node in 0..graph.nodes.len() {
         let view = graph.view(node);
-        if touches(view, kept) {
+        if wanted(node) && touches(view, kept) {
             rewrite(view, kept, &mut changes)?;
         }
     }
-    changes.inputs.extend(repaired.inputs.clone());
-    changes.added = repaired.added.clone();
+    let inputs = repaired.inputs.iter().filter(|(at, _)| wanted(at.0));
+    changes
+        .inputs
+        .extend(inputs.map(|(&at, new)| (at, new.clone())));
+    let added = repaired.added.iter().filter(|(node, _)| wanted(**node));
+    changes
+        .added
+        .extend(added.map(|(&node, new)| (node, new.clone())));
     Ok(changes)
 }
 
