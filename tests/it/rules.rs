@@ -2,6 +2,7 @@
 //! cut equals the masked dense model.
 
 mod frozen;
+mod functions;
 mod joins;
 mod layers;
 mod lengths;
