@@ -95,6 +95,9 @@ fn restrict(graph: &Graph, groups: &mut Groups, options: &Options) -> Result<(),
 
 /// What is known before anything is decided.
 struct Work {
+    /// The file as it is.
+    original: Model,
+    /// The same with its functions in place.
     model: Model,
     graph: Graph,
     groups: Groups,
@@ -116,7 +119,8 @@ struct Done {
 
 impl Work {
     fn open(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
-        let model = onnx::load(input)?;
+        let original = onnx::load(input)?;
+        let model = original.inlined();
         let mut graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
@@ -137,6 +141,7 @@ impl Work {
             tell(Event::Note(note.clone()));
         }
         Ok(Work {
+            original,
             model,
             graph,
             groups,
@@ -319,7 +324,7 @@ impl Work {
                 .to_owned()
         };
         Ok(Done {
-            model: self.model.clone(),
+            model: self.original.clone(),
             selection: Selection {
                 plan: Plan::of(&self.groups, &stays),
                 scores: vec![None; count],

@@ -6,6 +6,7 @@
 
 mod consumer;
 mod kept;
+mod lengths;
 mod partition;
 mod walk;
 mod weight;
@@ -55,6 +56,9 @@ pub struct Groups {
     pub uses: BTreeMap<Use, ChannelAxes>,
     /// Entries of constant size tensors that follow the number of kept channels.
     pub entries: BTreeMap<(Use, usize), ChannelMap>,
+    /// Where nodes read numbers that follow from channel counts, with the channels counted: when
+    /// some leave, a constant takes the place of the number.
+    pub counts: BTreeMap<Use, Vec<ChannelMap>>,
     /// Linear consumers in topological order.
     pub consumers: Vec<Consumer>,
     /// Costs of the nodes with a weight.

@@ -39,6 +39,11 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
             .iter()
             .map(|(at, map)| (*at, resolve(map)))
             .collect(),
+        counts: walk
+            .counts
+            .iter()
+            .map(|(at, maps)| (*at, maps.iter().map(|map| resolve(map)).collect()))
+            .collect(),
         consumers: walk.consumers,
         costs: walk.costs,
     };

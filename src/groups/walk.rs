@@ -25,6 +25,9 @@ pub enum Size {
     Constant(Use, usize),
     /// The length of an axis of a value, read while the model runs.
     Axis(ValueId, usize),
+    /// A number that follows from channel counts and constants: the same in every run of the model
+    /// as it is, whatever the shapes of its inputs.
+    Count,
     /// Anything else.
     Other,
 }
@@ -50,7 +53,14 @@ pub struct Walk<'a> {
     pub(super) entries: BTreeMap<(Use, usize), AxisMap>,
     pub(super) consumers: Vec<Consumer>,
     pub(super) costs: Vec<Cost>,
-    sizes: BTreeMap<ValueId, Vec<Size>>,
+    /// Where nodes read numbers that follow from channel counts, with the atoms counted: these
+    /// must stay the numbers that they were.
+    pub(super) counts: BTreeMap<Use, Vec<AxisMap>>,
+    pub(super) sizes: BTreeMap<ValueId, Vec<Size>>,
+    /// The atoms that the entries of a tensor of sizes count, directly or not.
+    pub(super) counted: BTreeMap<ValueId, Vec<AxisMap>>,
+    /// The parts that sequences of tensors hold.
+    sequences: BTreeMap<ValueId, Vec<Axes>>,
     /// Entries of constants that something reads that does not follow the channels.
     pinned: Vec<((Use, usize), Reason)>,
 }
@@ -74,7 +84,10 @@ impl<'a> Walk<'a> {
             entries: BTreeMap::new(),
             consumers: Vec::new(),
             costs: Vec::new(),
+            counts: BTreeMap::new(),
             sizes: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            sequences: BTreeMap::new(),
             pinned: Vec::new(),
         };
         for &id in &graph.order {
@@ -101,13 +114,7 @@ impl<'a> Walk<'a> {
             let text = format!("operator {} has no rule", ops::full_name(view.node));
             return self.freeze_inputs(view, &text);
         };
-        if let Some(sizes) = ops::sizes::flow(view, self) {
-            if let Some(output) = view.output(0) {
-                self.sizes.insert(output, sizes);
-            }
-        } else if !operator.reads_sizes() {
-            self.freeze_sizes(view);
-        }
+        self.follow_counts(view, operator);
         let atoms = self.origins.len();
         if let Err(Freeze(text)) = operator.trace(view, self) {
             self.freeze_inputs(view, &text);
@@ -171,6 +178,34 @@ impl<'a> Walk<'a> {
         }
         self.values[value] = axes;
         Ok(())
+    }
+
+    /// The atoms of the parts of a sequence, where they are tracked.
+    #[must_use]
+    pub fn sequence(&self, value: ValueId) -> Option<Vec<Axes>> {
+        self.sequences.get(&value).cloned()
+    }
+
+    /// Says which atoms lie along the axes of the parts of a sequence.
+    pub fn set_sequence(&mut self, value: ValueId, parts: Vec<Axes>) {
+        self.sequences.insert(value, parts);
+    }
+
+    /// How many channels `pairs` of atoms would leave of those in `map` if they were united.
+    #[must_use]
+    pub fn classes_with(&self, map: &AxisMap, pairs: impl Iterator<Item = (Atom, Atom)>) -> usize {
+        let mut roots: Vec<Atom> = map.iter().map(|&atom| self.united.find(atom)).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let place = |atom| roots.binary_search(&self.united.find(atom)).ok();
+        let mut trial = UnionFind::<usize>::new(roots.len());
+        let mut left = roots.len();
+        for (a, b) in pairs {
+            if let (Some(a), Some(b)) = (place(a), place(b)) {
+                left -= usize::from(trial.union(a, b));
+            }
+        }
+        left
     }
 
     /// New atoms, one per output position of a node's weight.
@@ -246,16 +281,25 @@ impl<'a> Walk<'a> {
     }
 
     /// Holds the channels of a value, and those that it counts if it is a tensor of sizes.
-    fn hold_value(&mut self, value: ValueId, reason: &Reason) {
-        for map in self.values[value].clone().into_iter().flatten() {
+    pub(super) fn hold_value(&mut self, value: ValueId, reason: &Reason) {
+        let parts = self.sequences.get(&value).cloned().unwrap_or_default();
+        let all = std::iter::once(self.values[value].clone()).chain(parts);
+        for map in all.flatten().flatten() {
             self.hold(&map, reason.clone());
         }
         for size in self.sizes.get(&value).cloned().unwrap_or_default() {
             self.hold_size(&size, reason);
         }
+        for map in self.counted.get(&value).cloned().unwrap_or_default() {
+            self.hold(&map, reason.clone());
+        }
     }
 
-    fn hold_size(&mut self, size: &Size, reason: &Reason) {
+    pub(super) fn hold_map(&mut self, map: &AxisMap, reason: &Reason) {
+        self.hold(map, reason.clone());
+    }
+
+    pub(super) fn hold_size(&mut self, size: &Size, reason: &Reason) {
         match *size {
             Size::Axis(source, axis) => {
                 if let Some(map) = self.axis(source, axis) {
@@ -263,7 +307,7 @@ impl<'a> Walk<'a> {
                 }
             }
             Size::Constant(at, index) => self.pinned.push(((at, index), reason.clone())),
-            Size::Other => {}
+            Size::Count | Size::Other => {}
         }
     }
 
@@ -304,113 +348,6 @@ impl<'a> Walk<'a> {
     /// Records what a node with a constant weight costs.
     pub fn cost(&mut self, cost: Cost) {
         self.costs.push(cost);
-    }
-
-    /// What the entries of a tensor of sizes stand for, where that is known.
-    #[must_use]
-    pub fn sizes(&self, value: ValueId) -> Option<&[Size]> {
-        self.sizes.get(&value).map(Vec::as_slice)
-    }
-
-    /// Says that output axes get their lengths from the tensor of sizes in an input slot, so that
-    /// its entries follow the atoms; `is_special` tells by index and entry which ones follow by
-    /// themselves (0 and -1 in a Reshape). Lengths of axes that are not tracked must not change.
-    ///
-    /// # Errors
-    /// An entry of a tracked axis comes from something that cannot be followed.
-    pub fn follow_sizes(
-        &mut self,
-        at: Use,
-        axes: &Axes,
-        is_special: impl Fn(usize, i64) -> bool,
-    ) -> Result<(), Freeze> {
-        for (index, map) in axes.iter().enumerate() {
-            let size = self.size(at, index)?;
-            let Some(map) = map else {
-                self.keep_size(at, &size);
-                continue;
-            };
-            match size {
-                Size::Constant(origin, entry)
-                    if self
-                        .entry(origin, entry)
-                        .is_some_and(|int| is_special(index, int)) => {}
-                Size::Constant(origin, entry) => {
-                    let known = self
-                        .entries
-                        .entry((origin, entry))
-                        .or_insert(map.clone())
-                        .clone();
-                    self.tie(&known, map)?;
-                }
-                Size::Axis(source, axis) => match self.axis(source, axis) {
-                    Some(other) if other.len() == map.len() => self.tie(&other, map)?,
-                    _ => return Err(Freeze::new("its target shape depends on another tensor")),
-                },
-                Size::Other => {
-                    return Err(Freeze::new(
-                        "its target shape is computed in a way not followed",
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The integer at an index of the tensor of sizes in an input slot, where it is constant.
-    #[must_use]
-    pub fn constant_size(&self, at: Use, index: usize) -> Option<i64> {
-        match self.size(at, index).ok()? {
-            Size::Constant(origin, entry) => self.entry(origin, entry),
-            _ => None,
-        }
-    }
-
-    /// What an entry of the tensor of sizes in an input slot stands for.
-    fn size(&self, at: Use, index: usize) -> Result<Size, Freeze> {
-        let view = self.graph.view(at.0);
-        if view.constant(at.1).is_some() {
-            return Ok(Size::Constant(at, index));
-        }
-        let sizes = self.sizes(view.need(at.1)?);
-        let size = sizes.and_then(|sizes| sizes.get(index)).cloned();
-        Ok(size.unwrap_or(Size::Other))
-    }
-
-    /// The node makes an axis of this length that is not tracked.
-    fn keep_size(&mut self, at: Use, size: &Size) {
-        let is_own = matches!(size, Size::Constant(origin, _) if *origin == at);
-        if !is_own {
-            let reason = Reason {
-                node: Some(at.0),
-                text: "it gives a tensor that is not pruned the same length".to_owned(),
-            };
-            self.hold_size(size, &reason);
-        }
-    }
-
-    /// The integer at an index of a constant that a node reads.
-    fn entry(&self, at: Use, index: usize) -> Option<i64> {
-        self.graph
-            .view(at.0)
-            .constant(at.1)?
-            .to_i64()
-            .ok()?
-            .get(index)
-            .copied()
-    }
-
-    /// A node that is not known to use sizes as sizes must see the lengths that it always saw.
-    fn freeze_sizes(&mut self, view: NodeView<'_>) {
-        let reason = Reason {
-            node: Some(view.id),
-            text: "it computes with the channel count".to_owned(),
-        };
-        for value in view.node.inputs.iter().flatten() {
-            for size in self.sizes.get(value).cloned().unwrap_or_default() {
-                self.hold_size(&size, &reason);
-            }
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Conv and ConvTranspose: consume input channels, make output channels.
 
 use crate::graph::NodeView;
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Kept, Walk, WeightLayout, Window};
+use crate::groups::{Atom, AxisMap, Bias, Consumer, Cost, Kept, Walk, WeightLayout, Window};
 use crate::ops::{Edit, Freeze, Operator};
 
 const DATA: usize = 0;
@@ -43,7 +43,7 @@ impl Operator for Conv {
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
-        depthwise_blocks(view, kept, 1)
+        blocks_left(view, kept, 1)
     }
 }
 
@@ -80,7 +80,7 @@ impl Operator for ConvTranspose {
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
-        depthwise_blocks(view, kept, 0)
+        blocks_left(view, kept, 0)
     }
 }
 
@@ -161,7 +161,8 @@ fn trace(
     for axis in (0..rank).filter(|&axis| axis != CHANNEL_AXIS) {
         walk.freeze_axis(data, axis, view.id, "it convolves along the tracked axis");
     }
-    let Some(output) = output_atoms(view, walk, sizes, input.as_ref())? else {
+    let passes = sizes.is_depthwise() || blocks_leave(walk, sizes, input.as_ref());
+    let Some(output) = output_atoms(view, walk, sizes, input.as_ref(), passes)? else {
         return Ok(());
     };
     let (in_axis, out_axis) = match axes.output {
@@ -169,7 +170,7 @@ fn trace(
         Out::PerBlock => (0, 1),
     };
     if let Some(map) = &input {
-        if axes.input {
+        if axes.input && !(passes && matches!(axes.output, Out::Whole)) {
             let whole = matches!(axes.output, Out::PerBlock);
             let part: AxisMap = if whole {
                 map.clone()
@@ -178,11 +179,11 @@ fn trace(
             };
             walk.cut((view.id, WEIGHT), in_axis, &part)?;
         }
-        if !sizes.is_depthwise() {
+        if !passes {
             walk.consume(consumer(data));
         }
     }
-    let cuts_output = matches!(axes.output, Out::Whole) || !sizes.is_depthwise();
+    let cuts_output = matches!(axes.output, Out::Whole) || !passes;
     if cuts_output {
         let part: AxisMap = match axes.output {
             Out::Whole => output.clone(),
@@ -207,18 +208,43 @@ fn trace(
     walk.set(made, made_axes)
 }
 
-/// A depthwise convolution passes its input's atoms on, each as often as the multiplier says.
-/// With several channels per block, the same place in every block is one atom, so that what is
-/// left is again a grouped convolution.
+/// Whether whole blocks leave a grouped convolution: where that ties less than tying the same
+/// place in every block does. What a block reads leaves with what it makes.
+fn blocks_leave(walk: &Walk<'_>, sizes: &Sizes, input: Option<&AxisMap>) -> bool {
+    let Some(map) = input.filter(|map| sizes.blocks > 1 && map.len() == sizes.inputs) else {
+        return false;
+    };
+    let per_block = sizes.inputs_per_block;
+    let with_first = |first: fn(usize, usize) -> usize| {
+        let pair = move |(index, &atom): (usize, &Atom)| {
+            Some((atom, *map.get(first(index, per_block))?))
+        };
+        walk.classes_with(map, map.iter().enumerate().filter_map(pair))
+    };
+    let blocks = with_first(|index, per_block| index - index % per_block);
+    let places = with_first(|index, per_block| index % per_block);
+    blocks > places.min(sizes.outputs_per_block)
+}
+
+/// A depthwise convolution passes its input's atoms on, each as often as the multiplier says, and
+/// so does one that whole blocks leave. Otherwise the same place in every block is one atom, so
+/// that what is left is again a grouped convolution.
 fn output_atoms(
     view: NodeView<'_>,
     walk: &mut Walk<'_>,
     sizes: &Sizes,
     input: Option<&AxisMap>,
+    passes: bool,
 ) -> Result<Option<AxisMap>, Freeze> {
-    if sizes.is_depthwise() {
-        let repeat = |&atom: &u32| std::iter::repeat_n(atom, sizes.outputs_per_block);
-        return Ok(input.map(|map| map.iter().flat_map(repeat).collect()));
+    if passes {
+        let Some(map) = input else { return Ok(None) };
+        let mut made = Vec::with_capacity(sizes.outputs);
+        for block in map.chunks(sizes.inputs_per_block) {
+            let first = block.first().copied().unwrap_or_default();
+            walk.tie(&block.into(), &vec![first; block.len()].into())?;
+            made.extend(std::iter::repeat_n(first, sizes.outputs_per_block));
+        }
+        return Ok(Some(made.into()));
     }
     if let Some(map) = input {
         if map.len() != sizes.inputs {
@@ -260,8 +286,8 @@ fn consumer(
     }
 }
 
-/// A depthwise convolution has as many blocks as channels left.
-fn depthwise_blocks(
+/// Where whole blocks leave (a depthwise convolution's channels among them), fewer are left.
+fn blocks_left(
     view: NodeView<'_>,
     kept: &Kept<'_>,
     in_axis: usize,
@@ -269,10 +295,14 @@ fn depthwise_blocks(
     let data = view.need(DATA)?;
     let sizes = Sizes::read(view, in_axis)?;
     let left = kept.length(data, CHANNEL_AXIS, sizes.inputs);
-    if !sizes.is_depthwise() || left == sizes.inputs {
+    // The weight's second axis lies within a block.
+    let cut = kept.cut(view.id, WEIGHT).and_then(|axes| axes.get(1));
+    let is_cut_within = cut.is_some_and(Option::is_some);
+    if sizes.blocks == 1 || is_cut_within || left == sizes.inputs {
         return Ok(Vec::new());
     }
-    let blocks = i64::try_from(left).map_err(|_| Freeze::new("too many channels"))?;
+    let blocks = left / sizes.inputs_per_block.max(1);
+    let blocks = i64::try_from(blocks).map_err(|_| Freeze::new("too many channels"))?;
     Ok(vec![Edit::Int("group", blocks)])
 }
 

@@ -8,6 +8,7 @@ pub mod build;
 pub mod constant;
 pub mod sizes;
 
+mod blocks;
 mod broadcast;
 mod conv;
 mod join;
@@ -18,6 +19,7 @@ mod parts;
 mod pool;
 mod resample;
 mod reshape;
+mod sequence;
 
 use crate::graph::{Node, NodeView, ValueId};
 use crate::groups::{Kept, Walk};
@@ -82,23 +84,32 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "ConvTranspose" => &conv::ConvTranspose,
         "Gemm" => &linear::Gemm,
         "MatMul" => &linear::MatMul,
+        "DepthToSpace" => &blocks::DepthToSpace,
+        "SpaceToDepth" => &blocks::SpaceToDepth,
         "BatchNormalization" => &norm::BatchNormalization,
         "InstanceNormalization" => &norm::InstanceNormalization,
         "Softmax" | "LogSoftmax" | "Hardmax" | "LayerNormalization" | "RMSNormalization" => {
             &mixing::AlongAxis
         }
-        "LpNormalization" | "LRN" | "GroupNormalization" => &mixing::AlongAxis,
+        "GroupNormalization" => &norm::GroupNormalization,
+        "LpNormalization" | "LRN" | "MeanVarianceNormalization" | "CumSum" | "Trilu" => {
+            &mixing::AlongAxis
+        }
         name if mixing::reduces(name) => &mixing::Reduce,
         name if pool::covers(name) => &pool::Pool,
         "Concat" => &join::Concat,
         "Split" => &parts::Split,
+        "SplitToSequence" => &sequence::SplitToSequence,
+        "SequenceAt" => &sequence::SequenceAt,
         "Slice" => &parts::Slice,
         "Gather" => &parts::Gather,
         "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => &reshape::Reshape,
         "Transpose" => &reshape::Transpose,
         "Pad" => &resample::Pad,
         "Resize" | "Upsample" => &resample::Resize,
+        "GridSample" | "RoiAlign" | "MaxRoiPool" => &resample::Sample,
         "Expand" => &resample::Expand,
+        "Tile" => &resample::Tile,
         "Shape" => &sizes::Shape,
         "Constant" | "ConstantOfShape" => &constant::Constant,
         _ => return None,

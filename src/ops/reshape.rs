@@ -125,13 +125,13 @@ fn carry(
     if segment.before.start == 0 && axis != 0 && before.first().is_some_and(|&n| n > 1) {
         return Err(Freeze::new("it merges the channels with the batch"));
     }
-    let flat = spread(&map, old, axis - segment.before.start);
+    let flat: AxisMap = spread(&map, old, axis - segment.before.start).into();
     if old.iter().product::<usize>() != new.iter().product::<usize>() {
         return Err(Freeze::new(
             "its output has another number of elements than its input",
         ));
     }
-    let Some(target) = target_axis(&flat, new) else {
+    let Some(target) = target_axis(walk, &flat, new) else {
         walk.freeze(&map, view.id, "it drops the axis of the channel");
         return Ok(());
     };
@@ -161,19 +161,22 @@ fn spread(map: &AxisMap, lengths: &[usize], tracked: usize) -> Vec<Atom> {
         .collect()
 }
 
-/// The output axis that carries the atoms: one along which nothing new is tied, else the longest.
+/// The output axis that carries the atoms: one along which nothing new is tied, else the one that
+/// leaves the most channels apart.
 ///
 /// A channel axis that is split in two (a shuffle's groups, an attention's heads) keeps a
 /// rectangle only if whole indexes of one of the two leave; the longer one leaves more choice.
-fn target_axis(flat: &[Atom], lengths: &[usize]) -> Option<usize> {
-    let free = (0..lengths.len()).find(|&axis| {
+fn target_axis(walk: &Walk<'_>, flat: &AxisMap, lengths: &[usize]) -> Option<usize> {
+    let with_first = |axis: usize| -> Vec<(Atom, Atom)> {
         let first = first_along(flat, lengths, axis);
-        index_along(lengths, axis, flat.len())
-            .zip(flat)
-            .all(|(i, atom)| first.get(i) == Some(atom))
-    });
+        let firsts = index_along(lengths, axis, flat.len()).map(|i| first.get(i).copied());
+        let pairs = firsts.zip(flat.iter());
+        pairs.filter_map(|(a, &b)| Some((a?, b))).collect()
+    };
+    let free = (0..lengths.len()).find(|&axis| with_first(axis).iter().all(|(a, b)| a == b));
     free.or_else(|| {
-        (0..lengths.len()).max_by_key(|&axis| (lengths.get(axis), std::cmp::Reverse(axis)))
+        let left = |axis: usize| walk.classes_with(flat, with_first(axis).into_iter());
+        (0..lengths.len()).max_by_key(|&axis| (left(axis), std::cmp::Reverse(axis)))
     })
 }
 
@@ -195,7 +198,7 @@ fn first_along(flat: &[Atom], lengths: &[usize], axis: usize) -> Vec<Atom> {
 
 fn tie_along(
     walk: &mut Walk<'_>,
-    flat: &[Atom],
+    flat: &AxisMap,
     lengths: &[usize],
     axis: usize,
 ) -> Result<AxisMap, Freeze> {
@@ -206,7 +209,7 @@ fn tie_along(
     let spread: AxisMap = spread
         .ok_or_else(|| Freeze::new("its axes do not fit"))?
         .into();
-    walk.tie(&flat.into(), &spread)?;
+    walk.tie(flat, &spread)?;
     Ok(first.into())
 }
 

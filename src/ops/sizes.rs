@@ -1,6 +1,6 @@
 //! Lengths of axes as data: Shape, and how its entries travel to where they are used.
 
-use crate::graph::{NodeView, view::normalize_axis};
+use crate::graph::{Node, NodeView, view::normalize_axis};
 use crate::groups::{Size, Walk};
 use crate::onnx::DataType;
 use crate::ops::{Freeze, Operator};
@@ -13,6 +13,48 @@ impl Operator for Shape {
     }
 }
 
+/// Whether the node's output holds lengths of axes, whatever it reads.
+#[must_use]
+pub fn starts(node: &Node) -> bool {
+    node.domain.is_empty() && matches!(node.op_type.as_str(), "Shape" | "Size")
+}
+
+/// Whether the node computes few numbers from few: where it reads lengths of axes and constants
+/// only, its output is a *count*.
+#[must_use]
+pub fn computes(node: &Node) -> bool {
+    const MOVES: &[&str] = &[
+        "Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze",
+    ];
+    node.domain.is_empty() && (MOVES.contains(&node.op_type.as_str()) || is_arithmetic(node))
+}
+
+fn is_arithmetic(node: &Node) -> bool {
+    const NAMES: &[&str] = &[
+        "Abs",
+        "Add",
+        "Ceil",
+        "Div",
+        "Equal",
+        "Floor",
+        "Greater",
+        "Less",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Reciprocal",
+        "ReduceProd",
+        "Round",
+        "Sqrt",
+        "Sub",
+        "Where",
+    ];
+    NAMES.contains(&node.op_type.as_str())
+}
+
 /// What the entries of the node's output stand for, if the node makes or moves lengths of axes.
 #[must_use]
 pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
@@ -20,6 +62,9 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         return None;
     }
     let data = view.input(0)?;
+    if is_arithmetic(view.node) {
+        return computed(view, walk);
+    }
     match view.node.op_type.as_str() {
         "Shape" => Some(axes_of(view, data)),
         "Concat" => joined(view, walk),
@@ -37,6 +82,17 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         }
         _ => None,
     }
+}
+
+/// Arithmetic on numbers that follow from channel counts and constants gives more of them.
+fn computed(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
+    let inputs: Vec<_> = view.node.inputs.iter().flatten().copied().collect();
+    let is_known = |&value: &usize| {
+        view.graph.values[value].constant.is_some() || walk.is_counted(value)
+    };
+    let count = view.output_shape().ok()?.iter().product();
+    (inputs.iter().all(is_known) && inputs.iter().any(|&value| walk.sizes(value).is_some()))
+        .then(|| vec![Size::Count; count])
 }
 
 fn axes_of(view: NodeView<'_>, data: usize) -> Vec<Size> {
@@ -65,6 +121,10 @@ fn joined(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     for (slot, &value) in inputs.iter().enumerate() {
         let count = view.shape(value).ok()?.iter().product();
         match walk.sizes(value) {
+            // Seen from here they are constants, which can be replaced one by one.
+            Some(known) if known.contains(&Size::Count) => {
+                sizes.extend((0..count).map(|index| Size::Constant((view.id, slot), index)));
+            }
             Some(known) => sizes.extend_from_slice(known),
             None if is_integer(view, slot) => {
                 sizes.extend((0..count).map(|index| Size::Constant((view.id, slot), index)));

@@ -20,13 +20,22 @@ pub(super) fn collect(
             changes.inputs.insert(at, tensor);
         }
     }
+    for (&(node, slot), maps) in &groups.counts {
+        if maps.iter().all(|map| kept.count(map) == map.len()) {
+            continue;
+        }
+        let view = graph.view(node);
+        let present = view.constant_or_count(slot);
+        let present = present.ok_or_else(|| failed(view, "a count is not known"))?;
+        changes.inputs.insert((node, slot), present.clone());
+    }
     for (&((node, slot), index), map) in &groups.entries {
         if kept.count(map) == map.len() || !wanted(node) {
             continue;
         }
         let at = (node, slot);
         let view = graph.view(node);
-        let present = changes.inputs.get(&at).or_else(|| view.constant(slot));
+        let present = changes.inputs.get(&at).or_else(|| view.constant_or_count(slot));
         let present = present.ok_or_else(|| failed(view, "its shape is not constant"))?;
         let changed = with_entry(view, present, index, kept.count(map))?;
         changes.inputs.insert(at, changed);

@@ -2,6 +2,7 @@
 //! cut equals the masked dense model.
 
 mod frozen;
+mod functions;
 mod joins;
 mod layers;
 mod lengths;
@@ -9,6 +10,7 @@ mod linear;
 mod parts;
 mod reshapes;
 mod storage;
+mod vision;
 
 use crate::builder::{Builder, ints};
 use crate::masked::{Found, find};
