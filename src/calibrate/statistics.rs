@@ -225,28 +225,24 @@ impl Gatherer {
             });
         }
         let per_block = channels / self.blocks;
+        let units = if first % samples.max(1) == 0 {
+            samples
+        } else {
+            first
+        };
+        let gathered = Gathered {
+            values,
+            padding: &draw.padding,
+            channels,
+            taps,
+            channels_last: self.placed.channels_last,
+        };
         for (block, moments) in self.moments.iter_mut().enumerate() {
-            let value = |row: usize, column: usize| {
-                let (sample, position) = (row / rows, row % rows);
+            let mut data = Mat::zeros(first * rows, per_block * taps);
+            for column in 0..data.ncols() {
                 let (channel, tap) = (block * per_block + column / taps, column % taps);
-                let entry = position * taps + tap;
-                let flat = if self.placed.channels_last {
-                    (sample * last + entry) * channels + channel
-                } else {
-                    (sample * channels + channel) * last + entry
-                };
-                if draw.padding[entry] {
-                    0.0
-                } else {
-                    f64::from(values[flat])
-                }
-            };
-            let data = Mat::from_fn(first * rows, per_block * taps, value);
-            let units = if first % samples.max(1) == 0 {
-                samples
-            } else {
-                first
-            };
+                gathered.fill(data.col_as_slice_mut(column), channel, tap);
+            }
             moments.add(data, units);
         }
         Ok(())
@@ -266,6 +262,40 @@ impl Gatherer {
             taps,
             blocks: blocks?,
         })
+    }
+}
+
+/// The values of a gathered tensor.
+struct Gathered<'a> {
+    values: &'a [f32],
+    /// Which of a sample's entries, `taps` for each row, are padding.
+    padding: &'a [bool],
+    channels: usize,
+    taps: usize,
+    channels_last: bool,
+}
+
+impl Gathered<'_> {
+    /// Writes what one tap reads of one channel, sample after sample; padding stays as it is.
+    fn fill(&self, column: &mut [f64], channel: usize, tap: usize) {
+        let entries = self.padding.len();
+        let (start, step) = if self.channels_last {
+            (channel, self.channels)
+        } else {
+            (channel * entries, 1)
+        };
+        let samples = self.values.chunks_exact((entries * self.channels).max(1));
+        let targets = column.chunks_exact_mut((entries / self.taps).max(1));
+        for (target, sample) in targets.zip(samples) {
+            let first = start + tap * step;
+            let found = sample.iter().skip(first).step_by(self.taps * step);
+            let padding = self.padding.iter().skip(tap).step_by(self.taps);
+            for ((to, &value), &is_padding) in target.iter_mut().zip(found).zip(padding) {
+                if !is_padding {
+                    *to = f64::from(value);
+                }
+            }
+        }
     }
 }
 
