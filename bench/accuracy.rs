@@ -1,6 +1,7 @@
 //! Accuracy left on the fixtures: random, L1 and MI selection, without repair and repaired once,
 //! at several budgets. Run with `cargo run --release --example accuracy`; docs/results.md has the
-//! table and says how to read it.
+//! table and says how to read it. With `--all`, L1 and MI repaired once on every export of the
+//! fixtures.
 
 #[path = "accuracy/baselines.rs"]
 mod baselines;
@@ -39,14 +40,45 @@ struct Arguments {
     /// Only MI, for quick trials
     #[arg(long)]
     quick: bool,
+    /// All models of the data folder, with L1 and MI repaired once
+    #[arg(long, conflicts_with_all = ["models", "quick"])]
+    all: bool,
+}
+
+impl Arguments {
+    fn models(&self) -> std::io::Result<Vec<PathBuf>> {
+        if self.all {
+            let mut found = Vec::new();
+            for entry in std::fs::read_dir(&self.data)? {
+                let path = entry?.path();
+                if path
+                    .extension()
+                    .is_some_and(|extension| extension == "onnx")
+                {
+                    found.push(path);
+                }
+            }
+            found.sort();
+            return Ok(found);
+        }
+        if self.models.is_empty() {
+            let nets = ["resnet", "vgg", "mobilenet", "densenet"];
+            let one = |net| self.data.join(format!("{net}_bn_torchscript.onnx"));
+            return Ok(nets.map(one).to_vec());
+        }
+        Ok(self.models.clone())
+    }
 }
 
 /// One line of the table.
 struct Line {
     method: &'static str,
     macs: f64,
-    accuracy: [f64; 2],
+    accuracy: Pair,
 }
+
+/// Accuracy without repair, where it was asked for, and repaired once.
+type Pair = [Option<f64>; 2];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
@@ -56,46 +88,51 @@ fn main() -> Result<(), Box<dyn Error>> {
         threads: None,
     };
     let runtime = Runtime::start(&options)?;
-    let models = if arguments.models.is_empty() {
-        let nets = ["resnet", "vgg", "mobilenet", "densenet"];
-        nets.map(|net| arguments.data.join(format!("{net}_bn_torchscript.onnx")))
-            .to_vec()
-    } else {
-        arguments.models.clone()
-    };
     println!("| model | budget | selection | MACs | repair none | repair once |");
     println!("|---|---|---|---|---|---|");
-    let mut averages: Vec<(f64, &'static str, Vec<[f64; 2]>)> = Vec::new();
-    for path in &models {
+    let mut averages: Vec<(f64, &'static str, Vec<Pair>)> = Vec::new();
+    for path in &arguments.models()? {
         let subject = Subject::open(path, &arguments.data, arguments.samples, &runtime)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let whole = subject.accuracy(&subject.model)?;
         println!("| {name} | 1 | - | 1.000 | {:.1} | - |", 100.0 * whole);
         for &macs in &arguments.macs {
             for line in lines(&subject, macs, &arguments)? {
-                let [none, once] = line.accuracy.map(|accuracy| 100.0 * accuracy);
                 let (method, reached) = (line.method, line.macs);
-                println!("| {name} | {macs} | {method} | {reached:.3} | {none:.1} | {once:.1} |");
+                let [none, once] = line.accuracy.map(text);
+                println!("| {name} | {macs} | {method} | {reached:.3} | {none} | {once} |");
                 match averages
                     .iter_mut()
                     .find(|(m, n, _)| (*m, *n) == (macs, method))
                 {
-                    Some((_, _, all)) => all.push([none, once]),
-                    None => averages.push((macs, method, vec![[none, once]])),
+                    Some((_, _, all)) => all.push(line.accuracy),
+                    None => averages.push((macs, method, vec![line.accuracy])),
                 }
             }
         }
     }
     for (macs, method, all) in averages {
-        let mean = |i: usize| all.iter().map(|pair| pair[i]).sum::<f64>() / all.len() as f64;
+        let [none, once] = mean(&all).map(text);
         println!(
-            "| mean of {} | {macs} | {method} | | {:.1} | {:.1} |",
-            all.len(),
-            mean(0),
-            mean(1)
+            "| mean of {} | {macs} | {method} | | {none} | {once} |",
+            all.len()
         );
     }
     Ok(())
+}
+
+/// An accuracy in percent.
+fn text(accuracy: Option<f64>) -> String {
+    accuracy.map_or("-".to_owned(), |share| format!("{:.1}", 100.0 * share))
+}
+
+/// The means of both accuracies, where all have them.
+fn mean(all: &[Pair]) -> Pair {
+    let mean = |i: usize| {
+        let sum: Option<f64> = all.iter().map(|pair| pair[i]).sum();
+        sum.map(|sum| sum / all.len().max(1) as f64)
+    };
+    [mean(0), mean(1)]
 }
 
 fn lines(
@@ -110,8 +147,13 @@ fn lines(
     };
     let losses = subject.losses(&limits)?;
     let chosen = select(subject.scene(), Budget::Macs(macs), &limits, Some(&losses))?;
-    let mi = subject.line("MI", &chosen.plan)?;
     let even = uniform(subject, macs, &limits);
+    if arguments.all {
+        let scores = l1_scores(subject)?;
+        let l1 = subject.once("L1", &ranked(subject, &scores, &even))?;
+        return Ok(vec![l1, subject.once("MI", &chosen.plan)?]);
+    }
+    let mi = subject.line("MI", &chosen.plan)?;
     let mi_even = subject.line(
         "MI at equal ratios",
         &select_at(subject.scene(), &even)?.plan,
@@ -126,12 +168,11 @@ fn lines(
             &ranked(subject, &random_scores(subject, seed), &even),
         )?);
     }
-    let mean =
-        |i: usize| random.iter().map(|line| line.accuracy[i]).sum::<f64>() / random.len() as f64;
+    let accuracies: Vec<_> = random.iter().map(|line| line.accuracy).collect();
     let random = Line {
         method: "random",
         macs: random[0].macs,
-        accuracy: [mean(0), mean(1)],
+        accuracy: mean(&accuracies),
     };
     let scores = l1_scores(subject)?;
     let l1 = subject.line("L1", &ranked(subject, &scores, &even))?;
@@ -149,12 +190,18 @@ fn data_files(folder: &Path) -> [PathBuf; 2] {
 
 impl Subject<'_> {
     fn line(&self, method: &'static str, plan: &Plan) -> Result<Line, Box<dyn Error>> {
-        let (macs, none) = self.pruned(plan, false)?;
-        let (_, once) = self.pruned(plan, true)?;
+        let (_, none) = self.pruned(plan, false)?;
+        let mut line = self.once(method, plan)?;
+        line.accuracy[0] = Some(self.accuracy(&none)?);
+        Ok(line)
+    }
+
+    fn once(&self, method: &'static str, plan: &Plan) -> Result<Line, Box<dyn Error>> {
+        let (macs, once) = self.pruned(plan, true)?;
         Ok(Line {
             method,
             macs,
-            accuracy: [self.accuracy(&none)?, self.accuracy(&once)?],
+            accuracy: [None, Some(self.accuracy(&once)?)],
         })
     }
 }

@@ -30,11 +30,13 @@ fn redundant(b: &mut Builder, blocks: usize, offset: f32) -> String {
     for _ in 0..blocks {
         let mut rows: Vec<Vec<f32>> = (0..BLOCK).map(|_| numbers(INPUT[0] + 1)).collect();
         let shares = numbers(BLOCK);
-        for column in 0..=INPUT[0] {
+        let combined = |column: usize| -> f32 {
             let others = (0..BLOCK).filter(|&row| row != REDUNDANT);
-            rows[REDUNDANT][column] = others.map(|row| shares[row] * rows[row][column]).sum();
-        }
-        rows[REDUNDANT][INPUT[0]] += offset;
+            others.map(|row| shares[row] * rows[row][column]).sum()
+        };
+        let mut combination: Vec<f32> = (0..=INPUT[0]).map(combined).collect();
+        combination[INPUT[0]] += offset;
+        rows[REDUNDANT] = combination;
         for mut row in rows {
             bias.extend(row.pop());
             weight.extend(row);
