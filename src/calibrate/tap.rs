@@ -168,13 +168,17 @@ impl Placed {
         let mut matrix = Mat::zeros(first * rows, channels * taps);
         for column in 0..channels * taps {
             let (channel, tap) = (column / taps, column % taps);
-            let slice = matrix.col_as_slice_mut(column);
-            for (sample, part) in slice.chunks_mut(rows.max(1)).enumerate() {
-                let start = sample * channels * entries + channel * of_channel;
-                for (row, value) in part.iter_mut().enumerate() {
-                    let entry = row * taps + tap;
-                    if !padding[entry] {
-                        *value = f64::from(values[start + entry * of_entry]);
+            let targets = matrix
+                .col_as_slice_mut(column)
+                .chunks_exact_mut(rows.max(1));
+            let samples = values.chunks_exact((channels * entries).max(1));
+            for (target, sample) in targets.zip(samples) {
+                let first = channel * of_channel + tap * of_entry;
+                let found = sample.iter().skip(first).step_by(taps * of_entry);
+                let padding = padding.iter().skip(tap).step_by(taps);
+                for ((to, &value), &is_padding) in target.iter_mut().zip(found).zip(padding) {
+                    if !is_padding {
+                        *to = f64::from(value);
                     }
                 }
             }
