@@ -162,7 +162,9 @@ impl Walk<'_> {
             Size::Other => false,
         };
         self.graph.values[value].observed.is_some()
-            && self.sizes(value).is_some_and(|sizes| sizes.iter().all(is_fixed))
+            && self
+                .sizes(value)
+                .is_some_and(|sizes| sizes.iter().all(is_fixed))
     }
 
     /// Integers of a list that is an attribute in older opsets and an input in newer ones, where

@@ -79,7 +79,8 @@ impl Names {
     }
 
     fn add(&mut self, graph: &GraphProto) {
-        self.0.extend(graph.input.iter().map(|i| i.name().to_owned()));
+        self.0
+            .extend(graph.input.iter().map(|i| i.name().to_owned()));
         let stored = graph.initializer.iter().map(|t| t.name().to_owned());
         self.0.extend(stored);
         for node in &graph.node {
@@ -234,7 +235,9 @@ fn drop_uncalled(model: &mut ModelProto) {
             calls(&function.node, &mut found);
         }
         let before = model.functions.len();
-        model.functions.retain(|function| found.contains(&key_of(function)));
+        model
+            .functions
+            .retain(|function| found.contains(&key_of(function)));
         if model.functions.len() == before {
             return;
         }

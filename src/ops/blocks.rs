@@ -47,14 +47,16 @@ impl Operator for SpaceToDepth {
 }
 
 /// The input's channels, if they are tracked, and the number of positions of a block.
-fn channels(
-    view: NodeView<'_>,
-    walk: &mut Walk<'_>,
-) -> Result<Option<(AxisMap, usize)>, Freeze> {
+fn channels(view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<Option<(AxisMap, usize)>, Freeze> {
     let input = view.need(0)?;
     let rank = view.shape(input)?.len();
     for axis in (0..rank).filter(|&axis| axis != CHANNEL_AXIS) {
-        walk.freeze_axis(input, axis, view.id, "it moves the tracked axis into blocks");
+        walk.freeze_axis(
+            input,
+            axis,
+            view.id,
+            "it moves the tracked axis into blocks",
+        );
     }
     let side = usize::try_from(view.node.int("blocksize", 0)).unwrap_or(0);
     if side == 0 {

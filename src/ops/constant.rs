@@ -66,7 +66,9 @@ fn filled(node: &Node, shape: &Tensor) -> Result<Option<Tensor>, TensorError> {
         Some(tensor) => Tensor::from_proto(tensor)?,
         None => Tensor::from_f32(&[1], vec![0.0])?,
     };
-    let count = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+    let count = shape
+        .iter()
+        .try_fold(1usize, |n, &size| n.checked_mul(size));
     let bytes = count
         .filter(|_| value.len() == 1)
         .and_then(|count| count.checked_mul(value.bytes.len()));

@@ -216,9 +216,8 @@ fn blocks_leave(walk: &Walk<'_>, sizes: &Sizes, input: Option<&AxisMap>) -> bool
     };
     let per_block = sizes.inputs_per_block;
     let with_first = |first: fn(usize, usize) -> usize| {
-        let pair = move |(index, &atom): (usize, &Atom)| {
-            Some((atom, *map.get(first(index, per_block))?))
-        };
+        let pair =
+            move |(index, &atom): (usize, &Atom)| Some((atom, *map.get(first(index, per_block))?));
         walk.classes_with(map, map.iter().enumerate().filter_map(pair))
     };
     let blocks = with_first(|index, per_block| index - index % per_block);
@@ -287,11 +286,7 @@ fn consumer(
 }
 
 /// Where whole blocks leave (a depthwise convolution's channels among them), fewer are left.
-fn blocks_left(
-    view: NodeView<'_>,
-    kept: &Kept<'_>,
-    in_axis: usize,
-) -> Result<Vec<Edit>, Freeze> {
+fn blocks_left(view: NodeView<'_>, kept: &Kept<'_>, in_axis: usize) -> Result<Vec<Edit>, Freeze> {
     let data = view.need(DATA)?;
     let sizes = Sizes::read(view, in_axis)?;
     let left = kept.length(data, CHANNEL_AXIS, sizes.inputs);

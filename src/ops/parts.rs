@@ -281,7 +281,8 @@ fn known_ints(view: NodeView<'_>, name: &str, slot: usize) -> Result<Option<Vec<
     match (view.node.ints(name), view.constant_or_count(slot)) {
         (None, Some(tensor)) => {
             let ints = tensor.to_i64();
-            ints.map(Some).map_err(|error| Freeze::new(error.to_string()))
+            ints.map(Some)
+                .map_err(|error| Freeze::new(error.to_string()))
         }
         _ => view.ints(name, slot),
     }

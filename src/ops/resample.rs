@@ -221,7 +221,9 @@ impl Operator for Tile {
             let Some(map) = slot else { continue };
             let length = after.get(axis).copied().unwrap_or(0);
             if before.get(axis) != Some(&length) && view.constant(1).is_none() {
-                return Err(Freeze::new("how often it repeats the channels is not constant"));
+                return Err(Freeze::new(
+                    "how often it repeats the channels is not constant",
+                ));
             }
             let repeated: AxisMap = map.iter().copied().cycle().take(length).collect();
             *slot = Some(repeated);

@@ -24,7 +24,14 @@ pub fn starts(node: &Node) -> bool {
 #[must_use]
 pub fn computes(node: &Node) -> bool {
     const MOVES: &[&str] = &[
-        "Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze",
+        "Cast",
+        "Concat",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Unsqueeze",
     ];
     node.domain.is_empty() && (MOVES.contains(&node.op_type.as_str()) || is_arithmetic(node))
 }
@@ -87,9 +94,8 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
 /// Arithmetic on numbers that follow from channel counts and constants gives more of them.
 fn computed(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     let inputs: Vec<_> = view.node.inputs.iter().flatten().copied().collect();
-    let is_known = |&value: &usize| {
-        view.graph.values[value].constant.is_some() || walk.is_counted(value)
-    };
+    let is_known =
+        |&value: &usize| view.graph.values[value].constant.is_some() || walk.is_counted(value);
     let count = view.output_shape().ok()?.iter().product();
     (inputs.iter().all(is_known) && inputs.iter().any(|&value| walk.sizes(value).is_some()))
         .then(|| vec![Size::Count; count])

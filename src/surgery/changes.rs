@@ -35,7 +35,10 @@ pub(super) fn collect(
         }
         let at = (node, slot);
         let view = graph.view(node);
-        let present = changes.inputs.get(&at).or_else(|| view.constant_or_count(slot));
+        let present = changes
+            .inputs
+            .get(&at)
+            .or_else(|| view.constant_or_count(slot));
         let present = present.ok_or_else(|| failed(view, "its shape is not constant"))?;
         let changed = with_entry(view, present, index, kept.count(map))?;
         changes.inputs.insert(at, changed);

@@ -46,7 +46,10 @@ fn model(given: Option<f32>, opset_inside: i64) -> ModelProto {
     let mut made = made;
     for (inputs, outputs) in [(6, 7), (7, 6)] {
         let weight = b.weight(&[outputs, inputs, 1, 1], inputs);
-        let attributes = given.map(|slope| float("slope", slope)).into_iter().collect();
+        let attributes = given
+            .map(|slope| float("slope", slope))
+            .into_iter()
+            .collect();
         made = b.node("Block", &[&made, &weight], attributes);
         b.in_domain("local");
     }
@@ -72,7 +75,11 @@ fn model(given: Option<f32>, opset_inside: i64) -> ModelProto {
 fn bodies_of_functions_are_pruned() {
     for given in [None, Some(0.05)] {
         let proto = model(given, 17);
-        let bytes = Model { proto: proto.clone() }.encode().unwrap();
+        let bytes = Model {
+            proto: proto.clone(),
+        }
+        .encode()
+        .unwrap();
         let original = decode(bytes.into(), None).unwrap();
         let inlined = original.inlined();
         assert!(inlined.proto.functions.is_empty());
@@ -86,7 +93,12 @@ fn bodies_of_functions_are_pruned() {
         let run = |model: &Model| {
             let mut session = runtime().session(model).unwrap();
             let outputs = session.outputs();
-            session.run(&batch, &outputs).unwrap().remove(0).to_f64().unwrap()
+            session
+                .run(&batch, &outputs)
+                .unwrap()
+                .remove(0)
+                .to_f64()
+                .unwrap()
         };
         let (left, right) = (run(&original), run(&inlined));
         assert!(left.iter().zip(&right).all(|(a, b)| (a - b).abs() < 1e-6));

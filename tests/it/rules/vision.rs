@@ -82,7 +82,11 @@ fn a_shuffle_with_computed_lengths_follows() {
     let count = b.node("Gather", &[&shape, &one], vec![]);
     let space = b.node("Slice", &[&shape, &two, &four], vec![]);
     let half = b.node("Div", &[&count, &two], vec![]);
-    let apart = b.node("Concat", &[&batch, &two, &half, &space], vec![int("axis", 0)]);
+    let apart = b.node(
+        "Concat",
+        &[&batch, &two, &half, &space],
+        vec![int("axis", 0)],
+    );
     let back = b.node("Concat", &[&batch, &count, &space], vec![int("axis", 0)]);
     let made = b.node("Reshape", &[&made, &apart], vec![]);
     let made = b.node("Transpose", &[&made], vec![ints("perm", &[0, 2, 1, 3, 4])]);
