@@ -1,6 +1,5 @@
 //! One pass of the calibration data through the tapped model: samples, accumulate, drop.
 
-use faer::Mat;
 use rayon::prelude::*;
 
 use crate::calibrate::moments::{Covariance, Moments};
@@ -112,7 +111,10 @@ impl Statistics {
             for (index, gatherer) in gatherers.iter().enumerate() {
                 let seed = tap::seed(options.seed, index as u64, number as u64);
                 let draw = gatherer.placed.draw(gatherer.rows, seed);
-                let draw = draw.ok_or_else(|| gatherer.misshapen(&[]))?;
+                let draw = draw.ok_or_else(|| StatisticsError::Shape {
+                    tensor: gatherer.tensor.clone(),
+                    shape: Vec::new(),
+                })?;
                 feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
                 draws.push(draw);
             }
@@ -199,16 +201,7 @@ fn gatherers(
 impl Gatherer {
     /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
     fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), StatisticsError> {
-        let found = || self.misshapen(&tensor.shape);
-        let data = self.placed.unpack(tensor, &draw.padding);
-        let data = data.ok_or_else(found)?;
-        let mut values = data.col_iter().flat_map(|column| column.iter());
-        if let Some(&value) = values.find(|value| !value.is_finite()) {
-            return Err(StatisticsError::NotFinite {
-                tensor: self.tensor.clone(),
-                value,
-            });
-        }
+        let data = self.placed.unpack(&self.tensor, tensor, &draw.padding)?;
         let first = tensor.shape.first().copied().unwrap_or_default();
         let units = if first % samples.max(1) == 0 {
             samples
@@ -220,13 +213,6 @@ impl Gatherer {
             moments.add(data.subcols(block * width, width).to_owned(), units);
         }
         Ok(())
-    }
-
-    fn misshapen(&self, shape: &[usize]) -> StatisticsError {
-        StatisticsError::Shape {
-            tensor: self.tensor.clone(),
-            shape: shape.to_vec(),
-        }
     }
 
     fn finish(self) -> Option<Observed> {

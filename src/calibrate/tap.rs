@@ -11,6 +11,7 @@ use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
+use crate::calibrate::StatisticsError;
 use crate::graph::{Graph, ValueId};
 use crate::groups::{Consumer, Window};
 use crate::onnx::{DataType, Model, Tensor, proto};
@@ -143,8 +144,32 @@ impl Placed {
     }
 
     /// Gathered samples as a matrix: a row per batch entry and drawn position, a column per channel
-    /// and tap; `padding` names the entries that read zeros. `None` where the tensor does not fit.
-    pub fn unpack(&self, tensor: &Tensor, padding: &[bool]) -> Option<Mat<f64>> {
+    /// and tap; `padding` names the entries that read zeros. Errors speak of the tensor as `name`.
+    ///
+    /// # Errors
+    /// When the tensor has another shape, or holds NaN or infinities.
+    pub fn unpack(
+        &self,
+        name: &str,
+        tensor: &Tensor,
+        padding: &[bool],
+    ) -> Result<Mat<f64>, StatisticsError> {
+        let matrix = self.rows_of(tensor, padding);
+        let matrix = matrix.ok_or_else(|| StatisticsError::Shape {
+            tensor: name.to_owned(),
+            shape: tensor.shape.clone(),
+        })?;
+        let mut values = (0..matrix.ncols()).flat_map(|j| matrix.col_as_slice(j));
+        match values.find(|value| !value.is_finite()) {
+            Some(&value) => Err(StatisticsError::NotFinite {
+                tensor: name.to_owned(),
+                value,
+            }),
+            None => Ok(matrix),
+        }
+    }
+
+    fn rows_of(&self, tensor: &Tensor, padding: &[bool]) -> Option<Mat<f64>> {
         let &[first, second, third] = tensor.shape.as_slice() else {
             return None;
         };

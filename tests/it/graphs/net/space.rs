@@ -4,7 +4,7 @@ use super::Net;
 use crate::builder::{float, int, ints};
 
 impl Net {
-    pub(super) fn to_depth(&mut self) {
+    pub(super) fn space_to_depth(&mut self) {
         if !self.now.side.is_multiple_of(2) {
             return self.activate();
         }
@@ -14,7 +14,7 @@ impl Net {
         self.convolve();
     }
 
-    pub(super) fn to_space(&mut self) {
+    pub(super) fn depth_to_space(&mut self) {
         let outputs = 4 * self.pick(2, 4);
         self.conv(outputs, 1, 1, vec![]);
         self.step("DepthToSpace", &[], vec![int("blocksize", 2)]);
