@@ -122,7 +122,7 @@ impl Work {
         let specs = runtime.session(&model)?.inputs();
         let samples = Samples::open(&specs, options)?;
         probe(&model, &mut graph, &runtime, &samples.first_batch()?)?;
-        let mut groups = Groups::find(&graph);
+        let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
         let mut notes = runtime.notes().to_vec();
         notes.extend_from_slice(samples.notes());
@@ -153,11 +153,10 @@ impl Work {
             progress: &progress,
         };
         let batches = self.samples.batches(wanted)?;
-        let consumers = &self.groups.consumers;
         Ok(Statistics::gather(
             &self.model,
             &self.graph,
-            consumers,
+            &self.groups,
             &self.runtime,
             batches,
             &gather,

@@ -189,10 +189,17 @@ fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Placed) {
     });
 }
 
-/// Taps of the consumers, each once, with the consumers that share it.
-pub(super) fn place(graph: &Graph, consumers: &[Consumer]) -> Vec<(Placed, Vec<usize>)> {
+/// Taps of the wanted consumers, each once, with the consumers that share it.
+pub(super) fn place(
+    graph: &Graph,
+    consumers: &[Consumer],
+    wanted: &[bool],
+) -> Vec<(Placed, Vec<usize>)> {
     let mut sharing: BTreeMap<Tap, Vec<usize>> = BTreeMap::new();
     for (index, consumer) in consumers.iter().enumerate() {
+        if !wanted.get(index).copied().unwrap_or(false) {
+            continue;
+        }
         let dtype = graph.values[consumer.input].dtype;
         if dtype.is_none_or(|dtype| dtype == DataType::Float || dtype == DataType::Double) {
             sharing.entry(Tap::of(consumer)).or_default().push(index);

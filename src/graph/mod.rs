@@ -59,7 +59,7 @@ pub struct Value {
     pub dtype: Option<DataType>,
     /// Its data, if they do not depend on the model's inputs.
     pub constant: Option<Tensor>,
-    /// Its data in the observed run, for small integer tensors (shapes, indices).
+    /// Its data in the observed run, for small tensors (shapes, indices, numbers made of them).
     pub observed: Option<Tensor>,
     /// Whether the data depend on nothing but initializers (known before any run).
     pub is_constant: bool,
@@ -149,7 +149,7 @@ impl Graph {
         value.dtype = Some(tensor.dtype);
         if value.is_constant && value.constant.is_none() {
             value.constant = Some(tensor);
-        } else if is_index(tensor.dtype) && tensor.len() <= SMALL {
+        } else if is_length(tensor.dtype) && tensor.len() <= SMALL {
             value.observed = Some(tensor);
         }
     }
@@ -288,8 +288,12 @@ impl Graph {
     }
 }
 
-fn is_index(dtype: DataType) -> bool {
-    matches!(dtype, DataType::Int32 | DataType::Int64)
+/// Whether lengths of axes come in this type, also as numbers to compute with.
+fn is_length(dtype: DataType) -> bool {
+    matches!(
+        dtype,
+        DataType::Int32 | DataType::Int64 | DataType::Float | DataType::Float16 | DataType::Double
+    )
 }
 
 fn node_name(proto: &NodeProto, id: NodeId) -> String {

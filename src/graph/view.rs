@@ -72,6 +72,12 @@ impl<'a> NodeView<'a> {
         self.graph.values[self.input(slot)?].constant.as_ref()
     }
 
+    /// Data of an input in the observed run, where they are few numbers.
+    #[must_use]
+    pub fn observed(&self, slot: usize) -> Option<&'a Tensor> {
+        self.graph.values[self.input(slot)?].observed.as_ref()
+    }
+
     /// Integers of a constant input; `None` where the slot is empty.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ pub struct Consumer {
     pub layout: WeightLayout,
     /// Where a bias is, or can be put.
     pub bias: Bias,
+    /// Where the weight is computed too: the consumer that reads it as its data.
+    pub partner: Option<usize>,
 }
 
 /// How a weight becomes, per block, a matrix of `out` rows and `in * taps` columns.
@@ -113,15 +115,24 @@ fn unravel(mut flat: usize, lengths: &[usize]) -> Vec<usize> {
     at
 }
 
-/// What a node with a constant weight costs: `positions` multiply-accumulates per weight element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a node costs: `positions` multiply-accumulates for each of some elements.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cost {
     /// The node.
     pub node: NodeId,
-    /// Input slot of the weight.
-    pub weight: usize,
-    /// How often each weight element is used for one run of the observed shapes.
-    pub positions: u64,
+    /// The elements.
+    pub of: Elements,
+    /// How often each of them is used for one sample of the observed shapes.
+    pub positions: f64,
+}
+
+/// What a cost counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elements {
+    /// Those of the constant weight in an input slot.
+    Weight(usize),
+    /// As many as these axes of computed values span.
+    Axes(Vec<(ValueId, usize)>),
 }
 
 #[cfg(test)]

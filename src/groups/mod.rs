@@ -6,7 +6,9 @@
 
 mod consumer;
 mod kept;
+mod lengths;
 mod partition;
+mod splits;
 mod walk;
 mod weight;
 
@@ -14,9 +16,11 @@ use std::collections::BTreeMap;
 
 use globset::GlobSet;
 
-pub use consumer::{Bias, Consumer, Cost, WeightLayout, Window};
+pub use consumer::{Bias, Consumer, Cost, Elements, WeightLayout, Window};
 pub use kept::Kept;
-pub use walk::{Atom, Axes, AxisMap, Reason, Size, Use, Walk};
+pub use lengths::Size;
+pub use splits::{Role, SplitId};
+pub use walk::{Atom, Axes, AxisMap, Reason, Use, Walk};
 
 use crate::graph::{Graph, NodeId};
 
@@ -27,6 +31,15 @@ pub type ChannelMap = Vec<ChannelId>;
 /// Per axis of a tensor, its channels; `None` where the axis never changes.
 pub type ChannelAxes = Vec<Option<ChannelMap>>;
 
+/// What may leave beyond what is exact and whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Channels inside the heads of an attention leave instead of whole heads.
+    pub head_dim: bool,
+    /// Channels over which a norm runs may leave; the norm then runs over those that are left.
+    pub normalized: bool,
+}
+
 /// Channels that appear in the same tensors and axes, equally often.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -36,6 +49,9 @@ pub struct Group {
     pub channels: Vec<ChannelId>,
     /// Nodes with a weight whose output the channels are.
     pub producers: Vec<NodeId>,
+    /// Positions of each channel along the weights that have the fewest of them: a head has its
+    /// inner axis's length.
+    pub positions: usize,
     /// Indexes into [`Groups::consumers`]: who reads the channels linearly.
     pub consumers: Vec<usize>,
     /// Why the group must stay whole; empty where it may be pruned.
@@ -55,6 +71,9 @@ pub struct Groups {
     pub uses: BTreeMap<Use, ChannelAxes>,
     /// Entries of constant size tensors that follow the number of kept channels.
     pub entries: BTreeMap<(Use, usize), ChannelMap>,
+    /// Inputs that must go on reading the lengths that they read before, with the channels that
+    /// those lengths count.
+    pub settled: BTreeMap<Use, ChannelMap>,
     /// Linear consumers in topological order.
     pub consumers: Vec<Consumer>,
     /// Costs of the nodes with a weight.
@@ -64,8 +83,20 @@ pub struct Groups {
 impl Groups {
     /// Walks `graph`, whose shapes must have been observed, and finds its groups.
     #[must_use]
-    pub fn find(graph: &Graph) -> Self {
-        partition::partition(graph, Walk::over(graph))
+    pub fn find(graph: &Graph, scope: Scope) -> Self {
+        partition::partition(graph, Walk::over(graph, scope))
+    }
+
+    /// Which consumers read channels that may leave.
+    #[must_use]
+    pub fn judges(&self) -> Vec<bool> {
+        let mut judges = vec![false; self.consumers.len()];
+        for group in self.groups.iter().filter(|group| group.frozen.is_empty()) {
+            for &consumer in &group.consumers {
+                judges[consumer] = true;
+            }
+        }
+        judges
     }
 
     /// Freezes what the user excludes: groups with a producer that `exclude` matches, and, where

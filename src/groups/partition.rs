@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::Graph;
+use crate::groups::lengths::Size;
 use crate::groups::walk::{Atom, Axes, Reason, Walk};
-use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Group, Groups};
+use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Elements, Group, Groups, Use};
 
 /// Resolves the united atoms of a finished walk.
 pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
@@ -39,6 +40,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
             .iter()
             .map(|(at, map)| (*at, resolve(map)))
             .collect(),
+        settled: settled(&walk, &resolve),
         consumers: walk.consumers,
         costs: walk.costs,
     };
@@ -48,6 +50,23 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     }
     groups.groups = collect(graph, &groups, &frozen, &first_origin);
     groups
+}
+
+/// Inputs of lengths to write down, with the channels that decide when.
+fn settled(walk: &Walk<'_>, resolve: &dyn Fn(&[Atom]) -> ChannelMap) -> BTreeMap<Use, ChannelMap> {
+    let counted = |sizes: &Vec<Size>| -> Vec<Atom> {
+        sizes.iter().flat_map(|size| walk.counted(size)).collect()
+    };
+    let all = walk.settled.iter();
+    all.map(|(at, sizes)| (*at, resolve(&counted(sizes))))
+        .collect()
+}
+
+/// Positions of a channel along the weights, where they are fewest.
+fn positions(signature: &Signature, in_values: usize) -> usize {
+    // Places in constants are numbered after the `in_values` places in values.
+    let weights = signature.iter().filter(|(place, _)| *place >= in_values);
+    weights.map(|(_, count)| *count).min().unwrap_or(1)
 }
 
 /// A channel per root of the union-find, numbered by its first atom.
@@ -101,10 +120,17 @@ fn collect(
                 .push(channel);
         }
     }
-    let mut sets: Vec<Vec<ChannelId>> = members.into_values().collect();
-    sets.sort_by_key(|channels| channels.first().copied());
+    let in_values = groups.values.iter().flatten().flatten().count();
+    let mut sets: Vec<(usize, Vec<ChannelId>)> = members
+        .into_iter()
+        .map(|((signature, _), channels)| (positions(&signature, in_values), channels))
+        .collect();
+    sets.sort_by_key(|(_, channels)| channels.first().copied());
     sets.into_iter()
-        .map(|channels| describe(graph, groups, frozen, first_origin, channels))
+        .map(|(positions, channels)| Group {
+            positions,
+            ..describe(graph, groups, frozen, first_origin, channels)
+        })
         .collect()
 }
 
@@ -124,6 +150,9 @@ fn describe(
         .costs
         .iter()
         .filter(|cost| {
+            if !matches!(cost.of, Elements::Weight(_)) {
+                return false;
+            }
             let made = graph.nodes[cost.node].outputs.first().copied().flatten();
             made.is_some_and(|value| groups.values[value].iter().any(|map| has(map.as_ref())))
         })
@@ -147,6 +176,7 @@ fn describe(
     }
     Group {
         name,
+        positions: 1,
         channels,
         producers,
         consumers,

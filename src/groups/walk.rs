@@ -6,7 +6,10 @@ use std::rc::Rc;
 use petgraph::unionfind::UnionFind;
 
 use crate::graph::{Graph, NodeId, NodeView, ValueId};
+use crate::groups::Scope;
 use crate::groups::consumer::{Consumer, Cost};
+use crate::groups::lengths::Size;
+use crate::groups::splits::{SplitId, Splits};
 use crate::ops::{self, Freeze};
 
 /// One position along a tracked axis before positions are united.
@@ -18,17 +21,6 @@ pub type Axes = Vec<Option<AxisMap>>;
 /// Where a constant is read: node and input slot.
 pub type Use = (NodeId, usize);
 
-/// What an entry of a tensor of sizes stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Size {
-    /// The entry at an index of a constant in an input slot of a node.
-    Constant(Use, usize),
-    /// The length of an axis of a value, read while the model runs.
-    Axis(ValueId, usize),
-    /// Anything else.
-    Other,
-}
-
 /// Why atoms must stay.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason {
@@ -36,6 +28,15 @@ pub struct Reason {
     pub node: Option<NodeId>,
     /// One clause that completes "stays because".
     pub text: String,
+}
+
+impl Reason {
+    pub(super) fn of(node: NodeId, text: &str) -> Self {
+        Reason {
+            node: Some(node),
+            text: text.to_owned(),
+        }
+    }
 }
 
 /// The state of the walk: atoms so far, what unites and what freezes them.
@@ -50,14 +51,34 @@ pub struct Walk<'a> {
     pub(super) entries: BTreeMap<(Use, usize), AxisMap>,
     pub(super) consumers: Vec<Consumer>,
     pub(super) costs: Vec<Cost>,
-    sizes: BTreeMap<ValueId, Vec<Size>>,
+    pub(super) sizes: BTreeMap<ValueId, Vec<Size>>,
     /// Entries of constants that something reads that does not follow the channels.
-    pinned: Vec<((Use, usize), Reason)>,
+    pub(super) pinned: Vec<((Use, usize), Reason)>,
+    /// Inputs of lengths that are written down where the lengths change.
+    pub(super) settled: BTreeMap<Use, Vec<Size>>,
+    pub(super) splits: Splits,
+    pub(super) scope: Scope,
+    /// Samples in the observed run.
+    pub(super) samples: usize,
 }
 
 impl<'a> Walk<'a> {
-    /// Walks every node of `graph` in topological order.
-    pub(super) fn over(graph: &'a Graph) -> Self {
+    /// Walks every node of `graph` in topological order, twice where channels may be split in
+    /// several ways.
+    pub(super) fn over(graph: &'a Graph, scope: Scope) -> Self {
+        let first = Walk::once(graph, scope, None);
+        if !first.has_splits() {
+            return first;
+        }
+        let choices = first.choices();
+        Walk::once(graph, scope, Some(choices))
+    }
+
+    fn once(
+        graph: &'a Graph,
+        scope: Scope,
+        chosen: Option<BTreeMap<SplitId, usize>>,
+    ) -> Self {
         let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
         let mut walk = Walk {
             graph,
@@ -76,6 +97,14 @@ impl<'a> Walk<'a> {
             costs: Vec::new(),
             sizes: BTreeMap::new(),
             pinned: Vec::new(),
+            settled: BTreeMap::new(),
+            splits: Splits {
+                exploring: chosen.is_none(),
+                chosen: chosen.unwrap_or_default(),
+                ..Splits::default()
+            },
+            scope,
+            samples: samples(graph),
         };
         for &id in &graph.order {
             walk.visit(graph.view(id));
@@ -99,14 +128,18 @@ impl<'a> Walk<'a> {
         }
         let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else {
             let text = format!("operator {} has no rule", ops::full_name(view.node));
-            return self.freeze_inputs(view, &text);
+            self.settle_sizes(view, &text);
+            for value in view.node.inputs.iter().flatten() {
+                self.freeze_data(*value, &Reason::of(view.id, &text));
+            }
+            return;
         };
         if let Some(sizes) = ops::sizes::flow(view, self) {
             if let Some(output) = view.output(0) {
                 self.sizes.insert(output, sizes);
             }
         } else if !operator.reads_sizes() {
-            self.freeze_sizes(view);
+            self.settle_sizes(view, "it computes with the channel count");
         }
         let atoms = self.origins.len();
         if let Err(Freeze(text)) = operator.trace(view, self) {
@@ -210,16 +243,10 @@ impl<'a> Walk<'a> {
 
     /// Freezes the atoms of a map, with the node that needs them whole.
     pub fn freeze(&mut self, map: &AxisMap, node: NodeId, text: &str) {
-        self.hold(
-            map,
-            Reason {
-                node: Some(node),
-                text: text.to_owned(),
-            },
-        );
+        self.hold(map, Reason::of(node, text));
     }
 
-    fn hold(&mut self, map: &AxisMap, reason: Reason) {
+    pub(super) fn hold(&mut self, map: &AxisMap, reason: Reason) {
         let index = match self.reasons.iter().rposition(|known| *known == reason) {
             Some(index) => index,
             None => {
@@ -238,32 +265,20 @@ impl<'a> Walk<'a> {
     }
 
     fn freeze_value(&mut self, value: ValueId, node: NodeId, text: &str) {
-        let reason = Reason {
-            node: Some(node),
-            text: text.to_owned(),
-        };
-        self.hold_value(value, &reason);
+        self.hold_value(value, &Reason::of(node, text));
+    }
+
+    fn freeze_data(&mut self, value: ValueId, reason: &Reason) {
+        for map in self.values[value].clone().into_iter().flatten() {
+            self.hold(&map, reason.clone());
+        }
     }
 
     /// Holds the channels of a value, and those that it counts if it is a tensor of sizes.
     fn hold_value(&mut self, value: ValueId, reason: &Reason) {
-        for map in self.values[value].clone().into_iter().flatten() {
-            self.hold(&map, reason.clone());
-        }
+        self.freeze_data(value, reason);
         for size in self.sizes.get(&value).cloned().unwrap_or_default() {
             self.hold_size(&size, reason);
-        }
-    }
-
-    fn hold_size(&mut self, size: &Size, reason: &Reason) {
-        match *size {
-            Size::Axis(source, axis) => {
-                if let Some(map) = self.axis(source, axis) {
-                    self.hold(&map, reason.clone());
-                }
-            }
-            Size::Constant(at, index) => self.pinned.push(((at, index), reason.clone())),
-            Size::Other => {}
         }
     }
 
@@ -301,117 +316,44 @@ impl<'a> Walk<'a> {
         self.consumers.push(consumer);
     }
 
+    /// Records the two factors of a product of activations: each is what weighs the other.
+    pub fn consume_both(&mut self, mut left: Consumer, mut right: Consumer) {
+        let place = self.consumers.len();
+        left.partner = Some(place + 1);
+        right.partner = Some(place);
+        self.consumers.extend([left, right]);
+    }
+
+    /// What the user allows.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// How many of `count` things of the observed run belong to one sample.
+    #[must_use]
+    pub fn per_sample(&self, count: u64) -> f64 {
+        let samples = self.samples as u64;
+        if count.is_multiple_of(samples) {
+            count as f64 / samples as f64
+        } else {
+            count as f64
+        }
+    }
+
     /// Records what a node with a constant weight costs.
     pub fn cost(&mut self, cost: Cost) {
         self.costs.push(cost);
     }
+}
 
-    /// What the entries of a tensor of sizes stand for, where that is known.
-    #[must_use]
-    pub fn sizes(&self, value: ValueId) -> Option<&[Size]> {
-        self.sizes.get(&value).map(Vec::as_slice)
-    }
-
-    /// Says that output axes get their lengths from the tensor of sizes in an input slot, so that
-    /// its entries follow the atoms; `is_special` tells by index and entry which ones follow by
-    /// themselves (0 and -1 in a Reshape). Lengths of axes that are not tracked must not change.
-    ///
-    /// # Errors
-    /// An entry of a tracked axis comes from something that cannot be followed.
-    pub fn follow_sizes(
-        &mut self,
-        at: Use,
-        axes: &Axes,
-        is_special: impl Fn(usize, i64) -> bool,
-    ) -> Result<(), Freeze> {
-        for (index, map) in axes.iter().enumerate() {
-            let size = self.size(at, index)?;
-            let Some(map) = map else {
-                self.keep_size(at, &size);
-                continue;
-            };
-            match size {
-                Size::Constant(origin, entry)
-                    if self
-                        .entry(origin, entry)
-                        .is_some_and(|int| is_special(index, int)) => {}
-                Size::Constant(origin, entry) => {
-                    let known = self
-                        .entries
-                        .entry((origin, entry))
-                        .or_insert(map.clone())
-                        .clone();
-                    self.tie(&known, map)?;
-                }
-                Size::Axis(source, axis) => match self.axis(source, axis) {
-                    Some(other) if other.len() == map.len() => self.tie(&other, map)?,
-                    _ => return Err(Freeze::new("its target shape depends on another tensor")),
-                },
-                Size::Other => {
-                    return Err(Freeze::new(
-                        "its target shape is computed in a way not followed",
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The integer at an index of the tensor of sizes in an input slot, where it is constant.
-    #[must_use]
-    pub fn constant_size(&self, at: Use, index: usize) -> Option<i64> {
-        match self.size(at, index).ok()? {
-            Size::Constant(origin, entry) => self.entry(origin, entry),
-            _ => None,
-        }
-    }
-
-    /// What an entry of the tensor of sizes in an input slot stands for.
-    fn size(&self, at: Use, index: usize) -> Result<Size, Freeze> {
-        let view = self.graph.view(at.0);
-        if view.constant(at.1).is_some() {
-            return Ok(Size::Constant(at, index));
-        }
-        let sizes = self.sizes(view.need(at.1)?);
-        let size = sizes.and_then(|sizes| sizes.get(index)).cloned();
-        Ok(size.unwrap_or(Size::Other))
-    }
-
-    /// The node makes an axis of this length that is not tracked.
-    fn keep_size(&mut self, at: Use, size: &Size) {
-        let is_own = matches!(size, Size::Constant(origin, _) if *origin == at);
-        if !is_own {
-            let reason = Reason {
-                node: Some(at.0),
-                text: "it gives a tensor that is not pruned the same length".to_owned(),
-            };
-            self.hold_size(size, &reason);
-        }
-    }
-
-    /// The integer at an index of a constant that a node reads.
-    fn entry(&self, at: Use, index: usize) -> Option<i64> {
-        self.graph
-            .view(at.0)
-            .constant(at.1)?
-            .to_i64()
-            .ok()?
-            .get(index)
-            .copied()
-    }
-
-    /// A node that is not known to use sizes as sizes must see the lengths that it always saw.
-    fn freeze_sizes(&mut self, view: NodeView<'_>) {
-        let reason = Reason {
-            node: Some(view.id),
-            text: "it computes with the channel count".to_owned(),
-        };
-        for value in view.node.inputs.iter().flatten() {
-            for size in self.sizes.get(value).cloned().unwrap_or_default() {
-                self.hold_size(&size, &reason);
-            }
-        }
-    }
+/// The first axis of the first input that has data.
+fn samples(graph: &Graph) -> usize {
+    let mut inputs = graph.values.iter().filter(|value| {
+        value.producer.is_none() && value.constant.is_none() && value.shape.is_some()
+    });
+    let first = inputs.next().and_then(|value| value.shape.as_ref()?.first());
+    first.copied().unwrap_or(1).max(1)
 }
 
 fn to_atom(index: usize) -> Atom {

@@ -113,7 +113,7 @@ impl Operator for CastLike {
 }
 
 /// Unites what meets along one output axis and cuts the constants that stand beside it.
-fn trace_axis(
+pub(super) fn trace_axis(
     view: NodeView<'_>,
     walk: &mut Walk<'_>,
     axis: usize,

@@ -1,7 +1,7 @@
 //! Conv and ConvTranspose: consume input channels, make output channels.
 
 use crate::graph::NodeView;
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Kept, Walk, WeightLayout, Window};
+use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout, Window};
 use crate::ops::{Edit, Freeze, Operator};
 
 const DATA: usize = 0;
@@ -14,11 +14,10 @@ pub(super) struct Conv;
 impl Operator for Conv {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let sizes = Sizes::read(view, 1)?;
-        let positions = product(view.output_shape()?.get(2..).unwrap_or_default());
         walk.cost(Cost {
             node: view.id,
-            weight: WEIGHT,
-            positions,
+            of: Elements::Weight(WEIGHT),
+            positions: walk.per_sample(rows(view.output_shape()?)),
         });
         let taps = 2..view.shape(view.need(WEIGHT)?)?.len();
         let layout = WeightLayout {
@@ -57,8 +56,8 @@ impl Operator for ConvTranspose {
         let made = product(view.output_shape()?.get(2..).unwrap_or_default());
         walk.cost(Cost {
             node: view.id,
-            weight: WEIGHT,
-            positions,
+            of: Elements::Weight(WEIGHT),
+            positions: walk.per_sample(rows(view.shape(view.need(DATA)?)?)),
         });
         let layout = WeightLayout {
             out_axes: (1..view.shape(view.need(WEIGHT)?)?.len()).collect(),
@@ -259,6 +258,7 @@ fn consumer(
         weight: WEIGHT,
         layout,
         bias,
+        partner: None,
     }
 }
 
@@ -340,6 +340,12 @@ fn same_pads(
         Some(if lower { total - total / 2 } else { total / 2 })
     };
     (0..input.len()).map(|i| axis(i).unwrap_or(0)).collect()
+}
+
+/// Elements of one channel.
+fn rows(shape: &[usize]) -> u64 {
+    let others = shape.iter().enumerate().filter(|(axis, _)| *axis != CHANNEL_AXIS);
+    others.fold(1u64, |product, (_, &length)| product.saturating_mul(length as u64))
 }
 
 fn product(lengths: &[usize]) -> u64 {

@@ -12,12 +12,10 @@ impl Operator for AlongAxis {
         let input = view.need(0)?;
         let rank = view.shape(input)?.len();
         let mixed = mixed_axes(view, rank)?;
-        let mut axes = walk.axes(input);
+        // Frozen channels go on: what takes lengths or makes sums from here sees whose they are.
+        let axes = walk.axes(input);
         for axis in mixed {
             walk.freeze_axis(input, axis, view.id, "it mixes the channels");
-            if let Some(slot) = axes.get_mut(axis) {
-                *slot = None;
-            }
         }
         let output = view
             .output(0)

@@ -16,6 +16,7 @@ mod mixing;
 mod norm;
 mod parts;
 mod pool;
+mod product;
 mod resample;
 mod reshape;
 

@@ -23,6 +23,7 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     match view.node.op_type.as_str() {
         "Shape" => Some(axes_of(view, data)),
         "Concat" => joined(view, walk),
+        "Mul" => multiplied(view, walk),
         "Gather" => {
             let sizes = walk.sizes(data)?;
             let indices = view.constant_ints(1).ok()??;
@@ -64,20 +65,52 @@ fn joined(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     let mut sizes = Vec::new();
     for (slot, &value) in inputs.iter().enumerate() {
         let count = view.shape(value).ok()?.iter().product();
+        let at = (view.id, slot);
+        let is_length = view.graph.values[value].dtype.is_some_and(is_index);
+        let alone = |size: Size| {
+            if is_length {
+                Size::Seat(at, Box::new(size))
+            } else {
+                size
+            }
+        };
         match walk.sizes(value) {
+            Some([one @ (Size::Axis(..) | Size::Product(..) | Size::Other)]) => {
+                sizes.push(alone(one.clone()));
+            }
             Some(known) => sizes.extend_from_slice(known),
             None if is_integer(view, slot) => {
-                sizes.extend((0..count).map(|index| Size::Constant((view.id, slot), index)));
+                sizes.extend((0..count).map(|index| Size::Constant(at, index)));
             }
+            None if count == 1 => sizes.push(alone(Size::Other)),
             None => sizes.extend(std::iter::repeat_n(Size::Other, count)),
         }
     }
     Some(sizes)
 }
 
+/// A length times a constant, as where heads and samples share an axis.
+fn multiplied(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
+    let [left, right] = *view.node.inputs.as_slice() else {
+        return None;
+    };
+    let (length, slot) = if is_integer(view, 0) { (right?, 0) } else { (left?, 1) };
+    let is_one = view.constant(slot).is_some_and(|tensor| tensor.len() == 1);
+    match walk.sizes(length)? {
+        [size] if is_one && is_integer(view, slot) => {
+            Some(vec![Size::Product((view.id, slot), Box::new(size.clone()))])
+        }
+        _ => None,
+    }
+}
+
 fn is_integer(view: NodeView<'_>, slot: usize) -> bool {
     let constant = view.constant(slot);
-    constant.is_some_and(|tensor| matches!(tensor.dtype, DataType::Int32 | DataType::Int64))
+    constant.is_some_and(|tensor| is_index(tensor.dtype))
+}
+
+fn is_index(dtype: DataType) -> bool {
+    matches!(dtype, DataType::Int32 | DataType::Int64)
 }
 
 fn sliced(view: NodeView<'_>, sizes: &[Size]) -> Option<Vec<Size>> {

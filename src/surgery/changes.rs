@@ -25,10 +25,18 @@ pub(super) fn collect(
         }
         let at = (node, slot);
         let view = graph.view(node);
-        let present = changes.inputs.get(&at).or_else(|| view.constant(slot));
-        let present = present.ok_or_else(|| failed(view, "its shape is not constant"))?;
+        let known = view.constant(slot).or_else(|| view.observed(slot));
+        let present = changes.inputs.get(&at).or(known);
+        let present = present.ok_or_else(|| failed(view, "its shape is not known"))?;
         let changed = with_entry(view, present, index, kept.count(map))?;
         changes.inputs.insert(at, changed);
+    }
+    for (&(node, slot), counted) in &groups.settled {
+        if kept.count(counted) < counted.len() {
+            let view = graph.view(node);
+            let known = lengths(view, slot).ok_or_else(|| failed(view, "its lengths are not known"));
+            changes.inputs.insert((node, slot), known?);
+        }
     }
     for node in 0..graph.nodes.len() {
         let view = graph.view(node);
@@ -39,6 +47,11 @@ pub(super) fn collect(
     changes.inputs.extend(repaired.inputs.clone());
     changes.added = repaired.added.clone();
     Ok(changes)
+}
+
+/// The lengths that a node read in the observed run.
+fn lengths(view: NodeView<'_>, slot: usize) -> Option<Tensor> {
+    view.constant(slot).or_else(|| view.observed(slot)).cloned()
 }
 
 fn failed(view: NodeView<'_>, what: &str) -> SurgeryError {

@@ -4,7 +4,7 @@
 use crate::builder::open;
 use onnx_mipp::calibrate::{Batch, probe};
 use onnx_mipp::graph::Graph;
-use onnx_mipp::groups::{Group, Groups, Kept};
+use onnx_mipp::groups::{Group, Groups, Kept, Scope};
 use onnx_mipp::onnx::{DataType, Model, Tensor, decode, proto::*};
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
 use onnx_mipp::surgery::{self, Repaired};
@@ -55,12 +55,17 @@ pub struct Found {
 
 /// Takes a model through the file format and the stages up to the groups.
 pub fn find(proto: ModelProto) -> Found {
+    find_with(proto, Scope::default())
+}
+
+/// The same where more may leave.
+pub fn find_with(proto: ModelProto, scope: Scope) -> Found {
     let bytes = Model { proto }.encode().unwrap();
     let model = decode(bytes.into(), None).unwrap();
     let mut graph = Graph::build(&model).unwrap();
     let shown = batch(&model, PROBED, 1);
     probe(&model, &mut graph, runtime(), &shown).unwrap();
-    let groups = Groups::find(&graph);
+    let groups = Groups::find(&graph, scope);
     Found {
         model,
         graph,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::Glob;
 use onnx_mipp::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
+use onnx_mipp::groups::Scope;
 use onnx_mipp::pipeline::{Globs, Options};
 use onnx_mipp::runtime::{Device, RuntimeOptions};
 use onnx_mipp::select::{Budget, Limits};
@@ -183,6 +184,13 @@ struct NodeArguments {
     /// Nodes whose output channels alone may change
     #[arg(long, value_name = "GLOB", value_parser = Glob::new)]
     only: Vec<Glob>,
+    /// Attention: remove channels inside the heads instead of whole heads
+    #[arg(long)]
+    head_dim: bool,
+    /// Let channels leave over which a norm runs (LayerNormalization, RMSNormalization), such as the
+    /// residual stream of a transformer; the norm then runs over those that are left
+    #[arg(long)]
+    prune_normalized: bool,
 }
 
 #[derive(Debug, Args)]
@@ -298,6 +306,10 @@ fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, St
             align: 1,
             min_channels: 1,
             best_effort: false,
+        },
+        scope: Scope {
+            head_dim: nodes.head_dim,
+            normalized: nodes.prune_normalized,
         },
         exclude: globs("--exclude", &nodes.exclude)?,
         only: globs("--only", &nodes.only)?,
