@@ -3,7 +3,7 @@
 
 use crate::graph::{NodeView, ValueId};
 use crate::groups::walk::{Axes, AxisMap, Reason, Use, Walk};
-use crate::ops::Freeze;
+use crate::ops::{self, Freeze};
 
 /// What an entry of a tensor of sizes stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,21 +74,17 @@ impl<'a> Walk<'a> {
                 }
             }
             Size::Seat(seat, inner) => {
-                let same = match **inner {
+                let source = match **inner {
                     Size::Axis(source, axis) => self.axis(source, axis),
                     _ => None,
                 };
-                if same.is_some_and(|other| self.is_same(&other, map)) {
+                if source.as_ref().is_some_and(|other| self.is_same(other, map)) {
                     return Ok(());
                 }
                 if matches!(**inner, Size::Product(..)) && self.follow_size(inner, map).is_ok() {
                     return Ok(());
                 }
-                // An axis that holds every sample's channels grows with the batch.
-                let grows = self.samples > 1
-                    && map.len().is_multiple_of(self.samples)
-                    && is_periodic(map, map.len() / self.samples);
-                if grows {
+                if self.may_grow(map) && source.is_none_or(|other| self.may_grow(&other)) {
                     return self.follow_size(inner, map);
                 }
                 self.count_in(*seat, 0, map)
@@ -103,7 +99,27 @@ impl<'a> Walk<'a> {
     fn count_in(&mut self, at: Use, index: usize, map: &AxisMap) -> Result<(), Freeze> {
         let known = self.entries.entry((at, index)).or_insert(map.clone());
         let known = known.clone();
-        self.tie(&known, map)
+        if self.is_same(&known, map) {
+            return Ok(());
+        }
+        // Tensors of their own that share a target, such as the layers of an exporter that stores
+        // equal shapes once, each keep their length if the entry may leave it open.
+        let is_alone = self.open.keys().all(|(other, _)| other.0 != at.0 || *other == at);
+        match ops::sizes::open_entry(self.graph, at.0) {
+            Some(open) if is_alone => {
+                let (_, maps) = self.open.entry((at, index)).or_insert((open, vec![known]));
+                maps.push(map.clone());
+                Ok(())
+            }
+            _ => self.tie(&known, map),
+        }
+    }
+
+    /// Whether every sample's channels may lie along the axis, so that it grows with the batch.
+    fn may_grow(&self, map: &AxisMap) -> bool {
+        self.samples > 1
+            && map.len().is_multiple_of(self.samples)
+            && is_periodic(map, map.len() / self.samples)
     }
 
     fn is_same(&self, left: &AxisMap, right: &AxisMap) -> bool {
@@ -168,9 +184,10 @@ impl<'a> Walk<'a> {
     fn is_settled(&self, size: &Size) -> bool {
         match size {
             Size::Constant(..) => true,
-            Size::Axis(value, axis) => self.axis(*value, *axis).is_some_and(|map| {
-                self.samples < 2 || !is_periodic(&map, map.len() / self.samples)
-            }),
+            Size::Axis(value, axis) => {
+                let map = self.axis(*value, *axis);
+                map.is_some_and(|map| !self.may_grow(&map))
+            }
             Size::Product(_, inner) | Size::Seat(_, inner) => self.is_settled(inner),
             Size::Other => false,
         }

@@ -58,6 +58,15 @@ pub struct Group {
     pub frozen: Vec<Reason>,
 }
 
+/// An entry of a constant size tensor.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The channels that it counts, of one axis or of several that share it.
+    pub counted: ChannelMap,
+    /// What to write instead of a number where several axes share it.
+    pub open: Option<i64>,
+}
+
 /// All coupled channels of a graph and where they are.
 #[derive(Debug, Clone)]
 pub struct Groups {
@@ -70,7 +79,7 @@ pub struct Groups {
     /// Per constant read by a node that channels cut, the channels along its axes.
     pub uses: BTreeMap<Use, ChannelAxes>,
     /// Entries of constant size tensors that follow the number of kept channels.
-    pub entries: BTreeMap<(Use, usize), ChannelMap>,
+    pub entries: BTreeMap<(Use, usize), Entry>,
     /// Inputs that must go on reading the lengths that they read before, with the channels that
     /// those lengths count.
     pub settled: BTreeMap<Use, ChannelMap>,

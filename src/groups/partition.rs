@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::Graph;
 use crate::groups::lengths::Size;
-use crate::groups::walk::{Atom, Axes, Reason, Walk};
-use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Elements, Group, Groups, Use};
+use crate::groups::walk::{Atom, Axes, AxisMap, Reason, Walk};
+use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Elements, Entry, Group, Groups, Use};
 
 /// Resolves the united atoms of a finished walk.
 pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
@@ -38,7 +38,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
         entries: walk
             .entries
             .iter()
-            .map(|(at, map)| (*at, resolve(map)))
+            .map(|(at, map)| (*at, entry(walk.open.get(at), map, &resolve)))
             .collect(),
         settled: settled(&walk, &resolve),
         consumers: walk.consumers,
@@ -50,6 +50,23 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     }
     groups.groups = collect(graph, &groups, &frozen, &first_origin);
     groups
+}
+
+fn entry(
+    open: Option<&(i64, Vec<AxisMap>)>,
+    map: &AxisMap,
+    resolve: &dyn Fn(&[Atom]) -> ChannelMap,
+) -> Entry {
+    match open {
+        Some((open, maps)) => Entry {
+            counted: maps.iter().flat_map(|map| resolve(map)).collect(),
+            open: Some(*open),
+        },
+        None => Entry {
+            counted: resolve(map),
+            open: None,
+        },
+    }
 }
 
 /// Inputs of lengths to write down, with the channels that decide when.

@@ -70,7 +70,7 @@ impl Walk<'_> {
             if flat.len() <= MOST_EXPLORED {
                 for (axis, &length) in lengths.iter().enumerate() {
                     if length > 1 {
-                        axes[axis] = Some(self.fresh(at.0, length));
+                        axes[axis] = Some(self.along(at.0, flat, lengths, axis));
                     }
                 }
                 self.splits.seen.push((at, axes.clone()));
@@ -92,6 +92,24 @@ impl Walk<'_> {
     #[must_use]
     pub fn explore(&mut self, node: NodeId, length: usize) -> Option<AxisMap> {
         (self.splits.exploring && length <= MOST_EXPLORED).then(|| self.fresh(node, length))
+    }
+
+    /// New atoms along one axis of these elements, the same where an index has the same elements
+    /// again, as where the samples of a batch lie along the axis.
+    fn along(&mut self, node: NodeId, flat: &[Atom], lengths: &[usize], axis: usize) -> AxisMap {
+        let length = lengths.get(axis).copied().unwrap_or(0);
+        let mut parts = vec![Vec::new(); length];
+        for (index, &atom) in index_along(lengths, axis, flat.len()).zip(flat) {
+            if let Some(part) = parts.get_mut(index) {
+                part.push(atom);
+            }
+        }
+        let made = self.fresh(node, length);
+        let mut known = BTreeMap::new();
+        let parts = parts.into_iter().zip(made.iter());
+        parts
+            .map(|(part, &atom)| *known.entry(part).or_insert(atom))
+            .collect()
     }
 
     fn tie_along(

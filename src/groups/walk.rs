@@ -54,6 +54,8 @@ pub struct Walk<'a> {
     pub(super) sizes: BTreeMap<ValueId, Vec<Size>>,
     /// Entries of constants that something reads that does not follow the channels.
     pub(super) pinned: Vec<((Use, usize), Reason)>,
+    /// Entries that become a number which leaves the length open, and whose lengths those are.
+    pub(super) open: BTreeMap<(Use, usize), (i64, Vec<AxisMap>)>,
     /// Inputs of lengths that are written down where the lengths change.
     pub(super) settled: BTreeMap<Use, Vec<Size>>,
     pub(super) splits: Splits,
@@ -97,6 +99,7 @@ impl<'a> Walk<'a> {
             costs: Vec::new(),
             sizes: BTreeMap::new(),
             pinned: Vec::new(),
+            open: BTreeMap::new(),
             settled: BTreeMap::new(),
             splits: Splits {
                 exploring: chosen.is_none(),

@@ -1,6 +1,6 @@
 //! Lengths of axes as data: Shape, and how its entries travel to where they are used.
 
-use crate::graph::{NodeView, view::normalize_axis};
+use crate::graph::{Graph, NodeId, NodeView, view::normalize_axis};
 use crate::groups::{Size, Walk};
 use crate::onnx::DataType;
 use crate::ops::{Freeze, Operator};
@@ -24,6 +24,8 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         "Shape" => Some(axes_of(view, data)),
         "Concat" => joined(view, walk),
         "Mul" => multiplied(view, walk),
+        "Where" => chosen(view, walk),
+        "Equal" if is_test_for_open(view) => Some(Vec::new()),
         "Gather" => {
             let sizes = walk.sizes(data)?;
             let indices = view.constant_ints(1).ok()??;
@@ -38,6 +40,78 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         }
         _ => None,
     }
+}
+
+/// The number that leaves a length open for all that reads a size which this node joins or reads:
+/// -1 in a Reshape that has none yet, 1 in an Expand.
+#[must_use]
+pub fn open_entry(graph: &Graph, node: NodeId) -> Option<i64> {
+    let view = graph.view(node);
+    if view.node.op_type != "Concat" {
+        return None;
+    }
+    let mut found = None;
+    for &(reader, slot) in &graph.values[view.output(0)?].readers {
+        let reader = graph.view(reader);
+        let open = match (reader.node.op_type.as_str(), slot) {
+            ("Reshape", 1) => {
+                let target = reader.observed(1)?.to_i64().ok()?;
+                let given = entries_given(graph, reader.input(1)?)?;
+                (!target.contains(&-1) && !given.contains(&-1)).then_some(-1)?
+            }
+            ("Expand", 1) => 1,
+            ("Concat", _) => open_entry(graph, reader.id)?,
+            _ => return None,
+        };
+        if *found.get_or_insert(open) != open {
+            return None;
+        }
+    }
+    found
+}
+
+/// The constants that a tensor of sizes is joined from.
+fn entries_given(graph: &Graph, value: usize) -> Option<Vec<i64>> {
+    let known = &graph.values[value];
+    if let Some(constant) = &known.constant {
+        return constant.to_i64().ok();
+    }
+    let Some(producer) = known.producer else {
+        return Some(Vec::new());
+    };
+    let mut given = Vec::new();
+    if graph.nodes[producer].op_type == "Concat" {
+        for &input in graph.nodes[producer].inputs.iter().flatten() {
+            given.extend(entries_given(graph, input)?);
+        }
+    }
+    Some(given)
+}
+
+/// Where(shape == -1, ones, shape), as an exporter writes the target of an Expand: the shape.
+fn chosen(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
+    const CONDITION: usize = 0;
+    const OTHERWISE: usize = 2;
+    let condition = view.graph.values[view.input(CONDITION)?].producer?;
+    let condition = view.graph.view(condition);
+    let shape = view.input(OTHERWISE)?;
+    let sizes = walk.sizes(shape)?;
+    let shown = view.observed(OTHERWISE)?.to_i64().ok()?;
+    if !condition.node.inputs.contains(&Some(shape)) || !is_test_for_open(condition) {
+        return None;
+    }
+    let entry = |(size, int): (&Size, &i64)| if *int == -1 { Size::Other } else { size.clone() };
+    Some(sizes.iter().zip(&shown).map(entry).collect())
+}
+
+/// Whether the node compares a shape with -1, which no length is.
+fn is_test_for_open(view: NodeView<'_>) -> bool {
+    let is_open = |slot: usize| {
+        let known = view.constant(slot).or_else(|| view.observed(slot));
+        let ints = known.and_then(|tensor| tensor.to_i64().ok());
+        ints.is_some_and(|ints| ints.iter().all(|&int| int == -1))
+    };
+    view.node.op_type == "Equal" && (is_open(0) || is_open(1))
 }
 
 fn axes_of(view: NodeView<'_>, data: usize) -> Vec<Size> {

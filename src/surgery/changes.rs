@@ -19,8 +19,9 @@ pub(super) fn collect(
             changes.inputs.insert(at, tensor);
         }
     }
-    for (&((node, slot), index), map) in &groups.entries {
-        if kept.count(map) == map.len() {
+    for (&((node, slot), index), entry) in &groups.entries {
+        let left = kept.count(&entry.counted);
+        if left == entry.counted.len() {
             continue;
         }
         let at = (node, slot);
@@ -28,7 +29,7 @@ pub(super) fn collect(
         let known = view.constant(slot).or_else(|| view.observed(slot));
         let present = changes.inputs.get(&at).or(known);
         let present = present.ok_or_else(|| failed(view, "its shape is not known"))?;
-        let changed = with_entry(view, present, index, kept.count(map))?;
+        let changed = with_entry(view, present, index, entry.open.unwrap_or(left as i64))?;
         changes.inputs.insert(at, changed);
     }
     for (&(node, slot), counted) in &groups.settled {
@@ -94,11 +95,10 @@ fn with_entry(
     view: NodeView<'_>,
     tensor: &Tensor,
     index: usize,
-    length: usize,
+    length: i64,
 ) -> Result<Tensor, SurgeryError> {
     // The entry's type stays: a Concat joins entries of one type only.
     let width = tensor.dtype.size().unwrap_or(0);
-    let length = i64::try_from(length).map_err(|_| failed(view, "an axis is too long"))?;
     let length = length.to_le_bytes();
     let mut bytes = tensor.bytes.to_vec();
     let place = bytes.get_mut(index * width..(index + 1) * width);

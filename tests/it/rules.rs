@@ -1,6 +1,7 @@
 //! One small model per operator rule: which groups it gives, what is frozen and why, and that a
 //! cut equals the masked dense model.
 
+mod attention;
 mod frozen;
 mod joins;
 mod layers;
