@@ -57,8 +57,7 @@ impl<'a> Subject<'a> {
             progress: &|_| {},
         };
         let batches = calibration.batches(&all, BATCH)?;
-        let statistics =
-            Statistics::gather(&model, &graph, &groups, runtime, batches, &gather)?;
+        let statistics = Statistics::gather(&model, &graph, &groups, runtime, batches, &gather)?;
         let macs = CostModel::macs(&graph, &groups);
         let images = reader::open(
             std::slice::from_ref(&evaluation),

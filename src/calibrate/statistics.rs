@@ -261,7 +261,7 @@ impl Gatherer {
     }
 
     fn finish(self) -> Option<Observed> {
-        let taps = self.placed.tap.taps();
+        let taps = self.placed.tap.taps() * self.placed.tap.covered;
         let blocks: Option<Vec<_>> = self.moments.iter().map(Moments::covariance).collect();
         Some(Observed {
             taps,

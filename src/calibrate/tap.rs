@@ -25,20 +25,23 @@ pub struct Tap {
     pub axis: usize,
     /// The unfolding.
     pub window: Option<Window>,
+    /// Elements at the end of the tensor that each channel covers.
+    pub covered: usize,
 }
 
 impl Tap {
-    /// What a consumer wants to know about its input.
+    /// What a consumer wants to know about its input; `None` where that cannot be observed.
     #[must_use]
-    pub fn of(consumer: &Consumer) -> Self {
-        Tap {
+    pub fn of(consumer: &Consumer) -> Option<Self> {
+        Some(Tap {
             value: consumer.input,
             axis: consumer.axis,
             window: consumer.window.clone(),
-        }
+            covered: consumer.covered?,
+        })
     }
 
-    /// Inputs per channel.
+    /// Positions that the unfolding reads for one row.
     #[must_use]
     pub fn taps(&self) -> usize {
         self.window.as_ref().map_or(1, Window::taps)
@@ -71,8 +74,14 @@ impl Placed {
     /// Where a tap's tensor of `shape` has its rows; `None` for shapes that have no channel axis.
     pub fn new(graph: &Graph, tap: Tap, index: usize) -> Option<Self> {
         let shape = graph.values.get(tap.value)?.shape.as_ref()?;
-        let channels = *shape.get(tap.axis)?;
-        let channels_last = tap.axis + 1 == shape.len() && tap.axis > 0;
+        let channels = *shape.get(tap.axis)? * tap.covered;
+        // The first axis is that of the samples.
+        let after = shape.get(tap.axis + 1..)?;
+        let is_last = after.is_empty() || tap.covered > 1 && tap.window.is_none();
+        if tap.axis == 0 || is_last && after.iter().product::<usize>() != tap.covered {
+            return None;
+        }
+        let channels_last = is_last;
         let places: usize = match &tap.window {
             Some(window) => window.output.iter().product(),
             None if channels_last => shape.get(1..tap.axis)?.iter().product(),
@@ -202,7 +211,9 @@ pub(super) fn place(
         }
         let dtype = graph.values[consumer.input].dtype;
         if dtype.is_none_or(|dtype| dtype == DataType::Float || dtype == DataType::Double) {
-            sharing.entry(Tap::of(consumer)).or_default().push(index);
+            if let Some(tap) = Tap::of(consumer) {
+                sharing.entry(tap).or_default().push(index);
+            }
         }
     }
     let placed = sharing.into_iter().enumerate();

@@ -13,10 +13,13 @@ pub struct Consumer {
     pub axis: usize,
     /// The tensor that it makes.
     pub output: ValueId,
-    /// The channel axis of the output.
+    /// The channel axis of the output, or [`Consumer::INNER`].
     pub output_axis: usize,
     /// The positions that a convolution unfolds; none where each position is read alone.
     pub window: Option<Window>,
+    /// Elements of the axes after the channels', at the end of the tensor, that each channel covers;
+    /// 1 where there are none, nothing where they lie otherwise and cannot be observed.
+    pub covered: Option<usize>,
     /// Input slot of the weight.
     pub weight: usize,
     /// How the weight's axes become a matrix.
@@ -25,6 +28,11 @@ pub struct Consumer {
     pub bias: Bias,
     /// Where the weight is computed too: the consumer that reads it as its data.
     pub partner: Option<usize>,
+}
+
+impl Consumer {
+    /// Stands for the output's axis where what the weight makes stays inside the node.
+    pub const INNER: usize = usize::MAX;
 }
 
 /// How a weight becomes, per block, a matrix of `out` rows and `in * taps` columns.
@@ -54,6 +62,8 @@ pub enum Bias {
     },
     /// The operator has none: an Add after the node carries it.
     Added,
+    /// There is no place for one.
+    None,
 }
 
 /// The unfolding of a convolution: which input position tap `k` reads for output position `o`:

@@ -78,7 +78,10 @@ impl<'a> Walk<'a> {
                     Size::Axis(source, axis) => self.axis(source, axis),
                     _ => None,
                 };
-                if source.as_ref().is_some_and(|other| self.is_same(other, map)) {
+                if source
+                    .as_ref()
+                    .is_some_and(|other| self.is_same(other, map))
+                {
                     return Ok(());
                 }
                 if matches!(**inner, Size::Product(..)) && self.follow_size(inner, map).is_ok() {
@@ -104,7 +107,10 @@ impl<'a> Walk<'a> {
         }
         // Tensors of their own that share a target, such as the layers of an exporter that stores
         // equal shapes once, each keep their length if the entry may leave it open.
-        let is_alone = self.open.keys().all(|(other, _)| other.0 != at.0 || *other == at);
+        let is_alone = self
+            .open
+            .keys()
+            .all(|(other, _)| other.0 != at.0 || *other == at);
         match ops::sizes::open_entry(self.graph, at.0) {
             Some(open) if is_alone => {
                 let (_, maps) = self.open.entry((at, index)).or_insert((open, vec![known]));

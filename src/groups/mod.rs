@@ -142,6 +142,13 @@ impl Groups {
     /// The channels along the axis that a consumer makes; `None` where it is not tracked.
     #[must_use]
     pub fn made_by(&self, consumer: &Consumer) -> Option<&ChannelMap> {
+        if consumer.partner.is_some() {
+            return None;
+        }
+        if consumer.output_axis == Consumer::INNER {
+            let axes = self.uses.get(&(consumer.node, consumer.weight))?;
+            return axes.get(*consumer.layout.out_axes.first()?)?.as_ref();
+        }
         self.values
             .get(consumer.output)?
             .get(consumer.output_axis)?

@@ -55,12 +55,7 @@ impl Walk<'_> {
     ///
     /// # Errors
     /// The lengths do not fit the elements.
-    pub fn split(
-        &mut self,
-        at: SplitId,
-        flat: &[Atom],
-        lengths: &[usize],
-    ) -> Result<Axes, Freeze> {
+    pub fn split(&mut self, at: SplitId, flat: &[Atom], lengths: &[usize]) -> Result<Axes, Freeze> {
         let mut axes = vec![None; lengths.len()];
         if let Some(free) = free_axis(flat, lengths) {
             axes[free] = Some(first_along(flat, lengths, free).into());
@@ -137,7 +132,9 @@ impl Walk<'_> {
         };
         let root = |atom: &Atom| self.united.find(*atom);
         let with_role = self.splits.roles.iter().filter(|(_, role)| *role == wanted);
-        let fitting: BTreeSet<Atom> = with_role.flat_map(|(map, _)| map.iter().map(root)).collect();
+        let fitting: BTreeSet<Atom> = with_role
+            .flat_map(|(map, _)| map.iter().map(root))
+            .collect();
         let frozen: BTreeSet<Atom> = self.frozen.iter().map(|(atom, _)| root(atom)).collect();
         let has = |set: &BTreeSet<Atom>, map: &AxisMap| map.iter().any(|a| set.contains(&root(a)));
         let choose = |(id, axes): &(SplitId, Axes)| {

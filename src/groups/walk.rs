@@ -76,11 +76,7 @@ impl<'a> Walk<'a> {
         Walk::once(graph, scope, Some(choices))
     }
 
-    fn once(
-        graph: &'a Graph,
-        scope: Scope,
-        chosen: Option<BTreeMap<SplitId, usize>>,
-    ) -> Self {
+    fn once(graph: &'a Graph, scope: Scope, chosen: Option<BTreeMap<SplitId, usize>>) -> Self {
         let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
         let mut walk = Walk {
             graph,
@@ -355,7 +351,9 @@ fn samples(graph: &Graph) -> usize {
     let mut inputs = graph.values.iter().filter(|value| {
         value.producer.is_none() && value.constant.is_none() && value.shape.is_some()
     });
-    let first = inputs.next().and_then(|value| value.shape.as_ref()?.first());
+    let first = inputs
+        .next()
+        .and_then(|value| value.shape.as_ref()?.first());
     first.copied().unwrap_or(1).max(1)
 }
 

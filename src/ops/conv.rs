@@ -255,6 +255,7 @@ fn consumer(
         output: view.output(0).unwrap_or(input),
         output_axis: CHANNEL_AXIS,
         window,
+        covered: Some(1),
         weight: WEIGHT,
         layout,
         bias,
@@ -344,8 +345,13 @@ fn same_pads(
 
 /// Elements of one channel.
 fn rows(shape: &[usize]) -> u64 {
-    let others = shape.iter().enumerate().filter(|(axis, _)| *axis != CHANNEL_AXIS);
-    others.fold(1u64, |product, (_, &length)| product.saturating_mul(length as u64))
+    let others = shape
+        .iter()
+        .enumerate()
+        .filter(|(axis, _)| *axis != CHANNEL_AXIS);
+    others.fold(1u64, |product, (_, &length)| {
+        product.saturating_mul(length as u64)
+    })
 }
 
 fn product(lengths: &[usize]) -> u64 {

@@ -195,7 +195,13 @@ impl Product {
         Ok(output)
     }
 
-    fn consumer(&self, view: NodeView<'_>, input: ValueId, output: ValueId, bias: Bias) -> Consumer {
+    fn consumer(
+        &self,
+        view: NodeView<'_>,
+        input: ValueId,
+        output: ValueId,
+        bias: Bias,
+    ) -> Consumer {
         Consumer {
             node: view.id,
             input,
@@ -203,6 +209,7 @@ impl Product {
             output,
             output_axis: self.made_axis,
             window: None,
+            covered: Some(1),
             weight: self.weight,
             layout: WeightLayout {
                 out_axes: vec![self.out_axis],

@@ -28,10 +28,6 @@ fn mixed_axes(view: NodeView<'_>, rank: usize) -> Result<Vec<usize>, Freeze> {
     let node = view.node;
     Ok(match node.op_type.as_str() {
         "LRN" => vec![1],
-        "GroupNormalization" => (1..rank).collect(),
-        "LayerNormalization" | "RMSNormalization" => {
-            (normalize_axis(node.int("axis", -1), rank)?..rank).collect()
-        }
         "LpNormalization" => vec![normalize_axis(node.int("axis", -1), rank)?],
         // Before opset 13, these flatten everything from the axis on.
         _ if view.graph.opset < 13 => (normalize_axis(node.int("axis", 1), rank)?..rank).collect(),
@@ -66,10 +62,19 @@ impl Operator for Reduce {
         let rank = view.shape(input)?.len();
         let reduced = reduced_axes(view, rank)?;
         let keeps = view.node.int("keepdims", 1) != 0;
+        // A mean that keeps its axis meets the channels again: a norm in pieces.
+        let is_part_of_norm = view.node.op_type == "ReduceMean" && keeps;
+        let text = if is_part_of_norm {
+            "it reduces over the channels (--prune-normalized lets them leave)"
+        } else {
+            "it reduces over the channels"
+        };
         let mut axes = Vec::new();
         for (axis, map) in walk.axes(input).into_iter().enumerate() {
             if reduced.contains(&axis) {
-                walk.freeze_axis(input, axis, view.id, "it reduces over the channels");
+                if !is_part_of_norm || !walk.scope().normalized {
+                    walk.freeze_axis(input, axis, view.id, text);
+                }
                 if keeps {
                     axes.push(None);
                 }

@@ -8,8 +8,11 @@ pub mod build;
 pub mod constant;
 pub mod sizes;
 
+mod attention;
 mod broadcast;
+mod contrib;
 mod conv;
+mod einsum;
 mod join;
 mod linear;
 mod mixing;
@@ -40,6 +43,8 @@ impl Freeze {
 pub enum Edit {
     /// Set an integer attribute.
     Int(&'static str, i64),
+    /// Set a floating-point attribute.
+    Float(&'static str, f32),
     /// Set a list of integers.
     Ints(&'static str, Vec<i64>),
     /// Remove an attribute.
@@ -73,6 +78,9 @@ pub trait Operator: Sync {
 /// The rule of an operator, if there is one.
 #[must_use]
 pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
+    if domain == contrib::DOMAIN {
+        return contrib::find(op_type);
+    }
     if !domain.is_empty() {
         return None;
     }
@@ -83,12 +91,16 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "ConvTranspose" => &conv::ConvTranspose,
         "Gemm" => &linear::Gemm,
         "MatMul" => &linear::MatMul,
+        "Einsum" => &einsum::Einsum,
+        "Attention" => &attention::Attention,
         "BatchNormalization" => &norm::BatchNormalization,
         "InstanceNormalization" => &norm::InstanceNormalization,
-        "Softmax" | "LogSoftmax" | "Hardmax" | "LayerNormalization" | "RMSNormalization" => {
-            &mixing::AlongAxis
+        "GroupNormalization" => &norm::GroupNormalization,
+        "LayerNormalization" | "RMSNormalization" | "SimplifiedLayerNormalization" => {
+            &norm::LayerNormalization
         }
-        "LpNormalization" | "LRN" | "GroupNormalization" => &mixing::AlongAxis,
+        "Softmax" | "LogSoftmax" | "Hardmax" => &mixing::AlongAxis,
+        "LpNormalization" | "LRN" => &mixing::AlongAxis,
         name if mixing::reduces(name) => &mixing::Reduce,
         name if pool::covers(name) => &pool::Pool,
         "Concat" => &join::Concat,

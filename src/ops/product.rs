@@ -54,13 +54,17 @@ impl Activations {
                 walk.see(&b, Role::Matrix);
                 walk.tie(&a, &b)?;
                 walk.consume_both(
-                    consumer(view, (LEFT, left), own),
-                    consumer(view, (RIGHT, right), other),
+                    consumer(view, (LEFT, left), own, self.left[0]),
+                    consumer(view, (RIGHT, right), other, self.right[1]),
                 );
             }
             (Some(map), None) | (None, Some(map)) => {
                 walk.see(&map, Role::Matrix);
-                let value = if walk.axis(left, own).is_some() { right } else { left };
+                let value = if walk.axis(left, own).is_some() {
+                    right
+                } else {
+                    left
+                };
                 let name = &view.graph.values[value].name;
                 let text = format!("it multiplies the channels with '{name}', which is not pruned");
                 walk.freeze(&map, view.id, &text);
@@ -84,7 +88,10 @@ impl Activations {
         spans.extend((0..stacks).map(|axis| (output, axis)));
         let all = spans.iter().map(|&(value, axis)| {
             let shape = view.graph.values[value].shape.as_deref();
-            shape.and_then(|shape| shape.get(axis)).copied().unwrap_or(1) as u64
+            shape
+                .and_then(|shape| shape.get(axis))
+                .copied()
+                .unwrap_or(1) as u64
         });
         let all = all.fold(1u64, u64::saturating_mul);
         walk.cost(Cost {
@@ -96,19 +103,24 @@ impl Activations {
     }
 }
 
-/// One factor as data, of which the other is the weight.
-fn consumer(view: NodeView<'_>, (slot, input): (usize, ValueId), axis: usize) -> Consumer {
+/// One factor as data, of which the other is the weight; its matrices have their rows along `rows`.
+pub(super) fn consumer(
+    view: NodeView<'_>,
+    (slot, input): (usize, ValueId),
+    axis: usize,
+    rows: usize,
+) -> Consumer {
     Consumer {
         node: view.id,
         input,
         axis,
         output: view.output(0).unwrap_or(input),
-        // The other factor's columns, of which none leaves for what this one knows.
-        output_axis: usize::MAX,
+        output_axis: Consumer::INNER,
         window: None,
+        covered: Some(1),
         weight: 1 - slot,
         layout: WeightLayout {
-            out_axes: Vec::new(),
+            out_axes: vec![rows],
             in_axis: 0,
             tap_axes: Vec::new(),
             blocks: 1,

@@ -158,7 +158,9 @@ fn constant_channels(
     shape: &[usize],
 ) -> Result<Vec<Option<AxisMap>>, Freeze> {
     let mut axes = vec![None; shape.len()];
-    let is_weight = view.constant(0).is_some_and(|tensor| is_weight(tensor.dtype));
+    let is_weight = view
+        .constant(0)
+        .is_some_and(|tensor| is_weight(tensor.dtype));
     if let (Some((&length, rest)), true) = (shape.split_last(), is_weight)
         && length > 1
     {

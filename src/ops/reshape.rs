@@ -109,7 +109,10 @@ fn carry(
     let old = before.get(segment.before.clone()).unwrap_or_default();
     let new = after.get(segment.after.clone()).unwrap_or_default();
     let maps = axes.get(segment.before.clone()).unwrap_or_default();
-    let mut tracked = maps.iter().enumerate().filter_map(|(axis, map)| Some((axis, map.as_ref()?)));
+    let mut tracked = maps
+        .iter()
+        .enumerate()
+        .filter_map(|(axis, map)| Some((axis, map.as_ref()?)));
     let Some((axis, map)) = tracked.next() else {
         return Ok(());
     };

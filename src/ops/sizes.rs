@@ -100,7 +100,13 @@ fn chosen(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     if !condition.node.inputs.contains(&Some(shape)) || !is_test_for_open(condition) {
         return None;
     }
-    let entry = |(size, int): (&Size, &i64)| if *int == -1 { Size::Other } else { size.clone() };
+    let entry = |(size, int): (&Size, &i64)| {
+        if *int == -1 {
+            Size::Other
+        } else {
+            size.clone()
+        }
+    };
     Some(sizes.iter().zip(&shown).map(entry).collect())
 }
 
@@ -168,7 +174,11 @@ fn multiplied(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     let [left, right] = *view.node.inputs.as_slice() else {
         return None;
     };
-    let (length, slot) = if is_integer(view, 0) { (right?, 0) } else { (left?, 1) };
+    let (length, slot) = if is_integer(view, 0) {
+        (right?, 0)
+    } else {
+        (left?, 1)
+    };
     let is_one = view.constant(slot).is_some_and(|tensor| tensor.len() == 1);
     match walk.sizes(length)? {
         [size] if is_one && is_integer(view, slot) => {

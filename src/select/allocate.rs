@@ -18,7 +18,11 @@ pub struct Choice {
 #[must_use]
 pub fn allowed_widths(width: usize, align: usize, least: usize) -> Vec<usize> {
     let align = align.max(1);
-    let align = if width.is_multiple_of(align) { align } else { 1 };
+    let align = if width.is_multiple_of(align) {
+        align
+    } else {
+        1
+    };
     let least = least.max(1);
     let steps = (1..width).rev().filter(|w| w % align == 0 && *w >= least);
     std::iter::once(width).chain(steps).collect()

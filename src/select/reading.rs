@@ -95,11 +95,16 @@ fn weighed_by(
     else {
         return Vec::new();
     };
-    let shape = graph.values[consumer.input].shape.as_deref().unwrap_or_default();
-    // The rows lie along the other one of the last two axes.
-    let last = shape.len().saturating_sub(1);
-    let along = if consumer.axis == last { last.saturating_sub(1) } else { last };
-    let rows = shape.get(along).copied().unwrap_or(1).max(1);
+    let shape = graph.values[consumer.input]
+        .shape
+        .as_deref()
+        .unwrap_or_default();
+    let along = consumer.layout.out_axes.first();
+    let rows = along
+        .and_then(|&axis| shape.get(axis))
+        .copied()
+        .unwrap_or(1)
+        .max(1);
     let gram = |covariance: &Covariance| {
         let (matrix, mean) = (&covariance.matrix, &covariance.mean);
         let second = |i: usize, j: usize| matrix[(i, j)] + mean[i] * mean[j];

@@ -223,27 +223,29 @@ fn set_input(main: &mut GraphProto, (node, slot): Use, name: String) {
 }
 
 fn edit_attribute(node: &mut NodeProto, edit: &Edit) {
-    let (name, value) = match edit {
-        Edit::Int(name, int) => (*name, Some((Some(*int), Vec::new()))),
-        Edit::Ints(name, ints) => (*name, Some((None, ints.clone()))),
-        Edit::Drop(name) => (*name, None),
+    use attribute_proto::AttributeType;
+    let mut new = AttributeProto::default();
+    let (name, kind) = match edit {
+        Edit::Int(name, int) => {
+            new.i = Some(*int);
+            (*name, AttributeType::Int)
+        }
+        Edit::Float(name, float) => {
+            new.f = Some(*float);
+            (*name, AttributeType::Float)
+        }
+        Edit::Ints(name, ints) => {
+            new.ints.clone_from(ints);
+            (*name, AttributeType::Ints)
+        }
+        Edit::Drop(name) => {
+            node.attribute.retain(|attribute| attribute.name() != *name);
+            return;
+        }
         Edit::Input(..) => return,
     };
-    let Some((i, ints)) = value else {
-        node.attribute.retain(|attribute| attribute.name() != name);
-        return;
-    };
-    let kind = match i {
-        Some(_) => attribute_proto::AttributeType::Int,
-        None => attribute_proto::AttributeType::Ints,
-    };
-    let new = AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(kind as i32),
-        i,
-        ints,
-        ..Default::default()
-    };
+    new.name = Some(name.to_owned());
+    new.r#type = Some(kind as i32);
     match node
         .attribute
         .iter_mut()

@@ -35,7 +35,8 @@ pub(super) fn collect(
     for (&(node, slot), counted) in &groups.settled {
         if kept.count(counted) < counted.len() {
             let view = graph.view(node);
-            let known = lengths(view, slot).ok_or_else(|| failed(view, "its lengths are not known"));
+            let known =
+                lengths(view, slot).ok_or_else(|| failed(view, "its lengths are not known"));
             changes.inputs.insert((node, slot), known?);
         }
     }

@@ -101,6 +101,9 @@ impl<'a> Task<'a> {
         let map = groups.read_by(consumer)?;
         let observed = statistics.of(index)?;
         let weight = graph.view(consumer.node).constant(consumer.weight)?;
+        if consumer.bias == Bias::None {
+            return None;
+        }
         (kept.count(map) < map.len()).then_some(Task {
             graph,
             consumer,
@@ -140,11 +143,14 @@ impl<'a> Task<'a> {
             let covariance = self.covariances.get(block).ok_or_else(|| self.mismatch())?;
             let (weight, moved) = self.solve_block(matrix, &rows, &input_stays, covariance)?;
             repaired.push(weight);
-            shift.extend(
-                moved
-                    .chunks(per_output)
-                    .map(|rows| rows.iter().sum::<f64>()),
-            );
+            match self.consumer.bias {
+                Bias::Added => shift.extend(moved),
+                _ => shift.extend(
+                    moved
+                        .chunks(per_output)
+                        .map(|rows| rows.iter().sum::<f64>()),
+                ),
+            }
         }
         let shape = self.cut_shape(&repaired, per_output);
         let weight = layout
@@ -254,7 +260,14 @@ impl<'a> Task<'a> {
                 .as_ref()
                 .map_or(1, Vec::len);
             let mut shape = vec![1; rank.saturating_sub(self.consumer.output_axis).max(1)];
-            shape[0] = shift.len();
+            let rest = self.consumer.layout.out_axes.iter().skip(1);
+            let rest = rest.filter_map(|&axis| self.weight.shape.get(axis));
+            let mut own = 1;
+            for (slot, &length) in shape.iter_mut().skip(1).zip(rest) {
+                *slot = length;
+                own *= length;
+            }
+            shape[0] = shift.len() / own.max(1);
             return Ok((None, tensor(float, &shape, shift.to_vec())?));
         };
         let moved: Vec<f64> = shift.iter().map(|shift| shift * scale).collect();

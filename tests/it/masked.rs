@@ -169,15 +169,38 @@ impl Found {
         pruned
     }
 
-    /// Cuts the model and compares it with the truth; tells what that comparison is worth.
-    pub fn compare(&self, stays: &[bool]) -> (Model, Effect) {
+    /// Cuts the model without repair.
+    pub fn cut(&self, stays: &[bool]) -> Model {
         let repaired = Repaired::default();
         let pruned = surgery::prune(&self.model, &self.graph, &self.groups, stays, &repaired);
         let pruned = pruned.unwrap_or_else(|error| panic!("surgery: {error}"));
         pruned.check().unwrap();
         self.check_interface(&pruned);
+        self.check_shapes(&pruned, &Kept::new(&self.groups, stays));
+        pruned
+    }
+
+    /// Cuts the model down to the channels `keep` of its one free group of that width and compares
+    /// it with `reference`, a model that was made without the others.
+    pub fn check_against(&self, width: usize, keep: &[usize], reference: ModelProto) {
+        let is_it = |group: &Group| group.frozen.is_empty() && group.channels.len() == width;
+        let groups = &self.groups.groups;
+        let place = groups.iter().position(is_it);
+        let place = place.unwrap_or_else(|| panic!("free: {:?} {:?}", self.free(), self.frozen()));
+        let pruned = self.cut(&self.plan(|group, at| group == place && !keep.contains(&at)));
+        let data = batch(&self.model, COMPARED, 2);
+        let [dense, ours] = [&self.model, &pruned].map(|model| run(model, &data));
+        let truth = run(&Model { proto: reference }, &data);
+        let error = distance(&truth, &ours);
+        assert!(error <= TOLERANCE, "differs from the truth by {error:e}");
+        let effect = distance(&dense, &truth);
+        assert!(effect > 10.0 * TOLERANCE, "nothing is tested: {effect:e}");
+    }
+
+    /// Cuts the model and compares it with the truth; tells what that comparison is worth.
+    pub fn compare(&self, stays: &[bool]) -> (Model, Effect) {
+        let pruned = self.cut(stays);
         let kept = Kept::new(&self.groups, stays);
-        self.check_shapes(&pruned, &kept);
         let data = batch(&self.model, COMPARED, 2);
         let dense = run(&self.model, &data);
         let other = run(&self.model, &batch(&self.model, COMPARED, 3));

@@ -2,11 +2,14 @@
 //! cut equals the masked dense model.
 
 mod attention;
+mod einsum;
 mod frozen;
+mod fused;
 mod joins;
 mod layers;
 mod lengths;
 mod linear;
+mod norms;
 mod parts;
 mod reshapes;
 mod storage;

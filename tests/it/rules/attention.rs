@@ -180,11 +180,7 @@ fn the_layers_of_an_exporter_that_shares_shapes_stay_apart() {
     let (zero, one) = (b.ints(&[0]), b.ints(&[1]));
     let samples = b.node("Gather", &[&shape, &zero], vec![]);
     let length = b.node("Gather", &[&shape, &one], vec![]);
-    let (count, inner, width) = (
-        b.ints(&[HEADS]),
-        b.ints(&[INNER]),
-        b.ints(&[WIDTH as i64]),
-    );
+    let (count, inner, width) = (b.ints(&[HEADS]), b.ints(&[INNER]), b.ints(&[WIDTH as i64]));
     let inputs = [samples.as_str(), &length, &count, &inner];
     let apart = b.node("Concat", &inputs, vec![int("axis", 0)]);
     let whole = b.node("Concat", &[&samples, &length, &width], vec![int("axis", 0)]);

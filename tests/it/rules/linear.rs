@@ -53,7 +53,11 @@ fn gemm(turn_data: bool, constant_first: bool, turn_constant: bool, beta: f32) {
         [7, 6]
     };
     let weight = b.weight(&shape, 6);
-    let bias = if constant_first { vec![7, 1] } else { vec![1, 7] };
+    let bias = if constant_first {
+        vec![7, 1]
+    } else {
+        vec![1, 7]
+    };
     let bias = b.uniform(&bias, 0.5, 1.0);
     let turned = |turned: bool| i64::from(turned);
     let attributes = |a: bool, c: bool| {
