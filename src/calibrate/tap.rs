@@ -210,10 +210,10 @@ pub(super) fn place(
             continue;
         }
         let dtype = graph.values[consumer.input].dtype;
-        if dtype.is_none_or(|dtype| dtype == DataType::Float || dtype == DataType::Double) {
-            if let Some(tap) = Tap::of(consumer) {
-                sharing.entry(tap).or_default().push(index);
-            }
+        if dtype.is_none_or(|dtype| dtype == DataType::Float || dtype == DataType::Double)
+            && let Some(tap) = Tap::of(consumer)
+        {
+            sharing.entry(tap).or_default().push(index);
         }
     }
     let placed = sharing.into_iter().enumerate();
