@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
 use onnx_mipp::select::{Budget, Limits, Plan, select, select_at};
+use onnx_mipp::surgery::Repair;
 
 use baselines::{l1_scores, random_scores, ranked, uniform};
 use subject::Subject;
@@ -45,7 +46,7 @@ struct Arguments {
 struct Line {
     method: &'static str,
     macs: f64,
-    accuracy: [f64; 2],
+    accuracy: [f64; 3],
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -63,25 +64,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     } else {
         arguments.models.clone()
     };
-    println!("| model | budget | selection | MACs | repair none | repair once |");
-    println!("|---|---|---|---|---|---|");
-    let mut averages: Vec<(f64, &'static str, Vec<[f64; 2]>)> = Vec::new();
+    println!("| model | budget | selection | MACs | repair none | repair once | sequential |");
+    println!("|---|---|---|---|---|---|---|");
+    let mut averages: Vec<(f64, &'static str, Vec<[f64; 3]>)> = Vec::new();
     for path in &models {
         let subject = Subject::open(path, &arguments.data, arguments.samples, &runtime)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let whole = subject.accuracy(&subject.model)?;
-        println!("| {name} | 1 | - | 1.000 | {:.1} | - |", 100.0 * whole);
+        println!("| {name} | 1 | - | 1.000 | {:.1} | - | - |", 100.0 * whole);
         for &macs in &arguments.macs {
             for line in lines(&subject, macs, &arguments)? {
-                let [none, once] = line.accuracy.map(|accuracy| 100.0 * accuracy);
+                let [none, once, sequential] = line.accuracy.map(|accuracy| 100.0 * accuracy);
                 let (method, reached) = (line.method, line.macs);
-                println!("| {name} | {macs} | {method} | {reached:.3} | {none:.1} | {once:.1} |");
+                println!(
+                    "| {name} | {macs} | {method} | {reached:.3} | {none:.1} | {once:.1} | {sequential:.1} |"
+                );
                 match averages
                     .iter_mut()
                     .find(|(m, n, _)| (*m, *n) == (macs, method))
                 {
-                    Some((_, _, all)) => all.push([none, once]),
-                    None => averages.push((macs, method, vec![[none, once]])),
+                    Some((_, _, all)) => all.push([none, once, sequential]),
+                    None => averages.push((macs, method, vec![[none, once, sequential]])),
                 }
             }
         }
@@ -89,10 +92,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (macs, method, all) in averages {
         let mean = |i: usize| all.iter().map(|pair| pair[i]).sum::<f64>() / all.len() as f64;
         println!(
-            "| mean of {} | {macs} | {method} | | {:.1} | {:.1} |",
+            "| mean of {} | {macs} | {method} | | {:.1} | {:.1} | {:.1} |",
             all.len(),
             mean(0),
-            mean(1)
+            mean(1),
+            mean(2)
         );
     }
     Ok(())
@@ -131,7 +135,7 @@ fn lines(
     let random = Line {
         method: "random",
         macs: random[0].macs,
-        accuracy: [mean(0), mean(1)],
+        accuracy: [mean(0), mean(1), mean(2)],
     };
     let scores = l1_scores(subject)?;
     let l1 = subject.line("L1", &ranked(subject, &scores, &even))?;
@@ -149,12 +153,18 @@ fn data_files(folder: &Path) -> [PathBuf; 2] {
 
 impl Subject<'_> {
     fn line(&self, method: &'static str, plan: &Plan) -> Result<Line, Box<dyn Error>> {
-        let (macs, none) = self.pruned(plan, false)?;
-        let (_, once) = self.pruned(plan, true)?;
+        let mut accuracy = [0.0; 3];
+        let mut macs = 0.0;
+        let repairs = [Repair::None, Repair::Once, Repair::Sequential];
+        for (accuracy, repair) in accuracy.iter_mut().zip(repairs) {
+            let (left, model) = self.pruned(plan, repair)?;
+            *accuracy = self.accuracy(&model)?;
+            macs = left;
+        }
         Ok(Line {
             method,
             macs,
-            accuracy: [self.accuracy(&none)?, self.accuracy(&once)?],
+            accuracy,
         })
     }
 }

@@ -19,5 +19,6 @@ pub mod pipeline;
 pub mod report;
 pub mod runtime;
 pub mod select;
+pub mod sequential;
 pub mod surgery;
 pub mod verify;

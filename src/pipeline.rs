@@ -19,6 +19,7 @@ use crate::onnx::{self, Model};
 use crate::report::{self, Calibration, Change, Inspection, Report};
 use crate::runtime::Runtime;
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection};
+use crate::sequential;
 use crate::surgery::{self, Repair, Repaired};
 use crate::verify;
 
@@ -94,6 +95,9 @@ fn restrict(graph: &Graph, groups: &mut Groups, options: &Options) -> Result<(),
 
 /// What is known before anything is decided.
 struct Work {
+    /// The file as it is.
+    original: Model,
+    /// The same with its functions in place.
     model: Model,
     graph: Graph,
     groups: Groups,
@@ -115,13 +119,20 @@ struct Done {
 
 impl Work {
     fn open(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
-        let model = onnx::load(input)?;
+        let original = onnx::load(input)?;
+        let model = original.inlined();
         let mut graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
-        let specs = runtime.session(&model)?.inputs();
-        let samples = Samples::open(&specs, options)?;
-        probe(&model, &mut graph, &runtime, &samples.first_batch()?)?;
+        let mut session = runtime.session(&model)?;
+        let samples = Samples::open(&session.inputs(), options)?;
+        let mut first = samples.first_batch()?;
+        // A batch that is open in name only: such a model runs single samples and nothing else.
+        if samples.is_single() && session.run(&first, &session.outputs()).is_err() {
+            first = samples.one()?;
+        }
+        drop(session);
+        probe(&model, &mut graph, &runtime, &first)?;
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
         let mut notes = runtime.notes().to_vec();
@@ -130,6 +141,7 @@ impl Work {
             tell(Event::Note(note.clone()));
         }
         Ok(Work {
+            original,
             model,
             graph,
             groups,
@@ -164,7 +176,7 @@ impl Work {
     }
 
     fn prune(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Done, Error> {
-        let needs_statistics = options.plan.is_none() || options.repair != Repair::None;
+        let needs_statistics = options.plan.is_none() || options.repair() != Repair::None;
         let statistics = if needs_statistics {
             Some(self.statistics(options, tell)?)
         } else {
@@ -172,12 +184,9 @@ impl Work {
         };
         let (selection, asked) = self.select(options, statistics.as_ref(), tell)?;
         let stays = selection.plan.stays(&self.groups)?;
-        tell(Event::Stage("repairing and cutting"));
-        let repaired = match (options.repair, &statistics) {
-            (Repair::Once, Some(statistics)) => {
-                surgery::repair(&self.graph, &self.groups, statistics, &stays)?
-            }
-            _ => Repaired::default(),
+        let repaired = match &statistics {
+            Some(statistics) => self.repair(options, statistics, &stays, tell)?,
+            None => Repaired::default(),
         };
         let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
         tell(Event::Stage("checking the result"));
@@ -194,6 +203,46 @@ impl Work {
             asked,
             notes: Vec::new(),
         })
+    }
+
+    /// Weights and biases rebuilt as the options ask for.
+    fn repair(
+        &self,
+        options: &Options,
+        statistics: &Statistics,
+        stays: &[bool],
+        tell: &dyn Fn(Event),
+    ) -> Result<Repaired, Error> {
+        if options.repair() == Repair::None {
+            return Ok(Repaired::default());
+        }
+        tell(Event::Stage("repairing"));
+        let once = surgery::repair(&self.graph, &self.groups, statistics, stays)?;
+        if options.repair() == Repair::Once {
+            return Ok(once);
+        }
+        let setting = sequential::Setting {
+            model: &self.model,
+            graph: &self.graph,
+            groups: &self.groups,
+            statistics,
+            stays,
+            runtime: &self.runtime,
+            memory: options.memory,
+            seed: options.reader.seed,
+        };
+        let seen = self.samples.seen();
+        let batches = self.samples.batches(seen)?;
+        let progress = |step| match step {
+            sequential::Step::Levels(total) => tell(Event::Counting {
+                stage: "repairing layer by layer",
+                total,
+                what: "layers",
+            }),
+            sequential::Step::Done => tell(Event::Advance(1)),
+        };
+        let repaired = sequential::repair(setting, once, seen.len(), batches, &progress)?;
+        Ok(repaired)
     }
 
     fn select(
@@ -274,7 +323,7 @@ impl Work {
                 .to_owned()
         };
         Ok(Done {
-            model: self.model.clone(),
+            model: self.original.clone(),
             selection: Selection {
                 plan: Plan::of(&self.groups, &stays),
                 scores: vec![None; count],
@@ -315,9 +364,10 @@ impl Work {
                 compared: done.comparison.map_or(0, |comparison| comparison.samples),
             },
             asked: done.asked.clone(),
-            repair: match options.repair {
+            repair: match options.repair() {
                 Repair::None => "none",
                 Repair::Once => "once",
+                Repair::Sequential => "sequential",
             },
             macs: change(&CostModel::macs(&self.graph, &self.groups)),
             parameters: change(&CostModel::parameters(&self.graph, &self.groups)),

@@ -11,7 +11,8 @@ use onnx_mipp::groups::Groups;
 use onnx_mipp::onnx::{self, DataType, Model};
 use onnx_mipp::runtime::{InputSpec, Runtime};
 use onnx_mipp::select::{CostModel, Limits, Losses, Plan, Ranking, Scene};
-use onnx_mipp::surgery::{self, Repaired};
+use onnx_mipp::sequential;
+use onnx_mipp::surgery::{self, Repair, Repaired};
 
 const BATCH: usize = 50;
 const TRIAL_SAMPLES: usize = 64;
@@ -24,6 +25,7 @@ pub struct Subject<'a> {
     statistics: Statistics,
     runtime: &'a Runtime,
     trials: Vec<Batch>,
+    calibration: Dataset,
     images: Dataset,
     labels: Vec<i64>,
 }
@@ -83,6 +85,7 @@ impl<'a> Subject<'a> {
             macs,
             statistics,
             runtime,
+            calibration,
             images,
             labels,
         })
@@ -112,13 +115,27 @@ impl<'a> Subject<'a> {
     }
 
     /// The share of the MACs left and the model cut by the plan.
-    pub fn pruned(&self, plan: &Plan, repair: bool) -> Result<(f64, Model), Box<dyn Error>> {
+    pub fn pruned(&self, plan: &Plan, repair: Repair) -> Result<(f64, Model), Box<dyn Error>> {
         let stays = plan.stays(&self.groups)?;
-        let repaired = if repair {
-            surgery::repair(&self.graph, &self.groups, &self.statistics, &stays)?
-        } else {
-            Repaired::default()
-        };
+        let mut repaired = Repaired::default();
+        if repair != Repair::None {
+            repaired = surgery::repair(&self.graph, &self.groups, &self.statistics, &stays)?;
+        }
+        if repair == Repair::Sequential {
+            let setting = sequential::Setting {
+                model: &self.model,
+                graph: &self.graph,
+                groups: &self.groups,
+                statistics: &self.statistics,
+                stays: &stays,
+                runtime: self.runtime,
+                memory: 1 << 30,
+                seed: 0,
+            };
+            let all: Vec<usize> = (0..self.calibration.len()).collect();
+            let batches = self.calibration.batches(&all, BATCH)?;
+            repaired = sequential::repair(setting, repaired, all.len(), batches, &|_| {})?;
+        }
         let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
         let whole: Vec<usize> = self
             .groups

@@ -2,11 +2,12 @@
 //! what they show.
 
 mod error;
+mod folds;
 mod moments;
 mod probe;
 pub mod reader;
 mod statistics;
-mod tap;
+pub(crate) mod tap;
 
 pub use error::CalibrateError;
 pub use moments::{Covariance, Moments};

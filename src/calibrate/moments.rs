@@ -1,5 +1,6 @@
 //! Streaming second moments of a tensor's channels, in f64, with a data-chosen shrinkage.
 
+use crate::calibrate::folds::Folds;
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par, Scale};
@@ -16,6 +17,7 @@ pub struct Moments {
     products: Mat<f64>,
     /// Sum over the samples of the squared Frobenius norm of the sample's second moment.
     scatter: f64,
+    folds: Option<Folds>,
 }
 
 /// Mean and covariance with the shrinkage that the spread between samples asks for.
@@ -25,7 +27,8 @@ pub struct Covariance {
     pub mean: Vec<f64>,
     /// Covariance of the inputs, symmetric, as measured.
     pub matrix: Mat<f64>,
-    /// Ledoit-Wolf intensity between 0 (trust the data) and 1.
+    /// Intensity between 0 (trust the data) and 1: Ledoit and Wolf's, or, of few rows, that of the best
+    /// held-out prediction where it is larger.
     pub shrinkage: f64,
 }
 
@@ -40,6 +43,16 @@ impl Moments {
             sum: vec![0.0; inputs],
             products: Mat::zeros(inputs, inputs),
             scatter: 0.0,
+            folds: None,
+        }
+    }
+
+    /// The same where `rows` rows will come: a few choose their shrinkage by held-out prediction.
+    #[must_use]
+    pub fn of_rows(inputs: usize, rows: usize) -> Self {
+        Moments {
+            folds: Folds::wanted(inputs, rows),
+            ..Moments::new(inputs)
         }
     }
 
@@ -50,10 +63,11 @@ impl Moments {
     }
 
     /// Adds the rows of several samples: `data` has `inputs` columns and the same number of rows
-    /// for each of `samples` samples, one sample after the other.
-    pub fn add(&mut self, mut data: Mat<f64>, samples: usize) {
+    /// for each of `samples` samples, one sample after the other. Returns the rows less the shift,
+    /// the mean of the first call's.
+    pub fn add(&mut self, mut data: Mat<f64>, samples: usize) -> Mat<f64> {
         if samples == 0 || data.nrows() == 0 {
-            return;
+            return data;
         }
         if self.shift.is_empty() {
             let count = data.nrows() as f64;
@@ -65,6 +79,9 @@ impl Moments {
             let slice = data.col_as_slice_mut(column);
             slice.iter_mut().for_each(|x| *x -= shift);
             self.sum[column] += slice.iter().sum::<f64>();
+        }
+        if let Some(folds) = &mut self.folds {
+            folds.add(&data, samples);
         }
         let per_sample = data.nrows() / samples;
         // A sample's scatter is the norm of X'X, which is also that of the smaller X X'.
@@ -96,6 +113,14 @@ impl Moments {
         }
         self.rows += data.nrows();
         self.samples += samples;
+        data
+    }
+
+    /// Means of the inputs less the shift.
+    #[must_use]
+    pub fn offset(&self) -> Vec<f64> {
+        let count = self.rows.max(1) as f64;
+        self.sum.iter().map(|sum| sum / count).collect()
     }
 
     /// Mean, covariance and shrinkage of what was added; `None` before anything was.
@@ -110,7 +135,7 @@ impl Moments {
             return None;
         }
         let (count, size) = (self.rows as f64, self.inputs());
-        let offset: Vec<f64> = self.sum.iter().map(|sum| sum / count).collect();
+        let offset = self.offset();
         let second = |i: usize, j: usize| self.products[(i.max(j), i.min(j))] / count;
         let matrix = Mat::from_fn(size, size, |i, j| second(i, j) - offset[i] * offset[j]);
         let norm = symmetric_norm(self.products.as_ref()) / (count * count);
@@ -125,6 +150,9 @@ impl Moments {
         } else {
             0.0
         };
+        let folds = self.folds.as_ref();
+        let held_out = folds.and_then(|folds| folds.shrinkage(&offset));
+        let shrinkage = held_out.map_or(shrinkage, |held_out| held_out.max(shrinkage));
         let mean = self
             .shift
             .iter()
@@ -180,7 +208,7 @@ impl Covariance {
     }
 }
 
-fn add_product(target: &mut Mat<f64>, rows: MatRef<'_, f64>) {
+pub(super) fn add_product(target: &mut Mat<f64>, rows: MatRef<'_, f64>) {
     triangular::matmul(
         target,
         BlockStructure::TriangularLower,

@@ -1,8 +1,12 @@
-//! One run with all values as outputs: shapes and folded constants come from ONNX Runtime itself.
+//! One run that shows what every value is: shapes and folded constants come from ONNX Runtime.
+//!
+//! A Shape node behind every value is fetched instead of the value itself, so that activations
+//! stay where they are and are freed early; only constants and counts are fetched as data.
 
 use crate::calibrate::Batch;
 use crate::graph::Graph;
 use crate::onnx::{Model, proto};
+use crate::ops;
 use crate::runtime::{Runtime, RuntimeError, Session};
 
 /// Runs `model` on one small batch and records in `graph` what every value was.
@@ -18,52 +22,67 @@ pub fn probe(
     for (name, tensor) in batch {
         graph.observe(name, tensor.clone());
     }
-    let names = graph.produced();
-    let mut session = runtime.session(&revealing(model, &names))?;
-    let fetched = match session.run(batch, &names) {
-        Ok(tensors) => names.into_iter().zip(tensors).collect(),
-        // Some value is no tensor (a sequence, an optional): fetch those that are.
-        Err(_) => one_by_one(&mut session, batch, names)?,
-    };
-    for (name, tensor) in fetched {
-        graph.observe(&name, tensor);
+    let produced = graph.produced();
+    let (mut session, names) = open(model, runtime, produced)?;
+    for (name, dtype) in session.output_dtypes() {
+        graph.observe_type(&name, dtype);
+    }
+    let is_tensor: std::collections::BTreeSet<&String> = names.iter().collect();
+    let mut data = graph.folded();
+    data.retain(|name| is_tensor.contains(name));
+    let shapes = names.iter().map(|name| shape_of(name));
+    let fetched: Vec<String> = shapes.chain(data.iter().cloned()).collect();
+    let mut found = session.run(batch, &fetched)?;
+    for (name, tensor) in data.iter().zip(found.split_off(names.len())) {
+        graph.observe(name, tensor);
+    }
+    for (name, shape) in names.iter().zip(&found) {
+        graph.observe_shape(name, shape);
     }
     Ok(())
 }
 
-fn one_by_one(
-    session: &mut Session,
-    batch: &Batch,
+/// The model that shows the named values, and which of them are tensors.
+fn open(
+    model: &Model,
+    runtime: &Runtime,
     names: Vec<String>,
-) -> Result<Vec<(String, crate::onnx::Tensor)>, RuntimeError> {
-    let mut fetched = Vec::new();
-    let mut failure = None;
-    for name in names {
-        match session.run(batch, std::slice::from_ref(&name)) {
-            Ok(tensors) => fetched.extend(tensors.into_iter().map(|tensor| (name.clone(), tensor))),
-            Err(error) => failure = Some(error),
-        }
+) -> Result<(Session, Vec<String>), RuntimeError> {
+    if let Ok(session) = runtime.session(&revealing(model, &names, &names)) {
+        return Ok((session, names));
     }
-    match failure {
-        Some(error) if fetched.is_empty() => Err(error),
-        _ => Ok(fetched),
-    }
+    // Some value is no tensor (a sequence, an optional), and Shape refuses it.
+    let session = runtime.session(&revealing(model, &names, &[]))?;
+    let tensors: Vec<String> = session.output_dtypes().map(|(name, _)| name).collect();
+    let session = runtime.session(&revealing(model, &names, &tensors))?;
+    Ok((session, tensors))
 }
 
-/// The model with the named values as its outputs.
-fn revealing(model: &Model, names: &[String]) -> Model {
+fn shape_of(name: &str) -> String {
+    format!("onnx-mipp/shape/{name}")
+}
+
+/// The model with the named values as its outputs, and the shapes of the `tensors` among them.
+fn revealing(model: &Model, names: &[String], tensors: &[String]) -> Model {
+    let bare = |name: &str| proto::ValueInfoProto {
+        name: Some(name.to_owned()),
+        ..Default::default()
+    };
     let mut model = model.clone();
     if let Some(main) = model.proto.graph.as_mut() {
         let known = std::mem::take(&mut main.output);
-        let output = |name: &String| {
-            let declared = known.iter().find(|output| output.name() == name);
-            let bare = || proto::ValueInfoProto {
-                name: Some(name.clone()),
-                ..Default::default()
-            };
-            declared.cloned().unwrap_or_else(bare)
+        let declared: std::collections::BTreeMap<&str, &proto::ValueInfoProto> =
+            known.iter().map(|output| (output.name(), output)).collect();
+        let output = |name: &String| match declared.get(name.as_str()) {
+            Some(&output) => output.clone(),
+            None => bare(name),
         };
         main.output = names.iter().map(output).collect();
+        for name in tensors {
+            let shape = shape_of(name);
+            main.node.push(ops::build::shape_node(name, &shape));
+            main.output.push(bare(&shape));
+        }
     }
     model
 }

@@ -47,10 +47,6 @@ pub enum StatisticsError {
     Runtime(#[from] RuntimeError),
 }
 
-/// Rows wanted per input of a tap: with fewer, a covariance is mostly noise; more change little.
-const ROWS_PER_INPUT: usize = 24;
-/// Rows wanted at least.
-const LEAST_ROWS: usize = 4096;
 /// Taps with more inputs than this are observed per channel, without their unfolding.
 const MOST_INPUTS: usize = 8192;
 
@@ -114,7 +110,7 @@ impl Statistics {
             let mut feeds = batch;
             let mut draws = Vec::new();
             for (index, gatherer) in gatherers.iter().enumerate() {
-                let seed = mix(options.seed, index as u64, number as u64);
+                let seed = tap::seed(options.seed, index as u64, number as u64);
                 let draw = gatherer.placed.draw(gatherer.rows, seed);
                 let draw = draw.ok_or_else(|| gatherer.misshapen(&[]))?;
                 feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
@@ -182,12 +178,13 @@ fn gatherers(
         if per_block == 0 || inputs > MOST_INPUTS || placed.places == 0 {
             continue;
         }
-        let wanted = (ROWS_PER_INPUT * inputs).max(LEAST_ROWS);
-        let rows = wanted.div_ceil(samples.max(1)).clamp(1, placed.places);
+        let rows = placed.rows(inputs, samples);
         for user in users {
             of_consumer[user] = Some(gatherers.len());
         }
-        let moments = (0..blocks).map(|_| Moments::new(inputs)).collect();
+        let moments = (0..blocks)
+            .map(|_| Moments::of_rows(inputs, rows * samples))
+            .collect();
         let tensor = graph.values[placed.tap.value].name.clone();
         gatherers.push(Gatherer {
             tensor,
@@ -268,12 +265,4 @@ impl Gatherer {
             blocks: blocks?,
         })
     }
-}
-
-/// A seed for one tap and batch: splitmix64 of the three numbers.
-fn mix(seed: u64, tap: u64, batch: u64) -> u64 {
-    let mut state = seed ^ tap.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ batch.rotate_left(32);
-    state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    state ^ (state >> 31)
 }

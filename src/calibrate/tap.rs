@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use faer::Mat;
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -14,6 +15,11 @@ use crate::graph::{Graph, ValueId};
 use crate::groups::{Consumer, Window};
 use crate::onnx::{DataType, Model, Tensor, proto};
 use crate::ops;
+
+/// Rows wanted per input of a tap: with fewer, a covariance is mostly noise; more change little.
+const ROWS_PER_INPUT: usize = 24;
+/// Rows wanted at least.
+const LEAST_ROWS: usize = 4096;
 
 /// What is observed: the channels of a tensor, unfolded by a window where there is one.
 /// Consumers with equal taps share their statistics.
@@ -50,7 +56,7 @@ impl Tap {
 
 /// A tap with the geometry of its tensor.
 #[derive(Debug, Clone)]
-pub(super) struct Placed {
+pub(crate) struct Placed {
     pub tap: Tap,
     /// Name of the gathered output, and of the input with the positions.
     pub output: String,
@@ -63,7 +69,9 @@ pub(super) struct Placed {
 }
 
 /// One choice of positions for a tap.
-pub(super) struct Draw {
+pub(crate) struct Draw {
+    /// The positions that rows stand at.
+    pub places: Tensor,
     /// What the model gathers: `taps` entries per row; padding reads position 0.
     pub indices: Tensor,
     /// Which of these entries are padding.
@@ -118,6 +126,11 @@ impl Placed {
         }
     }
 
+    /// The same of a tensor that has another number of channels.
+    pub fn with_channels(self, channels: usize) -> Self {
+        Placed { channels, ..self }
+    }
+
     /// The shape of three axes under which positions lie along one axis.
     fn shape(&self, graph: &Graph) -> Option<[i64; 3]> {
         let channels = i64::try_from(self.channels).ok()?;
@@ -130,6 +143,52 @@ impl Placed {
         let shape = graph.values.get(self.tap.value)?.shape.as_ref()?;
         let inner: usize = shape.get(self.tap.axis + 1..)?.iter().product();
         Some([-1, channels, i64::try_from(inner).ok()?])
+    }
+
+    /// Rows to draw per sample for a covariance of `inputs`.
+    pub fn rows(&self, inputs: usize, samples: usize) -> usize {
+        let wanted = (ROWS_PER_INPUT * inputs).max(LEAST_ROWS);
+        wanted.div_ceil(samples.max(1)).clamp(1, self.places.max(1))
+    }
+
+    /// Gathered samples as a matrix: a row per batch entry and drawn position, a column per channel
+    /// and tap; `padding` names the entries that read zeros. `None` where the tensor does not fit.
+    pub fn unpack(&self, tensor: &Tensor, padding: &[bool]) -> Option<Mat<f64>> {
+        let &[first, second, third] = tensor.shape.as_slice() else {
+            return None;
+        };
+        let (channels, entries) = if self.channels_last {
+            (third, second)
+        } else {
+            (second, third)
+        };
+        if channels != self.channels || entries != padding.len() {
+            return None;
+        }
+        let values = tensor.to_f32().ok()?;
+        let values = values.as_slice()?;
+        let taps = self.tap.taps().max(1);
+        let rows = entries / taps;
+        let (of_channel, of_entry) = if self.channels_last {
+            (1, channels)
+        } else {
+            (entries, 1)
+        };
+        let mut matrix = Mat::zeros(first * rows, channels * taps);
+        for column in 0..channels * taps {
+            let (channel, tap) = (column / taps, column % taps);
+            let slice = matrix.col_as_slice_mut(column);
+            for (sample, part) in slice.chunks_mut(rows.max(1)).enumerate() {
+                let start = sample * channels * entries + channel * of_channel;
+                for (row, value) in part.iter_mut().enumerate() {
+                    let entry = row * taps + tap;
+                    if !padding[entry] {
+                        *value = f64::from(values[start + entry * of_entry]);
+                    }
+                }
+            }
+        }
+        Some(matrix)
     }
 
     /// Draws `rows` positions without replacement, all where there are no more.
@@ -147,22 +206,23 @@ impl Placed {
                 .iter()
                 .flat_map(|&place| window.reads(place))
                 .collect(),
-            None => places.into_iter().map(Some).collect(),
+            None => places.iter().copied().map(Some).collect(),
         };
-        let ints: Option<Vec<i64>> = reads
-            .iter()
-            .map(|read| i64::try_from(read.unwrap_or(0)).ok())
-            .collect();
-        let indices = Tensor::from_i64(&[reads.len()], &ints?).ok()?;
+        let ints = |all: &mut dyn Iterator<Item = usize>| -> Option<Tensor> {
+            let ints: Option<Vec<i64>> = all.map(|at| i64::try_from(at).ok()).collect();
+            let ints = ints?;
+            Tensor::from_i64(&[ints.len()], &ints).ok()
+        };
         Some(Draw {
-            indices,
+            places: ints(&mut places.iter().copied())?,
+            indices: ints(&mut reads.iter().map(|read| read.unwrap_or(0)))?,
             padding: reads.iter().map(Option::is_none).collect(),
         })
     }
 }
 
 /// The model with the taps' nodes, inputs and outputs, and nothing else as output.
-pub(super) fn tapped(model: &Model, graph: &Graph, taps: &[Placed]) -> Model {
+pub(crate) fn tapped(model: &Model, graph: &Graph, taps: &[Placed]) -> Model {
     let mut model = model.clone();
     if let Some(main) = model.proto.graph.as_mut() {
         main.output.clear();
@@ -173,7 +233,7 @@ pub(super) fn tapped(model: &Model, graph: &Graph, taps: &[Placed]) -> Model {
     model
 }
 
-fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Placed) {
+pub(crate) fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Placed) {
     let Some(shape) = placed.shape(graph) else {
         return;
     };
@@ -199,7 +259,7 @@ fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Placed) {
 }
 
 /// Taps of the wanted consumers, each once, with the consumers that share it.
-pub(super) fn place(
+pub(crate) fn place(
     graph: &Graph,
     consumers: &[Consumer],
     wanted: &[bool],
@@ -220,4 +280,12 @@ pub(super) fn place(
     placed
         .filter_map(|(index, (tap, users))| Some((Placed::new(graph, tap, index)?, users)))
         .collect()
+}
+
+/// A seed for one tap and batch: splitmix64 of the three numbers.
+pub(crate) fn seed(seed: u64, tap: u64, batch: u64) -> u64 {
+    let mut state = seed ^ tap.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ batch.rotate_left(32);
+    state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    state ^ (state >> 31)
 }

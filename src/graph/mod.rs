@@ -59,7 +59,9 @@ pub struct Value {
     pub dtype: Option<DataType>,
     /// Its data, if they do not depend on the model's inputs.
     pub constant: Option<Tensor>,
-    /// Its data in the observed run, for small tensors (shapes, indices, numbers made of them).
+    /// Whether it is computed from shapes and constants only.
+    pub is_count: bool,
+    /// Its data in the observed run, for counts.
     pub observed: Option<Tensor>,
     /// Whether the data depend on nothing but initializers (known before any run).
     pub is_constant: bool,
@@ -138,10 +140,20 @@ impl Graph {
         made.map(|value| value.name.clone()).collect()
     }
 
-    /// Records what one value was in a run: its shape, and its data where they are constant or
-    /// small integers.
+    /// Names of values whose data are worth fetching in an observing run: constants that nodes
+    /// compute, and numbers that nodes compute from shapes.
+    #[must_use]
+    pub fn folded(&self) -> Vec<String> {
+        let wanted = |value: &&Value| {
+            value.producer.is_some()
+                && (value.is_constant && value.constant.is_none() || value.is_count)
+        };
+        let values = self.values.iter().filter(wanted);
+        values.map(|value| value.name.clone()).collect()
+    }
+
+    /// Records the data of one value in a run.
     pub fn observe(&mut self, name: &str, tensor: Tensor) {
-        const SMALL: usize = 64;
         let Some(value) = self.find(name).and_then(|id| self.values.get_mut(id)) else {
             return;
         };
@@ -149,8 +161,24 @@ impl Graph {
         value.dtype = Some(tensor.dtype);
         if value.is_constant && value.constant.is_none() {
             value.constant = Some(tensor);
-        } else if is_length(tensor.dtype) && tensor.len() <= SMALL {
+        } else if value.is_count {
             value.observed = Some(tensor);
+        }
+    }
+
+    /// Records the element type of one value.
+    pub fn observe_type(&mut self, name: &str, dtype: DataType) {
+        if let Some(id) = self.find(name) {
+            self.values[id].dtype = Some(dtype);
+        }
+    }
+
+    /// Records the shape of one value in a run, given as a tensor of sizes.
+    pub fn observe_shape(&mut self, name: &str, sizes: &Tensor) {
+        let sizes = sizes.to_i64().unwrap_or_default();
+        let shape: Result<_, _> = sizes.into_iter().map(usize::try_from).collect();
+        if let (Some(id), Ok(shape)) = (self.find(name), shape) {
+            self.values[id].shape = Some(shape);
         }
     }
 
@@ -260,7 +288,9 @@ impl Graph {
     fn mark_constants(&mut self) -> Result<(), GraphError> {
         for index in 0..self.order.len() {
             let node = &self.nodes[self.order[index]];
-            if let Some(tensor) = ops::constant::stored(node)? {
+            let first = node.inputs.first().copied().flatten();
+            let first = first.and_then(|value| self.values[value].constant.as_ref());
+            if let Some(tensor) = ops::constant::stored(node, first)? {
                 if let Some(Some(output)) = node.outputs.first() {
                     let value = &mut self.values[*output];
                     value.shape = Some(tensor.shape.clone());
@@ -282,18 +312,24 @@ impl Graph {
                 for output in node.outputs.clone().into_iter().flatten() {
                     self.values[output].is_constant = true;
                 }
+            } else if self.counts(node) {
+                for output in node.outputs.clone().into_iter().flatten() {
+                    self.values[output].is_count = true;
+                }
             }
         }
         Ok(())
     }
-}
 
-/// Whether lengths of axes come in this type, also as numbers to compute with.
-fn is_length(dtype: DataType) -> bool {
-    matches!(
-        dtype,
-        DataType::Int32 | DataType::Int64 | DataType::Float | DataType::Float16 | DataType::Double
-    )
+    /// Whether the node computes with lengths of axes and constants only.
+    fn counts(&self, node: &Node) -> bool {
+        let is_known = |&value: &ValueId| {
+            let value = &self.values[value];
+            value.is_count || value.is_constant
+        };
+        ops::sizes::starts(node)
+            || ops::sizes::computes(node) && node.inputs.iter().flatten().all(is_known)
+    }
 }
 
 fn node_name(proto: &NodeProto, id: NodeId) -> String {

@@ -72,10 +72,12 @@ impl<'a> NodeView<'a> {
         self.graph.values[self.input(slot)?].constant.as_ref()
     }
 
-    /// Data of an input in the observed run, where they are few numbers.
+    /// Data of an input that is a constant or was a count in the observed run. Only where the walk
+    /// found all entries of a count to be fixed do they hold in every run.
     #[must_use]
-    pub fn observed(&self, slot: usize) -> Option<&'a Tensor> {
-        self.graph.values[self.input(slot)?].observed.as_ref()
+    pub fn constant_or_count(&self, slot: usize) -> Option<&'a Tensor> {
+        let value = &self.graph.values[self.input(slot)?];
+        value.constant.as_ref().or(value.observed.as_ref())
     }
 
     /// Integers of a constant input; `None` where the slot is empty.

@@ -26,6 +26,8 @@ pub struct Consumer {
     pub layout: WeightLayout,
     /// Where a bias is, or can be put.
     pub bias: Bias,
+    /// The node makes `gain * W X` (Gemm's alpha), plus the bias.
+    pub gain: f64,
     /// Where the weight is computed too: the consumer that reads it as its data.
     pub partner: Option<usize>,
 }
@@ -53,12 +55,13 @@ pub struct WeightLayout {
 /// Where a consumer's bias is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Bias {
-    /// In an input slot; a shift of the output by `d` is a shift of the bias by `d * scale`.
+    /// In an input slot.
     Slot {
         /// The slot, which may be empty yet.
         slot: usize,
-        /// Factor between a shift of `W X` and the shift of the bias that balances it.
-        scale: f64,
+        /// Per row of an output in the weight's matrix, how far the bias moves to balance a shift
+        /// of that row by one.
+        scale: Vec<f64>,
     },
     /// The operator has none: an Add after the node carries it.
     Added,

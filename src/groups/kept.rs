@@ -17,6 +17,12 @@ impl<'a> Kept<'a> {
         Kept { groups, stays }
     }
 
+    /// The groups.
+    #[must_use]
+    pub fn groups(&self) -> &'a Groups {
+        self.groups
+    }
+
     /// Whether a channel stays.
     #[must_use]
     pub fn has(&self, channel: ChannelId) -> bool {

@@ -1,9 +1,13 @@
-//! Lengths of axes as data: what the entries of a tensor of sizes stand for, and how they follow
-//! the channels that leave.
+//! The walk's view of lengths of axes as data: tensors of sizes, and counts computed from them.
+//!
+//! The length of a tracked axis is the same in every run, so what nodes compute from such lengths
+//! and constants (half the channels, the root of their number) is a constant, too. Where a node reads
+//! such a *count*, surgery puts a constant in its place, and entries of it that say how long a
+//! tracked axis becomes follow that axis like those of any constant.
 
 use crate::graph::{NodeView, ValueId};
 use crate::groups::walk::{Axes, AxisMap, Reason, Use, Walk};
-use crate::ops::{self, Freeze};
+use crate::ops::{self, Freeze, Operator};
 
 /// What an entry of a tensor of sizes stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,11 +20,14 @@ pub enum Size {
     Product(Use, Box<Size>),
     /// Something that an input slot reads alone, so that a constant can take its place.
     Seat(Use, Box<Size>),
+    /// A number that follows from channel counts and constants: the same in every run of the model
+    /// as it is, whatever the shapes of its inputs.
+    Count,
     /// Anything else.
     Other,
 }
 
-impl<'a> Walk<'a> {
+impl Walk<'_> {
     /// What the entries of a tensor of sizes stand for, where that is known.
     #[must_use]
     pub fn sizes(&self, value: ValueId) -> Option<&[Size]> {
@@ -61,7 +68,7 @@ impl<'a> Walk<'a> {
         match size {
             Size::Constant(origin, entry) => self.count_in(*origin, *entry, map),
             Size::Axis(source, axis) => match self.axis(*source, *axis) {
-                Some(other) if other.len() == map.len() => self.tie(&other, map),
+                Some(other) if other.len() == map.len() => self.tie_count(&other, map),
                 _ => Err(Freeze::new("its target shape depends on another tensor")),
             },
             Size::Product(at, _) => {
@@ -80,7 +87,7 @@ impl<'a> Walk<'a> {
                 };
                 if source
                     .as_ref()
-                    .is_some_and(|other| self.is_same(other, map))
+                    .is_some_and(|other| self.is_alike(other, map))
                 {
                     return Ok(());
                 }
@@ -92,7 +99,7 @@ impl<'a> Walk<'a> {
                 }
                 self.count_in(*seat, 0, map)
             }
-            Size::Other => Err(Freeze::new(
+            Size::Count | Size::Other => Err(Freeze::new(
                 "its target shape is computed in a way not followed",
             )),
         }
@@ -102,7 +109,7 @@ impl<'a> Walk<'a> {
     fn count_in(&mut self, at: Use, index: usize, map: &AxisMap) -> Result<(), Freeze> {
         let known = self.entries.entry((at, index)).or_insert(map.clone());
         let known = known.clone();
-        if self.is_same(&known, map) {
+        if self.is_alike(&known, map) {
             return Ok(());
         }
         // Tensors of their own that share a target, such as the layers of an exporter that stores
@@ -128,9 +135,23 @@ impl<'a> Walk<'a> {
             && is_periodic(map, map.len() / self.samples)
     }
 
-    fn is_same(&self, left: &AxisMap, right: &AxisMap) -> bool {
-        let root = |&atom: &u32| self.united.find(atom);
-        left.len() == right.len() && left.iter().map(root).eq(right.iter().map(root))
+    /// Two axes must keep equal lengths: they do where they are alike; otherwise their channels are
+    /// united.
+    fn tie_count(&mut self, left: &AxisMap, right: &AxisMap) -> Result<(), Freeze> {
+        if self.is_alike(left, right) {
+            return Ok(());
+        }
+        self.tie(left, right)
+    }
+
+    /// Whether two axes hold the same channels in any order.
+    fn is_alike(&self, left: &AxisMap, right: &AxisMap) -> bool {
+        let sorted = |map: &AxisMap| {
+            let mut roots: Vec<_> = map.iter().map(|&atom| self.united.find(atom)).collect();
+            roots.sort_unstable();
+            roots
+        };
+        left.len() == right.len() && sorted(left) == sorted(right)
     }
 
     /// The integer at an index of the tensor of sizes in an input slot, where it is constant.
@@ -150,69 +171,135 @@ impl<'a> Walk<'a> {
         }
         let sizes = self.sizes(view.need(at.1)?);
         let size = sizes.and_then(|sizes| sizes.get(index)).cloned();
-        Ok(size.unwrap_or(Size::Other))
+        Ok(match size {
+            // The node reads a constant in its place (see `follow_counts`).
+            Some(Size::Count) => Size::Constant(at, index),
+            size => size.unwrap_or(Size::Other),
+        })
     }
 
     /// The node makes an axis of this length that is not tracked.
     fn keep_size(&mut self, at: Use, size: &Size) {
         let is_own = matches!(size, Size::Constant(origin, _) if *origin == at);
         if !is_own {
-            let text = "it gives a tensor that is not pruned the same length";
-            self.hold_size(size, &Reason::of(at.0, text));
-        }
-    }
-
-    /// The integer at an index of a constant that a node reads.
-    fn entry(&self, at: Use, index: usize) -> Option<i64> {
-        let view = self.graph.view(at.0);
-        let ints = view.constant(at.1)?.to_i64().ok()?;
-        ints.get(index).copied()
-    }
-
-    /// A node that is not known to use sizes as sizes must see the lengths that it always saw:
-    /// they are written down for it where weights alone decide them, and stay otherwise.
-    pub(super) fn settle_sizes(&mut self, view: NodeView<'_>, text: &str) {
-        for (slot, value) in view.node.inputs.iter().enumerate() {
-            let Some(sizes) = value.and_then(|value| self.sizes.get(&value)).cloned() else {
-                continue;
+            let reason = Reason {
+                node: Some(at.0),
+                text: "it gives a tensor that is not pruned the same length".to_owned(),
             };
-            if sizes.iter().all(|size| self.is_settled(size)) {
-                self.settled.insert((view.id, slot), sizes);
-                continue;
-            }
-            for size in &sizes {
-                self.hold_size(size, &Reason::of(view.id, text));
-            }
+            self.hold_size(size, &reason);
         }
     }
 
-    /// Whether nothing but weights decides the entry.
-    fn is_settled(&self, size: &Size) -> bool {
+    /// The integer at an index of a constant or count that a node reads.
+    fn entry(&self, at: Use, index: usize) -> Option<i64> {
+        self.graph
+            .view(at.0)
+            .constant_or_count(at.1)?
+            .to_i64()
+            .ok()?
+            .get(index)
+            .copied()
+    }
+
+    /// Passes on what the node does with lengths of axes.
+    pub(super) fn follow_counts(&mut self, view: NodeView<'_>, operator: &dyn Operator) {
+        let inputs = view.node.inputs.iter().enumerate();
+        let read: Vec<(usize, ValueId)> = inputs
+            .filter_map(|(slot, value)| Some((slot, (*value)?)))
+            .filter(|(_, value)| self.sizes.contains_key(value))
+            .collect();
+        let sizes = ops::sizes::flow(view, self);
+        let is_moved = sizes.as_ref().is_some_and(|s| s.contains(&Size::Count));
+        for &(slot, value) in read.iter().filter(|_| !is_moved) {
+            let is_computed = self
+                .sizes(value)
+                .is_some_and(|sizes| sizes.contains(&Size::Count));
+            let is_data = sizes.is_none() && !operator.reads_sizes();
+            if (is_computed || is_data) && self.is_counted(value) {
+                let counted = self.counts_of(value);
+                self.counts.insert((view.id, slot), counted);
+            } else if is_data {
+                self.freeze_sizes(view, value);
+            }
+        }
+        if let (Some(sizes), Some(output)) = (sizes, view.output(0)) {
+            if sizes.contains(&Size::Count) {
+                let counted = read.iter().flat_map(|&(_, value)| self.counts_of(value));
+                let counted = counted.collect();
+                self.counted.insert(output, counted);
+            }
+            self.sizes.insert(output, sizes);
+        }
+    }
+
+    /// Whether all entries of a tensor of sizes are the same in every run.
+    #[must_use]
+    pub fn is_counted(&self, value: ValueId) -> bool {
+        self.graph.values[value].observed.is_some()
+            && self
+                .sizes(value)
+                .is_some_and(|sizes| sizes.iter().all(|size| self.is_fixed(size)))
+    }
+
+    fn is_fixed(&self, size: &Size) -> bool {
         match size {
-            Size::Constant(..) => true,
-            Size::Axis(value, axis) => {
-                let map = self.axis(*value, *axis);
+            Size::Axis(source, axis) => {
+                let map = self.axis(*source, *axis);
                 map.is_some_and(|map| !self.may_grow(&map))
             }
-            Size::Product(_, inner) | Size::Seat(_, inner) => self.is_settled(inner),
+            Size::Constant(..) | Size::Count => true,
+            Size::Product(_, inner) | Size::Seat(_, inner) => self.is_fixed(inner),
             Size::Other => false,
         }
     }
 
-    /// The channels that an entry counts.
-    pub(super) fn counted(&self, size: &Size) -> Vec<u32> {
+    /// Integers of a list that is an attribute in older opsets and an input in newer ones, where
+    /// they are the same in every run.
+    ///
+    /// # Errors
+    /// They are computed from something else.
+    pub fn ints(
+        &self,
+        view: NodeView<'_>,
+        attribute: &str,
+        slot: usize,
+    ) -> Result<Option<Vec<i64>>, Freeze> {
+        match (view.input(slot), view.constant_or_count(slot)) {
+            (Some(value), Some(tensor)) if self.is_counted(value) => match tensor.to_i64() {
+                Ok(ints) => Ok(Some(ints)),
+                Err(error) => Err(Freeze::new(error.to_string())),
+            },
+            _ => view.ints(attribute, slot),
+        }
+    }
+
+    /// The atoms that a tensor of sizes counts.
+    fn counts_of(&self, value: ValueId) -> Vec<AxisMap> {
+        let sizes = self.sizes(value).unwrap_or_default().iter();
+        let axes = sizes.filter_map(|size| self.axis_counted(size));
+        let counted = self.counted.get(&value).cloned().unwrap_or_default();
+        axes.chain(counted).collect()
+    }
+
+    /// A node that is not known to use sizes as sizes must see the lengths that it always saw.
+    fn freeze_sizes(&mut self, view: NodeView<'_>, value: ValueId) {
+        let reason = Reason {
+            node: Some(view.id),
+            text: "it computes with the channel count".to_owned(),
+        };
+        for size in self.sizes.get(&value).cloned().unwrap_or_default() {
+            self.hold_size(&size, &reason);
+        }
+        for map in self.counted.get(&value).cloned().unwrap_or_default() {
+            self.hold_map(&map, &reason);
+        }
+    }
+
+    fn axis_counted(&self, size: &Size) -> Option<AxisMap> {
         match size {
-            Size::Axis(value, axis) => self.axis(*value, *axis).map_or(Vec::new(), |m| m.to_vec()),
-            Size::Constant(at, index) => {
-                let known = self.entries.get(&(*at, *index));
-                known.map_or(Vec::new(), |map| map.to_vec())
-            }
-            Size::Product(at, inner) | Size::Seat(at, inner) => {
-                let mut counted = self.counted(inner);
-                counted.extend(self.counted(&Size::Constant(*at, 0)));
-                counted
-            }
-            Size::Other => Vec::new(),
+            Size::Axis(source, axis) => self.axis(*source, *axis),
+            Size::Product(_, inner) | Size::Seat(_, inner) => self.axis_counted(inner),
+            _ => None,
         }
     }
 
@@ -220,7 +307,7 @@ impl<'a> Walk<'a> {
         match size {
             Size::Axis(source, axis) => {
                 if let Some(map) = self.axis(*source, *axis) {
-                    self.hold(&map, reason.clone());
+                    self.hold_map(&map, reason);
                 }
             }
             Size::Constant(at, index) => self.pinned.push(((*at, *index), reason.clone())),
@@ -228,7 +315,7 @@ impl<'a> Walk<'a> {
                 self.pinned.push(((*at, 0), reason.clone()));
                 self.hold_size(inner, reason);
             }
-            Size::Other => {}
+            Size::Count | Size::Other => {}
         }
     }
 }

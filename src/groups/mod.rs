@@ -80,9 +80,9 @@ pub struct Groups {
     pub uses: BTreeMap<Use, ChannelAxes>,
     /// Entries of constant size tensors that follow the number of kept channels.
     pub entries: BTreeMap<(Use, usize), Entry>,
-    /// Inputs that must go on reading the lengths that they read before, with the channels that
-    /// those lengths count.
-    pub settled: BTreeMap<Use, ChannelMap>,
+    /// Where nodes read numbers that follow from channel counts, with the channels counted: when
+    /// some leave, a constant takes the place of the number.
+    pub counts: BTreeMap<Use, Vec<ChannelMap>>,
     /// Linear consumers in topological order.
     pub consumers: Vec<Consumer>,
     /// Costs of the nodes with a weight.

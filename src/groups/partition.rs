@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::Graph;
-use crate::groups::lengths::Size;
 use crate::groups::walk::{Atom, Axes, AxisMap, Reason, Walk};
-use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Elements, Entry, Group, Groups, Use};
+use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Elements, Entry, Group, Groups};
 
 /// Resolves the united atoms of a finished walk.
 pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
@@ -40,7 +39,11 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
             .iter()
             .map(|(at, map)| (*at, entry(walk.open.get(at), map, &resolve)))
             .collect(),
-        settled: settled(&walk, &resolve),
+        counts: walk
+            .counts
+            .iter()
+            .map(|(at, maps)| (*at, maps.iter().map(|map| resolve(map)).collect()))
+            .collect(),
         consumers: walk.consumers,
         costs: walk.costs,
     };
@@ -67,16 +70,6 @@ fn entry(
             open: None,
         },
     }
-}
-
-/// Inputs of lengths to write down, with the channels that decide when.
-fn settled(walk: &Walk<'_>, resolve: &dyn Fn(&[Atom]) -> ChannelMap) -> BTreeMap<Use, ChannelMap> {
-    let counted = |sizes: &Vec<Size>| -> Vec<Atom> {
-        sizes.iter().flat_map(|size| walk.counted(size)).collect()
-    };
-    let all = walk.settled.iter();
-    all.map(|(at, sizes)| (*at, resolve(&counted(sizes))))
-        .collect()
 }
 
 /// Positions of a channel along the weights, where they are fewest.

@@ -28,8 +28,8 @@ pub enum Role {
 pub(super) struct Splits {
     /// Whether this walk looks where the new axes lead.
     pub exploring: bool,
-    /// The choices of the walk before: the place of an axis among the new ones.
-    pub chosen: BTreeMap<SplitId, usize>,
+    /// The choices of the walk before: the places of axes that serve equally well.
+    pub chosen: BTreeMap<SplitId, Vec<usize>>,
     pub seen: Vec<(SplitId, Axes)>,
     pub roles: Vec<(AxisMap, Role)>,
 }
@@ -72,8 +72,15 @@ impl Walk<'_> {
             }
             return Ok(axes);
         }
-        let chosen = self.splits.chosen.get(&at).copied();
-        let Some(axis) = chosen.or_else(|| longest(lengths)) else {
+        let chosen = self.splits.chosen.get(&at).cloned().unwrap_or_default();
+        let left = |axis: usize| self.classes_with(&flat.into(), with_first(flat, lengths, axis));
+        // A chosen axis, unless it leaves one channel only; then that with the most channels.
+        let best = (0..lengths.len()).max_by_key(|&axis| {
+            let left = left(axis);
+            let is_chosen = chosen.contains(&axis) && left > 1;
+            (is_chosen, left, std::cmp::Reverse(axis))
+        });
+        let Some(axis) = best else {
             return Ok(axes);
         };
         let map = self.tie_along(flat, lengths, axis)?;
@@ -122,9 +129,9 @@ impl Walk<'_> {
         Ok(first.into())
     }
 
-    /// The axis that each split seen should carry on: the one with the wanted part in a product
-    /// of activations, else the longest of those that nothing freezes.
-    pub(super) fn choices(&self) -> BTreeMap<SplitId, usize> {
+    /// The axes of each split that serve best: those with the wanted part in a product of
+    /// activations, else those that nothing freezes.
+    pub(super) fn choices(&self) -> BTreeMap<SplitId, Vec<usize>> {
         let wanted = if self.scope.head_dim {
             Role::Matrix
         } else {
@@ -138,14 +145,13 @@ impl Walk<'_> {
         let frozen: BTreeSet<Atom> = self.frozen.iter().map(|(atom, _)| root(atom)).collect();
         let has = |set: &BTreeSet<Atom>, map: &AxisMap| map.iter().any(|a| set.contains(&root(a)));
         let choose = |(id, axes): &(SplitId, Axes)| {
-            let worth = |(axis, map): (usize, &AxisMap)| {
-                let (fits, free) = (has(&fitting, map), !has(&frozen, map));
-                (fits, free, map.len(), std::cmp::Reverse(axis))
-            };
+            let worth = |map: &AxisMap| (has(&fitting, map), !has(&frozen, map));
             let maps = axes.iter().enumerate();
-            let maps = maps.filter_map(|(axis, map)| Some((axis, map.as_ref()?)));
-            let best = maps.max_by_key(|&entry| worth(entry))?;
-            Some((*id, best.0))
+            let maps = maps.filter_map(|(axis, map)| Some((axis, worth(map.as_ref()?))));
+            let maps: Vec<(usize, (bool, bool))> = maps.collect();
+            let best = maps.iter().map(|(_, worth)| *worth).max()?;
+            let best = maps.iter().filter(|(_, worth)| *worth == best);
+            Some((*id, best.map(|(axis, _)| *axis).collect()))
         };
         self.splits.seen.iter().filter_map(choose).collect()
     }
@@ -156,8 +162,15 @@ impl Walk<'_> {
     }
 }
 
-fn longest(lengths: &[usize]) -> Option<usize> {
-    (0..lengths.len()).max_by_key(|&axis| (lengths.get(axis), std::cmp::Reverse(axis)))
+/// Every element with the first one of its index along `axis`.
+fn with_first<'a>(
+    flat: &'a [Atom],
+    lengths: &'a [usize],
+    axis: usize,
+) -> impl Iterator<Item = (Atom, Atom)> + 'a {
+    let first = first_along(flat, lengths, axis);
+    let pairs = index_along(lengths, axis, flat.len()).zip(flat);
+    pairs.filter_map(move |(index, &atom)| Some((*first.get(index)?, atom)))
 }
 
 /// The axis along which nothing new is tied, if there is one.

@@ -51,13 +51,18 @@ pub struct Walk<'a> {
     pub(super) entries: BTreeMap<(Use, usize), AxisMap>,
     pub(super) consumers: Vec<Consumer>,
     pub(super) costs: Vec<Cost>,
+    /// Where nodes read numbers that follow from channel counts, with the atoms counted: these
+    /// must stay the numbers that they were.
+    pub(super) counts: BTreeMap<Use, Vec<AxisMap>>,
     pub(super) sizes: BTreeMap<ValueId, Vec<Size>>,
+    /// The atoms that the entries of a tensor of sizes count, directly or not.
+    pub(super) counted: BTreeMap<ValueId, Vec<AxisMap>>,
+    /// The parts that sequences of tensors hold.
+    sequences: BTreeMap<ValueId, Vec<Axes>>,
     /// Entries of constants that something reads that does not follow the channels.
     pub(super) pinned: Vec<((Use, usize), Reason)>,
     /// Entries that become a number which leaves the length open, and whose lengths those are.
     pub(super) open: BTreeMap<(Use, usize), (i64, Vec<AxisMap>)>,
-    /// Inputs of lengths that are written down where the lengths change.
-    pub(super) settled: BTreeMap<Use, Vec<Size>>,
     pub(super) splits: Splits,
     pub(super) scope: Scope,
     /// Samples in the observed run.
@@ -76,7 +81,7 @@ impl<'a> Walk<'a> {
         Walk::once(graph, scope, Some(choices))
     }
 
-    fn once(graph: &'a Graph, scope: Scope, chosen: Option<BTreeMap<SplitId, usize>>) -> Self {
+    fn once(graph: &'a Graph, scope: Scope, chosen: Option<BTreeMap<SplitId, Vec<usize>>>) -> Self {
         let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
         let mut walk = Walk {
             graph,
@@ -93,10 +98,12 @@ impl<'a> Walk<'a> {
             entries: BTreeMap::new(),
             consumers: Vec::new(),
             costs: Vec::new(),
+            counts: BTreeMap::new(),
             sizes: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            sequences: BTreeMap::new(),
             pinned: Vec::new(),
             open: BTreeMap::new(),
-            settled: BTreeMap::new(),
             splits: Splits {
                 exploring: chosen.is_none(),
                 chosen: chosen.unwrap_or_default(),
@@ -127,19 +134,9 @@ impl<'a> Walk<'a> {
         }
         let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else {
             let text = format!("operator {} has no rule", ops::full_name(view.node));
-            self.settle_sizes(view, &text);
-            for value in view.node.inputs.iter().flatten() {
-                self.freeze_data(*value, &Reason::of(view.id, &text));
-            }
-            return;
+            return self.freeze_inputs(view, &text);
         };
-        if let Some(sizes) = ops::sizes::flow(view, self) {
-            if let Some(output) = view.output(0) {
-                self.sizes.insert(output, sizes);
-            }
-        } else if !operator.reads_sizes() {
-            self.settle_sizes(view, "it computes with the channel count");
-        }
+        self.follow_counts(view, operator);
         let atoms = self.origins.len();
         if let Err(Freeze(text)) = operator.trace(view, self) {
             self.freeze_inputs(view, &text);
@@ -205,6 +202,34 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The atoms of the parts of a sequence, where they are tracked.
+    #[must_use]
+    pub fn sequence(&self, value: ValueId) -> Option<Vec<Axes>> {
+        self.sequences.get(&value).cloned()
+    }
+
+    /// Says which atoms lie along the axes of the parts of a sequence.
+    pub fn set_sequence(&mut self, value: ValueId, parts: Vec<Axes>) {
+        self.sequences.insert(value, parts);
+    }
+
+    /// How many channels `pairs` of atoms would leave of those in `map` if they were united.
+    #[must_use]
+    pub fn classes_with(&self, map: &AxisMap, pairs: impl Iterator<Item = (Atom, Atom)>) -> usize {
+        let mut roots: Vec<Atom> = map.iter().map(|&atom| self.united.find(atom)).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let place = |atom| roots.binary_search(&self.united.find(atom)).ok();
+        let mut trial = UnionFind::<usize>::new(roots.len());
+        let mut left = roots.len();
+        for (a, b) in pairs {
+            if let (Some(a), Some(b)) = (place(a), place(b)) {
+                left -= usize::from(trial.union(a, b));
+            }
+        }
+        left
+    }
+
     /// New atoms, one per output position of a node's weight.
     pub fn fresh(&mut self, node: NodeId, length: usize) -> AxisMap {
         let first = self.origins.len();
@@ -267,18 +292,23 @@ impl<'a> Walk<'a> {
         self.hold_value(value, &Reason::of(node, text));
     }
 
-    fn freeze_data(&mut self, value: ValueId, reason: &Reason) {
-        for map in self.values[value].clone().into_iter().flatten() {
+    /// Holds the channels of a value, and those that it counts if it is a tensor of sizes.
+    pub(super) fn hold_value(&mut self, value: ValueId, reason: &Reason) {
+        let parts = self.sequences.get(&value).cloned().unwrap_or_default();
+        let all = std::iter::once(self.values[value].clone()).chain(parts);
+        for map in all.flatten().flatten() {
+            self.hold(&map, reason.clone());
+        }
+        for size in self.sizes.get(&value).cloned().unwrap_or_default() {
+            self.hold_size(&size, reason);
+        }
+        for map in self.counted.get(&value).cloned().unwrap_or_default() {
             self.hold(&map, reason.clone());
         }
     }
 
-    /// Holds the channels of a value, and those that it counts if it is a tensor of sizes.
-    fn hold_value(&mut self, value: ValueId, reason: &Reason) {
-        self.freeze_data(value, reason);
-        for size in self.sizes.get(&value).cloned().unwrap_or_default() {
-            self.hold_size(&size, reason);
-        }
+    pub(super) fn hold_map(&mut self, map: &AxisMap, reason: &Reason) {
+        self.hold(map, reason.clone());
     }
 
     fn freeze_inputs(&mut self, view: NodeView<'_>, text: &str) {

@@ -4,6 +4,7 @@ mod check;
 mod dtype;
 mod error;
 mod external;
+mod inline;
 mod mapped;
 pub mod proto;
 #[cfg(test)]

@@ -331,8 +331,9 @@ impl FusedAttention {
             },
             bias: Bias::Slot {
                 slot: FusedAttention::BIAS,
-                scale: 1.0,
+                scale: vec![1.0],
             },
+            gain: 1.0,
             partner: None,
         }
     }

@@ -99,6 +99,18 @@ impl Operator for Broadcast {
     }
 }
 
+/// The other of the two tensors that a node adds, where it adds two that are no constants.
+pub(super) fn other_summand(view: NodeView<'_>, own: ValueId) -> Option<ValueId> {
+    let node = view.node;
+    let adds = node.domain.is_empty() && matches!(node.op_type.as_str(), "Add" | "Sum");
+    let [Some(left), Some(right)] = *node.inputs else {
+        return None;
+    };
+    let constant = |value: ValueId| view.graph.values[value].constant.is_some();
+    let other = if left == own { right } else { left };
+    (adds && other != own && !constant(other)).then_some(other)
+}
+
 /// CastLike: data of its first input; the second only gives the element type.
 pub(super) struct CastLike;
 

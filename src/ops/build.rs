@@ -51,6 +51,12 @@ pub fn add_node(left: &str, right: &str, output: &str) -> NodeProto {
     node("Add", &[left, right], output)
 }
 
+/// The shape of a tensor, as data.
+#[must_use]
+pub fn shape_node(source: &str, output: &str) -> NodeProto {
+    node("Shape", &[source], output)
+}
+
 fn node(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
     NodeProto {
         op_type: Some(op_type.to_owned()),

@@ -5,6 +5,9 @@ use crate::groups::Walk;
 use crate::onnx::{DataType, Tensor, TensorError};
 use crate::ops::{Freeze, Operator};
 
+/// No more bytes than this are filled here; a larger constant is left to ONNX Runtime.
+const MOST_FILLED: usize = 1 << 31;
+
 pub(super) struct Constant;
 
 impl Operator for Constant {
@@ -19,12 +22,16 @@ impl Operator for Constant {
     }
 }
 
-/// The tensor that a Constant node stores in an attribute; `None` for other nodes and for
-/// constants of other kinds (strings, sparse tensors).
+/// The tensor that a Constant node stores in an attribute, or that a ConstantOfShape node fills;
+/// `None` for other nodes and for constants of other kinds (strings, sparse tensors). `input` is
+/// what the node's first input holds, where that is constant.
 ///
 /// # Errors
 /// The stored tensor's data do not match its shape.
-pub fn stored(node: &Node) -> Result<Option<Tensor>, TensorError> {
+pub fn stored(node: &Node, input: Option<&Tensor>) -> Result<Option<Tensor>, TensorError> {
+    if let (true, Some(shape)) = (fills(node), input) {
+        return filled(node, shape);
+    }
     if node.op_type != "Constant" || !node.domain.is_empty() {
         return Ok(None);
     }
@@ -43,6 +50,33 @@ pub fn stored(node: &Node) -> Result<Option<Tensor>, TensorError> {
         }));
     }
     Ok(None)
+}
+
+fn fills(node: &Node) -> bool {
+    node.op_type == "ConstantOfShape" && node.domain.is_empty()
+}
+
+/// What ConstantOfShape makes; `None` where that is for ONNX Runtime to refuse.
+fn filled(node: &Node, shape: &Tensor) -> Result<Option<Tensor>, TensorError> {
+    let sizes = shape.to_i64()?.into_iter().map(usize::try_from);
+    let Ok(shape) = sizes.collect::<Result<Vec<usize>, _>>() else {
+        return Ok(None);
+    };
+    let value = match node.attributes.get("value").and_then(|a| a.t.as_ref()) {
+        Some(tensor) => Tensor::from_proto(tensor)?,
+        None => Tensor::from_f32(&[1], vec![0.0])?,
+    };
+    let count = shape
+        .iter()
+        .try_fold(1usize, |n, &size| n.checked_mul(size));
+    let bytes = count
+        .filter(|_| value.len() == 1)
+        .and_then(|count| count.checked_mul(value.bytes.len()));
+    Ok(bytes.filter(|&n| n <= MOST_FILLED).map(|_| Tensor {
+        bytes: value.bytes.repeat(count.unwrap_or(0)).into(),
+        shape,
+        ..value
+    }))
 }
 
 /// The name of the operator and attribute that store a tensor: what surgery writes back.

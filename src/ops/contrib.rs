@@ -56,6 +56,7 @@ impl Operator for FusedMatMul {
                     weight: 1,
                     out_axis: both.right[1],
                     in_axis: both.right[0],
+                    gain: f64::from(view.node.float("alpha", 1.0)),
                 };
                 product.trace(view, walk, Bias::Added).map(|_| ())
             }

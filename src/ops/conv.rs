@@ -1,7 +1,9 @@
 //! Conv and ConvTranspose: consume input channels, make output channels.
 
 use crate::graph::NodeView;
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout, Window};
+use crate::groups::{
+    Atom, AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout, Window,
+};
 use crate::ops::{Edit, Freeze, Operator};
 
 const DATA: usize = 0;
@@ -33,7 +35,7 @@ impl Operator for Conv {
         };
         let bias = Bias::Slot {
             slot: BIAS,
-            scale: 1.0,
+            scale: vec![1.0],
         };
         let window = Some(window(view)?);
         trace(view, walk, &sizes, axes, &mut |input| {
@@ -42,7 +44,7 @@ impl Operator for Conv {
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
-        depthwise_blocks(view, kept, 1)
+        blocks_left(view, kept, 1)
     }
 }
 
@@ -51,9 +53,6 @@ pub(super) struct ConvTranspose;
 impl Operator for ConvTranspose {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let sizes = Sizes::read(view, 0)?;
-        let data = view.shape(view.need(DATA)?)?.get(2..).unwrap_or_default();
-        let positions = product(data);
-        let made = product(view.output_shape()?.get(2..).unwrap_or_default());
         walk.cost(Cost {
             node: view.id,
             of: Elements::Weight(WEIGHT),
@@ -66,11 +65,9 @@ impl Operator for ConvTranspose {
             blocks: sizes.blocks,
             block_axis: 0,
         };
-        // Each input position adds to `taps` outputs: a shift of all contributions reaches an
-        // output as often as there are inputs per output.
         let bias = Bias::Slot {
             slot: BIAS,
-            scale: positions as f64 / made.max(1) as f64,
+            scale: reach(view)?,
         };
         let axes = WeightAxes {
             input: true,
@@ -82,7 +79,7 @@ impl Operator for ConvTranspose {
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
-        depthwise_blocks(view, kept, 0)
+        blocks_left(view, kept, 0)
     }
 }
 
@@ -163,7 +160,8 @@ fn trace(
     for axis in (0..rank).filter(|&axis| axis != CHANNEL_AXIS) {
         walk.freeze_axis(data, axis, view.id, "it convolves along the tracked axis");
     }
-    let Some(output) = output_atoms(view, walk, sizes, input.as_ref())? else {
+    let passes = sizes.is_depthwise() || blocks_leave(walk, sizes, input.as_ref());
+    let Some(output) = output_atoms(view, walk, sizes, input.as_ref(), passes)? else {
         return Ok(());
     };
     let (in_axis, out_axis) = match axes.output {
@@ -171,7 +169,7 @@ fn trace(
         Out::PerBlock => (0, 1),
     };
     if let Some(map) = &input {
-        if axes.input {
+        if axes.input && !(passes && matches!(axes.output, Out::Whole)) {
             let whole = matches!(axes.output, Out::PerBlock);
             let part: AxisMap = if whole {
                 map.clone()
@@ -180,11 +178,11 @@ fn trace(
             };
             walk.cut((view.id, WEIGHT), in_axis, &part)?;
         }
-        if !sizes.is_depthwise() {
+        if !passes {
             walk.consume(consumer(data));
         }
     }
-    let cuts_output = matches!(axes.output, Out::Whole) || !sizes.is_depthwise();
+    let cuts_output = matches!(axes.output, Out::Whole) || !passes;
     if cuts_output {
         let part: AxisMap = match axes.output {
             Out::Whole => output.clone(),
@@ -209,18 +207,42 @@ fn trace(
     walk.set(made, made_axes)
 }
 
-/// A depthwise convolution passes its input's atoms on, each as often as the multiplier says.
-/// With several channels per block, the same place in every block is one atom, so that what is
-/// left is again a grouped convolution.
+/// Whether whole blocks leave a grouped convolution: where that ties less than tying the same
+/// place in every block does. What a block reads leaves with what it makes.
+fn blocks_leave(walk: &Walk<'_>, sizes: &Sizes, input: Option<&AxisMap>) -> bool {
+    let Some(map) = input.filter(|map| sizes.blocks > 1 && map.len() == sizes.inputs) else {
+        return false;
+    };
+    let per_block = sizes.inputs_per_block;
+    let with_first = |first: fn(usize, usize) -> usize| {
+        let pair =
+            move |(index, &atom): (usize, &Atom)| Some((atom, *map.get(first(index, per_block))?));
+        walk.classes_with(map, map.iter().enumerate().filter_map(pair))
+    };
+    let blocks = with_first(|index, per_block| index - index % per_block);
+    let places = with_first(|index, per_block| index % per_block);
+    blocks > places.min(sizes.outputs_per_block)
+}
+
+/// A depthwise convolution passes its input's atoms on, each as often as the multiplier says, and
+/// so does one that whole blocks leave. Otherwise the same place in every block is one atom, so
+/// that what is left is again a grouped convolution.
 fn output_atoms(
     view: NodeView<'_>,
     walk: &mut Walk<'_>,
     sizes: &Sizes,
     input: Option<&AxisMap>,
+    passes: bool,
 ) -> Result<Option<AxisMap>, Freeze> {
-    if sizes.is_depthwise() {
-        let repeat = |&atom: &u32| std::iter::repeat_n(atom, sizes.outputs_per_block);
-        return Ok(input.map(|map| map.iter().flat_map(repeat).collect()));
+    if passes {
+        let Some(map) = input else { return Ok(None) };
+        let mut made = Vec::with_capacity(sizes.outputs);
+        for block in map.chunks(sizes.inputs_per_block) {
+            let first = block.first().copied().unwrap_or_default();
+            walk.tie(&block.into(), &vec![first; block.len()].into())?;
+            made.extend(std::iter::repeat_n(first, sizes.outputs_per_block));
+        }
+        return Ok(Some(made.into()));
     }
     if let Some(map) = input {
         if map.len() != sizes.inputs {
@@ -259,88 +281,123 @@ fn consumer(
         weight: WEIGHT,
         layout,
         bias,
+        gain: 1.0,
         partner: None,
     }
 }
 
-/// A depthwise convolution has as many blocks as channels left.
-fn depthwise_blocks(
-    view: NodeView<'_>,
-    kept: &Kept<'_>,
-    in_axis: usize,
-) -> Result<Vec<Edit>, Freeze> {
+/// Where whole blocks leave (a depthwise convolution's channels among them), fewer are left.
+fn blocks_left(view: NodeView<'_>, kept: &Kept<'_>, in_axis: usize) -> Result<Vec<Edit>, Freeze> {
     let data = view.need(DATA)?;
     let sizes = Sizes::read(view, in_axis)?;
     let left = kept.length(data, CHANNEL_AXIS, sizes.inputs);
-    if !sizes.is_depthwise() || left == sizes.inputs {
+    // The weight's second axis lies within a block.
+    let cut = kept.cut(view.id, WEIGHT).and_then(|axes| axes.get(1));
+    let is_cut_within = cut.is_some_and(Option::is_some);
+    if sizes.blocks == 1 || is_cut_within || left == sizes.inputs {
         return Ok(Vec::new());
     }
-    let blocks = i64::try_from(left).map_err(|_| Freeze::new("too many channels"))?;
+    let blocks = left / sizes.inputs_per_block.max(1);
+    let blocks = i64::try_from(blocks).map_err(|_| Freeze::new("too many channels"))?;
     Ok(vec![Edit::Int("group", blocks)])
 }
 
 fn window(view: NodeView<'_>) -> Result<Window, Freeze> {
+    geometry(view, |window, auto_pad| {
+        let lengths = (window.output.as_slice(), window.input.as_slice());
+        window.pads = same_pads(lengths, window, auto_pad == "SAME_LOWER");
+    })
+}
+
+/// Per tap of a transposed convolution, the share of the outputs that it reaches: input `i` adds
+/// to output `i * stride + k * dilation - pad`, unless that lies outside.
+fn reach(view: NodeView<'_>) -> Result<Vec<f64>, Freeze> {
+    let window = geometry(view, |window, auto_pad| {
+        let lengths = (window.input.as_slice(), window.output.as_slice());
+        window.pads = same_pads(lengths, window, auto_pad != "SAME_UPPER");
+    })?;
+    let mut shares = vec![1.0];
+    for (axis, &output) in window.output.iter().enumerate() {
+        let at = |list: &[usize]| list.get(axis).copied().unwrap_or(0);
+        let (stride, dilation, pad) =
+            (at(&window.strides), at(&window.dilations), at(&window.pads));
+        let lands = |input: usize, tap: usize| {
+            let padded = input * stride + tap * dilation;
+            padded.checked_sub(pad).is_some_and(|place| place < output)
+        };
+        let share = |tap: usize| {
+            let landed = (0..at(&window.input)).filter(|&input| lands(input, tap));
+            landed.count() as f64 / output.max(1) as f64
+        };
+        let taps: Vec<f64> = (0..at(&window.kernel)).map(share).collect();
+        let outer = shares.iter();
+        shares = outer
+            .flat_map(|outer| taps.iter().map(move |share| outer * share))
+            .collect();
+    }
+    Ok(shares)
+}
+
+/// The lengths and attributes of a convolution; `pad` sets the pads where they follow from the
+/// lengths.
+fn geometry(view: NodeView<'_>, pad: impl Fn(&mut Window, &str)) -> Result<Window, Freeze> {
     let spatial = |shape: &[usize]| shape.get(2..).unwrap_or_default().to_vec();
     let input = spatial(view.shape(view.need(DATA)?)?);
-    let output = spatial(view.output_shape()?);
-    let kernel = spatial(view.shape(view.need(WEIGHT)?)?);
+    let rank = input.len();
     let lengths = |name: &str, default: usize| -> Result<Vec<usize>, Freeze> {
         let Some(ints) = view.node.ints(name) else {
-            return Ok(vec![default; input.len()]);
+            return Ok(vec![default; rank]);
         };
         let parsed = ints.iter().map(|&int| usize::try_from(int));
         parsed
             .collect::<Result<_, _>>()
             .map_err(|_| Freeze::new(format!("its {name} are negative")))
     };
-    let strides = lengths("strides", 1)?;
-    let dilations = lengths("dilations", 1)?;
-    let pads = match view.node.text("auto_pad", "NOTSET").as_str() {
-        "NOTSET" | "" => lengths("pads", 0)?.into_iter().take(input.len()).collect(),
-        "VALID" => vec![0; input.len()],
-        same => same_pads(
-            &input,
-            &output,
-            &kernel,
-            &strides,
-            &dilations,
-            same == "SAME_LOWER",
-        ),
+    let mut window = Window {
+        input,
+        output: spatial(view.output_shape()?),
+        kernel: spatial(view.shape(view.need(WEIGHT)?)?),
+        strides: lengths("strides", 1)?,
+        dilations: lengths("dilations", 1)?,
+        pads: vec![0; rank],
     };
-    if [&output, &kernel, &strides, &dilations, &pads]
-        .iter()
-        .any(|list| list.len() != input.len())
-    {
+    match view.node.text("auto_pad", "NOTSET").as_str() {
+        // A transposed convolution of a given output shape does not read its pads.
+        auto_pad @ ("NOTSET" | "") if view.node.ints("output_shape").is_some() => {
+            pad(&mut window, auto_pad);
+        }
+        "NOTSET" | "" => window.pads = lengths("pads", 0)?.into_iter().take(rank).collect(),
+        "VALID" => {}
+        same => pad(&mut window, same),
+    }
+    let lists = [
+        &window.output,
+        &window.kernel,
+        &window.strides,
+        &window.dilations,
+        &window.pads,
+    ];
+    if lists.iter().any(|list| list.len() != rank) {
         return Err(Freeze::new(
             "its attributes do not fit the number of spatial axes",
         ));
     }
-    Ok(Window {
-        input,
-        output,
-        kernel,
-        strides,
-        dilations,
-        pads,
-    })
+    Ok(window)
 }
 
-fn same_pads(
-    input: &[usize],
-    output: &[usize],
-    kernel: &[usize],
-    strides: &[usize],
-    dilations: &[usize],
-    lower: bool,
-) -> Vec<usize> {
+/// Pads before the first position: half of what the kernel's way along the `short` axes passes
+/// beyond the `long` ones, the odd one `before` or after.
+fn same_pads((short, long): (&[usize], &[usize]), window: &Window, before: bool) -> Vec<usize> {
     let axis = |i: usize| {
-        let span = output.get(i)?.checked_sub(1)? * strides.get(i)?
-            + kernel.get(i)?.checked_sub(1)? * dilations.get(i)?
+        let span = short.get(i)?.checked_sub(1)? * window.strides.get(i)?
+            + window.kernel.get(i)?.checked_sub(1)? * window.dilations.get(i)?
             + 1;
-        let total = span.saturating_sub(*input.get(i)?);
-        Some(if lower { total - total / 2 } else { total / 2 })
+        let total = span.saturating_sub(*long.get(i)?);
+        Some(if before { total - total / 2 } else { total / 2 })
     };
-    (0..input.len()).map(|i| axis(i).unwrap_or(0)).collect()
+    (0..window.input.len())
+        .map(|i| axis(i).unwrap_or(0))
+        .collect()
 }
 
 /// Elements of one channel.
@@ -350,12 +407,6 @@ fn rows(shape: &[usize]) -> u64 {
         .enumerate()
         .filter(|(axis, _)| *axis != CHANNEL_AXIS);
     others.fold(1u64, |product, (_, &length)| {
-        product.saturating_mul(length as u64)
-    })
-}
-
-fn product(lengths: &[usize]) -> u64 {
-    lengths.iter().fold(1u64, |product, &length| {
         product.saturating_mul(length as u64)
     })
 }

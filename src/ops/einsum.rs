@@ -251,6 +251,7 @@ impl Traced<'_> {
             } else {
                 Bias::None
             },
+            gain: 1.0,
             partner: None,
         });
         Ok(())

@@ -31,7 +31,7 @@ impl Operator for Gemm {
                 let bias = if beta == 0.0 {
                     Bias::Added
                 } else {
-                    let scale = f64::from(alpha) / f64::from(beta);
+                    let scale = vec![f64::from(alpha) / f64::from(beta)];
                     Bias::Slot { slot: C, scale }
                 };
                 let product = Product {
@@ -41,6 +41,7 @@ impl Operator for Gemm {
                     weight: B,
                     out_axis: columns,
                     in_axis: summed_b,
+                    gain: f64::from(alpha),
                 };
                 (product.trace(view, walk, bias)?, 1)
             }
@@ -52,6 +53,7 @@ impl Operator for Gemm {
                     weight: A,
                     out_axis: rows,
                     in_axis: summed_a,
+                    gain: f64::from(alpha),
                 };
                 (product.trace(view, walk, Bias::Added)?, 0)
             }
@@ -119,6 +121,7 @@ impl Operator for MatMul {
                 weight: 1,
                 out_axis: r - 1,
                 in_axis: r - 2,
+                gain: 1.0,
             },
             (Some(_), None) if is_matrix(left) && r >= l => Product {
                 data: 1,
@@ -127,6 +130,7 @@ impl Operator for MatMul {
                 weight: 0,
                 out_axis: l - 2,
                 in_axis: l - 1,
+                gain: 1.0,
             },
             _ => {
                 let both = Activations {
@@ -150,6 +154,8 @@ pub(super) struct Product {
     pub weight: usize,
     pub out_axis: usize,
     pub in_axis: usize,
+    /// What the node multiplies the product with.
+    pub gain: f64,
 }
 
 impl Product {
@@ -219,6 +225,7 @@ impl Product {
                 block_axis: self.out_axis,
             },
             bias,
+            gain: self.gain,
             partner: None,
         }
     }

@@ -28,6 +28,17 @@ fn mixed_axes(view: NodeView<'_>, rank: usize) -> Result<Vec<usize>, Freeze> {
     let node = view.node;
     Ok(match node.op_type.as_str() {
         "LRN" => vec![1],
+        "MeanVarianceNormalization" => node
+            .ints("axes")
+            .unwrap_or(&[0, 2, 3])
+            .iter()
+            .map(|&axis| normalize_axis(axis, rank))
+            .collect::<Result<_, _>>()?,
+        "Trilu" => (rank.saturating_sub(2)..rank).collect(),
+        "CumSum" => match view.constant_ints(1)?.as_deref() {
+            Some(&[axis]) => vec![normalize_axis(axis, rank)?],
+            _ => return Err(Freeze::new("it has no axis")),
+        },
         "LpNormalization" => vec![normalize_axis(node.int("axis", -1), rank)?],
         // Before opset 13, these flatten everything from the axis on.
         _ if view.graph.opset < 13 => (normalize_axis(node.int("axis", 1), rank)?..rank).collect(),

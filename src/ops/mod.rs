@@ -9,6 +9,7 @@ pub mod constant;
 pub mod sizes;
 
 mod attention;
+mod blocks;
 mod broadcast;
 mod contrib;
 mod conv;
@@ -22,8 +23,9 @@ mod pool;
 mod product;
 mod resample;
 mod reshape;
+mod sequence;
 
-use crate::graph::{Node, NodeView};
+use crate::graph::{Node, NodeView, ValueId};
 use crate::groups::{Kept, Walk};
 use crate::onnx::Tensor;
 
@@ -93,6 +95,8 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "MatMul" => &linear::MatMul,
         "Einsum" => &einsum::Einsum,
         "Attention" => &attention::Attention,
+        "DepthToSpace" => &blocks::DepthToSpace,
+        "SpaceToDepth" => &blocks::SpaceToDepth,
         "BatchNormalization" => &norm::BatchNormalization,
         "InstanceNormalization" => &norm::InstanceNormalization,
         "GroupNormalization" => &norm::GroupNormalization,
@@ -100,22 +104,34 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
             &norm::LayerNormalization
         }
         "Softmax" | "LogSoftmax" | "Hardmax" => &mixing::AlongAxis,
-        "LpNormalization" | "LRN" => &mixing::AlongAxis,
+        "LpNormalization" | "LRN" | "MeanVarianceNormalization" | "CumSum" | "Trilu" => {
+            &mixing::AlongAxis
+        }
         name if mixing::reduces(name) => &mixing::Reduce,
         name if pool::covers(name) => &pool::Pool,
         "Concat" => &join::Concat,
         "Split" => &parts::Split,
+        "SplitToSequence" => &sequence::SplitToSequence,
+        "SequenceAt" => &sequence::SequenceAt,
         "Slice" => &parts::Slice,
         "Gather" => &parts::Gather,
         "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => &reshape::Reshape,
         "Transpose" => &reshape::Transpose,
         "Pad" => &resample::Pad,
         "Resize" | "Upsample" => &resample::Resize,
+        "GridSample" | "RoiAlign" | "MaxRoiPool" => &resample::Sample,
         "Expand" => &resample::Expand,
+        "Tile" => &resample::Tile,
         "Shape" => &sizes::Shape,
         "Constant" | "ConstantOfShape" => &constant::Constant,
         _ => return None,
     })
+}
+
+/// The other summand, where the node adds the value `own` and one other that is no constant.
+#[must_use]
+pub fn other_summand(view: NodeView<'_>, own: ValueId) -> Option<ValueId> {
+    broadcast::other_summand(view, own)
 }
 
 /// Whether the data of the node's outputs depend on that input's data, not just on its type.

@@ -79,6 +79,7 @@ impl Slice {
     /// The ranges along tracked axes.
     fn ranges(
         view: NodeView<'_>,
+        bounds: impl Fn(&str, usize) -> Result<Option<Vec<i64>>, Freeze>,
         is_tracked: impl Fn(usize) -> bool,
     ) -> Result<Vec<Range>, Freeze> {
         let shape = view.shape(view.need(0)?)?;
@@ -93,13 +94,14 @@ impl Slice {
             if !is_tracked(axis) {
                 continue;
             }
-            let at = |list: Option<Vec<i64>>, default: i64| match list {
+            let at = |list: Option<&Vec<i64>>, default: i64| match list {
                 Some(list) => list.get(index).copied().unwrap_or(default),
                 None => default,
             };
-            if at(view.constant_ints(4)?, 1) != 1 {
+            if at(view.constant_ints(4)?.as_ref(), 1) != 1 {
                 return Err(Freeze::new("it takes the channels in steps or backwards"));
             }
+            let (starts, ends) = (bounds("starts", 1)?, bounds("ends", 2)?);
             let length = to_int(shape.get(axis).copied().unwrap_or(0))?;
             let clamp = |int: i64| {
                 let from_start = if int < 0 {
@@ -109,8 +111,8 @@ impl Slice {
                 };
                 usize::try_from(from_start.clamp(0, length)).unwrap_or(0)
             };
-            let start = clamp(at(view.ints("starts", 1)?, 0));
-            let end = clamp(at(view.ints("ends", 2)?, length)).max(start);
+            let start = clamp(at(starts.as_ref(), 0));
+            let end = clamp(at(ends.as_ref(), length)).max(start);
             ranges.push(Range {
                 index,
                 axis,
@@ -136,7 +138,8 @@ impl Operator for Slice {
         if axes.iter().all(Option::is_none) {
             return Ok(());
         }
-        for range in Slice::ranges(view, |axis| walk.axis(input, axis).is_some())? {
+        let bounds = |name: &str, slot| walk.ints(view, name, slot);
+        for range in Slice::ranges(view, bounds, |axis| walk.axis(input, axis).is_some())? {
             if let Some(slot) = axes.get_mut(range.axis) {
                 let part = slot
                     .as_ref()
@@ -152,13 +155,14 @@ impl Operator for Slice {
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
         let input = view.need(0)?;
-        let ranges = Slice::ranges(view, |axis| kept.map(input, axis).is_some())?;
+        let bounds = |name: &str, slot| known_ints(view, name, slot);
+        let ranges = Slice::ranges(view, bounds, |axis| kept.map(input, axis).is_some())?;
         if ranges.is_empty() {
             return Ok(Vec::new());
         }
         let missing = || Freeze::new("its starts or ends are not known");
-        let mut starts = view.ints("starts", 1)?.ok_or_else(missing)?;
-        let mut ends = view.ints("ends", 2)?.ok_or_else(missing)?;
+        let mut starts = bounds("starts", 1)?.ok_or_else(missing)?;
+        let mut ends = bounds("ends", 2)?.ok_or_else(missing)?;
         for range in ranges {
             let Some(map) = kept.map(input, range.axis) else {
                 continue;
@@ -290,6 +294,18 @@ fn embed(view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         *last = Some(map);
     }
     walk.set(output, axes)
+}
+
+/// The integers of a list that the walk found to be the same in every run.
+fn known_ints(view: NodeView<'_>, name: &str, slot: usize) -> Result<Option<Vec<i64>>, Freeze> {
+    match (view.node.ints(name), view.constant_or_count(slot)) {
+        (None, Some(tensor)) => {
+            let ints = tensor.to_i64();
+            ints.map(Some)
+                .map_err(|error| Freeze::new(error.to_string()))
+        }
+        _ => view.ints(name, slot),
+    }
 }
 
 fn to_int(length: usize) -> Result<i64, Freeze> {

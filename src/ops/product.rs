@@ -127,6 +127,7 @@ pub(super) fn consumer(
             block_axis: 0,
         },
         bias: Bias::Added,
+        gain: 1.0,
         partner: None,
     }
 }

@@ -205,3 +205,57 @@ impl Operator for Expand {
         true
     }
 }
+
+/// Operators that take samples at places that another input gives: channels on axis 1 pass.
+pub(super) struct Sample;
+
+impl Operator for Sample {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        let mut channels = None;
+        for (slot, value) in view.node.inputs.iter().enumerate() {
+            for axis in 0..value.map_or(Ok(0), |v| view.shape(v).map(<[usize]>::len))? {
+                match *value {
+                    Some(value) if (slot, axis) == (0, 1) => channels = walk.axis(value, axis),
+                    Some(value) => {
+                        let text = "it takes samples along the tracked axis";
+                        walk.freeze_axis(value, axis, view.id, text);
+                    }
+                    None => {}
+                }
+            }
+        }
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
+        let mut axes = vec![None; view.output_shape()?.len()];
+        if let Some(slot) = axes.get_mut(1) {
+            *slot = channels;
+        }
+        walk.set(output, axes)
+    }
+}
+
+pub(super) struct Tile;
+
+impl Operator for Tile {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        let input = view.need(0)?;
+        let (before, after) = (view.shape(input)?, view.output_shape()?);
+        let mut axes = walk.axes(input);
+        for (axis, slot) in axes.iter_mut().enumerate() {
+            let Some(map) = slot else { continue };
+            let length = after.get(axis).copied().unwrap_or(0);
+            if before.get(axis) != Some(&length) && view.constant(1).is_none() {
+                return Err(Freeze::new(
+                    "how often it repeats the channels is not constant",
+                ));
+            }
+            let repeated: AxisMap = map.iter().copied().cycle().take(length).collect();
+            *slot = Some(repeated);
+        }
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
+        walk.set(output, axes)
+    }
+}

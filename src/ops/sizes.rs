@@ -1,6 +1,6 @@
 //! Lengths of axes as data: Shape, and how its entries travel to where they are used.
 
-use crate::graph::{Graph, NodeId, NodeView, view::normalize_axis};
+use crate::graph::{Graph, Node, NodeId, NodeView, view::normalize_axis};
 use crate::groups::{Size, Walk};
 use crate::onnx::DataType;
 use crate::ops::{Freeze, Operator};
@@ -13,6 +13,55 @@ impl Operator for Shape {
     }
 }
 
+/// Whether the node's output holds lengths of axes, whatever it reads.
+#[must_use]
+pub fn starts(node: &Node) -> bool {
+    node.domain.is_empty() && matches!(node.op_type.as_str(), "Shape" | "Size")
+}
+
+/// Whether the node computes few numbers from few: where it reads lengths of axes and constants
+/// only, its output is a *count*.
+#[must_use]
+pub fn computes(node: &Node) -> bool {
+    const MOVES: &[&str] = &[
+        "Cast",
+        "Concat",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Unsqueeze",
+    ];
+    node.domain.is_empty() && (MOVES.contains(&node.op_type.as_str()) || is_arithmetic(node))
+}
+
+fn is_arithmetic(node: &Node) -> bool {
+    const NAMES: &[&str] = &[
+        "Abs",
+        "Add",
+        "Ceil",
+        "Div",
+        "Equal",
+        "Floor",
+        "Greater",
+        "Less",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Reciprocal",
+        "ReduceProd",
+        "Round",
+        "Sqrt",
+        "Sub",
+        "Where",
+    ];
+    NAMES.contains(&node.op_type.as_str())
+}
+
 /// What the entries of the node's output stand for, if the node makes or moves lengths of axes.
 #[must_use]
 pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
@@ -20,12 +69,20 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         return None;
     }
     let data = view.input(0)?;
+    if is_test_for_open(view) {
+        return Some(Vec::new());
+    }
+    if let Some(sizes) = is_arithmetic(view.node)
+        .then(|| computed(view, walk))
+        .flatten()
+    {
+        return Some(sizes);
+    }
     match view.node.op_type.as_str() {
         "Shape" => Some(axes_of(view, data)),
         "Concat" => joined(view, walk),
         "Mul" => multiplied(view, walk),
         "Where" => chosen(view, walk),
-        "Equal" if is_test_for_open(view) => Some(Vec::new()),
         "Gather" => {
             let sizes = walk.sizes(data)?;
             let indices = view.constant_ints(1).ok()??;
@@ -42,6 +99,16 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     }
 }
 
+/// Arithmetic on numbers that follow from channel counts and constants gives more of them.
+fn computed(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
+    let inputs: Vec<_> = view.node.inputs.iter().flatten().copied().collect();
+    let is_known =
+        |&value: &usize| view.graph.values[value].constant.is_some() || walk.is_counted(value);
+    let count = view.output_shape().ok()?.iter().product();
+    (inputs.iter().all(is_known) && inputs.iter().any(|&value| walk.sizes(value).is_some()))
+        .then(|| vec![Size::Count; count])
+}
+
 /// The number that leaves a length open for all that reads a size which this node joins or reads:
 /// -1 in a Reshape that has none yet, 1 in an Expand.
 #[must_use]
@@ -55,7 +122,7 @@ pub fn open_entry(graph: &Graph, node: NodeId) -> Option<i64> {
         let reader = graph.view(reader);
         let open = match (reader.node.op_type.as_str(), slot) {
             ("Reshape", 1) => {
-                let target = reader.observed(1)?.to_i64().ok()?;
+                let target = reader.constant_or_count(1)?.to_i64().ok()?;
                 let given = entries_given(graph, reader.input(1)?)?;
                 (!target.contains(&-1) && !given.contains(&-1)).then_some(-1)?
             }
@@ -96,7 +163,7 @@ fn chosen(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     let condition = view.graph.view(condition);
     let shape = view.input(OTHERWISE)?;
     let sizes = walk.sizes(shape)?;
-    let shown = view.observed(OTHERWISE)?.to_i64().ok()?;
+    let shown = view.constant_or_count(OTHERWISE)?.to_i64().ok()?;
     if !condition.node.inputs.contains(&Some(shape)) || !is_test_for_open(condition) {
         return None;
     }
@@ -112,12 +179,35 @@ fn chosen(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
 
 /// Whether the node compares a shape with -1, which no length is.
 fn is_test_for_open(view: NodeView<'_>) -> bool {
-    let is_open = |slot: usize| {
-        let known = view.constant(slot).or_else(|| view.observed(slot));
-        let ints = known.and_then(|tensor| tensor.to_i64().ok());
-        ints.is_some_and(|ints| ints.iter().all(|&int| int == -1))
-    };
+    let is_open =
+        |slot: usize| view.input(slot).and_then(|v| filled_with(view.graph, v)) == Some(-1);
     view.node.op_type == "Equal" && (is_open(0) || is_open(1))
+}
+
+/// The integer that all entries of a value are, where that can be seen.
+fn filled_with(graph: &Graph, value: usize) -> Option<i64> {
+    let known = &graph.values[value];
+    if let Some(constant) = &known.constant {
+        let ints = constant.to_i64().ok()?;
+        let first = *ints.first()?;
+        return ints.iter().all(|&int| int == first).then_some(first);
+    }
+    let view = graph.view(known.producer?);
+    match view.node.op_type.as_str() {
+        "ConstantOfShape" => {
+            let value = view
+                .node
+                .attributes
+                .get("value")
+                .and_then(|a| a.t.as_ref())?;
+            let value = crate::onnx::Tensor::from_proto(value).ok()?;
+            value.to_i64().ok()?.first().copied()
+        }
+        "Mul" => {
+            filled_with(graph, view.input(0)?)?.checked_mul(filled_with(graph, view.input(1)?)?)
+        }
+        _ => None,
+    }
 }
 
 fn axes_of(view: NodeView<'_>, data: usize) -> Vec<Size> {
@@ -144,23 +234,28 @@ fn joined(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     }
     let mut sizes = Vec::new();
     for (slot, &value) in inputs.iter().enumerate() {
-        let count = view.shape(value).ok()?.iter().product();
         let at = (view.id, slot);
-        let is_length = view.graph.values[value].dtype.is_some_and(is_index);
+        let known = &view.graph.values[value];
+        let may_replace = known.dtype.is_some_and(is_index) && known.observed.is_some();
         let alone = |size: Size| {
-            if is_length {
+            if may_replace {
                 Size::Seat(at, Box::new(size))
             } else {
                 size
             }
         };
+        let count = view.shape(value).ok()?.iter().product();
         match walk.sizes(value) {
+            // Seen from here they are constants, which can be replaced one by one.
+            Some(known) if known.contains(&Size::Count) => {
+                sizes.extend((0..count).map(|index| Size::Constant((view.id, slot), index)));
+            }
             Some([one @ (Size::Axis(..) | Size::Product(..) | Size::Other)]) => {
                 sizes.push(alone(one.clone()));
             }
             Some(known) => sizes.extend_from_slice(known),
             None if is_integer(view, slot) => {
-                sizes.extend((0..count).map(|index| Size::Constant(at, index)));
+                sizes.extend((0..count).map(|index| Size::Constant((view.id, slot), index)));
             }
             None if count == 1 => sizes.push(alone(Size::Other)),
             None => sizes.extend(std::iter::repeat_n(Size::Other, count)),

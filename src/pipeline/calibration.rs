@@ -24,6 +24,8 @@ pub(super) struct Samples {
     /// Samples that must stay together: the model's fixed batch size, or 1.
     unit: usize,
     batch: usize,
+    /// Whether the model leaves its batch open.
+    is_open: bool,
     notes: Vec<String>,
     is_synthetic: bool,
 }
@@ -64,10 +66,11 @@ impl Samples {
             compared,
             unit,
             batch: unit,
+            is_open: fixed.is_none(),
             notes,
             is_synthetic,
         };
-        if fixed.is_none() {
+        if samples.is_open {
             samples.batch = options.batch.map_or_else(|| samples.fitting_batch(), Ok)?;
         }
         Ok(samples)
@@ -127,14 +130,15 @@ impl Samples {
         self.batches(&samples)?.collect()
     }
 
-    /// A batch for the probing run: two samples where the batch is free, so that the batch is not
-    /// mistaken for an axis of length one.
+    /// A batch for the probing run: two samples where the model leaves its batch open, so that the
+    /// batch is not mistaken for an axis of length one, even if single samples fill a batch.
     pub fn first_batch(&self) -> Result<Batch, CalibrateError> {
-        self.take(if self.batch == self.unit {
-            self.unit
-        } else {
-            self.unit.max(2)
-        })
+        self.take(if self.is_open { 2 } else { self.unit })
+    }
+
+    /// Whether samples run one by one through a model that leaves its batch open.
+    pub fn is_single(&self) -> bool {
+        self.is_open && self.batch == 1
     }
 
     fn take(&self, samples: usize) -> Result<Batch, CalibrateError> {
@@ -173,7 +177,70 @@ fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::calibrate::reader::ReaderOptions;
+    use crate::groups::Scope;
+    use crate::onnx::DataType;
+    use crate::runtime::{Device, RuntimeOptions};
+    use crate::select::Limits;
+    use crate::surgery::Repair;
+
+    /// Samples of the probing run of a model with one input of that shape.
+    fn probed(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> usize {
+        let spec = InputSpec {
+            name: "x".to_owned(),
+            dtype: DataType::Float,
+            shape: shape.to_vec(),
+        };
+        let options = Options {
+            calibration: Vec::new(),
+            reader: ReaderOptions {
+                samples: Some(samples),
+                ..ReaderOptions::default()
+            },
+            batch,
+            scope: Scope::default(),
+            budget: None,
+            limits: Limits {
+                align: 1,
+                min_channels: 1,
+                best_effort: false,
+            },
+            exclude: None,
+            only: None,
+            repair: Some(Repair::Once),
+            memory: 0,
+            runtime: RuntimeOptions {
+                library: None,
+                device: Device::Cpu,
+                threads: None,
+            },
+            plan: None,
+            plan_out: None,
+            report: None,
+        };
+        let samples = Samples::open(&[spec], &options).unwrap();
+        samples.first_batch().unwrap()[0].1.shape[0]
+    }
+
+    #[test]
+    fn an_open_batch_is_probed_with_two_samples() {
+        let small = [None, Some(1), Some(4), Some(4)];
+        assert_eq!(probed(&small, None, 8), 2);
+        assert_eq!(probed(&small, Some(1), 8), 2);
+        // A sample so large that each runs alone.
+        let large = [None, Some(1 << 22)];
+        assert_eq!(probed(&large, None, 8), 2);
+        // There is only one.
+        assert_eq!(probed(&small, None, 1), 1);
+    }
+
+    #[test]
+    fn a_fixed_batch_is_probed_as_it_is() {
+        assert_eq!(probed(&[Some(1), Some(4)], None, 8), 1);
+        assert_eq!(probed(&[Some(4), Some(4)], None, 8), 4);
+    }
 
     #[test]
     fn one_in_eight_is_held_back() {

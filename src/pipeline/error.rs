@@ -6,6 +6,7 @@ use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::runtime::RuntimeError;
 use crate::select::SelectError;
+use crate::sequential::SequentialError;
 use crate::surgery::SurgeryError;
 use crate::verify::VerifyError;
 
@@ -76,6 +77,9 @@ pub enum Error {
     /// The selection.
     #[error(transparent)]
     Select(#[from] SelectError),
+    /// The sequential repair.
+    #[error(transparent)]
+    Sequential(#[from] SequentialError),
     /// The surgery.
     #[error(transparent)]
     Surgery(#[from] SurgeryError),

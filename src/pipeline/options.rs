@@ -39,8 +39,10 @@ pub struct Options {
     pub exclude: Option<Globs>,
     /// Nodes whose output channels alone may change.
     pub only: Option<Globs>,
-    /// How weights are repaired.
-    pub repair: Repair,
+    /// How weights are repaired; `None`: sequentially with calibration data, once without.
+    pub repair: Option<Repair>,
+    /// Bytes of activations that a sequential repair holds in memory.
+    pub memory: u64,
     /// Where models run.
     pub runtime: RuntimeOptions,
     /// A plan to apply instead of selecting.
@@ -108,6 +110,16 @@ pub enum Event {
 }
 
 impl Options {
+    /// How weights are repaired.
+    pub(super) fn repair(&self) -> Repair {
+        let default = if self.calibration.is_empty() {
+            Repair::Once
+        } else {
+            Repair::Sequential
+        };
+        self.repair.unwrap_or(default)
+    }
+
     pub(super) fn budget(&self, is_synthetic: bool) -> Budget {
         let default = if is_synthetic {
             DEFAULT_MI_SYNTHETIC

@@ -74,7 +74,10 @@ pub enum RuntimeError {
         problem: String,
     },
     /// A run of the model failed.
-    #[error("ONNX Runtime failed to run the model: {problem}")]
+    #[error(
+        "ONNX Runtime failed to run the model: {problem}; where the model leaves sizes open, fix \
+         them with --shape or give --calib"
+    )]
     Run {
         /// ONNX Runtime's words, or what did not fit.
         problem: String,

@@ -1,5 +1,7 @@
 //! Open models.
 
+use std::collections::BTreeSet;
+
 use ort::session::{OutputSelector, RunOptions};
 use ort::value::{Outlet, ValueType};
 
@@ -24,6 +26,8 @@ pub struct Session {
     inner: ort::session::Session,
     inputs: Vec<InputSpec>,
     outputs: Vec<String>,
+    /// The outputs' element types; `None` for what is no tensor of numbers or booleans.
+    output_dtypes: Vec<Option<DataType>>,
     /// The outputs' types and shapes, as ONNX Runtime writes them.
     output_types: Vec<String>,
     /// The files of a large model, removed with the session.
@@ -39,6 +43,7 @@ impl Session {
         Ok(Session {
             inputs: inputs.collect::<Result<_, _>>()?,
             outputs: inner.outputs().iter().map(|o| o.name().into()).collect(),
+            output_dtypes: inner.outputs().iter().map(element_type).collect(),
             output_types: inner
                 .outputs()
                 .iter()
@@ -57,6 +62,12 @@ impl Session {
     /// The names of the model's outputs, in its order.
     pub fn outputs(&self) -> Vec<String> {
         self.outputs.clone()
+    }
+
+    /// Name and element type of each output that is a tensor of numbers or booleans.
+    pub fn output_dtypes(&self) -> impl Iterator<Item = (String, DataType)> {
+        let all = self.outputs.iter().zip(&self.output_dtypes);
+        all.filter_map(|(name, dtype)| Some((name.clone(), (*dtype)?)))
     }
 
     /// Name, type and shape of each output, as text to compare and to show.
@@ -134,7 +145,8 @@ impl Session {
             let expected = format!("one of the model's inputs {names:?}");
             return Err(value("input", name, expected, "another name".into()));
         }
-        if let Some(name) = outputs.iter().find(|name| !self.outputs.contains(name)) {
+        let known: BTreeSet<&String> = self.outputs.iter().collect();
+        if let Some(name) = outputs.iter().find(|name| !known.contains(name)) {
             let expected = format!("one of the model's outputs {:?}", self.outputs);
             return Err(value("output", name, expected, "another name".into()));
         }
@@ -150,6 +162,13 @@ pub(crate) fn shape_text(shape: &[Option<usize>]) -> String {
         None => "?".into(),
     });
     format!("[{}]", sizes.collect::<Vec<_>>().join(", "))
+}
+
+fn element_type(outlet: &Outlet) -> Option<DataType> {
+    match outlet.dtype() {
+        ValueType::Tensor { ty, .. } => values::data_type(*ty),
+        _ => None,
+    }
 }
 
 fn input_spec(outlet: &Outlet) -> Result<InputSpec, RuntimeError> {

@@ -1,59 +1,64 @@
 //! Collecting what changes: cut constants, size entries, attributes.
 
-use crate::graph::{Graph, NodeView};
-use crate::groups::{ChannelAxes, Groups, Kept, Use};
+use crate::graph::{Graph, NodeId, NodeView};
+use crate::groups::{ChannelAxes, Kept, Use};
 use crate::onnx::Tensor;
 use crate::ops::{self, Edit};
 use crate::surgery::{Changes, Repaired, SurgeryError};
 
-/// All changes that the kept channels ask for.
+/// All changes that the kept channels ask for at the nodes that are `wanted`.
 pub(super) fn collect(
     graph: &Graph,
-    groups: &Groups,
     kept: &Kept<'_>,
     repaired: &Repaired,
+    wanted: &dyn Fn(NodeId) -> bool,
 ) -> Result<Changes, SurgeryError> {
     let mut changes = Changes::default();
-    for (&at, axes) in &groups.uses {
+    let groups = kept.groups();
+    for (&at, axes) in groups.uses.iter().filter(|(at, _)| wanted(at.0)) {
         if let Some(tensor) = cut(graph, kept, at, axes)? {
             changes.inputs.insert(at, tensor);
         }
     }
+    for (&(node, slot), maps) in &groups.counts {
+        if maps.iter().all(|map| kept.count(map) == map.len()) {
+            continue;
+        }
+        let view = graph.view(node);
+        let present = view.constant_or_count(slot);
+        let present = present.ok_or_else(|| failed(view, "a count is not known"))?;
+        changes.inputs.insert((node, slot), present.clone());
+    }
     for (&((node, slot), index), entry) in &groups.entries {
         let left = kept.count(&entry.counted);
-        if left == entry.counted.len() {
+        if left == entry.counted.len() || !wanted(node) {
             continue;
         }
         let at = (node, slot);
         let view = graph.view(node);
-        let known = view.constant(slot).or_else(|| view.observed(slot));
-        let present = changes.inputs.get(&at).or(known);
+        let present = changes
+            .inputs
+            .get(&at)
+            .or_else(|| view.constant_or_count(slot));
         let present = present.ok_or_else(|| failed(view, "its shape is not known"))?;
         let changed = with_entry(view, present, index, entry.open.unwrap_or(left as i64))?;
         changes.inputs.insert(at, changed);
     }
-    for (&(node, slot), counted) in &groups.settled {
-        if kept.count(counted) < counted.len() {
-            let view = graph.view(node);
-            let known =
-                lengths(view, slot).ok_or_else(|| failed(view, "its lengths are not known"));
-            changes.inputs.insert((node, slot), known?);
-        }
-    }
     for node in 0..graph.nodes.len() {
         let view = graph.view(node);
-        if touches(view, kept) {
+        if wanted(node) && touches(view, kept) {
             rewrite(view, kept, &mut changes)?;
         }
     }
-    changes.inputs.extend(repaired.inputs.clone());
-    changes.added = repaired.added.clone();
+    let inputs = repaired.inputs.iter().filter(|(at, _)| wanted(at.0));
+    changes
+        .inputs
+        .extend(inputs.map(|(&at, new)| (at, new.clone())));
+    let added = repaired.added.iter().filter(|(node, _)| wanted(**node));
+    changes
+        .added
+        .extend(added.map(|(&node, new)| (node, new.clone())));
     Ok(changes)
-}
-
-/// The lengths that a node read in the observed run.
-fn lengths(view: NodeView<'_>, slot: usize) -> Option<Tensor> {
-    view.constant(slot).or_else(|| view.observed(slot)).cloned()
 }
 
 fn failed(view: NodeView<'_>, what: &str) -> SurgeryError {

@@ -7,15 +7,17 @@
 mod apply;
 mod changes;
 mod error;
+mod fold;
 mod repair;
 mod shapes;
 
 use std::collections::BTreeMap;
 
 pub use error::SurgeryError;
+pub(crate) use fold::{Fold, Onto};
 pub use repair::{Repair, Repaired, repair};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, NodeId};
 use crate::groups::{Groups, Kept, Use};
 use crate::onnx::{Model, Tensor};
 
@@ -43,9 +45,21 @@ pub fn prune(
     repaired: &Repaired,
 ) -> Result<Model, SurgeryError> {
     let kept = Kept::new(groups, stays);
-    let changes = changes::collect(graph, groups, &kept, repaired)?;
-    let mut pruned = apply::apply(model, graph, &changes)?;
-    shapes::update(&mut pruned, graph, &kept);
+    let pruned = cut(model, graph, &kept, repaired, &|_| true)?;
     pruned.check()?;
+    Ok(pruned)
+}
+
+/// The same where only the nodes that are `wanted` are cut, which need not be a valid model.
+pub(crate) fn cut(
+    model: &Model,
+    graph: &Graph,
+    kept: &Kept<'_>,
+    repaired: &Repaired,
+    wanted: &dyn Fn(NodeId) -> bool,
+) -> Result<Model, SurgeryError> {
+    let changes = changes::collect(graph, kept, repaired, wanted)?;
+    let mut pruned = apply::apply(model, graph, &changes)?;
+    shapes::update(&mut pruned, graph, kept);
     Ok(pruned)
 }

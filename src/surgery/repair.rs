@@ -10,15 +10,15 @@
 use std::collections::BTreeMap;
 
 use faer::Mat;
-use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
 
 use crate::calibrate::{Covariance, Statistics};
 use crate::graph::{Graph, NodeId};
-use crate::groups::{Bias, ChannelMap, Consumer, Groups, Kept, Use};
+use crate::groups::{ChannelMap, Groups, Kept, Use};
 use crate::mi::solve_right;
-use crate::onnx::{DataType, Tensor, TensorError};
+use crate::onnx::Tensor;
 use crate::surgery::SurgeryError;
+use crate::surgery::fold::{Fold, Folded, Onto};
 
 /// How weights are repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub enum Repair {
     None,
     /// Once, from the statistics of the dense model.
     Once,
+    /// Once, then consumer after consumer on what the pruned model really makes
+    /// ([`crate::sequential`]).
+    Sequential,
 }
 
 /// Weights and biases that a repair changed, already without what left.
@@ -50,43 +53,25 @@ pub fn repair(
 ) -> Result<Repaired, SurgeryError> {
     let kept = Kept::new(groups, stays);
     let one = |index: usize| Task::new(graph, groups, statistics, kept, index).map(Task::solve);
-    let solved: Vec<Solved> = (0..groups.consumers.len())
+    let solved: Vec<(Fold<'_>, Folded)> = (0..groups.consumers.len())
         .into_par_iter()
         .filter_map(one)
         .collect::<Result<_, SurgeryError>>()?;
     let mut repaired = Repaired::default();
-    for solved in solved {
-        repaired
-            .inputs
-            .insert((solved.node, solved.weight_slot), solved.weight);
-        match (solved.bias, solved.bias_slot) {
-            (Some(bias), Some(slot)) => drop(repaired.inputs.insert((solved.node, slot), bias)),
-            (Some(bias), None) => drop(repaired.added.insert(solved.node, bias)),
-            (None, _) => {}
-        }
+    for (fold, folded) in solved {
+        fold.put(folded, &mut repaired);
     }
     Ok(repaired)
 }
 
 /// One consumer that loses inputs.
 struct Task<'a> {
-    graph: &'a Graph,
-    consumer: &'a Consumer,
-    weight: &'a Tensor,
+    fold: Fold<'a>,
     covariances: &'a [Covariance],
     /// Inputs per channel in the covariances: the kernel's taps, or 1.
     observed_taps: usize,
     map: &'a ChannelMap,
     made: Option<&'a ChannelMap>,
-    kept: Kept<'a>,
-}
-
-struct Solved {
-    node: NodeId,
-    weight_slot: usize,
-    weight: Tensor,
-    bias_slot: Option<usize>,
-    bias: Option<Tensor>,
 }
 
 impl<'a> Task<'a> {
@@ -100,37 +85,27 @@ impl<'a> Task<'a> {
         let consumer = groups.consumers.get(index)?;
         let map = groups.read_by(consumer)?;
         let observed = statistics.of(index)?;
-        let weight = graph.view(consumer.node).constant(consumer.weight)?;
-        if consumer.bias == Bias::None {
-            return None;
-        }
+        let fold = Fold::new(graph, consumer, kept)?;
         (kept.count(map) < map.len()).then_some(Task {
-            graph,
-            consumer,
-            weight,
+            fold,
             covariances: &observed.blocks,
             observed_taps: observed.taps,
             map,
             made: groups.made_by(consumer),
-            kept,
         })
     }
 
-    fn solve(self) -> Result<Solved, SurgeryError> {
-        let node = &self.graph.nodes[self.consumer.node].name;
-        let error = |error| SurgeryError::Tensor {
-            node: node.clone(),
-            error,
-        };
-        let layout = &self.consumer.layout;
-        let matrices = layout.matrices(self.weight).map_err(error)?;
-        let per_output = layout.rows_per_output(&self.weight.shape).max(1);
+    fn solve(self) -> Result<(Fold<'a>, Folded), SurgeryError> {
+        let error = |error| self.fold.failed(error);
+        let layout = &self.fold.consumer.layout;
+        let matrices = layout.matrices(self.fold.weight).map_err(error)?;
+        let per_output = layout.rows_per_output(&self.fold.weight.shape).max(1);
         let inputs = self.map.len() / matrices.len().max(1);
         let outputs = matrices.first().map_or(0, Mat::nrows) / per_output;
         let (mut repaired, mut shift) = (Vec::new(), Vec::new());
         for (block, matrix) in matrices.iter().enumerate() {
             let stays_at =
-                |map: &ChannelMap, at: usize| map.get(at).is_none_or(|&c| self.kept.has(c));
+                |map: &ChannelMap, at: usize| map.get(at).is_none_or(|&c| self.fold.kept.has(c));
             let input_stays: Vec<bool> = (0..inputs)
                 .map(|i| stays_at(self.map, block * inputs + i))
                 .collect();
@@ -143,32 +118,15 @@ impl<'a> Task<'a> {
             let covariance = self.covariances.get(block).ok_or_else(|| self.mismatch())?;
             let (weight, moved) = self.solve_block(matrix, &rows, &input_stays, covariance)?;
             repaired.push(weight);
-            match self.consumer.bias {
-                Bias::Added => shift.extend(moved),
-                _ => shift.extend(
-                    moved
-                        .chunks(per_output)
-                        .map(|rows| rows.iter().sum::<f64>()),
-                ),
-            }
+            shift.extend(moved);
         }
-        let shape = self.cut_shape(&repaired, per_output);
-        let weight = layout
-            .tensor(&repaired, &shape, self.weight.dtype)
-            .map_err(error)?;
-        let (bias_slot, bias) = self.bias(&shift).map_err(error)?;
-        Ok(Solved {
-            node: self.consumer.node,
-            weight_slot: self.consumer.weight,
-            weight,
-            bias_slot,
-            bias: Some(bias),
-        })
+        let folded = self.fold.tensors(&repaired, &shift, Onto::Present);
+        Ok((self.fold, folded.map_err(error)?))
     }
 
     fn mismatch(&self) -> SurgeryError {
         SurgeryError::Node {
-            node: self.graph.nodes[self.consumer.node].name.clone(),
+            node: self.fold.node().to_owned(),
             what: "its statistics do not fit its weight".to_owned(),
         }
     }
@@ -196,7 +154,7 @@ impl<'a> Task<'a> {
         let (kept, removed) = (columns(true), columns(false));
         let map =
             rebuilding(covariance, &kept, &removed).map_err(|error| SurgeryError::Repair {
-                node: self.graph.nodes[self.consumer.node].name.clone(),
+                node: self.fold.node().to_owned(),
                 error,
             })?;
         // Where the unfolding was not observed, all taps share one map.
@@ -224,79 +182,6 @@ impl<'a> Task<'a> {
         }
         Ok((result, shift))
     }
-
-    /// The weight's shape without what left.
-    fn cut_shape(&self, repaired: &[Mat<f64>], per_output: usize) -> Vec<usize> {
-        let layout = &self.consumer.layout;
-        let mut shape = self.weight.shape.clone();
-        let taps = layout.taps(&shape).max(1);
-        let blocks = repaired.len();
-        let rows = repaired.first().map_or(0, Mat::nrows) / per_output;
-        let columns = repaired.first().map_or(0, Mat::ncols) / taps;
-        let out_axis = layout.out_axes.first().copied().unwrap_or(0);
-        let whole = |axis: usize, length: usize| {
-            if axis == layout.block_axis {
-                length * blocks
-            } else {
-                length
-            }
-        };
-        if let Some(length) = shape.get_mut(out_axis) {
-            *length = whole(out_axis, rows);
-        }
-        if let Some(length) = shape.get_mut(layout.in_axis) {
-            *length = whole(layout.in_axis, columns);
-        }
-        shape
-    }
-
-    /// The bias with the shift of every output channel, and the slot that it goes to.
-    fn bias(&self, shift: &[f64]) -> Result<(Option<usize>, Tensor), TensorError> {
-        let float = self.weight.dtype;
-        let Bias::Slot { slot, scale } = self.consumer.bias else {
-            // Behind the node: along the output's channel axis.
-            let rank = self.graph.values[self.consumer.output]
-                .shape
-                .as_ref()
-                .map_or(1, Vec::len);
-            let mut shape = vec![1; rank.saturating_sub(self.consumer.output_axis).max(1)];
-            let rest = self.consumer.layout.out_axes.iter().skip(1);
-            let rest = rest.filter_map(|&axis| self.weight.shape.get(axis));
-            let mut own = 1;
-            for (slot, &length) in shape.iter_mut().skip(1).zip(rest) {
-                *slot = length;
-                own *= length;
-            }
-            shape[0] = shift.len() / own.max(1);
-            return Ok((None, tensor(float, &shape, shift.to_vec())?));
-        };
-        let moved: Vec<f64> = shift.iter().map(|shift| shift * scale).collect();
-        let view = self.graph.view(self.consumer.node);
-        let Some(present) = view.constant(slot) else {
-            return Ok((Some(slot), tensor(float, &[moved.len()], moved)?));
-        };
-        let mut present = present.clone();
-        if let Some(axes) = self.kept.cut(self.consumer.node, slot) {
-            for (axis, map) in axes.iter().enumerate() {
-                if let Some(map) = map {
-                    present = present.take(axis, &self.kept.positions(map))?;
-                }
-            }
-        }
-        let values = present.to_f64()?;
-        let added = ArrayD::from_shape_vec(IxDyn(&[moved.len()]), moved).unwrap_or_default();
-        Ok((
-            Some(slot),
-            Tensor::from_f64(present.dtype, &(values + added))?,
-        ))
-    }
-}
-
-fn tensor(dtype: DataType, shape: &[usize], values: Vec<f64>) -> Result<Tensor, TensorError> {
-    Tensor::from_f64(
-        dtype,
-        &ArrayD::from_shape_vec(IxDyn(shape), values).unwrap_or_default(),
-    )
 }
 
 /// `B`, removed from kept inputs, with the covariance shrunk as its data ask for.

@@ -466,3 +466,23 @@ fn without_data_noise_is_used_with_a_warning() {
     let [before, after] = [&model, &output].map(|path| onnx::load(path).unwrap().byte_size());
     assert!(after < before, "{after} of {before} bytes");
 }
+
+#[test]
+fn a_batch_that_is_open_in_name_only_runs_single_samples() {
+    let desk = Desk::new();
+    let mut model = small::model();
+    let graph = small::graph(&mut model);
+    // The batch is 1 in a constant, as exporters leave it behind.
+    let shape = onnx::Tensor::from_i64(&[4], &[1, 16, 8, 8]).unwrap();
+    graph.initializer.push(shape.to_proto("shape"));
+    let reshape = small::node("Reshape", "reshape", &["a", "shape"], "s");
+    graph.node[1].input[0] = "s".to_owned();
+    graph.node.insert(1, reshape);
+    let [input, data, output] = ["in.onnx", "calib.npy", "out.onnx"].map(|name| desk.path(name));
+    small::write(&model, &input);
+    small::calibration(&data);
+    let arguments = [text(&input), text(&output), "--calib", text(&data)];
+    mipp([arguments.as_slice(), &["--ratio", "0.5", "--batch", "1"]].concat()).done();
+    let model = onnx::load(&output).unwrap();
+    assert_eq!(model.proto.graph.unwrap().initializer[0].dims, [8, 3, 3, 3]);
+}

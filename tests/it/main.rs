@@ -12,6 +12,7 @@ mod masked;
 mod memory;
 mod program;
 mod prune;
+mod repair;
 mod rules;
 mod small;
 mod wire;

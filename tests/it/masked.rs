@@ -74,7 +74,7 @@ pub fn find_with(proto: ModelProto, scope: Scope) -> Found {
 }
 
 /// Random data for the model's inputs.
-fn batch(model: &Model, count: usize, seed: u64) -> Batch {
+pub fn batch(model: &Model, count: usize, seed: u64) -> Batch {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let session = runtime().session(model).unwrap();
     let tensor = |spec: onnx_mipp::runtime::InputSpec| {
@@ -88,7 +88,7 @@ fn batch(model: &Model, count: usize, seed: u64) -> Batch {
 }
 
 /// All outputs, one after the other.
-fn run(model: &Model, batch: &Batch) -> Vec<Tensor> {
+pub fn run(model: &Model, batch: &Batch) -> Vec<Tensor> {
     let mut session = runtime()
         .session(model)
         .unwrap_or_else(|e| panic!("ONNX Runtime refuses the model: {e}"));
@@ -98,7 +98,7 @@ fn run(model: &Model, batch: &Batch) -> Vec<Tensor> {
 }
 
 /// The largest difference of two runs, relative to the largest output.
-fn distance(left: &[Tensor], right: &[Tensor]) -> f64 {
+pub fn distance(left: &[Tensor], right: &[Tensor]) -> f64 {
     assert_eq!(left.len(), right.len());
     let pair = |(left, right): (&Tensor, &Tensor)| {
         assert_eq!(left.shape, right.shape, "the outputs' shapes");

@@ -4,6 +4,7 @@
 mod attention;
 mod einsum;
 mod frozen;
+mod functions;
 mod fused;
 mod joins;
 mod layers;
@@ -13,6 +14,7 @@ mod norms;
 mod parts;
 mod reshapes;
 mod storage;
+mod vision;
 
 use crate::builder::{Builder, ints};
 use crate::masked::{Found, find};

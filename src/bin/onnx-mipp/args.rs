@@ -74,9 +74,13 @@ pub struct PruneArguments {
     nodes: NodeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
-    /// Rebuild what was removed from what was kept
-    #[arg(long, value_enum, default_value = "once", help_heading = "Repair")]
-    repair: RepairArgument,
+    /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
+    /// by layer on what the smaller model makes [default: sequential with --calib, else once]
+    #[arg(long, value_enum, help_heading = "Repair")]
+    repair: Option<RepairArgument>,
+    /// Megabytes of activations that a sequential repair keeps in memory; more go to a temporary file
+    #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY, help_heading = "Repair")]
+    memory: u64,
     /// Apply this plan instead of selecting channels
     #[arg(
         long,
@@ -207,10 +211,14 @@ struct RuntimeArguments {
     onnxruntime: Option<PathBuf>,
 }
 
+/// Megabytes.
+const DEFAULT_MEMORY: u64 = 1000;
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RepairArgument {
     None,
     Once,
+    Sequential,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -247,10 +255,12 @@ impl PruneArguments {
             },
             batch: calibration.batch,
             budget: budgets.into_iter().flatten().next(),
-            repair: match self.repair {
+            repair: self.repair.map(|repair| match repair {
                 RepairArgument::None => Repair::None,
                 RepairArgument::Once => Repair::Once,
-            },
+                RepairArgument::Sequential => Repair::Sequential,
+            }),
+            memory: self.memory.saturating_mul(1_000_000),
             plan: self.plan.clone(),
             plan_out: self.plan_out.clone(),
             report: self.report.clone(),
@@ -313,7 +323,8 @@ fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, St
         },
         exclude: globs("--exclude", &nodes.exclude)?,
         only: globs("--only", &nodes.only)?,
-        repair: Repair::Once,
+        repair: None,
+        memory: DEFAULT_MEMORY * 1_000_000,
         runtime: RuntimeOptions {
             library: runtime.onnxruntime.clone(),
             device: runtime.device,

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use flate2::CrcReader;
 use flate2::read::DeflateDecoder;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use prost::Message;
@@ -32,8 +33,17 @@ enum Form {
 #[derive(Debug, Clone)]
 enum Place {
     File,
-    Stored(u64),
-    Deflated(u64, u64),
+    Stored(Entry),
+    Deflated(Entry),
+}
+
+/// Where an archive has an entry, and what its checksum is.
+#[derive(Debug, Clone)]
+struct Entry {
+    start: u64,
+    /// Bytes in the archive.
+    size: u64,
+    crc: u32,
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CalibrateError {
@@ -70,17 +80,25 @@ impl Array {
             let Some(name) = name.strip_suffix(".npy").map(str::to_owned) else {
                 continue;
             };
-            let start = entry.data_start().unwrap_or(0);
+            let found = Entry {
+                start: entry.data_start().unwrap_or(0),
+                size: entry.compressed_size(),
+                crc: entry.crc32(),
+            };
             let place = match entry.compression() {
-                zip::CompressionMethod::Stored => Place::Stored(start),
-                zip::CompressionMethod::Deflated => Place::Deflated(start, entry.compressed_size()),
+                zip::CompressionMethod::Stored => Place::Stored(found),
+                zip::CompressionMethod::Deflated => Place::Deflated(found),
                 other => {
                     let problem = format!("array '{name}' is compressed by {other}");
                     let advice = "save it with numpy.savez or numpy.savez_compressed";
                     return Err(format_error(path, problem, advice));
                 }
             };
-            let array = Array::from_place(path, place, &format!("array '{name}'"));
+            let array = Array::from_place(path, place.clone(), &format!("array '{name}'"));
+            if array.is_err() {
+                // A damaged header must not pass for an array of another kind.
+                check_sum(path, &place, &name)?;
+            }
             arrays.push((name, array));
         }
         // An array that no input wants may be of any type, so only the good ones count.
@@ -143,6 +161,15 @@ impl Array {
         Ok(array)
     }
 
+    /// Refuses an entry of an archive whose bytes are not those that were saved, before hours of
+    /// work. It reads all of them.
+    pub fn check_sum(&self, name: &str) -> Result<(), CalibrateError> {
+        match &self.form {
+            Form::Npy(place, _) => check_sum(&self.path, place, name),
+            Form::Tensor => Ok(()),
+        }
+    }
+
     /// Refuses a file shorter than its header says, before hours of work.
     fn check_size(&self, what: &str) -> Result<(), CalibrateError> {
         let size = self.dtype.size().unwrap_or(1);
@@ -198,6 +225,27 @@ impl Array {
     }
 }
 
+fn check_sum(path: &Path, place: &Place, name: &str) -> Result<(), CalibrateError> {
+    let (Place::Stored(entry) | Place::Deflated(entry)) = place else {
+        return Ok(());
+    };
+    let sum = Stream::open(path, place).map(CrcReader::new);
+    let sum = sum.and_then(|mut stream| {
+        io::copy(&mut stream, &mut io::sink())?;
+        Ok(stream.crc().sum())
+    });
+    let problem = match sum {
+        Ok(sum) if sum == entry.crc => return Ok(()),
+        Ok(_) => format!("array '{name}' does not have the checksum that the archive gives for it"),
+        Err(error) => format!("array '{name}' cannot be read ({error})"),
+    };
+    Err(format_error(
+        path,
+        problem,
+        "the file is damaged: copy or save it again",
+    ))
+}
+
 fn read_tensor(path: &Path) -> Result<Tensor, CalibrateError> {
     let bytes = fs::read(path).map_err(io_error(path))?;
     let advice = "export it again; it must be one ONNX TensorProto";
@@ -208,24 +256,31 @@ fn read_tensor(path: &Path) -> Result<Tensor, CalibrateError> {
 
 /// The bytes of an array.
 enum Stream {
-    Plain(BufReader<File>),
+    Plain(io::Take<BufReader<File>>),
     Deflated(DeflateDecoder<BufReader<io::Take<File>>>),
     Memory(io::Cursor<bytes::Bytes>),
 }
 
 impl Stream {
+    /// Opens a .npy at its first byte.
+    fn open(path: &Path, place: &Place) -> io::Result<Stream> {
+        let mut file = File::open(path)?;
+        Ok(match place {
+            Place::File => Stream::Plain(BufReader::new(file).take(u64::MAX)),
+            Place::Stored(entry) => {
+                file.seek(SeekFrom::Start(entry.start))?;
+                Stream::Plain(BufReader::new(file).take(entry.size))
+            }
+            Place::Deflated(entry) => {
+                file.seek(SeekFrom::Start(entry.start))?;
+                Stream::Deflated(DeflateDecoder::new(BufReader::new(file.take(entry.size))))
+            }
+        })
+    }
+
     /// Opens a .npy and reads its header; the stream stands at the first element.
     fn header(path: &Path, place: &Place) -> Result<(Stream, NpyHeader), CalibrateError> {
-        let mut file = File::open(path).map_err(io_error(path))?;
-        if let Place::Stored(start) | Place::Deflated(start, _) = place {
-            file.seek(SeekFrom::Start(*start)).map_err(io_error(path))?;
-        }
-        let mut stream = match place {
-            Place::Deflated(_, size) => {
-                Stream::Deflated(DeflateDecoder::new(BufReader::new(file.take(*size))))
-            }
-            _ => Stream::Plain(BufReader::new(file)),
-        };
+        let mut stream = Stream::open(path, place).map_err(io_error(path))?;
         let header = NpyHeader::from_reader(&mut stream).map_err(|error| {
             let problem = format!("not a readable NumPy array ({error})");
             format_error(path, problem, "save it again with numpy.save")
@@ -236,8 +291,9 @@ impl Stream {
     fn skip(&mut self, count: u64) -> io::Result<()> {
         match self {
             Stream::Plain(reader) => {
-                let count = i64::try_from(count).map_err(io::Error::other)?;
-                reader.seek_relative(count)
+                let forward = i64::try_from(count).map_err(io::Error::other)?;
+                reader.set_limit(reader.limit().saturating_sub(count));
+                reader.get_mut().seek_relative(forward)
             }
             _ => io::copy(&mut self.take(count), &mut io::sink()).map(|_| ()),
         }

@@ -140,7 +140,9 @@ impl Finder<'_> {
                     found: format!("{names:?}"),
                 });
             };
-            found.push(arrays.remove(place).1);
+            let (name, array) = arrays.remove(place);
+            array.check_sum(&name)?;
+            found.push(array);
         }
         if !arrays.is_empty() {
             let extra: Vec<String> = arrays.into_iter().map(|(name, _)| name).collect();

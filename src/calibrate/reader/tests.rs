@@ -356,3 +356,39 @@ fn shapes_fix_open_sizes() {
         128
     );
 }
+
+#[test]
+fn a_flipped_byte_in_an_archive_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.npz");
+    // Noise, which deflates to about as many bytes.
+    let noise: Vec<f32> = (1..=512_u32)
+        .map(|i| (i.wrapping_mul(0x9e37_79b9) >> 8) as f32)
+        .collect();
+    let array = || npy(&[8, 64], &noise);
+    npz(&path, &[("deflated", array()), ("stored", array())]);
+    let whole = fs::read(&path).unwrap();
+    let mut archive = zip::ZipArchive::new(File::open(&path).unwrap()).unwrap();
+    for name in ["deflated", "stored"] {
+        let entry = archive.by_name(&format!("{name}.npy")).unwrap();
+        let (start, size) = (entry.data_start().unwrap(), entry.compressed_size());
+        // In the header, in the middle and in the last sample.
+        for place in [start + 8, start + size / 2, start + size - 3] {
+            let mut damaged = whole.clone();
+            damaged[place as usize] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            let text = opened(&path, &[input(name, DataType::Float, &[64])])
+                .unwrap_err()
+                .to_string();
+            let named = text.contains("data.npz") && text.contains(&format!("array '{name}'"));
+            assert!(
+                named && text.contains("damaged"),
+                "{name} at {place}: {text}"
+            );
+        }
+    }
+    fs::write(&path, whole).unwrap();
+    let inputs = ["deflated", "stored"].map(|name| input(name, DataType::Float, &[64]));
+    let batches = all(&opened(&path, &inputs).unwrap(), 3);
+    assert_eq!(values(&batches[2][1].1), noise[384..]);
+}

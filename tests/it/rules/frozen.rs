@@ -92,9 +92,11 @@ fn normalisation_over_space_does_not() {
 
 #[test]
 fn operators_without_a_rule_hold_what_they_touch() {
-    held(17, "operator Tile has no rule", |b, made| {
-        let repeats = b.ints(&[1, 1, 2, 1]);
-        b.node("Tile", &[made, &repeats], vec![])
+    held(17, "operator ScatterND has no rule", |b, made| {
+        let (at, values) = (b.index(0), b.uniform(&[1, 6, 6, 6], -1.0, 1.0));
+        let shape = b.ints(&[1, 1]);
+        let at = b.node("Reshape", &[&at, &shape], vec![]);
+        b.node("ScatterND", &[made, &at, &values], vec![])
     });
     held(
         17,

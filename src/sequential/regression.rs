@@ -1,0 +1,222 @@
+//! The sums and the solution of one fit.
+
+use faer::{Mat, MatRef, Scale};
+
+use crate::calibrate::Moments;
+use crate::mi::{MiError, solve_right};
+
+/// Sums of targets, and of their products with the inputs.
+#[derive(Debug, Clone)]
+pub(super) struct Cross {
+    count: usize,
+    /// Subtracted from every row, so that f64 loses nothing to a large mean.
+    shift: Vec<f64>,
+    sum: Vec<f64>,
+    /// `targets x inputs`.
+    products: Mat<f64>,
+}
+
+impl Cross {
+    /// Nothing seen yet.
+    pub fn new(targets: usize, inputs: usize) -> Self {
+        Cross {
+            count: 0,
+            shift: Vec::new(),
+            sum: vec![0.0; targets],
+            products: Mat::zeros(targets, inputs),
+        }
+    }
+
+    /// Adds rows of targets, with the rows of inputs less the inputs' shift.
+    pub fn add(&mut self, mut targets: Mat<f64>, inputs: MatRef<'_, f64>) {
+        if self.shift.is_empty() {
+            let count = targets.nrows().max(1) as f64;
+            let mean = |j| targets.col_as_slice(j).iter().sum::<f64>() / count;
+            self.shift = (0..targets.ncols()).map(mean).collect();
+        }
+        for (column, shift) in self.shift.iter().enumerate() {
+            let slice = targets.col_as_slice_mut(column);
+            slice.iter_mut().for_each(|x| *x -= shift);
+            self.sum[column] += slice.iter().sum::<f64>();
+        }
+        self.count += targets.nrows();
+        self.products += targets.transpose() * inputs;
+    }
+
+    /// Means, and covariance with the inputs.
+    fn covariance(&self, inputs: &[f64]) -> (Vec<f64>, Mat<f64>) {
+        let count = self.count.max(1) as f64;
+        let offset: Vec<f64> = self.sum.iter().map(|sum| sum / count).collect();
+        let matrix = Mat::from_fn(self.products.nrows(), self.products.ncols(), |i, j| {
+            self.products[(i, j)] / count - offset[i] * inputs[j]
+        });
+        let mean = offset.iter().zip(&self.shift).map(|(o, s)| o + s).collect();
+        (mean, matrix)
+    }
+}
+
+/// Whether a branch's end is an affine function of the consumer's output, channel by channel.
+#[derive(Debug, Clone)]
+pub(super) struct Affine {
+    count: f64,
+    shift: Option<(f64, f64)>,
+    /// Sums of y, z, yy, yz, zz.
+    sums: [f64; 5],
+}
+
+/// What rounding may leave of the variance of an affine function.
+const ROUNDING: f64 = 1e-5;
+
+impl Affine {
+    /// Nothing seen yet.
+    pub fn new() -> Self {
+        Affine {
+            count: 0.0,
+            shift: None,
+            sums: [0.0; 5],
+        }
+    }
+
+    /// Adds outputs `y` and what the branch makes of them, `z`.
+    pub fn add(&mut self, y: &[f64], z: &[f64]) {
+        let first = |values: &[f64]| values.first().copied().unwrap_or(0.0);
+        let (about_y, about_z) = *self.shift.get_or_insert((first(y), first(z)));
+        for (y, z) in y.iter().zip(z) {
+            let (y, z) = (y - about_y, z - about_z);
+            for (sum, term) in self.sums.iter_mut().zip([y, z, y * y, y * z, z * z]) {
+                *sum += term;
+            }
+        }
+        self.count += y.len() as f64;
+    }
+
+    /// The factor; `None` where the function is not affine, or constant.
+    pub fn factor(&self) -> Option<f64> {
+        let [y, z, yy, yz, zz] = self.sums.map(|sum| sum / self.count.max(1.0));
+        let (yy, yz, zz) = (yy - y * y, yz - y * z, zz - z * z);
+        if !(yy > 0.0 && zz > 0.0) {
+            return None;
+        }
+        let factor = yz / yy;
+        (zz - factor * yz <= ROUNDING * zz && factor != 0.0).then_some(factor)
+    }
+}
+
+/// What a fit has to reach: the outputs, and what is added to them to make good what the other
+/// summand lost, over the factor of each row (0 where nothing is).
+pub(super) struct Aim<'a> {
+    pub outputs: &'a Cross,
+    pub lost: Option<(&'a Cross, Vec<f64>)>,
+    /// The node multiplies `W x` by this.
+    pub gain: f64,
+}
+
+/// The fitted weight and shift of `W x`, starting from the weight `once`.
+pub(super) fn solve(
+    inputs: &Moments,
+    aim: &Aim<'_>,
+    once: &Mat<f64>,
+) -> Result<Option<(Mat<f64>, Vec<f64>)>, MiError> {
+    let Some(covariance) = inputs.covariance() else {
+        return Ok(None);
+    };
+    let offset = inputs.offset();
+    let (mut mean, mut target) = aim.outputs.covariance(&offset);
+    if let Some((lost, weights)) = &aim.lost {
+        let (lost_mean, lost) = lost.covariance(&offset);
+        for (i, weight) in weights.iter().enumerate() {
+            mean[i] += weight * lost_mean[i];
+            for j in 0..target.ncols() {
+                target[(i, j)] += weight * lost[(i, j)];
+            }
+        }
+    }
+    let missing = target * Scale(1.0 / aim.gain) - once * &covariance.matrix;
+    let pulled = missing * Scale(1.0 - covariance.shrinkage);
+    let weight = once + solve_right(covariance.shrunk().as_ref(), pulled.as_ref())?;
+    let shift = (0..weight.nrows())
+        .map(|i| {
+            let explained: f64 = (0..weight.ncols())
+                .map(|j| weight[(i, j)] * covariance.mean[j])
+                .sum();
+            mean[i] / aim.gain - explained
+        })
+        .collect();
+    Ok(Some((weight, shift)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Rows of two inputs, and an exact affine map of them to one output.
+    fn data() -> (Mat<f64>, Mat<f64>) {
+        let x = Mat::from_fn(50, 2, |i, j| ((i * (j + 3) * 7 + i * i) % 11) as f64 + 5.0);
+        let t = Mat::from_fn(50, 1, |i, _| 2.0 * x[(i, 0)] - 3.0 * x[(i, 1)] + 4.0);
+        (x, t)
+    }
+
+    fn fit(gain: f64, lost: Option<f64>) -> (Mat<f64>, Vec<f64>) {
+        let (x, t) = data();
+        let mut inputs = Moments::new(2);
+        let (mut outputs, mut shares) = (Cross::new(1, 2), Cross::new(1, 2));
+        for half in 0..2 {
+            let rows = |m: &Mat<f64>| m.as_ref().subrows(25 * half, 25).to_owned();
+            let centred = inputs.add(rows(&x), 25);
+            outputs.add(rows(&t), centred.as_ref());
+            shares.add(rows(&x).as_ref().subcols(0, 1).to_owned(), centred.as_ref());
+        }
+        let aim = Aim {
+            outputs: &outputs,
+            lost: lost.map(|weight| (&shares, vec![weight])),
+            gain,
+        };
+        solve(&inputs, &aim, &Mat::zeros(1, 2)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_linear_target_is_found() {
+        for gain in [1.0, 0.5] {
+            let (weight, shift) = fit(gain, None);
+            // Shrinkage pulls a little towards the start.
+            assert!((weight[(0, 0)] * gain - 2.0).abs() < 0.2, "{weight:?}");
+            assert!((weight[(0, 1)] * gain + 3.0).abs() < 0.2, "{weight:?}");
+            let (x, t) = data();
+            let residual: f64 = (0..50)
+                .map(|i| {
+                    let made = weight[(0, 0)] * x[(i, 0)] + weight[(0, 1)] * x[(i, 1)] + shift[0];
+                    gain * made - t[(i, 0)]
+                })
+                .sum();
+            assert!(
+                residual.abs() < 1e-9,
+                "the mean is met, whatever the shrinkage"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_other_summand_lost_is_added() {
+        let (plain, _) = fit(1.0, None);
+        let (more, _) = fit(1.0, Some(0.5));
+        assert!((more[(0, 0)] - plain[(0, 0)] - 0.5).abs() < 0.05);
+    }
+
+    #[test]
+    fn affine_functions_are_told_from_others() {
+        let y: Vec<f64> = (0..20).map(f64::from).collect();
+        let mut affine = Affine::new();
+        affine.add(&y, &y.iter().map(|y| 1e3 - 2.5 * y).collect::<Vec<_>>());
+        assert!((affine.factor().unwrap() + 2.5).abs() < 1e-9);
+        let mut bent = Affine::new();
+        bent.add(
+            &y,
+            &y.iter().map(|y| (y - 9.0).max(0.0)).collect::<Vec<_>>(),
+        );
+        assert_eq!(bent.factor(), None);
+        let mut flat = Affine::new();
+        flat.add(&y, &[1.0; 20]);
+        assert_eq!(flat.factor(), None);
+    }
+}

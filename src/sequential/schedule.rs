@@ -1,0 +1,108 @@
+//! Which segment runs which nodes, and which values pass from one segment to later ones.
+
+use std::collections::BTreeSet;
+
+use crate::graph::{Graph, NodeId, ValueId};
+
+/// The segments of one model: segment `k` computes what is asked for at level `k` and was not
+/// computed before.
+pub(super) struct Schedule {
+    stages: Vec<Option<usize>>,
+    /// Per segment, values that come from outside it.
+    inputs: Vec<Vec<ValueId>>,
+    /// Per segment, values that it makes (or, for the first, that the model reads) for later ones.
+    outputs: Vec<Vec<ValueId>>,
+    /// Per segment, values that nobody reads after it.
+    done: Vec<Vec<ValueId>>,
+}
+
+impl Schedule {
+    /// `requests` are the values asked for, per segment.
+    pub fn new(graph: &Graph, requests: Vec<Vec<ValueId>>) -> Self {
+        let mut stages: Vec<Option<usize>> = vec![None; graph.nodes.len()];
+        for (level, values) in requests.iter().enumerate() {
+            let mut open: Vec<ValueId> = values.clone();
+            while let Some(value) = open.pop() {
+                let Some(node) = maker(graph, value) else {
+                    continue;
+                };
+                if stages[node].is_none() {
+                    stages[node] = Some(level);
+                    open.extend(reads(graph, node));
+                }
+            }
+        }
+        let count = requests.len();
+        let mut readers: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); graph.values.len()];
+        for (node, stage) in stages.iter().enumerate() {
+            let Some(stage) = stage else { continue };
+            for value in reads(graph, node) {
+                readers[value].insert(*stage);
+            }
+        }
+        for (level, values) in requests.iter().enumerate() {
+            for &value in values {
+                readers[value].insert(level);
+            }
+        }
+        let mut schedule = Schedule {
+            stages,
+            inputs: vec![Vec::new(); count],
+            outputs: vec![Vec::new(); count],
+            done: vec![Vec::new(); count],
+        };
+        for (value, levels) in readers.iter().enumerate() {
+            let (Some(&last), false) = (levels.last(), is_constant(graph, value)) else {
+                continue;
+            };
+            let made = maker(graph, value).map(|node| schedule.stages[node].unwrap_or(0));
+            for &level in levels.iter().filter(|&&level| made != Some(level)) {
+                schedule.inputs[level].push(value);
+            }
+            if last > made.unwrap_or(0) {
+                schedule.outputs[made.unwrap_or(0)].push(value);
+                schedule.done[last].push(value);
+            }
+        }
+        schedule
+    }
+
+    /// The segment that runs a node, if any does.
+    pub fn stage(&self, node: NodeId) -> Option<usize> {
+        self.stages.get(node).copied().flatten()
+    }
+
+    /// Values that a segment is fed.
+    pub fn inputs(&self, level: usize) -> &[ValueId] {
+        &self.inputs[level]
+    }
+
+    /// Values that a segment leaves to later ones.
+    pub fn outputs(&self, level: usize) -> &[ValueId] {
+        &self.outputs[level]
+    }
+
+    /// Values that are not read any more after a segment.
+    pub fn done_after(&self, level: usize) -> Vec<ValueId> {
+        self.done[level].clone()
+    }
+}
+
+/// The node that makes a value while the model runs.
+fn maker(graph: &Graph, value: ValueId) -> Option<NodeId> {
+    if is_constant(graph, value) {
+        return None;
+    }
+    graph.values[value].producer
+}
+
+/// Known before any run: every segment has its own.
+fn is_constant(graph: &Graph, value: ValueId) -> bool {
+    graph.values[value].is_constant
+}
+
+fn reads(graph: &Graph, node: NodeId) -> impl Iterator<Item = ValueId> + '_ {
+    let node = &graph.nodes[node];
+    let all = node.inputs.iter().flatten().chain(&node.captured).copied();
+    all.filter(|&value| !is_constant(graph, value))
+}

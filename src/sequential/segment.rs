@@ -1,0 +1,211 @@
+//! A part of a model as a model of its own: from the values that earlier segments left to those that
+//! are asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::calibrate::Batch;
+use crate::calibrate::tap::{self, Placed};
+use crate::graph::{Graph, ValueId};
+use crate::onnx::proto::{
+    GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+};
+use crate::onnx::{Model, Tensor};
+use crate::runtime::{Runtime, Session};
+use crate::sequential::schedule::Schedule;
+use crate::sequential::{SequentialError, Track};
+
+/// One segment, ready to be opened.
+pub(super) struct Segment<'a> {
+    model: Model,
+    graph: &'a Graph,
+    /// What it is fed, and what it leaves.
+    inputs: Vec<ValueId>,
+    outputs: Vec<ValueId>,
+    /// Of `outputs`, those that the model itself reads.
+    passed: Vec<ValueId>,
+    taps: Vec<String>,
+}
+
+impl<'a> Segment<'a> {
+    /// The segment of `model` at a level of its schedule, with taps.
+    pub fn new(
+        model: &Model,
+        graph: &'a Graph,
+        schedule: &Schedule,
+        level: usize,
+        taps: Vec<Placed>,
+    ) -> Self {
+        let name = |value: &ValueId| graph.values[*value].name.as_str();
+        let (passed, outputs): (Vec<_>, Vec<_>) = schedule
+            .outputs(level)
+            .iter()
+            .partition(|&&value| graph.values[value].producer.is_none());
+        let sources = taps.iter().map(|placed| name(&placed.tap.value));
+        let ends: Vec<&str> = outputs.iter().map(name).chain(sources).collect();
+        let stops: BTreeMap<&str, ValueId> = schedule
+            .inputs(level)
+            .iter()
+            .map(|value| (name(value), *value))
+            .collect();
+        let mut part = model.clone();
+        let mut inputs = Vec::new();
+        if let Some(main) = part.proto.graph.as_mut() {
+            let read = reduce(main, &ends, &stops);
+            inputs = read.into_iter().collect();
+            main.input = inputs.iter().map(|&value| declared(graph, value)).collect();
+            main.output = outputs.iter().map(|value| bare(name(value))).collect();
+            for placed in &taps {
+                tap::append(main, graph, placed);
+            }
+        }
+        Segment {
+            model: part,
+            graph,
+            inputs,
+            outputs,
+            passed,
+            taps: taps.into_iter().map(|placed| placed.output).collect(),
+        }
+    }
+
+    /// Opens it in ONNX Runtime.
+    pub fn open(self, runtime: &Runtime) -> Result<Open<'a>, SequentialError> {
+        let session = runtime.session(&self.model)?;
+        Ok(Open {
+            session,
+            segment: self,
+        })
+    }
+}
+
+/// An open segment.
+pub(super) struct Open<'a> {
+    session: Session,
+    segment: Segment<'a>,
+}
+
+impl Open<'_> {
+    /// Runs one batch, puts what later segments read on the shelf and returns what the taps gather.
+    /// `batch` has the model's inputs where this is the first segment.
+    pub fn run(
+        &mut self,
+        track: &mut Track,
+        number: usize,
+        batch: Option<&Batch>,
+        mut feeds: Batch,
+    ) -> Result<Vec<Tensor>, SequentialError> {
+        let graph = self.segment.graph;
+        let given = |value: ValueId| {
+            let name = &graph.values[value].name;
+            let found = batch?.iter().find(|(input, _)| input == name)?;
+            Some(found.1.clone())
+        };
+        for &value in &self.segment.inputs {
+            let tensor = match given(value) {
+                Some(tensor) => Some(tensor),
+                None => track.shelf.get(number, value)?,
+            };
+            // A missing one is named by the session's own error.
+            feeds.extend(tensor.map(|tensor| (graph.values[value].name.clone(), tensor)));
+        }
+        let left = self.segment.outputs.iter();
+        let mut names: Vec<String> = left.map(|&v| graph.values[v].name.clone()).collect();
+        names.extend_from_slice(&self.segment.taps);
+        let mut found = self.session.run(&feeds, &names)?;
+        let taps = found.split_off(self.segment.outputs.len());
+        track.shelf.open(number);
+        for (&value, tensor) in self.segment.outputs.iter().zip(found) {
+            track.shelf.put(number, value, tensor)?;
+        }
+        for &value in &self.segment.passed {
+            if let Some(tensor) = given(value) {
+                track.shelf.put(number, value, tensor)?;
+            }
+        }
+        Ok(taps)
+    }
+}
+
+/// Leaves what `ends` need and `stops` do not give; returns the stops that are read.
+fn reduce(
+    main: &mut GraphProto,
+    ends: &[&str],
+    stops: &BTreeMap<&str, ValueId>,
+) -> BTreeSet<ValueId> {
+    let mut maker = BTreeMap::new();
+    for (index, node) in main.node.iter().enumerate() {
+        maker.extend(node.output.iter().map(|name| (name.as_str(), index)));
+    }
+    let mut wanted = vec![false; main.node.len()];
+    let mut read = BTreeSet::new();
+    let mut names: BTreeSet<String> = ends.iter().map(|&end| end.to_owned()).collect();
+    let mut open: Vec<String> = names.iter().cloned().collect();
+    while let Some(name) = open.pop() {
+        if let Some(&value) = stops.get(name.as_str()) {
+            read.insert(value);
+            continue;
+        }
+        let Some(&index) = maker.get(name.as_str()) else {
+            continue;
+        };
+        if !std::mem::replace(&mut wanted[index], true) {
+            let mut used = Vec::new();
+            names_read(&main.node[index], &mut used);
+            open.extend(
+                used.iter()
+                    .filter(|name| names.insert((*name).clone()))
+                    .cloned(),
+            );
+        }
+    }
+    let mut flags = wanted.into_iter();
+    main.node.retain(|_| flags.next().unwrap_or(false));
+    main.initializer
+        .retain(|stored| names.contains(stored.name()));
+    main.sparse_initializer.retain(|sparse| {
+        let name = sparse.values.as_ref().map(|values| values.name());
+        name.is_some_and(|name| names.contains(name))
+    });
+    main.value_info.clear();
+    main.quantization_annotation.clear();
+    read
+}
+
+/// All names that a node or its subgraphs read.
+fn names_read(node: &NodeProto, names: &mut Vec<String>) {
+    names.extend(node.input.iter().filter(|name| !name.is_empty()).cloned());
+    for attribute in &node.attribute {
+        for graph in attribute.g.iter().chain(&attribute.graphs) {
+            names.extend(graph.output.iter().map(|output| output.name().to_owned()));
+            for node in &graph.node {
+                names_read(node, names);
+            }
+        }
+    }
+}
+
+/// A graph input of the value's type and rank, of free lengths.
+fn declared(graph: &Graph, value: ValueId) -> ValueInfoProto {
+    let value = &graph.values[value];
+    let shape = value.shape.as_ref().map(|shape| TensorShapeProto {
+        dim: shape.iter().map(|_| Default::default()).collect(),
+    });
+    let tensor = type_proto::Tensor {
+        elem_type: value.dtype.map(|dtype| dtype.code()),
+        shape,
+    };
+    ValueInfoProto {
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..Default::default()
+        }),
+        ..bare(&value.name)
+    }
+}
+
+fn bare(name: &str) -> ValueInfoProto {
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        ..Default::default()
+    }
+}

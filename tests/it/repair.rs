@@ -1,0 +1,173 @@
+//! Repair against a truth that needs no statistics: channels that are exact combinations of others
+//! can leave without a change, whatever the input, if their readers are repaired.
+
+use crate::builder::{Builder, int, ints};
+use crate::masked::{Found, batch, distance, find, run, runtime};
+use onnx_mipp::calibrate::{Batch, GatherOptions, Statistics};
+use onnx_mipp::onnx::proto::AttributeProto;
+use onnx_mipp::onnx::{Model, Tensor};
+use onnx_mipp::surgery;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const TOLERANCE: f64 = 1e-4;
+/// Channels, height and width of the input.
+const INPUT: [usize; 3] = [8, 14, 14];
+/// Channels of one block of the layer under test, and the one that is a combination of the others.
+const BLOCK: usize = 4;
+const REDUNDANT: usize = 1;
+
+/// `blocks` times four channels, of which one is a combination of the three others of its block,
+/// other in each block, plus `offset`.
+fn redundant(b: &mut Builder, blocks: usize, offset: f32) -> String {
+    b.input("x", &INPUT);
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let mut numbers = |count| -> Vec<f32> {
+        let numbers = (0..count).map(|_| random.random_range(-1.0..1.0));
+        numbers.collect()
+    };
+    let (mut weight, mut bias) = (Vec::new(), Vec::new());
+    for _ in 0..blocks {
+        let mut rows: Vec<Vec<f32>> = (0..BLOCK).map(|_| numbers(INPUT[0] + 1)).collect();
+        let shares = numbers(BLOCK);
+        for column in 0..=INPUT[0] {
+            let others = (0..BLOCK).filter(|&row| row != REDUNDANT);
+            rows[REDUNDANT][column] = others.map(|row| shares[row] * rows[row][column]).sum();
+        }
+        rows[REDUNDANT][INPUT[0]] += offset;
+        for mut row in rows {
+            bias.extend(row.pop());
+            weight.extend(row);
+        }
+    }
+    let weight = b.floats(&[blocks * BLOCK, INPUT[0], 1, 1], weight);
+    let bias = b.floats(&[blocks * BLOCK], bias);
+    b.node("Conv", &["x", &weight, &bias], vec![])
+}
+
+/// A model whose redundant channels one layer reads: `op` with a weight of that shape.
+fn model(
+    op: &str,
+    blocks: usize,
+    shape: &[usize],
+    offset: f32,
+    attributes: Vec<AttributeProto>,
+) -> Found {
+    let mut b = Builder::new(17);
+    let read = redundant(&mut b, blocks, offset);
+    let weight = b.weight(shape, BLOCK);
+    let mut attributes = attributes;
+    attributes.push(int("group", blocks as i64));
+    let made = b.node(op, &[&read, &weight], attributes);
+    b.output(&made, 4);
+    let found = find(b.finish());
+    assert_eq!(found.free(), [BLOCK], "{:?}", found.frozen());
+    found
+}
+
+/// Two samples that are the same: their statistics do not scatter, so nothing is shrunk.
+fn twins(model: &Model) -> Batch {
+    let twice = |(name, tensor): (String, Tensor)| {
+        let values = tensor.to_f32().unwrap();
+        let shape = [&[2], &tensor.shape[1..]].concat();
+        let values = values.iter().chain(&values).copied().collect();
+        (name, Tensor::from_f32(&shape, values).unwrap())
+    };
+    batch(model, 1, 11).into_iter().map(twice).collect()
+}
+
+/// The model without its redundant channels, repaired from the statistics of `data`.
+fn repaired(found: &Found, data: &Batch) -> Model {
+    let options = GatherOptions {
+        samples: 2,
+        seed: 1,
+        progress: &|_| {},
+    };
+    let (graph, groups) = (&found.graph, &found.groups);
+    let batches = std::iter::once(Ok(data.clone()));
+    let statistics = Statistics::gather(&found.model, graph, groups, runtime(), batches, &options);
+    let stays = found.plan(|_, at| at == REDUNDANT);
+    let repaired = surgery::repair(graph, groups, &statistics.unwrap(), &stays).unwrap();
+    surgery::prune(&found.model, graph, groups, &stays, &repaired).unwrap()
+}
+
+/// The repaired model must be the dense one on data that it never saw; the unrepaired must not.
+fn is_exact(found: &Found) {
+    let pruned = repaired(found, &twins(&found.model));
+    let unseen = batch(&found.model, 3, 12);
+    let dense = run(&found.model, &unseen);
+    let error = distance(&dense, &run(&pruned, &unseen));
+    assert!(error <= TOLERANCE, "repaired differs by {error:e}");
+    let stays = found.plan(|_, at| at == REDUNDANT);
+    let cut = surgery::prune(
+        &found.model,
+        &found.graph,
+        &found.groups,
+        &stays,
+        &Default::default(),
+    );
+    let without = distance(&dense, &run(&cut.unwrap(), &unseen));
+    assert!(
+        without > 100.0 * TOLERANCE,
+        "nothing to repair: {without:e}"
+    );
+}
+
+#[test]
+fn a_convolution_is_repaired_with_its_offset() {
+    is_exact(&model("Conv", 1, &[5, 4, 3, 3], 0.7, vec![]));
+}
+
+#[test]
+fn every_group_of_a_convolution_is_repaired_from_its_own_inputs() {
+    let strides = vec![ints("strides", &[2, 1])];
+    is_exact(&model("Conv", 2, &[6, 4, 3, 3], 0.7, strides));
+    // Zeros of the padding fit a combination without offset.
+    let padded = vec![ints("pads", &[1, 0, 1, 2])];
+    is_exact(&model("Conv", 3, &[6, 4, 3, 3], 0.0, padded));
+}
+
+#[test]
+fn a_transposed_convolution_is_repaired_at_every_position() {
+    let attributes = || vec![ints("strides", &[2, 2]), ints("pads", &[1, 0, 0, 1])];
+    is_exact(&model("ConvTranspose", 1, &[4, 5, 3, 2], 0.0, attributes()));
+    is_exact(&model("ConvTranspose", 2, &[8, 3, 3, 2], 0.0, attributes()));
+    // With one tap each input reaches one output, and an offset too is repaired everywhere.
+    is_exact(&model("ConvTranspose", 2, &[8, 3, 1, 1], 0.7, vec![]));
+}
+
+/// Where taps overlap or fall outside, an offset reaches each output another number of times; the
+/// bias takes its mean over the outputs.
+#[test]
+fn the_bias_of_a_transposed_convolution_takes_the_mean_shift() {
+    let cases = [
+        vec![ints("strides", &[2, 2])],
+        vec![ints("pads", &[2, 1, 1, 2])],
+        vec![ints("strides", &[3, 2]), ints("output_padding", &[2, 1])],
+        vec![ints("dilations", &[2, 3]), ints("pads", &[4, 3, 0, 1])],
+        vec![
+            ints("strides", &[2, 2]),
+            ints("output_shape", &[25, 26]),
+            crate::builder::text("auto_pad", "SAME_UPPER"),
+        ],
+        vec![ints("strides", &[2, 2]), ints("output_shape", &[25, 26])],
+    ];
+    for (number, attributes) in cases.into_iter().enumerate() {
+        let found = model("ConvTranspose", 2, &[8, 3, 4, 3], 0.9, attributes);
+        let data = twins(&found.model);
+        let pruned = repaired(&found, &data);
+        let (dense, ours) = (run(&found.model, &data), run(&pruned, &data));
+        let means = |tensors: &[Tensor]| -> Vec<f64> {
+            let values = tensors[0].to_f64().unwrap();
+            let one = values.index_axis(ndarray::Axis(0), 0);
+            let channels = one.outer_iter();
+            channels.map(|channel| channel.mean().unwrap()).collect()
+        };
+        for (channel, (dense, ours)) in means(&dense).into_iter().zip(means(&ours)).enumerate() {
+            assert!(
+                (dense - ours).abs() <= TOLERANCE,
+                "case {number}, channel {channel}: mean {dense} before, {ours} after"
+            );
+        }
+    }
+}
