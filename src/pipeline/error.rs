@@ -79,11 +79,17 @@ pub enum Error {
     Select(#[from] SelectError),
     /// The sequential repair.
     #[error(transparent)]
-    Sequential(#[from] SequentialError),
+    Sequential(Box<SequentialError>),
     /// The surgery.
     #[error(transparent)]
     Surgery(#[from] SurgeryError),
     /// The check of the result.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+}
+
+impl From<SequentialError> for Error {
+    fn from(error: SequentialError) -> Self {
+        Error::Sequential(Box::new(error))
+    }
 }

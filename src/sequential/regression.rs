@@ -111,12 +111,15 @@ pub(super) struct Aim<'a> {
     pub gain: f64,
 }
 
-/// The fitted weight and shift of `W x`, starting from the weight `once`.
+/// A fitted weight, and the shift of each row of `W x`.
+pub(super) type Fitted = (Mat<f64>, Vec<f64>);
+
+/// The fit, starting from the weight `once`; `None` where no row was seen.
 pub(super) fn solve(
     inputs: &Moments,
     aim: &Aim<'_>,
     once: &Mat<f64>,
-) -> Result<Option<(Mat<f64>, Vec<f64>)>, MiError> {
+) -> Result<Option<Fitted>, MiError> {
     let Some(covariance) = inputs.covariance() else {
         return Ok(None);
     };
@@ -149,11 +152,16 @@ pub(super) fn solve(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const ROWS: usize = 2000;
 
     /// Rows of two inputs, and an exact affine map of them to one output.
     fn data() -> (Mat<f64>, Mat<f64>) {
-        let x = Mat::from_fn(50, 2, |i, j| ((i * (j + 3) * 7 + i * i) % 11) as f64 + 5.0);
-        let t = Mat::from_fn(50, 1, |i, _| 2.0 * x[(i, 0)] - 3.0 * x[(i, 1)] + 4.0);
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let x = Mat::from_fn(ROWS, 2, |_, _| f64::from(rng.next_u32() % 1000) / 100.0);
+        let t = Mat::from_fn(ROWS, 1, |i, _| 2.0 * x[(i, 0)] - 3.0 * x[(i, 1)] + 4.0);
         (x, t)
     }
 
@@ -162,8 +170,8 @@ mod tests {
         let mut inputs = Moments::new(2);
         let (mut outputs, mut shares) = (Cross::new(1, 2), Cross::new(1, 2));
         for half in 0..2 {
-            let rows = |m: &Mat<f64>| m.as_ref().subrows(25 * half, 25).to_owned();
-            let centred = inputs.add(rows(&x), 25);
+            let rows = |m: &Mat<f64>| m.as_ref().subrows(ROWS / 2 * half, ROWS / 2).to_owned();
+            let centred = inputs.add(rows(&x), ROWS / 2);
             outputs.add(rows(&t), centred.as_ref());
             shares.add(rows(&x).as_ref().subcols(0, 1).to_owned(), centred.as_ref());
         }
@@ -183,7 +191,7 @@ mod tests {
             assert!((weight[(0, 0)] * gain - 2.0).abs() < 0.2, "{weight:?}");
             assert!((weight[(0, 1)] * gain + 3.0).abs() < 0.2, "{weight:?}");
             let (x, t) = data();
-            let residual: f64 = (0..50)
+            let residual: f64 = (0..ROWS)
                 .map(|i| {
                     let made = weight[(0, 0)] * x[(i, 0)] + weight[(0, 1)] * x[(i, 1)] + shift[0];
                     gain * made - t[(i, 0)]

@@ -392,8 +392,17 @@ fn repair_changes_weights_and_not_widths() {
         assert_eq!(report["repair"], repair);
         number(&report, "/comparison/relative_error")
     };
-    let (once, none) = (error("once"), error("none"));
+    let [none, once, sequential] = ["none", "once", "sequential"].map(error);
     assert!(once < 0.8 * none, "repaired {once}, not repaired {none}");
+    assert!(sequential < once, "sequentially {sequential}, once {once}");
+}
+
+#[test]
+fn memory_decides_where_activations_wait_and_nothing_else() {
+    let desk = Desk::new();
+    let plan = desk.path("plan.json");
+    let held = desk.bytes(&["--macs", "0.5", "--plan-out", text(&plan)]);
+    assert_eq!(held, desk.bytes(&["--plan", text(&plan), "--memory", "0"]));
 }
 
 #[test]

@@ -30,10 +30,11 @@ fn redundant(b: &mut Builder, blocks: usize, offset: f32) -> String {
     for _ in 0..blocks {
         let mut rows: Vec<Vec<f32>> = (0..BLOCK).map(|_| numbers(INPUT[0] + 1)).collect();
         let shares = numbers(BLOCK);
-        for column in 0..=INPUT[0] {
+        let combined = |column: usize| {
             let others = (0..BLOCK).filter(|&row| row != REDUNDANT);
-            rows[REDUNDANT][column] = others.map(|row| shares[row] * rows[row][column]).sum();
-        }
+            others.map(|row| shares[row] * rows[row][column]).sum()
+        };
+        rows[REDUNDANT] = (0..=INPUT[0]).map(combined).collect();
         rows[REDUNDANT][INPUT[0]] += offset;
         for mut row in rows {
             bias.extend(row.pop());
