@@ -53,6 +53,8 @@ pub struct InspectArguments {
     #[command(flatten)]
     nodes: NodeArguments,
     #[command(flatten)]
+    scope: ScopeArguments,
+    #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
@@ -72,6 +74,8 @@ pub struct PruneArguments {
     limits: LimitArguments,
     #[command(flatten)]
     nodes: NodeArguments,
+    #[command(flatten)]
+    scope: ScopeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
     /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
@@ -188,11 +192,16 @@ struct NodeArguments {
     /// Nodes whose output channels alone may change
     #[arg(long, value_name = "GLOB", value_parser = Glob::new)]
     only: Vec<Glob>,
-    /// Attention: remove channels inside the heads instead of whole heads
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Attention and norms")]
+struct ScopeArguments {
+    /// Remove channels inside the heads of an attention instead of whole heads
     #[arg(long)]
     head_dim: bool,
-    /// Let channels leave over which a norm runs (LayerNormalization, RMSNormalization), such as the
-    /// residual stream of a transformer; the norm then runs over those that are left
+    /// Let channels leave over which a norm runs, such as a transformer's residual stream; the norm
+    /// then runs over those that are left
     #[arg(long)]
     prune_normalized: bool,
 }
@@ -269,7 +278,7 @@ impl PruneArguments {
                 min_channels: self.limits.min_channels,
                 best_effort: self.limits.best_effort,
             },
-            ..base(&self.nodes, &self.runtime)?
+            ..base(&self.nodes, &self.scope, &self.runtime)?
         })
     }
 }
@@ -277,7 +286,7 @@ impl PruneArguments {
 impl InspectArguments {
     /// What the library is asked to do.
     pub fn options(&self) -> Result<Options, String> {
-        let mut options = base(&self.nodes, &self.runtime)?;
+        let mut options = base(&self.nodes, &self.scope, &self.runtime)?;
         options.reader.shapes = shapes(&self.shape);
         // Only shapes are wanted of the synthetic input.
         options.reader.samples = Some(2);
@@ -306,7 +315,11 @@ impl CalibrationArguments {
     }
 }
 
-fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
+fn base(
+    nodes: &NodeArguments,
+    scope: &ScopeArguments,
+    runtime: &RuntimeArguments,
+) -> Result<Options, String> {
     Ok(Options {
         calibration: Vec::new(),
         reader: ReaderOptions::default(),
@@ -318,8 +331,8 @@ fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, St
             best_effort: false,
         },
         scope: Scope {
-            head_dim: nodes.head_dim,
-            normalized: nodes.prune_normalized,
+            head_dim: scope.head_dim,
+            normalized: scope.prune_normalized,
         },
         exclude: globs("--exclude", &nodes.exclude)?,
         only: globs("--only", &nodes.only)?,
