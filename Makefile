@@ -1,12 +1,15 @@
 # Needs Rust (rust-version in Cargo.toml), Python 3 with venv, pip, and GNU make.
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo clean
+.PHONY: help test demo zoo clean
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 # The tests take ONNX Runtime from the virtual environment, whatever else is installed.
 TEST_ENV := env -u ORT_DYLIB_PATH VIRTUAL_ENV=$(VENV) ONNX_MIPP_PYTHON=$(VENV)/bin/python
+
+# Makes the zoo's exports where it has PyTorch; without, the zoo has the shipped models only.
+ZOO_PYTHON ?= $(VENV)/bin/python
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO := target/demo
@@ -15,6 +18,8 @@ MODEL := fixtures/resnet_bn_torchscript.onnx
 help:
 	@echo 'make test   format, lints, documentation and all tests (makes .venv when it is missing)'
 	@echo 'make demo   build, fetch ONNX Runtime, prune a fixture to half its MACs, compare accuracies'
+	@echo 'make zoo    fetch real models, prune them, check them, write docs/zoo.md (hours; ZOO_PYTHON='
+	@echo '            with fixtures/requirements-zoo.txt adds the exports)'
 	@echo 'make clean  remove target and .venv'
 
 test: .venv/made
@@ -37,6 +42,11 @@ demo:
 	$(TARGET)/release/onnx-mipp $(MODEL) $(DEMO)/half.onnx --calib fixtures/calib.npz --macs 0.5
 	@echo
 	$(TARGET)/release/evaluate $(MODEL) $(DEMO)/half.onnx --data fixtures/eval.npz
+
+zoo: .venv/made
+	$(ZOO_PYTHON) fixtures/zoo.py
+	cargo build --release --locked --bin onnx-mipp --example masked
+	$(TEST_ENV) .venv/bin/python bench/zoo.py --bin $(TARGET)/release
 
 clean:
 	cargo clean

@@ -1,6 +1,6 @@
 //! Accuracy left on the fixtures: random, L1 and MI selection, without repair and repaired once,
 //! at several budgets. Run with `cargo run --release --example accuracy`; docs/results.md has the
-//! table and says how to read it.
+//! table and says how to read it. With `--all`, L1 and MI on every export of the fixtures.
 
 #[path = "accuracy/baselines.rs"]
 mod baselines;
@@ -40,14 +40,40 @@ struct Arguments {
     /// Only MI, for quick trials
     #[arg(long)]
     quick: bool,
+    /// All models of the data folder, with L1 and MI repaired once and sequentially
+    #[arg(long, conflicts_with_all = ["models", "quick"])]
+    all: bool,
+}
+
+impl Arguments {
+    fn models(&self) -> std::io::Result<Vec<PathBuf>> {
+        if self.all {
+            let entries = std::fs::read_dir(&self.data)?.map(|entry| Ok(entry?.path()));
+            let mut found = entries.collect::<std::io::Result<Vec<_>>>()?;
+            found.retain(|path| path.extension().is_some_and(|end| end == "onnx"));
+            found.sort();
+            return Ok(found);
+        }
+        if self.models.is_empty() {
+            let nets = ["resnet", "vgg", "mobilenet", "densenet"];
+            let one = |net| self.data.join(format!("{net}_bn_torchscript.onnx"));
+            return Ok(nets.map(one).to_vec());
+        }
+        Ok(self.models.clone())
+    }
 }
 
 /// One line of the table.
 struct Line {
     method: &'static str,
     macs: f64,
-    accuracy: [f64; 3],
+    accuracy: Accuracies,
 }
+
+/// Accuracy without repair, repaired once and sequentially; those that were asked for.
+type Accuracies = [Option<f64>; 3];
+
+const REPAIRS: [Repair; 3] = [Repair::None, Repair::Once, Repair::Sequential];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
@@ -57,49 +83,52 @@ fn main() -> Result<(), Box<dyn Error>> {
         threads: None,
     };
     let runtime = Runtime::start(&options)?;
-    let models = if arguments.models.is_empty() {
-        let nets = ["resnet", "vgg", "mobilenet", "densenet"];
-        nets.map(|net| arguments.data.join(format!("{net}_bn_torchscript.onnx")))
-            .to_vec()
-    } else {
-        arguments.models.clone()
-    };
     println!("| model | budget | selection | MACs | repair none | repair once | sequential |");
     println!("|---|---|---|---|---|---|---|");
-    let mut averages: Vec<(f64, &'static str, Vec<[f64; 3]>)> = Vec::new();
-    for path in &models {
+    let mut averages: Vec<(f64, &'static str, Vec<Accuracies>)> = Vec::new();
+    for path in &arguments.models()? {
         let subject = Subject::open(path, &arguments.data, arguments.samples, &runtime)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let whole = subject.accuracy(&subject.model)?;
         println!("| {name} | 1 | - | 1.000 | {:.1} | - | - |", 100.0 * whole);
         for &macs in &arguments.macs {
             for line in lines(&subject, macs, &arguments)? {
-                let [none, once, sequential] = line.accuracy.map(|accuracy| 100.0 * accuracy);
+                let [none, once, sequential] = line.accuracy.map(text);
                 let (method, reached) = (line.method, line.macs);
                 println!(
-                    "| {name} | {macs} | {method} | {reached:.3} | {none:.1} | {once:.1} | {sequential:.1} |"
+                    "| {name} | {macs} | {method} | {reached:.3} | {none} | {once} | {sequential} |"
                 );
                 match averages
                     .iter_mut()
                     .find(|(m, n, _)| (*m, *n) == (macs, method))
                 {
-                    Some((_, _, all)) => all.push([none, once, sequential]),
-                    None => averages.push((macs, method, vec![[none, once, sequential]])),
+                    Some((_, _, all)) => all.push(line.accuracy),
+                    None => averages.push((macs, method, vec![line.accuracy])),
                 }
             }
         }
     }
     for (macs, method, all) in averages {
-        let mean = |i: usize| all.iter().map(|pair| pair[i]).sum::<f64>() / all.len() as f64;
+        let [none, once, sequential] = mean(&all).map(text);
         println!(
-            "| mean of {} | {macs} | {method} | | {:.1} | {:.1} | {:.1} |",
-            all.len(),
-            mean(0),
-            mean(1),
-            mean(2)
+            "| mean of {} | {macs} | {method} | | {none} | {once} | {sequential} |",
+            all.len()
         );
     }
     Ok(())
+}
+
+/// An accuracy in percent.
+fn text(accuracy: Option<f64>) -> String {
+    accuracy.map_or("-".to_owned(), |share| format!("{:.1}", 100.0 * share))
+}
+
+/// The means of each accuracy that all have.
+fn mean(all: &[Accuracies]) -> Accuracies {
+    [0, 1, 2].map(|i| {
+        let sum: Option<f64> = all.iter().map(|accuracies| accuracies[i]).sum();
+        sum.map(|sum| sum / all.len().max(1) as f64)
+    })
 }
 
 fn lines(
@@ -114,11 +143,20 @@ fn lines(
     };
     let losses = subject.losses(&limits)?;
     let chosen = select(subject.scene(), Budget::Macs(macs), &limits, Some(&losses))?;
-    let mi = subject.line("MI", &chosen.plan)?;
     let even = uniform(subject, macs, &limits);
+    if arguments.all {
+        let l1 = ranked(subject, &l1_scores(subject)?, &even);
+        let repairs = &REPAIRS[1..];
+        return Ok(vec![
+            subject.line("L1", &l1, repairs)?,
+            subject.line("MI", &chosen.plan, repairs)?,
+        ]);
+    }
+    let mi = subject.line("MI", &chosen.plan, &REPAIRS)?;
     let mi_even = subject.line(
         "MI at equal ratios",
         &select_at(subject.scene(), &even)?.plan,
+        &REPAIRS,
     )?;
     if arguments.quick {
         return Ok(vec![mi_even, mi]);
@@ -128,20 +166,21 @@ fn lines(
         random.push(subject.line(
             "random",
             &ranked(subject, &random_scores(subject, seed), &even),
+            &REPAIRS,
         )?);
     }
-    let mean =
-        |i: usize| random.iter().map(|line| line.accuracy[i]).sum::<f64>() / random.len() as f64;
+    let accuracies: Vec<_> = random.iter().map(|line| line.accuracy).collect();
     let random = Line {
         method: "random",
         macs: random[0].macs,
-        accuracy: [mean(0), mean(1), mean(2)],
+        accuracy: mean(&accuracies),
     };
     let scores = l1_scores(subject)?;
-    let l1 = subject.line("L1", &ranked(subject, &scores, &even))?;
+    let l1 = subject.line("L1", &ranked(subject, &scores, &even), &REPAIRS)?;
     let l1_there = subject.line(
         "L1 at MI's widths",
         &ranked(subject, &scores, &chosen.plan.widths()),
+        &REPAIRS,
     )?;
     Ok(vec![random, l1, mi_even, l1_there, mi])
 }
@@ -152,14 +191,20 @@ fn data_files(folder: &Path) -> [PathBuf; 2] {
 }
 
 impl Subject<'_> {
-    fn line(&self, method: &'static str, plan: &Plan) -> Result<Line, Box<dyn Error>> {
-        let mut accuracy = [0.0; 3];
+    fn line(
+        &self,
+        method: &'static str,
+        plan: &Plan,
+        repairs: &[Repair],
+    ) -> Result<Line, Box<dyn Error>> {
+        let mut accuracy = [None; 3];
         let mut macs = 0.0;
-        let repairs = [Repair::None, Repair::Once, Repair::Sequential];
-        for (accuracy, repair) in accuracy.iter_mut().zip(repairs) {
-            let (left, model) = self.pruned(plan, repair)?;
-            *accuracy = self.accuracy(&model)?;
-            macs = left;
+        for (accuracy, repair) in accuracy.iter_mut().zip(REPAIRS) {
+            if repairs.contains(&repair) {
+                let (left, model) = self.pruned(plan, repair)?;
+                *accuracy = Some(self.accuracy(&model)?);
+                macs = left;
+            }
         }
         Ok(Line {
             method,

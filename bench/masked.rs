@@ -29,6 +29,9 @@ struct Arguments {
     /// Plan of the cut; by default an equal share of every group
     #[arg(long)]
     plan: Option<PathBuf>,
+    /// Where to write the plan
+    #[arg(long)]
+    plan_out: Option<PathBuf>,
     /// Share of the MACs that is left where no plan is given
     #[arg(long, default_value_t = 0.6)]
     macs: f64,
@@ -75,7 +78,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         None => uniform(&groups, &macs, arguments.macs * macs.total(&whole)),
     };
-    let left = Plan::of(&groups, &stays).widths();
+    let plan = Plan::of(&groups, &stays);
+    if let Some(path) = &arguments.plan_out {
+        serde_json::to_writer(std::fs::File::create(path)?, &plan)?;
+    }
+    let left = plan.widths();
     let cut = surgery::prune(&model, &graph, &groups, &stays, &Repaired::default())?;
     if let Some(path) = &arguments.out {
         onnx::save(&cut, path)?;

@@ -2,7 +2,8 @@
 
     python bench/zoo.py --bin FOLDER [NAME ...]     FOLDER has onnx-mipp and examples/masked
 
-The results of each model are kept in target/zoo/NAME.json; a model that has them is not run again
+With `--quick`, every free group gives up the same share of its channels, and no trials are run. The
+results of each model are kept in target/zoo/NAME.json; a model that has them is not run again
 unless it is named. `--write` only writes the page.
 """
 
@@ -60,7 +61,7 @@ def is_valid(path: Path) -> str:
         return str(error).strip().splitlines()[0][:200]
 
 
-def examine(name: str, binaries: Path) -> dict:
+def examine(name: str, binaries: Path, quick: bool) -> dict:
     model, out = ZOO / f"{name}.onnx", OUT / f"{name}.onnx"
     plan, report = OUT / f"{name}.plan.json", OUT / f"{name}.report.json"
     shapes = [part for shape in SHAPES.get(name, []) for part in ("--shape", shape)]
@@ -76,8 +77,17 @@ def examine(name: str, binaries: Path) -> dict:
     result["prunable"] = found["prunable_macs"]
     result["frozen"] = frozen(found)
 
-    command = [program, str(model), str(out), "--macs", str(MACS), "--samples", str(SAMPLES)]
-    command += ["--best-effort", "--report", str(report), "--plan-out", str(plan), "--quiet"]
+    masked = [str(binaries / "examples" / "masked"), str(model), *shapes]
+    command = [program, str(model), str(out), "--samples", str(SAMPLES), "--quiet"]
+    command += ["--report", str(report)]
+    if quick:
+        _, done = run([*masked, "--macs", str(MACS), "--plan-out", str(plan)])
+        if done.returncode != 0:
+            return {**result, "failure": f"masked: {last_line(done.stderr)}"}
+        command += ["--plan", str(plan)]
+    else:
+        command += ["--macs", str(MACS), "--best-effort", "--plan-out", str(plan)]
+    result["widths"] = "equal shares" if quick else "--macs"
     seconds, done = run([*command, *shapes])
     result["seconds"] = seconds
     if done.returncode != 0:
@@ -91,8 +101,7 @@ def examine(name: str, binaries: Path) -> dict:
     result["checker"] = after if not before else ""
     result["checker_before"] = before
     if result["macs"] < 1.0:
-        masked = [str(binaries / "examples" / "masked"), str(model), "--plan", str(plan), *shapes]
-        _, done = run(masked)
+        _, done = run([*masked, "--plan", str(plan)])
         if done.returncode != 0:
             return {**result, "failure": f"masked: {last_line(done.stderr)}"}
         result["masked"] = json.loads(last_line(done.stdout))
@@ -134,7 +143,7 @@ def row(result: dict) -> str:
     number = lambda key, form="{:.2f}": form.format(result[key]) if result.get(key) is not None else "-"
     cells = [
         result["name"], str(result["nodes"]), number("groups", "{}"), number("prunable"),
-        number("macs"), number("parameters"), number("cosine", "{:.3f}"),
+        result.get("widths", "-"), number("macs"), number("parameters"), number("cosine", "{:.3f}"),
         number("inspect_seconds", "{:.1f}"), number("seconds", "{:.0f}"), verdict(result),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
@@ -153,6 +162,7 @@ def page(results: list[dict]) -> str:
         f"{len(reached)} of {len(results)} reach {MACS}.",
         "",
         "- *prunable*: share of the MACs that leaves when every free group shrinks to nothing.",
+        "- *widths*: chosen by `--macs`, or (`bench/zoo.py --quick`) the same share of every free group.",
         "- *MACs*, *parameters*: share that is left. *cosine*: between the outputs of the pruned and the",
         "  original model.",
         "- *inspect*: seconds of `onnx-mipp inspect`, *seconds* of the whole run, on the machine at hand.",
@@ -161,8 +171,8 @@ def page(results: list[dict]) -> str:
         "  moves with its input or with the cut proves little. Every result passed the full check of",
         "  `onnx.checker` unless said.",
         "",
-        "| model | nodes | groups | prunable | MACs | parameters | cosine | inspect | seconds | masked |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+        "| model | nodes | groups | prunable | widths | MACs | parameters | cosine | inspect | seconds | masked |",
+        "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|---|",
         *map(row, results),
         "",
         "## What is frozen",
@@ -186,6 +196,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="models to run again")
     parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release")
+    parser.add_argument("--quick", action="store_true", help="equal shares instead of --macs")
     parser.add_argument("--write", action="store_true", help="only write the page")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "zoo.md")
     arguments = parser.parse_args()
@@ -196,7 +207,7 @@ def main() -> int:
         kept = OUT / f"{name}.json"
         if kept.exists() and name not in arguments.names or arguments.names and name not in arguments.names:
             continue
-        result = examine(name, arguments.bin)
+        result = examine(name, arguments.bin, arguments.quick)
         kept.write_text(json.dumps(result, indent=1))
         print(row(result), flush=True)
     kept = [OUT / f"{name}.json" for name in names]

@@ -17,7 +17,7 @@ use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::{self, Model};
 use crate::report::{self, Calibration, Change, Inspection, Report};
-use crate::runtime::Runtime;
+use crate::runtime::{InputSpec, Runtime};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection};
 use crate::sequential;
 use crate::surgery::{self, Repair, Repaired};
@@ -124,15 +124,19 @@ impl Work {
         let mut graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
-        let mut session = runtime.session(&model)?;
-        let samples = Samples::open(&session.inputs(), options)?;
-        let mut first = samples.first_batch()?;
-        // A batch that is open in name only: such a model runs single samples and nothing else.
-        if samples.is_single() && session.run(&first, &session.outputs()).is_err() {
-            first = samples.one()?;
+        let specs = match InputSpec::stated(&model) {
+            Some(specs) => specs,
+            None => runtime.session(&model)?.inputs(),
+        };
+        let samples = Samples::open(&specs, options)?;
+        let probed = probe(&model, &mut graph, &runtime, &samples.first_batch()?);
+        match probed {
+            // A batch that is open in name only: such a model runs single samples and nothing else.
+            Err(_) if samples.is_single() => {
+                probe(&model, &mut graph, &runtime, &samples.one()?)?;
+            }
+            probed => probed?,
         }
-        drop(session);
-        probe(&model, &mut graph, &runtime, &first)?;
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
         let mut notes = runtime.notes().to_vec();

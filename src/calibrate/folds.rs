@@ -6,7 +6,7 @@
 //! half of the inputs predicts the other half best on the fold that was left out.
 
 use faer::linalg::solvers::SelfAdjointEigen;
-use faer::{Mat, Scale, Side};
+use faer::{Accum, Mat, Scale, Side};
 
 const FOLDS: usize = 4;
 /// Beyond so many inputs the eigenvalues cost more than the rest of a run.
@@ -45,7 +45,8 @@ impl Folds {
         for (number, fold) in self.0.iter_mut().enumerate() {
             let [from, to] = [number, number + 1].map(|at| samples * at / FOLDS * per_sample);
             fold.rows += to - from;
-            super::moments::add_product(&mut fold.products, data.as_ref().subrows(from, to - from));
+            let part = data.as_ref().subrows(from, to - from);
+            super::moments::product(&mut fold.products, Accum::Add, part);
         }
     }
 

@@ -1,7 +1,6 @@
 //! Streaming second moments of a tensor's channels, in f64, with a data-chosen shrinkage.
 
 use crate::calibrate::folds::Folds;
-use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par, Scale};
 
@@ -86,29 +85,22 @@ impl Moments {
         let per_sample = data.nrows() / samples;
         // A sample's scatter is the norm of X'X, which is also that of the smaller X X'.
         if per_sample < data.ncols() {
-            add_product(&mut self.products, data.as_ref());
+            product(&mut self.products, Accum::Add, data.as_ref());
+            let mut inner = Mat::zeros(per_sample, per_sample);
             for sample in 0..samples {
                 let part = data.as_ref().subrows(sample * per_sample, per_sample);
-                let mut inner = Mat::zeros(per_sample, per_sample);
-                let one = 1.0 / per_sample as f64;
-                matmul(
-                    &mut inner,
-                    Accum::Replace,
-                    part,
-                    part.transpose(),
-                    one,
-                    Par::Seq,
-                );
-                self.scatter += inner.squared_norm_l2();
+                product(&mut inner, Accum::Replace, part.transpose());
+                let norm = symmetric_norm(inner.as_ref()) / (per_sample * per_sample) as f64;
+                self.scatter += norm;
             }
         } else {
+            let mut own = Mat::zeros(data.ncols(), data.ncols());
             for sample in 0..samples {
                 let part = data.as_ref().subrows(sample * per_sample, per_sample);
-                let mut own = Mat::zeros(data.ncols(), data.ncols());
-                add_product(&mut own, part);
+                product(&mut own, Accum::Replace, part);
                 let norm = symmetric_norm(own.as_ref()) / (per_sample * per_sample) as f64;
                 self.scatter += norm;
-                self.products += own;
+                add_lower(&mut self.products, &own);
             }
         }
         self.rows += data.nrows();
@@ -208,11 +200,12 @@ impl Covariance {
     }
 }
 
-pub(super) fn add_product(target: &mut Mat<f64>, rows: MatRef<'_, f64>) {
+/// The lower triangle of the sum of the rows' outer products.
+pub(super) fn product(target: &mut Mat<f64>, accumulate: Accum, rows: MatRef<'_, f64>) {
     triangular::matmul(
         target,
         BlockStructure::TriangularLower,
-        Accum::Add,
+        accumulate,
         rows.transpose(),
         BlockStructure::Rectangular,
         rows,
@@ -220,6 +213,16 @@ pub(super) fn add_product(target: &mut Mat<f64>, rows: MatRef<'_, f64>) {
         1.0,
         Par::Seq,
     );
+}
+
+fn add_lower(target: &mut Mat<f64>, more: &Mat<f64>) {
+    for column in 0..target.ncols() {
+        let pairs = target.col_as_slice_mut(column).iter_mut();
+        pairs
+            .zip(more.col_as_slice(column))
+            .skip(column)
+            .for_each(|(sum, more)| *sum += more);
+    }
 }
 
 /// Squared Frobenius norm of a symmetric matrix of which the lower triangle is stored.

@@ -48,13 +48,13 @@ fn open(
     runtime: &Runtime,
     names: Vec<String>,
 ) -> Result<(Session, Vec<String>), RuntimeError> {
-    if let Ok(session) = runtime.session(&revealing(model, &names, &names)) {
+    if let Ok(session) = runtime.session_once(&revealing(model, &names, &names)) {
         return Ok((session, names));
     }
     // Some value is no tensor (a sequence, an optional), and Shape refuses it.
-    let session = runtime.session(&revealing(model, &names, &[]))?;
+    let session = runtime.session_once(&revealing(model, &names, &[]))?;
     let tensors: Vec<String> = session.output_dtypes().map(|(name, _)| name).collect();
-    let session = runtime.session(&revealing(model, &names, &tensors))?;
+    let session = runtime.session_once(&revealing(model, &names, &tensors))?;
     Ok((session, tensors))
 }
 

@@ -1,6 +1,5 @@
 //! One pass of the calibration data through the tapped model: samples, accumulate, drop.
 
-use faer::Mat;
 use rayon::prelude::*;
 
 use crate::calibrate::moments::{Covariance, Moments};
@@ -26,7 +25,7 @@ pub enum StatisticsError {
         /// The tensor inside the model.
         tensor: String,
         /// The value.
-        value: f32,
+        value: f64,
     },
     /// A tensor whose shape changed between two runs.
     #[error(
@@ -112,7 +111,10 @@ impl Statistics {
             for (index, gatherer) in gatherers.iter().enumerate() {
                 let seed = tap::seed(options.seed, index as u64, number as u64);
                 let draw = gatherer.placed.draw(gatherer.rows, seed);
-                let draw = draw.ok_or_else(|| gatherer.misshapen(&[]))?;
+                let draw = draw.ok_or_else(|| StatisticsError::Shape {
+                    tensor: gatherer.tensor.clone(),
+                    shape: Vec::new(),
+                })?;
                 feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
                 draws.push(draw);
             }
@@ -200,61 +202,18 @@ fn gatherers(
 impl Gatherer {
     /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
     fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), StatisticsError> {
-        let found = || self.misshapen(&tensor.shape);
-        let [first, second, third] = *tensor.shape.as_slice() else {
-            return Err(found());
-        };
-        let taps = self.placed.tap.taps().max(1);
-        let rows = draw.padding.len() / taps;
-        let (channels, last) = if self.placed.channels_last {
-            (third, second)
+        let data = self.placed.unpack(&self.tensor, tensor, &draw.padding)?;
+        let first = tensor.shape.first().copied().unwrap_or_default();
+        let units = if first % samples.max(1) == 0 {
+            samples
         } else {
-            (second, third)
+            first
         };
-        if channels != self.placed.channels || last != rows * taps {
-            return Err(found());
-        }
-        let values = tensor.to_f32().map_err(|_| found())?;
-        let values = values.as_slice().ok_or_else(found)?;
-        if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
-            return Err(StatisticsError::NotFinite {
-                tensor: self.tensor.clone(),
-                value: *bad,
-            });
-        }
-        let per_block = channels / self.blocks;
+        let width = data.ncols() / self.blocks;
         for (block, moments) in self.moments.iter_mut().enumerate() {
-            let value = |row: usize, column: usize| {
-                let (sample, position) = (row / rows, row % rows);
-                let (channel, tap) = (block * per_block + column / taps, column % taps);
-                let entry = position * taps + tap;
-                let flat = if self.placed.channels_last {
-                    (sample * last + entry) * channels + channel
-                } else {
-                    (sample * channels + channel) * last + entry
-                };
-                if draw.padding[entry] {
-                    0.0
-                } else {
-                    f64::from(values[flat])
-                }
-            };
-            let data = Mat::from_fn(first * rows, per_block * taps, value);
-            let units = if first % samples.max(1) == 0 {
-                samples
-            } else {
-                first
-            };
-            moments.add(data, units);
+            moments.add(data.subcols(block * width, width).to_owned(), units);
         }
         Ok(())
-    }
-
-    fn misshapen(&self, shape: &[usize]) -> StatisticsError {
-        StatisticsError::Shape {
-            tensor: self.tensor.clone(),
-            shape: shape.to_vec(),
-        }
     }
 
     fn finish(self) -> Option<Observed> {

@@ -11,6 +11,7 @@ use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
+use crate::calibrate::StatisticsError;
 use crate::graph::{Graph, ValueId};
 use crate::groups::{Consumer, Window};
 use crate::onnx::{DataType, Model, Tensor, proto};
@@ -152,8 +153,32 @@ impl Placed {
     }
 
     /// Gathered samples as a matrix: a row per batch entry and drawn position, a column per channel
-    /// and tap; `padding` names the entries that read zeros. `None` where the tensor does not fit.
-    pub fn unpack(&self, tensor: &Tensor, padding: &[bool]) -> Option<Mat<f64>> {
+    /// and tap; `padding` names the entries that read zeros. Errors speak of the tensor as `name`.
+    ///
+    /// # Errors
+    /// When the tensor has another shape, or holds NaN or infinities.
+    pub fn unpack(
+        &self,
+        name: &str,
+        tensor: &Tensor,
+        padding: &[bool],
+    ) -> Result<Mat<f64>, StatisticsError> {
+        let matrix = self.rows_of(tensor, padding);
+        let matrix = matrix.ok_or_else(|| StatisticsError::Shape {
+            tensor: name.to_owned(),
+            shape: tensor.shape.clone(),
+        })?;
+        let mut values = (0..matrix.ncols()).flat_map(|j| matrix.col_as_slice(j));
+        match values.find(|value| !value.is_finite()) {
+            Some(&value) => Err(StatisticsError::NotFinite {
+                tensor: name.to_owned(),
+                value,
+            }),
+            None => Ok(matrix),
+        }
+    }
+
+    fn rows_of(&self, tensor: &Tensor, padding: &[bool]) -> Option<Mat<f64>> {
         let &[first, second, third] = tensor.shape.as_slice() else {
             return None;
         };
@@ -177,13 +202,17 @@ impl Placed {
         let mut matrix = Mat::zeros(first * rows, channels * taps);
         for column in 0..channels * taps {
             let (channel, tap) = (column / taps, column % taps);
-            let slice = matrix.col_as_slice_mut(column);
-            for (sample, part) in slice.chunks_mut(rows.max(1)).enumerate() {
-                let start = sample * channels * entries + channel * of_channel;
-                for (row, value) in part.iter_mut().enumerate() {
-                    let entry = row * taps + tap;
-                    if !padding[entry] {
-                        *value = f64::from(values[start + entry * of_entry]);
+            let targets = matrix
+                .col_as_slice_mut(column)
+                .chunks_exact_mut(rows.max(1));
+            let samples = values.chunks_exact((channels * entries).max(1));
+            for (target, sample) in targets.zip(samples) {
+                let first = channel * of_channel + tap * of_entry;
+                let found = sample.iter().skip(first).step_by(taps * of_entry);
+                let padding = padding.iter().skip(tap).step_by(taps);
+                for ((to, &value), &is_padding) in target.iter_mut().zip(found).zip(padding) {
+                    if !is_padding {
+                        *to = f64::from(value);
                     }
                 }
             }

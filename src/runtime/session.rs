@@ -7,7 +7,8 @@ use ort::value::{Outlet, ValueType};
 
 use super::RuntimeError;
 use super::values;
-use crate::onnx::{DataType, Tensor};
+use crate::onnx::proto::{self, tensor_shape_proto::dimension::Value as Length, type_proto::Value};
+use crate::onnx::{DataType, Model, Tensor};
 
 /// What a model's input accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,34 @@ pub struct InputSpec {
     pub dtype: DataType,
     /// The sizes of its axes; `None` where the model leaves the size open.
     pub shape: Vec<Option<usize>>,
+}
+
+impl InputSpec {
+    /// The inputs that a model's file states; `None` where one of them is no plain tensor, so that
+    /// ONNX Runtime has to say what it is.
+    #[must_use]
+    pub fn stated(model: &Model) -> Option<Vec<InputSpec>> {
+        let graph = model.proto.graph.as_ref()?;
+        let stored: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+        let inputs = graph.input.iter().filter(|i| !stored.contains(i.name()));
+        inputs.map(stated).collect()
+    }
+}
+
+fn stated(info: &proto::ValueInfoProto) -> Option<InputSpec> {
+    let Some(Value::TensorType(tensor)) = &info.r#type.as_ref()?.value else {
+        return None;
+    };
+    let length = |dim: &proto::tensor_shape_proto::Dimension| match dim.value {
+        Some(Length::DimValue(length)) => usize::try_from(length).ok(),
+        _ => None,
+    };
+    Some(InputSpec {
+        name: info.name().to_owned(),
+        dtype: Some(DataType::from_code(tensor.elem_type?))
+            .filter(|dtype| !matches!(dtype, DataType::Other(_)))?,
+        shape: tensor.shape.as_ref()?.dim.iter().map(length).collect(),
+    })
 }
 
 /// An open model.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider};
 use ort::logging::LogLevel;
-use ort::session::builder::SessionBuilder;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use prost::Message;
 
 use super::device::{cuda_advice, probe_model};
@@ -115,26 +115,35 @@ impl Runtime {
     /// # Errors
     /// When ONNX Runtime refuses the model, or the temporary folder cannot be written.
     pub fn session(&self, model: &Model) -> Result<Session, RuntimeError> {
+        self.open(model, self.builder(self.cuda).map_err(open_error)?)
+    }
+
+    /// Opens a model for a single run: as it is, without what would only pay off in later runs.
+    ///
+    /// # Errors
+    /// As [`Runtime::session`].
+    pub fn session_once(&self, model: &Model) -> Result<Session, RuntimeError> {
+        let builder = self.builder(self.cuda).map_err(open_error)?;
+        let builder = builder
+            .with_optimization_level(GraphOptimizationLevel::Disable)
+            .map_err(open_error)?
+            .with_prepacking(false)
+            .map_err(open_error)?;
+        self.open(model, builder)
+    }
+
+    fn open(&self, model: &Model, mut builder: SessionBuilder) -> Result<Session, RuntimeError> {
         if model.byte_size() < MEMORY_LIMIT {
-            let mut builder = self.builder(self.cuda).map_err(open_error)?;
             let bytes = model.encode().map_err(open_error)?;
             let inner = builder.commit_from_memory(&bytes).map_err(open_error)?;
             return Session::new(inner, None);
         }
-        self.open_from_files(model)
+        open_from_files(model, builder)
     }
 
+    #[cfg(test)]
     pub(super) fn open_from_files(&self, model: &Model) -> Result<Session, RuntimeError> {
-        let mut builder = self.builder(self.cuda).map_err(open_error)?;
-        let folder = tempfile::tempdir().map_err(|source| RuntimeError::Io {
-            action: "create a temporary folder in",
-            path: std::env::temp_dir(),
-            source,
-        })?;
-        let path = folder.path().join("model.onnx");
-        onnx::save(model, &path).map_err(open_error)?;
-        let inner = builder.commit_from_file(&path).map_err(open_error)?;
-        Session::new(inner, Some(folder))
+        open_from_files(model, self.builder(self.cuda).map_err(open_error)?)
     }
 
     /// Session options: all of this process's cores within an operator, one operator at a time.
@@ -235,4 +244,16 @@ fn open_error(error: impl std::fmt::Display) -> RuntimeError {
     RuntimeError::Open {
         problem: error.to_string(),
     }
+}
+
+fn open_from_files(model: &Model, mut builder: SessionBuilder) -> Result<Session, RuntimeError> {
+    let folder = tempfile::tempdir().map_err(|source| RuntimeError::Io {
+        action: "create a temporary folder in",
+        path: std::env::temp_dir(),
+        source,
+    })?;
+    let path = folder.path().join("model.onnx");
+    onnx::save(model, &path).map_err(open_error)?;
+    let inner = builder.commit_from_file(&path).map_err(open_error)?;
+    Session::new(inner, Some(folder))
 }

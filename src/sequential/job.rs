@@ -365,24 +365,12 @@ fn unpack(
     tensor: Option<&Tensor>,
     padding: &[bool],
 ) -> Result<Mat<f64>, StatisticsError> {
-    let name = || graph.values[placed.tap.value].name.clone();
-    let matrix = tensor.and_then(|tensor| placed.unpack(tensor, padding));
-    let matrix = matrix.ok_or_else(|| StatisticsError::Shape {
-        tensor: name(),
-        shape: tensor
-            .map(|tensor| tensor.shape.clone())
-            .unwrap_or_default(),
-    })?;
-    let bad = (0..matrix.ncols())
-        .flat_map(|j| matrix.col_as_slice(j))
-        .find(|value| !value.is_finite());
-    match bad {
-        Some(&value) => Err(StatisticsError::NotFinite {
-            tensor: name(),
-            value: value as f32,
-        }),
-        None => Ok(matrix),
-    }
+    let name = &graph.values[placed.tap.value].name;
+    let missing = || StatisticsError::Shape {
+        tensor: name.clone(),
+        shape: Vec::new(),
+    };
+    placed.unpack(name, tensor.ok_or_else(missing)?, padding)
 }
 
 /// Adds one batch to all jobs: `found` has what the taps of the dense and of the pruned model

@@ -10,8 +10,8 @@
 //! W' = W1 + Cov(t - W1 x, x) inv(Cov(x))        b' = mean(t) - W' mean(x)
 //! ```
 //!
-//! is the least squares fit. `W1` is the weight of the repair in one pass; the shrinkage of
-//! `Cov(x)` pulls `W'` back to it. Where the output goes on into a sum, as at the end of a residual
+//! is the least squares fit. `W1` is the weight of the repair in one pass; a ridge on `Cov(x)`
+//! pulls `W'` back to it. Where the output goes on into a sum, as at the end of a residual
 //! branch, `t` also makes good what the other summand lost: the sum is what should be as before.
 //!
 //! What a later segment reads of an earlier one is kept between them, on disk where it is more than

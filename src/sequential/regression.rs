@@ -135,8 +135,13 @@ pub(super) fn solve(
         }
     }
     let missing = target * Scale(1.0 / aim.gain) - once * &covariance.matrix;
-    let pulled = missing * Scale(1.0 - covariance.shrinkage);
-    let weight = once + solve_right(covariance.shrunk().as_ref(), pulled.as_ref())?;
+    // Added, not mixed in: of inputs that really are alike and uncorrelated, the intensity is 1, and
+    // a mixture would leave nothing of what they say.
+    let ridge =
+        (covariance.shrinkage.max(1e-7) * covariance.mean_variance()).max(f64::MIN_POSITIVE.sqrt());
+    let size = covariance.matrix.nrows();
+    let ridged = &covariance.matrix + Mat::<f64>::identity(size, size) * Scale(ridge);
+    let weight = once + solve_right(ridged.as_ref(), missing.as_ref())?;
     let shift = (0..weight.nrows())
         .map(|i| {
             let explained: f64 = (0..weight.ncols())
@@ -160,7 +165,11 @@ mod tests {
     /// Rows of two inputs, and an exact affine map of them to one output.
     fn data() -> (Mat<f64>, Mat<f64>) {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
-        let x = Mat::from_fn(ROWS, 2, |_, _| f64::from(rng.next_u32() % 1000) / 100.0);
+        let mut x = Mat::from_fn(ROWS, 2, |_, _| f64::from(rng.next_u32() % 1000) / 100.0);
+        // Not alike: shrinkage has something to see.
+        for i in 0..ROWS {
+            x[(i, 1)] = 3.0 * x[(i, 1)] + x[(i, 0)];
+        }
         let t = Mat::from_fn(ROWS, 1, |i, _| 2.0 * x[(i, 0)] - 3.0 * x[(i, 1)] + 4.0);
         (x, t)
     }

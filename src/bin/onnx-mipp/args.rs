@@ -220,8 +220,8 @@ struct RuntimeArguments {
     onnxruntime: Option<PathBuf>,
 }
 
-/// Megabytes.
-const DEFAULT_MEMORY: u64 = 1000;
+/// Megabytes: little, so that memory does not grow with the samples.
+const DEFAULT_MEMORY: u64 = 32;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RepairArgument {

@@ -1,5 +1,7 @@
 //! The generator of random graphs.
 
+mod space;
+
 use crate::builder::{Builder, float, int, ints, text};
 use onnx_mipp::onnx::proto::{AttributeProto, ModelProto};
 use rand::{RngExt, SeedableRng};
@@ -22,7 +24,7 @@ pub struct Net {
 }
 
 pub type Layer = fn(&mut Net);
-pub const LAYERS: [Layer; 24] = [
+pub const LAYERS: [Layer; 30] = [
     Net::convolve,
     Net::stride,
     Net::group,
@@ -47,6 +49,12 @@ pub const LAYERS: [Layer; 24] = [
     Net::view,
     Net::widen,
     Net::transposed,
+    Net::space_to_depth,
+    Net::depth_to_space,
+    Net::block,
+    Net::swap_halves,
+    Net::scale_by_count,
+    Net::normalise_groups,
 ];
 
 /// A model of these layers behind a convolution, with a classifier or a map as its output.
