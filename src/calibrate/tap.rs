@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::calibrate::StatisticsError;
 use crate::graph::{Graph, ValueId};
 use crate::groups::{Consumer, Window};
-use crate::onnx::{DataType, Model, Tensor, proto};
+use crate::onnx::{Model, Tensor, proto};
 use crate::ops;
 
 /// Rows wanted per input of a tap: with fewer, a covariance is mostly noise; more change little.
@@ -299,7 +299,7 @@ pub(crate) fn place(
             continue;
         }
         let dtype = graph.values[consumer.input].dtype;
-        if dtype.is_none_or(|dtype| dtype == DataType::Float || dtype == DataType::Double)
+        if dtype.is_none_or(ops::constant::is_weight)
             && let Some(tap) = Tap::of(consumer)
         {
             sharing.entry(tap).or_default().push(index);

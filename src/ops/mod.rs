@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod constant;
+pub mod quantize;
 pub mod sizes;
 
 mod attention;
@@ -123,6 +124,7 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "Expand" => &resample::Expand,
         "Tile" => &resample::Tile,
         "Shape" => &sizes::Shape,
+        "QuantizeLinear" | "DequantizeLinear" => &quantize::Quantize,
         "Constant" | "ConstantOfShape" => &constant::Constant,
         _ => return None,
     })

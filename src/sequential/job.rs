@@ -9,8 +9,8 @@ use crate::calibrate::tap::{self, Draw, Placed, Tap};
 use crate::calibrate::{Moments, StatisticsError};
 use crate::graph::{Graph, ValueId};
 use crate::groups::Kept;
-use crate::onnx::{DataType, Tensor};
-use crate::ops;
+use crate::onnx::Tensor;
+use crate::ops::{self, constant::is_weight};
 use crate::sequential::levels::Levels;
 use crate::sequential::regression::{self, Affine, Aim, Cross};
 use crate::sequential::{SequentialError, Setting};
@@ -204,7 +204,7 @@ impl<'a> Builder<'_, 'a> {
 
     fn place(&mut self, tap: Tap) -> Option<Placed> {
         let dtype = self.setting.graph.values[tap.value].dtype;
-        if !matches!(dtype, Some(DataType::Float | DataType::Double)) {
+        if !dtype.is_some_and(is_weight) {
             return None;
         }
         *self.names += 1;

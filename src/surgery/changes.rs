@@ -4,7 +4,7 @@ use crate::graph::{Graph, NodeId, NodeView};
 use crate::groups::{ChannelAxes, Kept, Use};
 use crate::onnx::Tensor;
 use crate::ops::{self, Edit};
-use crate::surgery::{Changes, Repaired, SurgeryError};
+use crate::surgery::{Changes, Repaired, SurgeryError, quantized};
 
 /// All changes that the kept channels ask for at the nodes that are `wanted`.
 pub(super) fn collect(
@@ -58,6 +58,7 @@ pub(super) fn collect(
     changes
         .added
         .extend(added.map(|(&node, new)| (node, new.clone())));
+    quantized::pack(graph, kept, &mut changes)?;
     Ok(changes)
 }
 

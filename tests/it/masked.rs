@@ -271,8 +271,9 @@ impl Found {
             let value = &self.graph.values[consumer.input];
             let mut shape = vec![1; value.shape.as_ref().unwrap().len()];
             shape[consumer.axis] = map.len();
-            let mask = map.iter().map(|&c| f32::from(u8::from(kept.has(c))));
-            let mask = Tensor::from_f32(&shape, mask.collect()).unwrap();
+            let mask = map.iter().map(|&c| f64::from(u8::from(kept.has(c))));
+            let mask = ndarray::ArrayD::from_shape_vec(shape.clone(), mask.collect()).unwrap();
+            let mask = Tensor::from_f64(value.dtype.unwrap_or(DataType::Float), &mask).unwrap();
             let (left, right) = (format!("mask{number}"), format!("masked{number}"));
             main.initializer.push(mask.to_proto(&left));
             if model.proto.ir_version.unwrap() < 4 {

@@ -12,6 +12,7 @@ mod lengths;
 mod linear;
 mod norms;
 mod parts;
+mod quantized;
 mod reshapes;
 mod storage;
 mod vision;
