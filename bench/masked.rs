@@ -181,9 +181,16 @@ fn masked(
         if map.iter().all(|&channel| kept.has(channel)) {
             continue;
         }
-        let value = &graph.values[consumer.input];
+        // What a recurrent node reads of its own output cannot be masked, but its weight can.
+        let weight = graph.nodes[consumer.node].inputs.get(consumer.weight);
+        let is_own = graph.values[consumer.input].producer == Some(consumer.node);
+        let (read, axis) = match weight {
+            Some(Some(weight)) if is_own => (*weight, consumer.layout.in_axis),
+            _ => (consumer.input, consumer.axis),
+        };
+        let value = &graph.values[read];
         let mut shape = vec![1; value.shape.as_ref().map_or(0, Vec::len)];
-        shape[consumer.axis] = map.len();
+        shape[axis] = map.len();
         let mask = map.iter().map(|&c| f64::from(u8::from(kept.has(c))));
         let mask = ndarray::ArrayD::from_shape_vec(shape, mask.collect())?;
         let tensor = Tensor::from_f64(value.dtype.unwrap_or(DataType::Float), &mask)?;

@@ -128,7 +128,7 @@ impl Work {
             Some(specs) => specs,
             None => runtime.session(&model)?.inputs(),
         };
-        let samples = Samples::open(&specs, options)?;
+        let mut samples = Samples::open(&specs, options)?;
         let probed = probe(&model, &mut graph, &runtime, &samples.first_batch()?);
         match probed {
             // A batch that is open in name only: such a model runs single samples and nothing else.
@@ -139,6 +139,9 @@ impl Work {
         }
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
+        if let Some(together) = groups.batch {
+            samples.keep_together(together);
+        }
         let mut notes = runtime.notes().to_vec();
         notes.extend_from_slice(samples.notes());
         for note in &notes {

@@ -63,6 +63,14 @@ pub enum Bias {
         /// of that row by one.
         scale: Vec<f64>,
     },
+    /// In the input slot of a recurrent node, which may be empty yet: per direction, the biases of all
+    /// rows for the weight and then for the recurrence.
+    Rows {
+        /// The slot.
+        slot: usize,
+        /// Which of the two parts is moved.
+        after: usize,
+    },
     /// The operator has none: an Add after the node carries it.
     Added,
     /// There is no place for one.

@@ -87,6 +87,9 @@ pub struct Groups {
     pub consumers: Vec<Consumer>,
     /// Costs of the nodes with a weight.
     pub costs: Vec<Cost>,
+    /// How many samples a batch must have so that the positions in every tensor are those of the
+    /// observed run; none where samples lie along the first axis everywhere.
+    pub batch: Option<usize>,
 }
 
 impl Groups {

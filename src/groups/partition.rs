@@ -46,6 +46,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
             .collect(),
         consumers: walk.consumers,
         costs: walk.costs,
+        batch: walk.mixes_samples.then_some(walk.samples),
     };
     let mut first_origin = vec![None; channel_count];
     for (atom, &channel) in channel_of.iter().enumerate() {
@@ -168,6 +169,7 @@ fn describe(
         })
         .map(|cost| cost.node)
         .collect();
+    producers.dedup();
     let origin = first_origin[first];
     if producers.is_empty() {
         producers.extend(origin);

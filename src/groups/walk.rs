@@ -67,6 +67,7 @@ pub struct Walk<'a> {
     pub(super) scope: Scope,
     /// Samples in the observed run.
     pub(super) samples: usize,
+    pub(super) mixes_samples: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -111,6 +112,7 @@ impl<'a> Walk<'a> {
             },
             scope,
             samples: samples(graph),
+            mixes_samples: false,
         };
         for &id in &graph.order {
             walk.visit(graph.view(id));
@@ -368,6 +370,11 @@ impl<'a> Walk<'a> {
         } else {
             count as f64
         }
+    }
+
+    /// Says that samples lie along another axis than the first in some tensors.
+    pub fn mix_samples(&mut self) {
+        self.mixes_samples = true;
     }
 
     /// Records what a node with a constant weight costs.

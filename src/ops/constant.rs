@@ -8,17 +8,32 @@ use crate::ops::{Freeze, Operator};
 /// No more bytes than this are filled here; a larger constant is left to ONNX Runtime.
 const MOST_FILLED: usize = 1 << 31;
 
+/// Where ConstantOfShape reads its shape.
+const SHAPE: usize = 0;
+
 pub(super) struct Constant;
 
 impl Operator for Constant {
-    fn trace(&self, _: NodeView<'_>, _: &mut Walk<'_>) -> Result<(), Freeze> {
-        Ok(())
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        let (true, Some(output)) = (fills(view.node), view.output(0)) else {
+            return Ok(());
+        };
+        // A last axis whose length is a constant may be one of channels, such as the first state of
+        // a recurrent node. Where other axes meet channels they freeze.
+        let shape = view.output_shape()?;
+        let mut axes = vec![None; shape.len()];
+        if let (Some((&length, rest)), Some(last)) = (shape.split_last(), axes.last_mut())
+            && length > 1
+            && walk.constant_size((view.id, SHAPE), rest.len()).is_some()
+        {
+            *last = Some(walk.fresh(view.id, length));
+        }
+        walk.follow_sizes((view.id, SHAPE), &axes, |_, _| false)?;
+        walk.set(output, axes)
     }
 
     fn reads_sizes(&self) -> bool {
-        // ConstantOfShape: its output's axes are not tracked, so where it meets channels they
-        // freeze; `sizes::flow` freezes the channels that it counts.
-        false
+        true
     }
 }
 

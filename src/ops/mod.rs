@@ -22,6 +22,7 @@ mod norm;
 mod parts;
 mod pool;
 mod product;
+mod recurrent;
 mod resample;
 mod reshape;
 mod sequence;
@@ -126,7 +127,10 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "Shape" => &sizes::Shape,
         "QuantizeLinear" | "DequantizeLinear" => &quantize::Quantize,
         "Constant" | "ConstantOfShape" => &constant::Constant,
-        _ => return None,
+        name => {
+            let recurrent = recurrent::find(name).map(|rule| rule as &dyn Operator);
+            return recurrent.or_else(|| quantize::find(name).map(|rule| rule as &dyn Operator));
+        }
     })
 }
 

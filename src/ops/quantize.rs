@@ -1,7 +1,7 @@
 //! QuantizeLinear and DequantizeLinear: element by element, with scales that may lie along an axis.
 
 use crate::graph::{Node, NodeView, view::normalize_axis};
-use crate::groups::Walk;
+use crate::groups::{Cost, Elements, Walk};
 use crate::ops::{Freeze, Operator};
 
 const SCALE: usize = 1;
@@ -33,6 +33,62 @@ impl Operator for Quantize {
                 return Err(Freeze::new("its scales are computed while the model runs"));
             }
             walk.cut((view.id, slot), 0, &map)?;
+        }
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
+        walk.set(output, axes)
+    }
+}
+
+/// Convolutions and products of integers. Their channels stay: the scales of what they sum lie in
+/// other nodes, and nothing tells which.
+#[derive(Debug)]
+pub(super) struct Integers {
+    weight: usize,
+    /// The axis of what they make, counted from the end where it is negative.
+    axis: i64,
+}
+
+pub(super) fn find(op_type: &str) -> Option<&'static Integers> {
+    Some(match op_type {
+        "ConvInteger" => &Integers { weight: 1, axis: 1 },
+        "QLinearConv" => &Integers { weight: 3, axis: 1 },
+        "MatMulInteger" => &Integers {
+            weight: 1,
+            axis: -1,
+        },
+        "QLinearMatMul" => &Integers {
+            weight: 3,
+            axis: -1,
+        },
+        _ => return None,
+    })
+}
+
+impl Operator for Integers {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        const TEXT: &str = "it computes with integers, whose scales lie in other nodes";
+        let shape = view.output_shape()?;
+        let axis = normalize_axis(self.axis, shape.len())?;
+        for value in view.node.inputs.iter().flatten() {
+            for own in 0..view.shape(*value)?.len() {
+                walk.freeze_axis(*value, own, view.id, TEXT);
+            }
+        }
+        let length = shape.get(axis).copied().unwrap_or(0);
+        let mut axes = vec![None; shape.len()];
+        if let Some(slot) = axes.get_mut(axis) {
+            *slot = Some(walk.fixed(view.id, length, TEXT));
+        }
+        if view.constant(self.weight).is_some() {
+            let positions =
+                shape.iter().map(|&n| n as u64).product::<u64>() / (length as u64).max(1);
+            walk.cost(Cost {
+                node: view.id,
+                of: Elements::Weight(self.weight),
+                positions: walk.per_sample(positions),
+            });
         }
         let output = view
             .output(0)

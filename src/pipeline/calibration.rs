@@ -83,6 +83,15 @@ impl Samples {
         Ok((BATCH_ELEMENTS / elements.max(1)).clamp(1, MOST_BATCH))
     }
 
+    /// Makes every batch of the statistics one of that many samples, where the model leaves that open.
+    pub fn keep_together(&mut self, samples: usize) {
+        let whole = self.seen.len() / samples.max(1) * samples.max(1);
+        if self.is_open && whole > 0 {
+            self.batch = samples;
+            self.seen.truncate(whole);
+        }
+    }
+
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

@@ -329,7 +329,8 @@ impl<'a> Job<'a> {
             }
             let folded = target.fold.tensors(&matrices, &shift, Onto::Zero);
             let folded = folded.map_err(|error| target.fold.failed(error))?;
-            target.fold.put(folded, repaired);
+            let put = target.fold.put(folded, repaired);
+            put.map_err(|error| target.fold.failed(error))?;
         }
         Ok(())
     }

@@ -268,9 +268,17 @@ impl Found {
             let Some(map) = self.groups.read_by(consumer) else {
                 continue;
             };
-            let value = &self.graph.values[consumer.input];
+            // What a recurrent node reads of its own output cannot be masked, but its weight can.
+            let is_own = self.graph.values[consumer.input].producer == Some(consumer.node);
+            let (read, axis) = if is_own {
+                let inputs = &self.graph.nodes[consumer.node].inputs;
+                (inputs[consumer.weight].unwrap(), consumer.layout.in_axis)
+            } else {
+                (consumer.input, consumer.axis)
+            };
+            let value = &self.graph.values[read];
             let mut shape = vec![1; value.shape.as_ref().unwrap().len()];
-            shape[consumer.axis] = map.len();
+            shape[axis] = map.len();
             let mask = map.iter().map(|&c| f64::from(u8::from(kept.has(c))));
             let mask = ndarray::ArrayD::from_shape_vec(shape.clone(), mask.collect()).unwrap();
             let mask = Tensor::from_f64(value.dtype.unwrap_or(DataType::Float), &mask).unwrap();

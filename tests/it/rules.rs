@@ -13,6 +13,7 @@ mod linear;
 mod norms;
 mod parts;
 mod quantized;
+mod recurrent;
 mod reshapes;
 mod storage;
 mod vision;

@@ -80,7 +80,7 @@ fn stored<'a>(model: &'a Model, name: &str) -> Option<&'a onnx_mipp::onnx::proto
 }
 
 /// The nodes that unpack what a convolution reads in a slot.
-fn unpacking<'a>(model: &'a Model, conv: usize, slot: usize) -> &'a NodeProto {
+fn unpacking(model: &Model, conv: usize, slot: usize) -> &NodeProto {
     let nodes = &model.proto.graph.as_ref().unwrap().node;
     let convs: Vec<&NodeProto> = nodes.iter().filter(|n| n.op_type() == "Conv").collect();
     let name = &convs[conv].input[slot];
