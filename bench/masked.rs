@@ -98,6 +98,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let result = serde_json::json!({
         "macs": macs.total(&left) / macs.total(&whole),
         "error": distance(&truth, &ours)?,
+        "scale": scale(&truth)?,
         "effect_of_input": distance(&dense, &moved)?,
         "effect_of_cut": distance(&dense, &truth)?,
         "probe_seconds": probed,
@@ -230,6 +231,15 @@ fn constant_node(name: &str, tensor: Tensor) -> NodeProto {
         attribute: vec![value],
         ..Default::default()
     }
+}
+
+/// The largest output.
+fn scale(outputs: &[Tensor]) -> Result<f64, Box<dyn Error>> {
+    let mut largest = 0.0f64;
+    for tensor in outputs.iter().filter(|tensor| tensor.to_f64().is_ok()) {
+        largest = tensor.to_f64()?.iter().fold(largest, |m, v| m.max(v.abs()));
+    }
+    Ok(largest)
 }
 
 /// The largest difference of two runs, relative to each output's largest value.

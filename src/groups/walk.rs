@@ -45,7 +45,8 @@ pub struct Walk<'a> {
     pub(super) united: UnionFind<Atom>,
     pub(super) origins: Vec<NodeId>,
     pub(super) frozen: Vec<(Atom, usize)>,
-    pub(super) reasons: Vec<Reason>,
+    /// Every reason with its number.
+    pub(super) reasons: BTreeMap<Reason, usize>,
     pub(super) values: Vec<Axes>,
     pub(super) uses: BTreeMap<Use, Axes>,
     pub(super) entries: BTreeMap<(Use, usize), AxisMap>,
@@ -89,7 +90,7 @@ impl<'a> Walk<'a> {
             united: UnionFind::new_empty(),
             origins: Vec::new(),
             frozen: Vec::new(),
-            reasons: Vec::new(),
+            reasons: BTreeMap::new(),
             values: graph
                 .values
                 .iter()
@@ -273,13 +274,8 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn hold(&mut self, map: &AxisMap, reason: Reason) {
-        let index = match self.reasons.iter().rposition(|known| *known == reason) {
-            Some(index) => index,
-            None => {
-                self.reasons.push(reason);
-                self.reasons.len() - 1
-            }
-        };
+        let next = self.reasons.len();
+        let index = *self.reasons.entry(reason).or_insert(next);
         self.frozen.extend(map.iter().map(|&atom| (atom, index)));
     }
 

@@ -1,6 +1,6 @@
 //! What a model costs as a function of the width of every group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::{ChannelAxes, ChannelMap, Elements, Groups, Use};
@@ -95,6 +95,22 @@ impl CostModel {
     #[must_use]
     pub fn total(&self, widths: &[usize]) -> f64 {
         self.terms.iter().map(|term| term.cost(widths)).sum()
+    }
+
+    /// For each of `widths`' groups, the cost of all that its width changes.
+    #[must_use]
+    pub fn shares(&self, widths: &[usize]) -> Vec<f64> {
+        let mut shares = vec![0.0; widths.len()];
+        for term in &self.terms {
+            let cost = term.cost(widths);
+            let groups = term.axes.iter().flat_map(|axis| axis.per_channel.keys());
+            for group in groups.collect::<BTreeSet<_>>() {
+                if let Some(share) = shares.get_mut(*group) {
+                    *share += cost;
+                }
+            }
+        }
+        shares
     }
 
     /// The part of the cost that a group's width changes, per group.
