@@ -2,8 +2,8 @@
 
 use crate::graph::{Node, NodeView};
 use crate::groups::Walk;
-use crate::onnx::{DataType, Tensor, TensorError};
-use crate::ops::{Freeze, Operator};
+use crate::onnx::{DataType, Tensor, TensorError, proto::NodeProto};
+use crate::ops::{Freeze, Operator, canonical_domain};
 
 /// No more bytes than this are filled here; a larger constant is left to ONNX Runtime.
 const MOST_FILLED: usize = 1 << 31;
@@ -98,6 +98,15 @@ fn filled(node: &Node, shape: &Tensor) -> Result<Option<Tensor>, TensorError> {
 #[must_use]
 pub fn stores_tensor(node: &Node) -> bool {
     node.op_type == "Constant" && node.domain.is_empty()
+}
+
+/// What a node of the file that stores a tensor makes, with the tensor's shape.
+#[must_use]
+pub fn stored_shape(node: &NodeProto) -> Option<(&str, &[i64])> {
+    let is_stored = node.op_type() == "Constant" && canonical_domain(node.domain()).is_empty();
+    let mut tensors = node.attribute.iter().filter_map(|a| a.t.as_ref());
+    let tensor = tensors.next().filter(|_| is_stored)?;
+    Some((node.output.first()?.as_str(), tensor.dims.as_slice()))
 }
 
 /// Whether a tensor of this type can be a weight.

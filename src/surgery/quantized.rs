@@ -374,3 +374,38 @@ fn integers(dtype: DataType, numbers: &ArrayD<f64>) -> Result<Tensor, TensorErro
         bytes: bytes.into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_of_either_kind_reach_the_ends_of_the_values() {
+        // Around zero, with seven bits as before.
+        let symmetric = rescaled(&[-1.26, 0.3], (0.5, 0.0), (-128.0, 127.0), 63.0);
+        assert_eq!(symmetric, (0.02, 0.0));
+        // From the least to the largest value, zero among them.
+        let (scale, zero) = rescaled(&[0.5, 1.275], (0.5, 3.0), (0.0, 255.0), 255.0);
+        assert!((scale - 0.005).abs() < 1e-12);
+        assert_eq!(zero, 0.0);
+        let (scale, zero) = rescaled(&[-1.0, 1.55], (0.5, 3.0), (0.0, 255.0), 255.0);
+        assert!((scale - 0.01).abs() < 1e-12);
+        assert_eq!(zero, 100.0);
+        // Nothing to measure: the scale stays.
+        assert_eq!(
+            rescaled(&[0.0], (0.5, 0.0), (-128.0, 127.0), 63.0),
+            (0.5, 0.0)
+        );
+        assert_eq!(rescaled(&[], (0.5, 3.0), (0.0, 255.0), 255.0), (0.5, 3.0));
+    }
+
+    #[test]
+    fn numbers_stay_within_their_type() {
+        let numbers = ndarray::arr1(&[-300.0, -1.0, 300.0]).into_dyn();
+        let bytes = |dtype| integers(dtype, &numbers).map(|tensor| tensor.bytes.to_vec());
+        assert_eq!(bytes(DataType::Int8), Ok(vec![128, 255, 127]));
+        assert_eq!(bytes(DataType::Uint8), Ok(vec![0, 0, 255]));
+        assert_eq!(bytes(DataType::Uint16), Ok(vec![0, 0, 0, 0, 44, 1]));
+        assert!(bytes(DataType::Float).is_err());
+    }
+}

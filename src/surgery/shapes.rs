@@ -1,12 +1,13 @@
 //! Shapes that the file states: value_info, and inputs that are defaults of initializers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::Graph;
 use crate::groups::Kept;
 use crate::onnx::Model;
 use crate::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Length};
 use crate::onnx::proto::{ValueInfoProto, type_proto};
+use crate::ops;
 
 /// Writes the lengths that are left into the stated shapes, and drops statements about values
 /// that are gone.
@@ -39,14 +40,14 @@ pub(super) fn update(model: &mut Model, graph: &Graph, kept: &Kept<'_>) {
         });
     }
     // Before IR version 4, initializers are listed as inputs too; some exporters state the shapes
-    // of initializers.
+    // of constants.
+    let initializers = main.initializer.iter();
+    let mut constants: BTreeMap<&str, &[i64]> = initializers
+        .map(|stored| (stored.name(), stored.dims.as_slice()))
+        .collect();
+    constants.extend(main.node.iter().filter_map(ops::constant::stored_shape));
     for info in main.input.iter_mut().chain(&mut main.value_info) {
-        let stored = main
-            .initializer
-            .iter()
-            .find(|stored| stored.name() == info.name());
-        if let Some(stored) = stored {
-            let dims = stored.dims.clone();
+        if let Some(&dims) = constants.get(info.name()) {
             set_lengths(info, |axis, length| {
                 dims.get(axis)
                     .and_then(|&dim| usize::try_from(dim).ok())

@@ -10,6 +10,7 @@ mod joins;
 mod layers;
 mod lengths;
 mod linear;
+mod nhwc;
 mod norms;
 mod parts;
 mod quantized;
