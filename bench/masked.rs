@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         device: Device::Cpu,
         threads: None,
     })?;
-    let model = onnx::load(&arguments.model)?.inlined();
+    let model = onnx::load(&arguments.model)?.inlined().in_order();
     let mut graph = Graph::build(&model)?;
     let [shown, other] = batches(&model, &runtime, &arguments)?;
     let began = Instant::now();

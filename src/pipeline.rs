@@ -120,7 +120,7 @@ struct Done {
 impl Work {
     fn open(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
         let original = onnx::load(input)?;
-        let model = original.inlined();
+        let model = original.inlined().in_order();
         let mut graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
