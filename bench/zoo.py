@@ -3,7 +3,7 @@
     python bench/zoo.py --bin FOLDER [NAME ...]     FOLDER has onnx-mipp and examples/masked
 
 With `--quick`, every free group gives up the same share of its channels, no trials are run and
-weights are repaired in one pass. The results of each model are kept in target/zoo/NAME.json; a model that has them is not run again
+weights are repaired in one pass, or not at all with `--unrepaired`. The results of each model are kept in target/zoo/NAME.json; a model that has them is not run again
 unless it is named. `--write` only writes the page.
 """
 
@@ -68,7 +68,7 @@ def is_valid(path: Path) -> str:
         return str(error).strip().splitlines()[0][:200]
 
 
-def examine(name: str, binaries: Path, quick: bool) -> dict:
+def examine(name: str, binaries: Path, quick: bool, repair: str) -> dict:
     model, out = ZOO / f"{name}.onnx", OUT / f"{name}.onnx"
     plan, report = OUT / f"{name}.plan.json", OUT / f"{name}.report.json"
     shapes = [part for shape in SHAPES.get(name, []) for part in ("--shape", shape)]
@@ -94,10 +94,13 @@ def examine(name: str, binaries: Path, quick: bool) -> dict:
         _, done = run([*masked, "--macs", str(MACS), "--plan-out", str(plan)])
         if done.returncode != 0:
             return {**result, "failure": f"masked: {last_line(done.stderr)}"}
-        command += ["--plan", str(plan), "--repair", "once"]
+        compared = json.loads(last_line(done.stdout))
+        command += ["--plan", str(plan), "--repair", repair]
     else:
         command += ["--macs", str(MACS), "--best-effort", "--plan-out", str(plan)]
     result["widths"] = "equal shares" if quick else "--macs"
+    if quick and repair == "none":
+        result["widths"] += ", no repair"
     seconds, done = run([*command, *shapes])
     result["seconds"] = seconds
     if done.returncode != 0:
@@ -110,7 +113,9 @@ def examine(name: str, binaries: Path, quick: bool) -> dict:
     before, after = is_valid(model), is_valid(out)
     result["checker"] = after if not before else ""
     result["checker_before"] = before
-    if result["macs"] < 1.0:
+    if quick and result["macs"] < 1.0:
+        result["masked"] = compared
+    elif result["macs"] < 1.0:
         _, done = run([*masked, "--plan", str(plan)])
         if done.returncode != 0:
             return {**result, "failure": f"masked: {last_line(done.stderr)}"}
@@ -181,15 +186,16 @@ def page(results: list[dict]) -> str:
     lines = [
         "# The zoo",
         "",
-        f"Real graphs, pruned to {MACS} of their MACs with `--samples {SAMPLES}`, synthetic inputs and",
-        "repair. `make zoo` fetches and exports the models (`fixtures/zoo.py`, which pins where each comes",
+        f"Real graphs, pruned to {MACS} of their MACs with `--samples {SAMPLES}`, synthetic inputs and,",
+        "unless said, repair. `make zoo` fetches and exports the models (`fixtures/zoo.py`, which pins where each comes",
         "from), prunes them and writes this page. The models are judged on structure here, not on accuracy:",
         "eight samples of noise are no calibration, and most exports have random weights.",
         "",
         f"{len(reached)} of {len(results)} reach {MACS}.",
         "",
         "- *prunable*: share of the MACs that leaves when every free group shrinks to nothing.",
-        "- *widths*: chosen by `--macs`, or (`bench/zoo.py --quick`) the same share of every free group.",
+        "- *widths*: chosen by `--macs`, or (`bench/zoo.py --quick`) the same share of every free group;",
+        "  without repair (`--unrepaired`) the cosine says little.",
         "- *MACs*, *parameters*: share that is left. *cosine*: between the outputs of the pruned and the",
         "  original model.",
         "- *inspect*: seconds of `onnx-mipp inspect`, *CPU*: its CPU time; *seconds* of the whole run. Two",
@@ -227,6 +233,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="models to run again")
     parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release")
     parser.add_argument("--quick", action="store_true", help="equal shares instead of --macs")
+    parser.add_argument("--unrepaired", action="store_true", help="with --quick: no repair")
     parser.add_argument("--write", action="store_true", help="only write the page")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "zoo.md")
     arguments = parser.parse_args()
@@ -237,7 +244,8 @@ def main() -> int:
         kept = OUT / f"{name}.json"
         if kept.exists() and name not in arguments.names or arguments.names and name not in arguments.names:
             continue
-        result = examine(name, arguments.bin, arguments.quick)
+        repair = "none" if arguments.unrepaired else "once"
+        result = examine(name, arguments.bin, arguments.quick, repair)
         kept.write_text(json.dumps(result, indent=1))
         print(row(result), flush=True)
     kept = [OUT / f"{name}.json" for name in names]
