@@ -67,7 +67,7 @@ pub fn measure(
     let dense = outputs(model, runtime, batches)?;
     let mut all = vec![Vec::new(); scene.groups.groups.len()];
     for group in scene.prunable() {
-        for width in trial_widths(&limits.widths(scene.groups.groups[group].channels.len())) {
+        for width in trial_widths(&limits.widths(&scene.groups.groups[group])) {
             let stays = ranking.stays(scene.groups, group, width);
             let repaired = surgery::repair(scene.graph, scene.groups, scene.statistics, &stays)?;
             let trial = surgery::prune(model, scene.graph, scene.groups, &stays, &repaired)?;

@@ -120,7 +120,7 @@ struct Done {
 impl Work {
     fn open(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
         let original = onnx::load(input)?;
-        let model = original.inlined();
+        let model = original.inlined().in_order();
         let mut graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
@@ -128,7 +128,7 @@ impl Work {
             Some(specs) => specs,
             None => runtime.session(&model)?.inputs(),
         };
-        let samples = Samples::open(&specs, options)?;
+        let mut samples = Samples::open(&specs, options)?;
         let probed = probe(&model, &mut graph, &runtime, &samples.first_batch()?);
         match probed {
             // A batch that is open in name only: such a model runs single samples and nothing else.
@@ -137,8 +137,11 @@ impl Work {
             }
             probed => probed?,
         }
-        let mut groups = Groups::find(&graph);
+        let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
+        if let Some(together) = groups.batch {
+            samples.keep_together(together);
+        }
         let mut notes = runtime.notes().to_vec();
         notes.extend_from_slice(samples.notes());
         for note in &notes {
@@ -169,11 +172,10 @@ impl Work {
             progress: &progress,
         };
         let batches = self.samples.batches(wanted)?;
-        let consumers = &self.groups.consumers;
         Ok(Statistics::gather(
             &self.model,
             &self.graph,
-            consumers,
+            &self.groups,
             &self.runtime,
             batches,
             &gather,

@@ -52,15 +52,14 @@ impl<'a> Subject<'a> {
             .next()
             .ok_or("no calibration data")??;
         probe(&model, &mut graph, runtime, &first)?;
-        let groups = Groups::find(&graph);
+        let groups = Groups::find(&graph, onnx_mipp::groups::Scope::default());
         let gather = GatherOptions {
             samples: all.len(),
             seed: 0,
             progress: &|_| {},
         };
         let batches = calibration.batches(&all, BATCH)?;
-        let statistics =
-            Statistics::gather(&model, &graph, &groups.consumers, runtime, batches, &gather)?;
+        let statistics = Statistics::gather(&model, &graph, &groups, runtime, batches, &gather)?;
         let macs = CostModel::macs(&graph, &groups);
         let images = reader::open(
             std::slice::from_ref(&evaluation),

@@ -6,7 +6,7 @@ use crate::calibrate::moments::{Covariance, Moments};
 use crate::calibrate::tap::{self, Draw, Placed};
 use crate::calibrate::{Batch, CalibrateError};
 use crate::graph::Graph;
-use crate::groups::Consumer;
+use crate::groups::Groups;
 use crate::onnx::{Model, Tensor};
 use crate::runtime::{Runtime, RuntimeError};
 
@@ -74,7 +74,7 @@ struct Gatherer {
 }
 
 impl Statistics {
-    /// Runs `batches` through `model`, tapped at the inputs of `consumers`. `samples` is how many
+    /// Runs `batches` through `model`, tapped where channels that may leave are read. `samples` is how many
     /// samples will come; `seed` chooses the positions.
     ///
     /// # Errors
@@ -82,12 +82,12 @@ impl Statistics {
     pub fn gather(
         model: &Model,
         graph: &Graph,
-        consumers: &[Consumer],
+        groups: &Groups,
         runtime: &Runtime,
         batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
         options: &GatherOptions<'_>,
     ) -> Result<Self, StatisticsError> {
-        let (mut gatherers, of_consumer) = gatherers(graph, consumers, options.samples);
+        let (mut gatherers, of_consumer) = gatherers(graph, groups, options.samples);
         let mut seen = 0;
         if gatherers.is_empty() {
             return Ok(Statistics {
@@ -155,12 +155,13 @@ pub struct GatherOptions<'a> {
 
 fn gatherers(
     graph: &Graph,
-    consumers: &[Consumer],
+    groups: &Groups,
     samples: usize,
 ) -> (Vec<Gatherer>, Vec<Option<usize>>) {
+    let consumers = &groups.consumers;
     let mut of_consumer = vec![None; consumers.len()];
     let mut gatherers = Vec::new();
-    for (mut placed, users) in tap::place(graph, consumers) {
+    for (mut placed, users) in tap::place(graph, consumers, &groups.judges()) {
         // Consumers that share a tap differ in blocks only if their weights do; then the finest
         // common observation is the whole.
         let blocks = users
@@ -216,7 +217,7 @@ impl Gatherer {
     }
 
     fn finish(self) -> Option<Observed> {
-        let taps = self.placed.tap.taps();
+        let taps = self.placed.tap.taps() * self.placed.tap.covered;
         let blocks: Option<Vec<_>> = self.moments.iter().map(Moments::covariance).collect();
         Some(Observed {
             taps,

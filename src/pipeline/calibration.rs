@@ -83,6 +83,15 @@ impl Samples {
         Ok((BATCH_ELEMENTS / elements.max(1)).clamp(1, MOST_BATCH))
     }
 
+    /// Makes every batch of the statistics one of that many samples, where the model leaves that open.
+    pub fn keep_together(&mut self, samples: usize) {
+        let whole = self.seen.len() / samples.max(1) * samples.max(1);
+        if self.is_open && whole > 0 {
+            self.batch = samples;
+            self.seen.truncate(whole);
+        }
+    }
+
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -180,6 +189,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::calibrate::reader::ReaderOptions;
+    use crate::groups::Scope;
     use crate::onnx::DataType;
     use crate::runtime::{Device, RuntimeOptions};
     use crate::select::Limits;
@@ -199,6 +209,7 @@ mod tests {
                 ..ReaderOptions::default()
             },
             batch,
+            scope: Scope::default(),
             budget: None,
             limits: Limits {
                 align: 1,

@@ -8,6 +8,7 @@ mod apply;
 mod changes;
 mod error;
 mod fold;
+mod quantized;
 mod repair;
 mod shapes;
 
@@ -26,6 +27,8 @@ use crate::onnx::{Model, Tensor};
 pub struct Changes {
     /// Constants to read instead, per node and input slot.
     pub inputs: BTreeMap<Use, Tensor>,
+    /// Those of them that are stored in few bits.
+    pub packed: BTreeMap<Use, quantized::Packed>,
     /// Attribute edits per node, in order.
     pub attributes: Vec<(usize, crate::ops::Edit)>,
     /// Biases that an Add after the node brings.
@@ -59,7 +62,7 @@ pub(crate) fn cut(
     wanted: &dyn Fn(NodeId) -> bool,
 ) -> Result<Model, SurgeryError> {
     let changes = changes::collect(graph, kept, repaired, wanted)?;
-    let mut pruned = apply::apply(model, graph, &changes)?;
+    let mut pruned = apply::apply(model, graph, &changes);
     shapes::update(&mut pruned, graph, kept);
     Ok(pruned)
 }

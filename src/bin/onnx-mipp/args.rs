@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::Glob;
 use onnx_mipp::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
+use onnx_mipp::groups::Scope;
 use onnx_mipp::pipeline::{Globs, Options};
 use onnx_mipp::runtime::{Device, RuntimeOptions};
 use onnx_mipp::select::{Budget, Limits};
@@ -52,6 +53,8 @@ pub struct InspectArguments {
     #[command(flatten)]
     nodes: NodeArguments,
     #[command(flatten)]
+    scope: ScopeArguments,
+    #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
@@ -71,6 +74,8 @@ pub struct PruneArguments {
     limits: LimitArguments,
     #[command(flatten)]
     nodes: NodeArguments,
+    #[command(flatten)]
+    scope: ScopeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
     /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
@@ -190,6 +195,18 @@ struct NodeArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Attention and norms")]
+struct ScopeArguments {
+    /// Remove channels inside the heads of an attention instead of whole heads
+    #[arg(long)]
+    head_dim: bool,
+    /// Let channels leave over which a norm runs, such as a transformer's residual stream; the norm
+    /// then runs over those that are left
+    #[arg(long)]
+    prune_normalized: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Runtime")]
 struct RuntimeArguments {
     /// Where models run: auto, cpu, cuda or cuda:ID
@@ -261,7 +278,7 @@ impl PruneArguments {
                 min_channels: self.limits.min_channels,
                 best_effort: self.limits.best_effort,
             },
-            ..base(&self.nodes, &self.runtime)?
+            ..base(&self.nodes, &self.scope, &self.runtime)?
         })
     }
 }
@@ -269,7 +286,7 @@ impl PruneArguments {
 impl InspectArguments {
     /// What the library is asked to do.
     pub fn options(&self) -> Result<Options, String> {
-        let mut options = base(&self.nodes, &self.runtime)?;
+        let mut options = base(&self.nodes, &self.scope, &self.runtime)?;
         options.reader.shapes = shapes(&self.shape);
         // Only shapes are wanted of the synthetic input.
         options.reader.samples = Some(2);
@@ -298,7 +315,11 @@ impl CalibrationArguments {
     }
 }
 
-fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
+fn base(
+    nodes: &NodeArguments,
+    scope: &ScopeArguments,
+    runtime: &RuntimeArguments,
+) -> Result<Options, String> {
     Ok(Options {
         calibration: Vec::new(),
         reader: ReaderOptions::default(),
@@ -308,6 +329,10 @@ fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, St
             align: 1,
             min_channels: 1,
             best_effort: false,
+        },
+        scope: Scope {
+            head_dim: scope.head_dim,
+            normalized: scope.prune_normalized,
         },
         exclude: globs("--exclude", &nodes.exclude)?,
         only: globs("--only", &nodes.only)?,
