@@ -300,16 +300,16 @@ impl Work {
         });
         let ranking = Ranking::of(scene)?;
         let batches = self.samples.trials()?;
-        let models = (&self.model, &self.runtime);
-        let progress = |groups: usize| tell(Event::Advance(groups));
-        let found = divergence::measure(
+        let setting = divergence::Setting {
+            model: &self.model,
             scene,
-            &ranking,
-            &options.limits,
-            models,
-            &batches,
-            &progress,
-        )?;
+            ranking: &ranking,
+            limits: &options.limits,
+            runtime: &self.runtime,
+            memory: options.memory,
+        };
+        let progress = |groups: usize| tell(Event::Advance(groups));
+        let found = divergence::measure(setting, &batches, &progress)?;
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 

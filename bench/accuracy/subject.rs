@@ -102,15 +102,15 @@ impl<'a> Subject<'a> {
     /// What the outputs lose at the widths of every group.
     pub fn losses(&self, limits: &Limits) -> Result<Losses, Box<dyn Error>> {
         let ranking = Ranking::of(self.scene())?;
-        let models = (&self.model, self.runtime);
-        let found = divergence::measure(
-            self.scene(),
-            &ranking,
+        let setting = divergence::Setting {
+            model: &self.model,
+            scene: self.scene(),
+            ranking: &ranking,
             limits,
-            models,
-            &self.trials,
-            &|_| {},
-        )?;
+            runtime: self.runtime,
+            memory: 1 << 30,
+        };
+        let found = divergence::measure(setting, &self.trials, &|_| {})?;
         Ok(ranking.all_losses(self.scene(), limits, &found))
     }
 

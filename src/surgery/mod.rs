@@ -12,7 +12,7 @@ mod quantized;
 mod repair;
 mod shapes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use error::SurgeryError;
 pub(crate) use fold::{Fold, Onto};
@@ -65,4 +65,15 @@ pub(crate) fn cut(
     let mut pruned = apply::apply(model, graph, &changes);
     shapes::update(&mut pruned, graph, kept);
     Ok(pruned)
+}
+
+/// The nodes whose constants or attributes change when only the channels of `kept` are left.
+///
+/// # Errors
+/// As [`prune`].
+pub(crate) fn touched(graph: &Graph, kept: &Kept<'_>) -> Result<BTreeSet<NodeId>, SurgeryError> {
+    let changes = changes::collect(graph, kept, &Repaired::default(), &|_| true)?;
+    let inputs = changes.inputs.keys().map(|at| at.0);
+    let attributes = changes.attributes.iter().map(|(node, _)| *node);
+    Ok(inputs.chain(attributes).collect())
 }

@@ -15,4 +15,5 @@ mod prune;
 mod repair;
 mod rules;
 mod small;
+mod trials;
 mod wire;
