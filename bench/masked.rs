@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         library: None,
         device: Device::Cpu,
         threads: None,
+        ..RuntimeOptions::default()
     })?;
     let model = onnx::load(&arguments.model)?.inlined();
     let mut graph = Graph::build(&model)?;

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod calibrate;
+pub mod cli;
 pub mod divergence;
 pub mod graph;
 pub mod groups;

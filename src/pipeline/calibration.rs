@@ -19,6 +19,8 @@ const MOST_BATCH: usize = 64;
 /// The calibration data, divided.
 pub(super) struct Samples {
     dataset: Dataset,
+    /// Samples in use: whole batches of a fixed size.
+    count: usize,
     seen: Vec<usize>,
     compared: Vec<usize>,
     /// Samples that must stay together: the model's fixed batch size, or 1.
@@ -62,6 +64,7 @@ impl Samples {
         }
         let mut samples = Samples {
             dataset,
+            count,
             seen,
             compared,
             unit,
@@ -99,6 +102,11 @@ impl Samples {
     /// Samples for the comparison.
     pub fn compared(&self) -> &[usize] {
         &self.compared
+    }
+
+    /// Every sample once, in order.
+    pub fn all(&self) -> Vec<usize> {
+        (0..self.count).collect()
     }
 
     /// Whether no statistics see the compared samples.
@@ -210,9 +218,8 @@ mod tests {
             repair: Some(Repair::Once),
             memory: 0,
             runtime: RuntimeOptions {
-                library: None,
                 device: Device::Cpu,
-                threads: None,
+                ..RuntimeOptions::default()
             },
             plan: None,
             plan_out: None,

@@ -74,9 +74,9 @@ impl Globs {
     }
 
     /// The first pattern that matches none of the names.
-    pub(super) fn idle<'n>(&self, names: impl Iterator<Item = &'n str>) -> Option<&str> {
+    pub(super) fn idle(&self, names: &[&str]) -> Option<&str> {
         let mut used = vec![false; self.patterns.len()];
-        for index in names.flat_map(|name| self.set.matches(name)) {
+        for index in names.iter().flat_map(|name| self.set.matches(name)) {
             if let Some(used) = used.get_mut(index) {
                 *used = true;
             }
@@ -129,10 +129,14 @@ impl Options {
 
 /// Refuses targets that are the input, that meet each other or that cannot be written, before any
 /// work is done.
-pub(super) fn check_targets(input: &Path, output: &Path, options: &Options) -> Result<(), Error> {
+pub(super) fn check_targets(
+    input: &Path,
+    output: Option<&Path>,
+    options: &Options,
+) -> Result<(), Error> {
     let mut taken = vec![(input, "input")];
     let listed = [
-        (Some(output), "model"),
+        (output, "model"),
         (options.plan_out.as_deref(), "plan"),
         (options.report.as_deref(), "report"),
     ];

@@ -3,6 +3,8 @@
 mod inspection;
 mod text;
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::graph::Graph;
@@ -76,6 +78,37 @@ pub struct GroupReport {
     pub score: Option<Score>,
     /// Why it was frozen; empty where it was not.
     pub frozen: Vec<String>,
+}
+
+/// What a comparison of two models found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Compared {
+    /// The first model, with which the other is compared.
+    pub original: PathBuf,
+    /// The other.
+    pub other: PathBuf,
+    /// Paths of the data; empty for synthetic ones.
+    pub source: Vec<String>,
+    /// The device that ran the models.
+    pub device: String,
+    /// Version of ONNX Runtime.
+    pub onnxruntime: String,
+    /// How close the other's outputs are to the first's.
+    pub comparison: Comparison,
+    /// Bytes of the files, external data included.
+    pub bytes: Change<u64>,
+    /// Median milliseconds of one run of the smallest batch on this machine.
+    pub latency_ms: Change<f64>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Paths of the data as text.
+pub(crate) fn source(paths: &[PathBuf]) -> Vec<String> {
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect()
 }
 
 impl Report {

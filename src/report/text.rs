@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::report::{Change, GroupReport, Inspection, Report};
+use crate::report::{Change, Compared, GroupReport, Inspection, Report};
+use crate::verify::Comparison;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,15 +79,50 @@ impl Report {
         } else {
             "calibration"
         };
-        write!(
+        closeness(f, comparison, whose)
+    }
+}
+
+/// How close two models are, in one line.
+fn closeness(f: &mut fmt::Formatter<'_>, found: &Comparison, whose: &str) -> fmt::Result {
+    write!(
+        f,
+        "on {} {whose} samples: cosine {:.4}, relative error {:.4}",
+        found.samples, found.cosine, found.relative_error
+    )?;
+    match found.top1_agreement {
+        Some(agreement) => writeln!(f, ", top-1 agreement {:.1} %", agreement * 100.0),
+        None => writeln!(f),
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = Change {
+            before: self.bytes.before as f64,
+            after: self.bytes.after as f64,
+        };
+        let rows = [
+            ["", "A", "B", "B / A"].map(str::to_owned),
+            total("file", size, bytes),
+            total("latency", self.latency_ms, |ms| format!("{ms:.2} ms")),
+        ];
+        writeln!(f, "A is {}", self.original.display())?;
+        writeln!(f, "B is {}", self.other.display())?;
+        writeln!(f)?;
+        table(f, &rows)?;
+        writeln!(f)?;
+        writeln!(
             f,
-            "on {} {whose} samples: cosine {:.4}, relative error {:.4}",
-            comparison.samples, comparison.cosine, comparison.relative_error
+            "ran on {} with ONNX Runtime {}",
+            self.device, self.onnxruntime
         )?;
-        match comparison.top1_agreement {
-            Some(agreement) => writeln!(f, ", top-1 agreement {:.1} %", agreement * 100.0),
-            None => writeln!(f),
-        }
+        let whose = if self.source.is_empty() {
+            "synthetic"
+        } else {
+            "given"
+        };
+        closeness(f, &self.comparison, whose)
     }
 }
 

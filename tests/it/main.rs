@@ -8,6 +8,7 @@ mod cli;
 #[allow(dead_code)]
 mod evaluate;
 mod graphs;
+mod manners;
 mod masked;
 mod memory;
 mod program;

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
+use crate::pipeline::{Globs, Options};
+use crate::runtime::{Device, RuntimeOptions, Stop};
+use crate::select::{Budget, Limits};
+use crate::surgery::Repair;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::Glob;
-use onnx_mipp::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
-use onnx_mipp::pipeline::{Globs, Options};
-use onnx_mipp::runtime::{Device, RuntimeOptions};
-use onnx_mipp::select::{Budget, Limits};
-use onnx_mipp::surgery::Repair;
+
+use super::values::{fraction, positive, ratio, shape};
 
 /// Makes a trained ONNX model smaller, without retraining: keeps the channels that carry the
 /// information which the next layers use, and rebuilds the rest from them.
@@ -30,6 +32,18 @@ pub struct Arguments {
 pub enum Command {
     /// Show the groups of channels of a model and what freezes them
     Inspect(InspectArguments),
+    /// Run two models on the same data: how close their outputs are, sizes and latency
+    Compare(CompareArguments),
+    /// Print a script that completes this program's command line in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write those of all commands into a folder
+    Man {
+        /// A folder that exists
+        folder: Option<PathBuf>,
+    },
     /// Fetch the official ONNX Runtime library into your cache, through pip or uv
     Setup {
         /// The library with the CUDA execution provider
@@ -46,6 +60,9 @@ pub struct InspectArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Read options from a file that names them as here: exclude = ["/head/**"]
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
     #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
     shape: Vec<(String, Vec<usize>)>,
@@ -56,12 +73,46 @@ pub struct InspectArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// The model to compare with
+    #[arg(value_name = "A.onnx")]
+    pub original: PathBuf,
+    /// The other model, with the same inputs and outputs
+    #[arg(value_name = "B.onnx")]
+    pub other: PathBuf,
+    #[command(flatten)]
+    calibration: CalibrationArguments,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// What is said while a command works and at its end.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArguments {
+    /// Print JSON to stdout in place of the text
+    #[arg(long)]
+    pub json: bool,
+    /// Read options from a file that names them as here: macs = 0.5. The command line goes first
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// Say nothing but errors and warnings
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more, with times
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct PruneArguments {
     /// The trained model
     #[arg(value_name = "IN.onnx", required = true)]
     pub input: Option<PathBuf>,
     /// Where the smaller model goes
-    #[arg(value_name = "OUT.onnx", required = true)]
+    #[arg(value_name = "OUT.onnx", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
     calibration: CalibrationArguments,
@@ -94,12 +145,11 @@ pub struct PruneArguments {
     /// Write the report as JSON
     #[arg(long, value_name = "FILE.json", help_heading = "Output")]
     report: Option<PathBuf>,
-    /// Say nothing but errors and warnings
-    #[arg(long, short, help_heading = "Output", conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Say more, with times
-    #[arg(long, short, help_heading = "Output")]
-    pub verbose: bool,
+    /// Do everything but write the model: without OUT.onnx
+    #[arg(long, help_heading = "Output", conflicts_with = "output")]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub shown: OutputArguments,
 }
 
 #[derive(Debug, Args)]
@@ -178,7 +228,7 @@ struct LimitArguments {
     best_effort: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Nodes, by patterns such as '/layer4/**'")]
 struct NodeArguments {
     /// Nodes whose output channels may not change
@@ -239,12 +289,7 @@ impl PruneArguments {
         ];
         Ok(Options {
             calibration: calibration.calib.clone(),
-            reader: ReaderOptions {
-                samples: calibration.samples,
-                image: calibration.image(),
-                shapes: shapes(&calibration.shape),
-                seed: calibration.seed,
-            },
+            reader: calibration.reader(),
             batch: calibration.batch,
             budget: budgets.into_iter().flatten().next(),
             repair: self.repair.map(|repair| match repair {
@@ -277,7 +322,28 @@ impl InspectArguments {
     }
 }
 
+impl CompareArguments {
+    /// What the library is asked to do.
+    pub fn options(&self) -> Result<Options, String> {
+        Ok(Options {
+            calibration: self.calibration.calib.clone(),
+            reader: self.calibration.reader(),
+            batch: self.calibration.batch,
+            ..base(&NodeArguments::default(), &self.runtime)?
+        })
+    }
+}
+
 impl CalibrationArguments {
+    fn reader(&self) -> ReaderOptions {
+        ReaderOptions {
+            samples: self.samples,
+            image: self.image(),
+            shapes: shapes(&self.shape),
+            seed: self.seed,
+        }
+    }
+
     fn image(&self) -> ImageOptions {
         ImageOptions {
             mean: self.mean.clone(),
@@ -317,6 +383,7 @@ fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, St
             library: runtime.onnxruntime.clone(),
             device: runtime.device,
             threads: runtime.threads,
+            stop: Stop::default(),
         },
         plan: None,
         plan_out: None,
@@ -334,39 +401,4 @@ fn globs(option: &str, patterns: &[Glob]) -> Result<Option<Globs>, String> {
 
 fn shapes(given: &[(String, Vec<usize>)]) -> BTreeMap<String, Vec<usize>> {
     given.iter().cloned().collect()
-}
-
-fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
-    let (name, sizes) = text
-        .rsplit_once('=')
-        .ok_or("expected NAME=D,D,... such as input=1,3,224,224")?;
-    let size = |size: &str| match size.trim().parse() {
-        Ok(0) | Err(_) => Err(format!("'{size}' is not a size above zero")),
-        Ok(size) => Ok(size),
-    };
-    Ok((
-        name.to_owned(),
-        sizes.split(',').map(size).collect::<Result<_, _>>()?,
-    ))
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("expected a whole number above zero".to_owned()),
-        Ok(number) => Ok(number),
-    }
-}
-
-fn fraction(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err("expected a number above 0 and up to 1".to_owned()),
-    }
-}
-
-fn ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
-        _ => Err("expected a number from 0 on and below 1".to_owned()),
-    }
 }
