@@ -10,6 +10,7 @@
 
 pub mod calibrate;
 pub mod cli;
+mod digest;
 pub mod divergence;
 pub mod graph;
 pub mod groups;

@@ -5,6 +5,8 @@ mod compare;
 mod error;
 mod hint;
 mod options;
+mod statistics;
+mod sweep;
 mod work;
 
 use std::path::Path;
@@ -12,6 +14,7 @@ use std::path::Path;
 pub use compare::compare;
 pub use error::Error;
 pub use options::{Event, Globs, Options};
+pub use sweep::sweep;
 
 use crate::onnx::{self, Model};
 use crate::report::{self, Change, Inspection, Report};
@@ -99,7 +102,7 @@ fn write(outcome: &Outcome, options: &Options) -> Result<(), Error> {
         options::write_json(path, &outcome.plan)?;
     }
     if let Some(path) = &options.report {
-        options::write_json(path, &outcome.report)?;
+        options::write_report(path, &outcome.report)?;
     }
     Ok(())
 }

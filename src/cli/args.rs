@@ -34,6 +34,8 @@ pub enum Command {
     Inspect(InspectArguments),
     /// Run two models on the same data: how close their outputs are, sizes and latency
     Compare(CompareArguments),
+    /// Prune to several budgets, calibrating once: one table and one model each
+    Sweep(Box<SweepArguments>),
     /// Print a script that completes this program's command line in a shell
     Completions {
         /// The shell
@@ -88,6 +90,81 @@ pub struct CompareArguments {
     pub output: OutputArguments,
 }
 
+#[derive(Debug, Args)]
+pub struct SweepArguments {
+    /// The trained model
+    #[arg(value_name = "IN.onnx")]
+    pub input: PathBuf,
+    /// Folder for the models, which are named after IN.onnx and the budget
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = ".",
+        help_heading = "Output"
+    )]
+    pub out_dir: PathBuf,
+    #[command(flatten)]
+    calibration: CalibrationArguments,
+    #[command(flatten)]
+    budgets: BudgetLists,
+    #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
+    nodes: NodeArguments,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+    #[command(flatten)]
+    repair: RepairArguments,
+    #[command(flatten)]
+    statistics: StatisticsArguments,
+    /// Write the table and the report of each budget as JSON
+    #[arg(long, value_name = "FILE.json", help_heading = "Output")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    pub shown: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Budgets, with commas between them")]
+#[group(id = "budgets", required = true, multiple = true)]
+struct BudgetLists {
+    /// Keep these fractions of the multiply-accumulates, such as 0.75,0.5
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
+    macs: Vec<f64>,
+    /// Keep these fractions of the parameters
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
+    params: Vec<f64>,
+    /// Remove these fractions of the channels of every group
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = ratio)]
+    ratio: Vec<f64>,
+    /// Keep these shares of every layer's mutual information
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
+    mi: Vec<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Statistics of a calibration, kept in files")]
+struct StatisticsArguments {
+    /// Start from these statistics instead of calibrating; those of several files are added
+    #[arg(long, value_name = "FILE.stats")]
+    stats: Vec<PathBuf>,
+    /// Write the statistics of this calibration
+    #[arg(long, value_name = "FILE.stats", conflicts_with = "stats")]
+    stats_out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Repair")]
+struct RepairArguments {
+    /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
+    /// by layer on what the smaller model makes [default: sequential with --calib, else once]
+    #[arg(long, value_enum)]
+    repair: Option<RepairArgument>,
+    /// Megabytes of activations that a sequential repair keeps in memory; more go to a temporary file
+    #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY)]
+    memory: u64,
+}
+
 /// What is said while a command works and at its end.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
@@ -124,13 +201,10 @@ pub struct PruneArguments {
     nodes: NodeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
-    /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
-    /// by layer on what the smaller model makes [default: sequential with --calib, else once]
-    #[arg(long, value_enum, help_heading = "Repair")]
-    repair: Option<RepairArgument>,
-    /// Megabytes of activations that a sequential repair keeps in memory; more go to a temporary file
-    #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY, help_heading = "Repair")]
-    memory: u64,
+    #[command(flatten)]
+    repair: RepairArguments,
+    #[command(flatten)]
+    statistics: StatisticsArguments,
     /// Apply this plan instead of selecting channels
     #[arg(
         long,
@@ -292,20 +366,14 @@ impl PruneArguments {
             reader: calibration.reader(),
             batch: calibration.batch,
             budget: budgets.into_iter().flatten().next(),
-            repair: self.repair.map(|repair| match repair {
-                RepairArgument::None => Repair::None,
-                RepairArgument::Once => Repair::Once,
-                RepairArgument::Sequential => Repair::Sequential,
-            }),
-            memory: self.memory.saturating_mul(1_000_000),
+            repair: self.repair.repair(),
+            memory: self.repair.memory(),
+            stats: self.statistics.stats.clone(),
+            stats_out: self.statistics.stats_out.clone(),
             plan: self.plan.clone(),
             plan_out: self.plan_out.clone(),
             report: self.report.clone(),
-            limits: Limits {
-                align: self.limits.align,
-                min_channels: self.limits.min_channels,
-                best_effort: self.limits.best_effort,
-            },
+            limits: self.limits.limits(),
             ..base(&self.nodes, &self.runtime)?
         })
     }
@@ -319,6 +387,64 @@ impl InspectArguments {
         // Only shapes are wanted of the synthetic input.
         options.reader.samples = Some(2);
         Ok(options)
+    }
+}
+
+impl SweepArguments {
+    /// The budgets in the order of the help, each once.
+    pub fn budgets(&self) -> Vec<Budget> {
+        let lists = &self.budgets;
+        let macs = lists.macs.iter().copied().map(Budget::Macs);
+        let params = lists.params.iter().copied().map(Budget::Params);
+        let ratio = lists.ratio.iter().copied().map(Budget::Ratio);
+        let mi = lists.mi.iter().copied().map(Budget::MutualInformation);
+        let mut budgets: Vec<Budget> = Vec::new();
+        for budget in macs.chain(params).chain(ratio).chain(mi) {
+            if !budgets.contains(&budget) {
+                budgets.push(budget);
+            }
+        }
+        budgets
+    }
+
+    /// What the library is asked to do for each of them.
+    pub fn options(&self) -> Result<Options, String> {
+        Ok(Options {
+            calibration: self.calibration.calib.clone(),
+            reader: self.calibration.reader(),
+            batch: self.calibration.batch,
+            repair: self.repair.repair(),
+            memory: self.repair.memory(),
+            stats: self.statistics.stats.clone(),
+            stats_out: self.statistics.stats_out.clone(),
+            report: self.report.clone(),
+            limits: self.limits.limits(),
+            ..base(&self.nodes, &self.runtime)?
+        })
+    }
+}
+
+impl RepairArguments {
+    fn repair(&self) -> Option<Repair> {
+        self.repair.map(|repair| match repair {
+            RepairArgument::None => Repair::None,
+            RepairArgument::Once => Repair::Once,
+            RepairArgument::Sequential => Repair::Sequential,
+        })
+    }
+
+    fn memory(&self) -> u64 {
+        self.memory.saturating_mul(1_000_000)
+    }
+}
+
+impl LimitArguments {
+    fn limits(&self) -> Limits {
+        Limits {
+            align: self.align,
+            min_channels: self.min_channels,
+            best_effort: self.best_effort,
+        }
     }
 }
 
@@ -386,6 +512,8 @@ fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, St
             stop: Stop::default(),
         },
         plan: None,
+        stats: Vec::new(),
+        stats_out: None,
         plan_out: None,
         report: None,
     })

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::pipeline;
 use args::{
     Arguments, Command, CompareArguments, InspectArguments, OutputArguments, PruneArguments,
+    SweepArguments,
 };
 use terminal::Terminal;
 
@@ -56,6 +57,7 @@ fn follow(arguments: Arguments) -> Result<(), String> {
         Some(Command::Setup { cuda }) => setup(cuda),
         Some(Command::Inspect(arguments)) => inspect(&arguments),
         Some(Command::Compare(arguments)) => compare(&arguments),
+        Some(Command::Sweep(arguments)) => sweep(&arguments),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { folder }) => man(folder.as_deref()),
         None => prune(&arguments.prune),
@@ -96,6 +98,16 @@ fn compare(arguments: &CompareArguments) -> Result<(), String> {
     let found = pipeline::compare(&arguments.original, &arguments.other, &options, &tell);
     let found = terminal.done(found).map_err(|error| error.to_string())?;
     show(&found, &arguments.output)
+}
+
+fn sweep(arguments: &SweepArguments) -> Result<(), String> {
+    let options = arguments.options()?;
+    let terminal = Terminal::new(&arguments.shown);
+    let tell = |event| terminal.tell(event);
+    let (input, folder) = (&arguments.input, &arguments.out_dir);
+    let found = pipeline::sweep(input, folder, &arguments.budgets(), &options, &tell);
+    let found = terminal.done(found).map_err(|error| error.to_string())?;
+    show(&found, &arguments.shown)
 }
 
 fn setup(cuda: bool) -> Result<(), String> {

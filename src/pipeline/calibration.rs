@@ -60,7 +60,11 @@ impl Samples {
         let (seen, compared) = divide(count, unit);
         let mut notes = dataset.notes().to_vec();
         if is_synthetic {
-            notes.insert(0, SYNTHETIC_WARNING.to_owned());
+            let warning = match options.stats.is_empty() {
+                true => SYNTHETIC_WARNING,
+                false => SYNTHETIC_TRIALS_WARNING,
+            };
+            notes.insert(0, warning.to_owned());
         }
         let mut samples = Samples {
             dataset,
@@ -97,6 +101,12 @@ impl Samples {
     /// Samples for the statistics.
     pub fn seen(&self) -> &[usize] {
         &self.seen
+    }
+
+    /// Tells these samples, read and divided like this, from others.
+    pub fn digest(&self, options: &Options) -> Result<String, CalibrateError> {
+        let reading = format!("{:?} {}", options.reader.image, self.unit);
+        self.dataset.digest(&reading)
     }
 
     /// Samples for the comparison.
@@ -165,6 +175,10 @@ impl Samples {
 const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: channels are judged on synthetic \
     noise, not on what the model will see. Give --calib with a few hundred real samples";
 
+const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: trials and the comparison \
+    run on synthetic noise, only the statistics are of real data. Give --calib with the data of one \
+    of the files of --stats";
+
 /// Every eighth batch of `unit` samples is held back, as long as enough are left to see.
 fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
     let units = count / unit;
@@ -222,6 +236,8 @@ mod tests {
                 ..RuntimeOptions::default()
             },
             plan: None,
+            stats: Vec::new(),
+            stats_out: None,
             plan_out: None,
             report: None,
         };

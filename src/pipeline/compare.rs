@@ -48,10 +48,12 @@ pub fn compare(
         other: other.to_owned(),
         error: Box::new(error),
     };
-    let comparison = verify::compare(&models[0], &models[1], &runtime, batches).map_err(failed)?;
+    let [first, second] = &models;
+    let found = verify::compare(first, &[second], &runtime, batches);
+    let comparison = found.map_err(&failed)?.pop().unwrap_or_default();
     tell(Event::Stage("measuring the latency"));
     let one = samples.one()?;
-    let [before, after] = verify::latency([&models[0], &models[1]], &runtime, &one)?;
+    let latency = verify::latency(first, &[second], &runtime, &one)?.pop();
     Ok(Compared {
         original: original.to_owned(),
         other: other.to_owned(),
@@ -63,7 +65,7 @@ pub fn compare(
             before: onnx::file_bytes(original)?,
             after: onnx::file_bytes(other)?,
         },
-        latency_ms: Change { before, after },
+        latency_ms: latency.unwrap_or_default(),
         notes,
     })
 }

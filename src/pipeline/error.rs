@@ -65,6 +65,11 @@ pub enum Error {
         /// What is wrong.
         error: String,
     },
+    /// A sweep of a model that cannot be pruned.
+    #[error(
+        "nothing to prune: every group is frozen (`onnx-mipp inspect` says why); a sweep would give copies"
+    )]
+    NothingToPrune,
     /// A selection without statistics.
     #[error("channels cannot be selected without statistics; give --calib or --plan")]
     NoStatistics,

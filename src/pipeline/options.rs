@@ -42,6 +42,10 @@ pub struct Options {
     pub memory: u64,
     /// Where models run.
     pub runtime: RuntimeOptions,
+    /// Files of statistics to start from, instead of calibrating; their sums are added.
+    pub stats: Vec<PathBuf>,
+    /// Where to write the statistics of the calibration.
+    pub stats_out: Option<PathBuf>,
     /// A plan to apply instead of selecting.
     pub plan: Option<PathBuf>,
     /// Where to write the plan.
@@ -139,6 +143,7 @@ pub(super) fn check_targets(
         (output, "model"),
         (options.plan_out.as_deref(), "plan"),
         (options.report.as_deref(), "report"),
+        (options.stats_out.as_deref(), "file of statistics"),
     ];
     for (path, what) in listed {
         let Some(path) = path else { continue };
@@ -154,6 +159,18 @@ pub(super) fn check_targets(
         taken.push((path, what));
     }
     Ok(())
+}
+
+/// Refuses a folder that is none.
+pub(super) fn check_folder(folder: &Path) -> Result<(), Error> {
+    let found = std::fs::metadata(folder).and_then(|found| match found.is_dir() {
+        true => Ok(()),
+        false => Err(std::io::ErrorKind::NotADirectory.into()),
+    });
+    found.map_err(|error| Error::Target {
+        path: folder.to_owned(),
+        error,
+    })
 }
 
 /// Whether two paths name one file, which may not be there yet.
@@ -186,6 +203,11 @@ fn folder(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+/// Writes a report as JSON.
+pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), Error> {
+    write_json(path, report)
 }
 
 /// Writes a value as JSON, aside and then renamed.

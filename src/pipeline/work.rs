@@ -1,6 +1,6 @@
 //! A model under work, from its first look to the finished result.
 
-use crate::calibrate::{GatherOptions, Statistics, probe};
+use crate::calibrate::{Statistics, probe};
 use crate::divergence;
 use crate::graph::Graph;
 use crate::groups::Groups;
@@ -19,7 +19,7 @@ use crate::verify;
 /// What is known before anything is decided.
 pub(super) struct Work {
     /// The file as it is.
-    original: Model,
+    pub original: Model,
     /// The same with its functions in place.
     pub model: Model,
     pub graph: Graph,
@@ -38,6 +38,29 @@ pub(super) struct Done {
     seen: usize,
     asked: String,
     pub notes: Vec<String>,
+}
+
+/// What the data say about a model.
+#[derive(Default)]
+pub(super) struct Evidence {
+    statistics: Option<Statistics>,
+    losses: Option<Losses>,
+}
+
+impl Evidence {
+    /// Samples that the statistics saw.
+    pub fn seen(&self) -> usize {
+        self.statistics
+            .as_ref()
+            .map_or(0, |statistics| statistics.samples)
+    }
+}
+
+/// A model cut and repaired, not yet checked.
+pub(super) struct Cut {
+    model: Model,
+    selection: Selection,
+    asked: String,
 }
 
 impl Work {
@@ -83,59 +106,99 @@ impl Work {
         groups.any(|group| group.frozen.is_empty())
     }
 
-    fn statistics(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Statistics, Error> {
-        let wanted = self.samples.seen();
-        tell(Event::Counting {
-            stage: "calibrating",
-            total: wanted.len(),
-            what: "samples",
-        });
-        let progress = |done: usize| tell(Event::Advance(done));
-        let gather = GatherOptions {
-            samples: wanted.len(),
-            seed: options.reader.seed,
-            progress: &progress,
-        };
-        let batches = self.samples.batches(wanted)?;
-        let consumers = &self.groups.consumers;
-        Ok(Statistics::gather(
-            &self.model,
-            &self.graph,
-            consumers,
-            &self.runtime,
-            batches,
-            &gather,
-        )?)
+    /// One run from the statistics to the checked result.
+    pub fn prune(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Done, Error> {
+        let budget = self.budget(options);
+        let needs_losses = matches!(budget, Budget::Macs(_) | Budget::Params(_));
+        let evidence = self.evidence(options, needs_losses && options.plan.is_none(), tell)?;
+        let cut = self.cut(options, &evidence, None, tell)?;
+        let done = self.judge(vec![cut], evidence.seen(), tell)?;
+        done.into_iter().next().ok_or(Error::NoStatistics)
     }
 
-    pub fn prune(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Done, Error> {
-        let needs_statistics = options.plan.is_none() || options.repair() != Repair::None;
-        let statistics = if needs_statistics {
-            Some(self.statistics(options, tell)?)
-        } else {
-            None
+    /// What the data say, whatever the budget.
+    pub fn evidence(
+        &self,
+        options: &Options,
+        needs_losses: bool,
+        tell: &dyn Fn(Event),
+    ) -> Result<Evidence, Error> {
+        let needs_statistics = options.plan.is_none()
+            || options.repair() != Repair::None
+            || options.stats_out.is_some();
+        if !needs_statistics {
+            return Ok(Evidence::default());
+        }
+        let statistics = self.statistics(options, tell)?;
+        let scene = self.scene(&statistics);
+        let losses = match needs_losses {
+            true => Some(self.losses(scene, options, tell)?),
+            false => None,
         };
-        let (selection, asked) = self.select(options, statistics.as_ref(), tell)?;
+        Ok(Evidence {
+            statistics: Some(statistics),
+            losses,
+        })
+    }
+
+    /// The model cut to a budget, by default that of the options or their plan, and repaired.
+    pub fn cut(
+        &self,
+        options: &Options,
+        evidence: &Evidence,
+        budget: Option<Budget>,
+        tell: &dyn Fn(Event),
+    ) -> Result<Cut, Error> {
+        let (selection, asked) = self.select(options, evidence, budget, tell)?;
         let stays = selection.plan.stays(&self.groups)?;
-        let repaired = match &statistics {
+        let repaired = match &evidence.statistics {
             Some(statistics) => self.repair(options, statistics, &stays, tell)?,
             None => Repaired::default(),
         };
         let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
-        tell(Event::Stage("checking the result"));
-        let compared = self.samples.batches(self.samples.compared())?;
-        let comparison = verify::compare(&self.model, &model, &self.runtime, compared)?;
-        let one = self.samples.one()?;
-        let [before, after] = verify::latency([&self.model, &model], &self.runtime, &one)?;
-        Ok(Done {
+        Ok(Cut {
             model,
             selection,
-            comparison: Some(comparison),
-            latency: Some(Change { before, after }),
-            seen: statistics.map_or(0, |statistics| statistics.samples),
             asked,
-            notes: Vec::new(),
         })
+    }
+
+    /// Checks cut models and compares them with the original, all in one pass over the data.
+    pub fn judge(
+        &self,
+        cuts: Vec<Cut>,
+        seen: usize,
+        tell: &dyn Fn(Event),
+    ) -> Result<Vec<Done>, Error> {
+        tell(Event::Stage("checking the result"));
+        let models: Vec<&Model> = cuts.iter().map(|cut| &cut.model).collect();
+        let compared = self.samples.batches(self.samples.compared())?;
+        let comparisons = verify::compare(&self.model, &models, &self.runtime, compared)?;
+        let one = self.samples.one()?;
+        let times = verify::latency(&self.model, &models, &self.runtime, &one)?;
+        let all = cuts.into_iter().zip(comparisons).zip(times);
+        let done = all.map(|((cut, comparison), latency)| Done {
+            model: cut.model,
+            selection: cut.selection,
+            comparison: Some(comparison),
+            latency: Some(latency),
+            seen,
+            asked: cut.asked,
+            notes: Vec::new(),
+        });
+        Ok(done.collect())
+    }
+
+    fn scene<'a>(&'a self, statistics: &'a Statistics) -> Scene<'a> {
+        Scene {
+            graph: &self.graph,
+            groups: &self.groups,
+            statistics,
+        }
+    }
+
+    fn budget(&self, options: &Options) -> Budget {
+        options.budget(self.samples.is_synthetic() && options.stats.is_empty())
     }
 
     /// Weights and biases rebuilt as the options ask for.
@@ -181,7 +244,8 @@ impl Work {
     fn select(
         &self,
         options: &Options,
-        statistics: Option<&Statistics>,
+        evidence: &Evidence,
+        budget: Option<Budget>,
         tell: &dyn Fn(Event),
     ) -> Result<(Selection, String), Error> {
         if let Some(path) = &options.plan {
@@ -192,24 +256,13 @@ impl Work {
             };
             return Ok((selection, format!("--plan {}", path.display())));
         }
-        let budget = options.budget(self.samples.is_synthetic());
-        let Some(statistics) = statistics else {
-            return Err(Error::NoStatistics);
-        };
-        let scene = Scene {
-            graph: &self.graph,
-            groups: &self.groups,
-            statistics,
-        };
-        let losses = match budget {
-            Budget::Macs(_) | Budget::Params(_) => Some(self.losses(scene, options, tell)?),
-            Budget::Ratio(_) | Budget::MutualInformation(_) => None,
-        };
+        let budget = budget.unwrap_or_else(|| self.budget(options));
+        let statistics = evidence.statistics.as_ref().ok_or(Error::NoStatistics)?;
         tell(Event::Stage("selecting channels"));
-        Ok((
-            select::select(scene, budget, &options.limits, losses.as_ref())?,
-            budget.to_string(),
-        ))
+        let scene = self.scene(statistics);
+        let losses = evidence.losses.as_ref();
+        let selection = select::select(scene, budget, &options.limits, losses)?;
+        Ok((selection, budget.to_string()))
     }
 
     /// What the outputs lose at the widths of every group: measured trials on a few samples.

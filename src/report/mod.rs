@@ -48,7 +48,7 @@ pub struct Report {
 }
 
 /// A figure of the original and of the pruned model.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Change<T> {
     /// The original's.
     pub before: T,
@@ -101,6 +101,22 @@ pub struct Compared {
     pub latency_ms: Change<f64>,
     /// What the user should know.
     pub notes: Vec<String>,
+}
+
+/// A model pruned to several budgets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sweep {
+    /// One per budget, in the order asked for.
+    pub entries: Vec<SweepEntry>,
+}
+
+/// One budget's result.
+#[derive(Debug, Clone, Serialize)]
+pub struct SweepEntry {
+    /// The model's file.
+    pub path: PathBuf,
+    /// Its report.
+    pub report: Report,
 }
 
 /// Paths of the data as text.

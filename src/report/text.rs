@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::report::{Change, Compared, GroupReport, Inspection, Report};
+use crate::report::{Change, Compared, GroupReport, Inspection, Report, Sweep, SweepEntry};
 use crate::verify::Comparison;
 
 impl fmt::Display for Report {
@@ -81,6 +81,46 @@ impl Report {
         };
         closeness(f, comparison, whose)
     }
+}
+
+impl fmt::Display for Sweep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = [
+            "asked",
+            "MACs",
+            "parameters",
+            "file",
+            "latency",
+            "cosine",
+            "error",
+            "top-1",
+        ];
+        let mut rows = vec![head.map(str::to_owned)];
+        rows.extend(self.entries.iter().map(budget_row));
+        table(f, &rows)?;
+        writeln!(f)?;
+        for entry in &self.entries {
+            writeln!(f, "wrote {}", entry.path.display())?;
+        }
+        Ok(())
+    }
+}
+
+fn budget_row(entry: &SweepEntry) -> [String; 8] {
+    let report = &entry.report;
+    let found = report.comparison.unwrap_or_default();
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let latency = report.latency_ms.unwrap_or_default();
+    [
+        report.asked.clone(),
+        percent(share(report.macs)),
+        percent(share(report.parameters)),
+        bytes(report.bytes.after as f64),
+        format!("{:.2} ms", latency.after),
+        format!("{:.4}", found.cosine),
+        format!("{:.4}", found.relative_error),
+        found.top1_agreement.map_or("-".to_owned(), percent),
+    ]
 }
 
 /// How close two models are, in one line.

@@ -85,6 +85,7 @@ fn help_says_all_there_is() {
         ("help", vec!["--help"]),
         ("help_compare", vec!["compare", "--help"]),
         ("help_inspect", vec!["inspect", "--help"]),
+        ("help_sweep", vec!["sweep", "--help"]),
         ("help_setup", vec!["setup", "--help"]),
     ] {
         let run = mipp(arguments).done();

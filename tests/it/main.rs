@@ -16,4 +16,5 @@ mod prune;
 mod repair;
 mod rules;
 mod small;
+mod statistics;
 mod wire;
