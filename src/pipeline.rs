@@ -19,7 +19,7 @@ pub use sweep::sweep;
 use crate::onnx::{self, Model};
 use crate::report::{self, Change, Inspection, Report};
 use crate::select::Plan;
-use work::{Done, Work};
+use work::{Done, Evidence, Work};
 
 /// A pruned model with how it came about.
 #[derive(Debug, Clone)]
@@ -45,6 +45,7 @@ pub fn prune(
 ) -> Result<Report, Error> {
     options::check_targets(input, Some(output), options)?;
     let mut outcome = prune_model(onnx::load(input)?, options, tell)?;
+    outcome.report.input = Some(input.display().to_string());
     onnx::save(&outcome.model, output)?;
     outcome.report.bytes = Change {
         before: onnx::file_bytes(input)?,
@@ -62,6 +63,7 @@ pub fn prune(
 pub fn rehearse(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Report, Error> {
     options::check_targets(input, None, options)?;
     let mut outcome = prune_model(onnx::load(input)?, options, tell)?;
+    outcome.report.input = Some(input.display().to_string());
     outcome.report.bytes.before = onnx::file_bytes(input)?;
     write(&outcome, options)?;
     Ok(outcome.report)
@@ -77,15 +79,15 @@ pub fn prune_model(
     tell: &dyn Fn(Event),
 ) -> Result<Outcome, Error> {
     let work = Work::open(model, options, tell)?;
-    let done = if work.is_prunable() {
+    let (done, evidence) = if work.is_prunable() {
         work.prune(options, tell)?
     } else {
-        work.unchanged(options)?
+        (work.unchanged(options)?, Evidence::default())
     };
     for note in &done.notes {
         tell(Event::Note(note.clone()));
     }
-    let report = work.report(options, &done);
+    let report = work.report(options, &done, &evidence);
     let Done {
         model, selection, ..
     } = done;
@@ -102,7 +104,7 @@ fn write(outcome: &Outcome, options: &Options) -> Result<(), Error> {
         options::write_json(path, &outcome.plan)?;
     }
     if let Some(path) = &options.report {
-        options::write_report(path, &outcome.report)?;
+        options::write_report(path, &outcome.report, || outcome.report.html())?;
     }
     Ok(())
 }

@@ -120,7 +120,7 @@ fn put(out: &mut impl Write, origin: &Origin, sums: &mut Sums) -> io::Result<()>
     Ok(())
 }
 
-/// Reads sums that [`write`] wrote for a model with these `consumers`.
+/// Reads sums that [`write()`] wrote for a model with these `consumers`.
 ///
 /// # Errors
 /// A file that cannot be read, is damaged, or belongs to another model.

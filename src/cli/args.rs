@@ -117,8 +117,9 @@ pub struct SweepArguments {
     repair: RepairArguments,
     #[command(flatten)]
     statistics: StatisticsArguments,
-    /// Write the table and the report of each budget as JSON
-    #[arg(long, value_name = "FILE.json", help_heading = "Output")]
+    /// Write the table and the reports, as a page with a curve to a name that ends in .html, else as
+    /// JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     #[command(flatten)]
     pub shown: OutputArguments,
@@ -216,8 +217,8 @@ pub struct PruneArguments {
     /// Write the plan: the channels kept in every group
     #[arg(long, value_name = "FILE.json", help_heading = "Output")]
     plan_out: Option<PathBuf>,
-    /// Write the report as JSON
-    #[arg(long, value_name = "FILE.json", help_heading = "Output")]
+    /// Write the report, as a page to a name that ends in .html, else as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     /// Do everything but write the model: without OUT.onnx
     #[arg(long, help_heading = "Output", conflicts_with = "output")]
@@ -516,6 +517,7 @@ fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, St
         stats_out: None,
         plan_out: None,
         report: None,
+        command: None,
     })
 }
 

@@ -36,7 +36,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(config::Error::Usage(error)) => Err(error),
     };
     let result = match parsed {
-        Ok(arguments) => follow(arguments),
+        Ok(parsed) => follow(parsed, &command_line(&arguments)),
         Err(error) => {
             // Asking for help comes this way too, with code 0. A closed pipe is no matter.
             let _ = error.print();
@@ -52,15 +52,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn follow(arguments: Arguments) -> Result<(), String> {
+fn follow(arguments: Arguments, line: &str) -> Result<(), String> {
     match arguments.command {
         Some(Command::Setup { cuda }) => setup(cuda),
         Some(Command::Inspect(arguments)) => inspect(&arguments),
         Some(Command::Compare(arguments)) => compare(&arguments),
-        Some(Command::Sweep(arguments)) => sweep(&arguments),
+        Some(Command::Sweep(arguments)) => sweep(&arguments, line),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { folder }) => man(folder.as_deref()),
-        None => prune(&arguments.prune),
+        None => prune(&arguments.prune, line),
     }
 }
 
@@ -76,10 +76,11 @@ fn inspect(arguments: &InspectArguments) -> Result<(), String> {
     }
 }
 
-fn prune(arguments: &PruneArguments) -> Result<(), String> {
+fn prune(arguments: &PruneArguments, line: &str) -> Result<(), String> {
     let needed = "IN.onnx and OUT.onnx are needed; see `onnx-mipp --help`";
     let input = arguments.input.as_deref().ok_or(needed)?;
-    let options = arguments.options()?;
+    let mut options = arguments.options()?;
+    options.command = Some(line.to_owned());
     let terminal = Terminal::new(&arguments.shown);
     let tell = |event| terminal.tell(event);
     let report = match &arguments.output {
@@ -100,8 +101,9 @@ fn compare(arguments: &CompareArguments) -> Result<(), String> {
     show(&found, &arguments.output)
 }
 
-fn sweep(arguments: &SweepArguments) -> Result<(), String> {
-    let options = arguments.options()?;
+fn sweep(arguments: &SweepArguments, line: &str) -> Result<(), String> {
+    let mut options = arguments.options()?;
+    options.command = Some(line.to_owned());
     let terminal = Terminal::new(&arguments.shown);
     let tell = |event| terminal.tell(event);
     let (input, folder) = (&arguments.input, &arguments.out_dir);
@@ -135,6 +137,21 @@ fn man(folder: Option<&Path>) -> Result<(), String> {
     let rendered = clap_mangen::Man::new(command).render(&mut page);
     rendered.map_err(|error| error.to_string())?;
     print(&String::from_utf8_lossy(&page))
+}
+
+/// The command as one may type it again.
+fn command_line(arguments: &[OsString]) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:+@%".contains(c);
+    let quoted = |word: &OsString| {
+        let word = word.to_string_lossy();
+        match !word.is_empty() && word.chars().all(is_plain) {
+            true => word.into_owned(),
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        }
+    };
+    let words = arguments.iter().skip(1).map(quoted);
+    let all: Vec<String> = std::iter::once(NAME.to_owned()).chain(words).collect();
+    all.join(" ")
 }
 
 /// The end of a command on stdout: as JSON where that was asked for, else as text unless quiet.

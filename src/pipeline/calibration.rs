@@ -240,6 +240,7 @@ mod tests {
             stats_out: None,
             plan_out: None,
             report: None,
+            command: None,
         };
         let samples = Samples::open(&[spec], &options).unwrap();
         samples.first_batch().unwrap()[0].1.shape[0]

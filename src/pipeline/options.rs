@@ -50,8 +50,10 @@ pub struct Options {
     pub plan: Option<PathBuf>,
     /// Where to write the plan.
     pub plan_out: Option<PathBuf>,
-    /// Where to write the report as JSON.
+    /// Where to write the report: as HTML to a name that ends in .html, else as JSON.
     pub report: Option<PathBuf>,
+    /// The command line, for the report.
+    pub command: Option<String>,
 }
 
 /// Patterns of node names.
@@ -111,6 +113,11 @@ pub enum Event {
 }
 
 impl Options {
+    /// Whether the report is a page, which shows more.
+    pub(super) fn wants_page(&self) -> bool {
+        self.report.as_deref().is_some_and(is_page)
+    }
+
     /// How weights are repaired.
     pub(super) fn repair(&self) -> Repair {
         let default = if self.calibration.is_empty() {
@@ -205,9 +212,22 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Writes a report as JSON.
-pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), Error> {
-    write_json(path, report)
+/// Whether a report goes there as a page.
+pub(super) fn is_page(path: &Path) -> bool {
+    let end = path.extension().and_then(|end| end.to_str());
+    end.is_some_and(|end| ["html", "htm"].contains(&end.to_ascii_lowercase().as_str()))
+}
+
+/// Writes a report as the page `html` or as JSON, as the file's name asks for.
+pub(super) fn write_report(
+    path: &Path,
+    report: &impl Serialize,
+    html: impl Fn() -> String,
+) -> Result<(), Error> {
+    match is_page(path) {
+        true => write_text(path, &html()),
+        false => write_json(path, report),
+    }
 }
 
 /// Writes a value as JSON, aside and then renamed.
@@ -218,6 +238,15 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Erro
     };
     let mut text = serde_json::to_string_pretty(value).map_err(|e| failed(e.into()))?;
     text.push('\n');
+    write_text(path, &text)
+}
+
+/// Writes a text, aside and then renamed.
+fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    let failed = |error| Error::Target {
+        path: path.to_owned(),
+        error,
+    };
     let mut file = tempfile::Builder::new()
         .tempfile_in(folder(path))
         .map_err(failed)?;

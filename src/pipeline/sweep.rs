@@ -39,12 +39,13 @@ pub fn sweep(
         tell(Event::Note(format!("for {budget}:")));
         cuts.push(work.cut(options, &evidence, Some(*budget), tell)?);
     }
-    let done = work.judge(cuts, evidence.seen(), tell)?;
+    let done = work.judge(cuts, &evidence, tell)?;
     let before = onnx::file_bytes(input)?;
     let mut entries = Vec::new();
     for (done, path) in done.iter().zip(targets) {
         onnx::save(&done.model, &path)?;
-        let mut report = work.report(options, done);
+        let mut report = work.report(options, done, &evidence);
+        report.input = Some(input.display().to_string());
         report.bytes = Change {
             before,
             after: onnx::file_bytes(&path)?,
@@ -53,7 +54,7 @@ pub fn sweep(
     }
     let sweep = Sweep { entries };
     if let Some(path) = &options.report {
-        options::write_report(path, &sweep)?;
+        options::write_report(path, &sweep, || sweep.html())?;
     }
     Ok(sweep)
 }

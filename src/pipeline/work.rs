@@ -1,7 +1,7 @@
 //! A model under work, from its first look to the finished result.
 
 use crate::calibrate::{Statistics, probe};
-use crate::divergence;
+use crate::divergence::{self, Divergences};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
@@ -9,9 +9,9 @@ use crate::pipeline::calibration::Samples;
 use crate::pipeline::hint;
 use crate::pipeline::options::{self, Globs};
 use crate::pipeline::{Error, Event, Options};
-use crate::report::{Calibration, Change, Report, source};
+use crate::report::{self, Calibration, Change, Report, source};
 use crate::runtime::{InputSpec, Runtime};
-use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection};
+use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
 use crate::sequential;
 use crate::surgery::{self, Repair, Repaired};
 use crate::verify;
@@ -45,6 +45,7 @@ pub(super) struct Done {
 pub(super) struct Evidence {
     statistics: Option<Statistics>,
     losses: Option<Losses>,
+    trade_off: Vec<TradeOff>,
 }
 
 impl Evidence {
@@ -107,13 +108,18 @@ impl Work {
     }
 
     /// One run from the statistics to the checked result.
-    pub fn prune(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Done, Error> {
+    pub fn prune(
+        &self,
+        options: &Options,
+        tell: &dyn Fn(Event),
+    ) -> Result<(Done, Evidence), Error> {
         let budget = self.budget(options);
         let needs_losses = matches!(budget, Budget::Macs(_) | Budget::Params(_));
         let evidence = self.evidence(options, needs_losses && options.plan.is_none(), tell)?;
         let cut = self.cut(options, &evidence, None, tell)?;
-        let done = self.judge(vec![cut], evidence.seen(), tell)?;
-        done.into_iter().next().ok_or(Error::NoStatistics)
+        let done = self.judge(vec![cut], &evidence, tell)?;
+        let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
+        Ok((done, evidence))
     }
 
     /// What the data say, whatever the budget.
@@ -135,9 +141,14 @@ impl Work {
             true => Some(self.losses(scene, options, tell)?),
             false => None,
         };
+        let trade_off = match options.wants_page() && !scene.prunable().is_empty() {
+            true => self.trade_off(scene, options, losses.as_ref())?,
+            false => Vec::new(),
+        };
         Ok(Evidence {
             statistics: Some(statistics),
             losses,
+            trade_off,
         })
     }
 
@@ -167,7 +178,7 @@ impl Work {
     pub fn judge(
         &self,
         cuts: Vec<Cut>,
-        seen: usize,
+        evidence: &Evidence,
         tell: &dyn Fn(Event),
     ) -> Result<Vec<Done>, Error> {
         tell(Event::Stage("checking the result"));
@@ -182,7 +193,7 @@ impl Work {
             selection: cut.selection,
             comparison: Some(comparison),
             latency: Some(latency),
-            seen,
+            seen: evidence.seen(),
             asked: cut.asked,
             notes: Vec::new(),
         });
@@ -265,6 +276,26 @@ impl Work {
         Ok((selection, budget.to_string()))
     }
 
+    /// What other budgets would lose: by the trials, or by the layers' own losses without any.
+    fn trade_off(
+        &self,
+        scene: Scene<'_>,
+        options: &Options,
+        losses: Option<&Losses>,
+    ) -> Result<Vec<TradeOff>, Error> {
+        let own = match losses {
+            Some(_) => None,
+            None => {
+                let untried = Divergences(vec![Vec::new(); self.groups.groups.len()]);
+                Some(Ranking::of(scene)?.all_losses(scene, &options.limits, &untried))
+            }
+        };
+        let losses = losses.or(own.as_ref());
+        Ok(losses.map_or_else(Vec::new, |losses| {
+            select::trade_off(scene, &options.limits, losses)
+        }))
+    }
+
     /// What the outputs lose at the widths of every group: measured trials on a few samples.
     fn losses(
         &self,
@@ -322,7 +353,7 @@ impl Work {
         })
     }
 
-    pub fn report(&self, options: &Options, done: &Done) -> Report {
+    pub fn report(&self, options: &Options, done: &Done, evidence: &Evidence) -> Report {
         let whole: Vec<usize> = self
             .groups
             .groups
@@ -340,6 +371,8 @@ impl Work {
             version: env!("CARGO_PKG_VERSION"),
             device: self.runtime.device().to_owned(),
             onnxruntime: self.runtime.version().to_owned(),
+            command: options.command.clone(),
+            input: None,
             calibration: Calibration {
                 source: source(&options.calibration),
                 samples: done.seen,
@@ -358,7 +391,15 @@ impl Work {
                 after: done.model.byte_size(),
             },
             latency_ms: done.latency,
-            groups: Report::groups(&self.graph, &self.groups, &left, &done.selection.scores),
+            groups: Report::groups(
+                &self.graph,
+                &self.groups,
+                &left,
+                &done.selection.scores,
+                evidence.statistics.as_ref(),
+            ),
+            trade_off: evidence.trade_off.clone(),
+            layers: report::layers(&self.graph, &self.groups, &left),
             comparison: done.comparison,
             held_back: self.samples.holds_back(),
             notes,

@@ -83,20 +83,22 @@ impl Report {
     }
 }
 
+/// Columns of the table of a sweep.
+pub(super) const SWEEP_HEAD: [&str; 8] = [
+    "asked",
+    "MACs",
+    "parameters",
+    "file",
+    "latency",
+    "cosine",
+    "error",
+    "top-1",
+];
+
 impl fmt::Display for Sweep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = [
-            "asked",
-            "MACs",
-            "parameters",
-            "file",
-            "latency",
-            "cosine",
-            "error",
-            "top-1",
-        ];
-        let mut rows = vec![head.map(str::to_owned)];
-        rows.extend(self.entries.iter().map(budget_row));
+        let mut rows = vec![SWEEP_HEAD.map(str::to_owned)];
+        rows.extend(self.entries.iter().map(SweepEntry::row));
         table(f, &rows)?;
         writeln!(f)?;
         for entry in &self.entries {
@@ -106,21 +108,24 @@ impl fmt::Display for Sweep {
     }
 }
 
-fn budget_row(entry: &SweepEntry) -> [String; 8] {
-    let report = &entry.report;
-    let found = report.comparison.unwrap_or_default();
-    let percent = |share: f64| format!("{:.1} %", share * 100.0);
-    let latency = report.latency_ms.unwrap_or_default();
-    [
-        report.asked.clone(),
-        percent(share(report.macs)),
-        percent(share(report.parameters)),
-        bytes(report.bytes.after as f64),
-        format!("{:.2} ms", latency.after),
-        format!("{:.4}", found.cosine),
-        format!("{:.4}", found.relative_error),
-        found.top1_agreement.map_or("-".to_owned(), percent),
-    ]
+impl SweepEntry {
+    /// The cells under [`SWEEP_HEAD`].
+    pub(super) fn row(&self) -> [String; 8] {
+        let report = &self.report;
+        let found = report.comparison.unwrap_or_default();
+        let percent = |share: f64| format!("{:.1} %", share * 100.0);
+        let latency = report.latency_ms.unwrap_or_default();
+        [
+            report.asked.clone(),
+            percent(share(report.macs)),
+            percent(share(report.parameters)),
+            bytes(report.bytes.after as f64),
+            format!("{:.2} ms", latency.after),
+            format!("{:.4}", found.cosine),
+            format!("{:.4}", found.relative_error),
+            found.top1_agreement.map_or("-".to_owned(), percent),
+        ]
+    }
 }
 
 /// How close two models are, in one line.
@@ -178,7 +183,7 @@ fn row(group: &GroupReport) -> [String; 5] {
     ]
 }
 
-fn share(change: Change<f64>) -> f64 {
+pub(super) fn share(change: Change<f64>) -> f64 {
     if change.before > 0.0 {
         change.after / change.before
     } else {
@@ -196,7 +201,7 @@ fn total(name: &str, change: Change<f64>, text: impl Fn(f64) -> String) -> [Stri
     ]
 }
 
-fn count(value: f64) -> String {
+pub(super) fn count(value: f64) -> String {
     match value {
         v if v >= 1e9 => format!("{:.3} G", v / 1e9),
         v if v >= 1e6 => format!("{:.3} M", v / 1e6),
@@ -205,7 +210,7 @@ fn count(value: f64) -> String {
     }
 }
 
-fn bytes(value: f64) -> String {
+pub(super) fn bytes(value: f64) -> String {
     format!("{:.1} kB", value / 1e3)
 }
 
