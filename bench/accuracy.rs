@@ -81,6 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         library: None,
         device: Device::Cpu,
         threads: None,
+        ..RuntimeOptions::default()
     };
     let runtime = Runtime::start(&options)?;
     println!("| model | budget | selection | MACs | repair none | repair once | sequential |");

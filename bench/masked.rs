@@ -55,6 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         library: None,
         device: Device::Cpu,
         threads: None,
+        ..RuntimeOptions::default()
     })?;
     let model = onnx::load(&arguments.model)?.inlined().in_order();
     let mut graph = Graph::build(&model)?;

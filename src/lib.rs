@@ -9,6 +9,8 @@
 //! ```
 
 pub mod calibrate;
+pub mod cli;
+mod digest;
 pub mod divergence;
 pub mod graph;
 pub mod groups;

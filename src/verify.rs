@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::calibrate::{Batch, CalibrateError};
 use crate::onnx::{Model, Tensor, TensorError};
+use crate::report::Change;
 use crate::runtime::{InputSpec, Runtime, RuntimeError, Session};
 
 /// Why a pruned model is refused.
@@ -50,7 +51,7 @@ pub enum VerifyError {
 }
 
 /// How close the pruned model's outputs are to the original's.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Comparison {
     /// Samples compared.
     pub samples: usize,
@@ -63,21 +64,24 @@ pub struct Comparison {
     pub top1_agreement: Option<f64>,
 }
 
-/// Runs both models on the batches and compares them.
+/// Runs the original and the pruned models on the batches and compares each with the original.
 ///
 /// # Errors
-/// The pruned model differs in its signature, fails, or gives values that are not finite.
+/// A pruned model differs in its signature, fails, or gives values that are not finite.
 pub fn compare(
     original: &Model,
-    pruned: &Model,
+    pruned: &[&Model],
     runtime: &Runtime,
     batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
-) -> Result<Comparison, VerifyError> {
+) -> Result<Vec<Comparison>, VerifyError> {
     let mut before = runtime.session(original)?;
-    let mut after = runtime.session(pruned)?;
-    same_signature(&before, &after)?;
     let names = before.outputs();
-    let mut sums = Sums::default();
+    let mut others = Vec::new();
+    for model in pruned {
+        let after = runtime.session(model)?;
+        same_signature(&before, &after)?;
+        others.push((after, Sums::default()));
+    }
     for batch in batches {
         let batch = batch?;
         let samples = batch
@@ -85,40 +89,48 @@ pub fn compare(
             .and_then(|(_, t)| t.shape.first().copied())
             .unwrap_or(1);
         let expected = before.run(&batch, &names)?;
-        let found = after.run(&batch, &names)?;
-        for ((name, expected), found) in names.iter().zip(&expected).zip(&found) {
-            let failed = |error| VerifyError::Tensor {
-                output: name.clone(),
-                error,
-            };
-            if (expected.dtype, &expected.shape) != (found.dtype, &found.shape) {
-                return Err(VerifyError::Signature {
-                    what: "types or shapes of output tensors",
-                    expected: format!("{} {:?} for '{name}'", expected.dtype, expected.shape),
-                    found: format!("{} {:?}", found.dtype, found.shape),
-                });
-            }
-            if !is_float(expected) {
-                continue;
-            }
-            let (left, right) = (
-                floats(expected).map_err(failed)?,
-                floats(found).map_err(failed)?,
-            );
-            let is_finite = left
-                .iter()
-                .zip(&right)
-                .all(|(l, r)| r.is_finite() || !l.is_finite());
-            if !is_finite {
-                return Err(VerifyError::NotFinite {
-                    output: name.clone(),
-                });
-            }
-            sums.add(&left, &right, samples, expected.shape.len() == 2);
+        for (after, sums) in &mut others {
+            let found = after.run(&batch, &names)?;
+            add(sums, &names, (&expected, &found), samples)?;
         }
-        sums.samples += samples;
     }
-    Ok(sums.finish())
+    Ok(others.into_iter().map(|(_, sums)| sums.finish()).collect())
+}
+
+/// Adds one batch's outputs.
+fn add(
+    sums: &mut Sums,
+    names: &[String],
+    (expected, found): (&[Tensor], &[Tensor]),
+    samples: usize,
+) -> Result<(), VerifyError> {
+    for ((name, expected), found) in names.iter().zip(expected).zip(found) {
+        let failed = |error| VerifyError::Tensor {
+            output: name.clone(),
+            error,
+        };
+        if (expected.dtype, &expected.shape) != (found.dtype, &found.shape) {
+            return Err(VerifyError::Signature {
+                what: "types or shapes of output tensors",
+                expected: format!("{} {:?} for '{name}'", expected.dtype, expected.shape),
+                found: format!("{} {:?}", found.dtype, found.shape),
+            });
+        }
+        if !is_float(expected) {
+            continue;
+        }
+        let left = floats(expected).map_err(failed)?;
+        let right = floats(found).map_err(failed)?;
+        let mut pairs = left.iter().zip(&right);
+        if !pairs.all(|(l, r)| r.is_finite() || !l.is_finite()) {
+            return Err(VerifyError::NotFinite {
+                output: name.clone(),
+            });
+        }
+        sums.add(&left, &right, samples, expected.shape.len() == 2);
+    }
+    sums.samples += samples;
+    Ok(())
 }
 
 fn is_float(tensor: &Tensor) -> bool {
@@ -197,22 +209,26 @@ fn same_signature(before: &Session, after: &Session) -> Result<(), VerifyError> 
     check("outputs", before.output_types(), after.output_types())
 }
 
-/// Median milliseconds of one run of each model on the batch, measured in turn.
+/// Median milliseconds of one run on the batch, of the original and of each pruned model, measured in
+/// turn.
 ///
 /// # Errors
 /// One of the models cannot be run.
 pub fn latency(
-    models: [&Model; 2],
+    original: &Model,
+    pruned: &[&Model],
     runtime: &Runtime,
     batch: &Batch,
-) -> Result<[f64; 2], RuntimeError> {
+) -> Result<Vec<Change<f64>>, RuntimeError> {
     const RUNS: usize = 15;
     const MOST_SECONDS: f64 = 4.0;
-    let mut sessions = [runtime.session(models[0])?, runtime.session(models[1])?];
-    let mut times = [Vec::new(), Vec::new()];
+    let mut timed = Vec::new();
+    for model in std::iter::once(&original).chain(pruned) {
+        timed.push((runtime.session(model)?, Vec::new()));
+    }
     let begin = Instant::now();
     for run in 0..=RUNS {
-        for (session, times) in sessions.iter_mut().zip(&mut times) {
+        for (session, times) in &mut timed {
             let outputs = session.outputs();
             let start = Instant::now();
             session.run(batch, &outputs)?;
@@ -225,8 +241,10 @@ pub fn latency(
             break;
         }
     }
-    Ok(times.map(|mut times| {
+    let mut medians = timed.into_iter().map(|(_, mut times)| {
         times.sort_by(f64::total_cmp);
         times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
-    }))
+    });
+    let before = medians.next().unwrap_or(f64::NAN);
+    Ok(medians.map(|after| Change { before, after }).collect())
 }

@@ -5,10 +5,14 @@
 //! several times as much. So the rows are held in folds, and the intensity is the one with which
 //! half of the inputs predicts the other half best on the fold that was left out.
 
+use std::io;
+
+use crate::calibrate::moments::{add_lower, visit_lower};
+use crate::calibrate::spread::shift_products;
 use faer::linalg::solvers::SelfAdjointEigen;
 use faer::{Accum, Mat, Scale, Side};
 
-const FOLDS: usize = 4;
+pub(super) const FOLDS: usize = 4;
 /// Beyond so many inputs the eigenvalues cost more than the rest of a run.
 const MOST_INPUTS: usize = 2048;
 /// With so many rows per input the two intensities no longer differ in effect.
@@ -24,6 +28,8 @@ pub(super) struct Folds(Vec<Fold>);
 #[derive(Debug, Clone)]
 struct Fold {
     rows: usize,
+    /// Sum of the rows.
+    sum: Vec<f64>,
     /// Lower triangle of the sum of the rows' outer products.
     products: Mat<f64>,
 }
@@ -34,6 +40,7 @@ impl Folds {
         let few = rows < MANY_ROWS * inputs && (2..=MOST_INPUTS).contains(&inputs);
         let fold = || Fold {
             rows: 0,
+            sum: vec![0.0; inputs],
             products: Mat::zeros(inputs, inputs),
         };
         few.then(|| Folds((0..FOLDS).map(|_| fold()).collect()))
@@ -46,7 +53,46 @@ impl Folds {
             let [from, to] = [number, number + 1].map(|at| samples * at / FOLDS * per_sample);
             fold.rows += to - from;
             let part = data.as_ref().subrows(from, to - from);
+            for (column, sum) in fold.sum.iter_mut().enumerate() {
+                *sum += part.col(column).iter().sum::<f64>();
+            }
             super::moments::product(&mut fold.products, Accum::Add, part);
+        }
+    }
+
+    /// Room for the sums of a file, with the rows of each fold.
+    pub fn stored(inputs: usize, rows: &[usize]) -> Self {
+        let fold = |&rows: &usize| Fold {
+            rows,
+            sum: vec![0.0; inputs],
+            products: Mat::zeros(inputs, inputs),
+        };
+        Folds(rows.iter().map(fold).collect())
+    }
+
+    /// Rows of each fold.
+    pub fn rows(&self) -> Vec<usize> {
+        self.0.iter().map(|fold| fold.rows).collect()
+    }
+
+    /// Shows all sums, fold by fold.
+    pub fn visit(&mut self, visit: &mut dyn FnMut(&mut [f64]) -> io::Result<()>) -> io::Result<()> {
+        for fold in &mut self.0 {
+            visit(&mut fold.sum)?;
+            visit_lower(&mut fold.products, visit)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the folds of another run, whose rows are `by` too large.
+    pub fn merge(&mut self, other: Folds, by: &[f64]) {
+        for (fold, mut more) in self.0.iter_mut().zip(other.0) {
+            shift_products(&mut more.products, by, &more.sum, more.rows);
+            add_lower(&mut fold.products, &more.products);
+            for ((sum, value), by) in fold.sum.iter_mut().zip(&more.sum).zip(by) {
+                *sum += value - more.rows as f64 * by;
+            }
+            fold.rows += more.rows;
         }
     }
 

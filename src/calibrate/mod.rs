@@ -6,11 +6,16 @@ mod folds;
 mod moments;
 mod probe;
 pub mod reader;
+mod spread;
 mod statistics;
+mod store;
+mod sums;
 pub(crate) mod tap;
 
 pub use error::CalibrateError;
-pub use moments::{Covariance, Moments};
+pub use moments::{Apart, Covariance, Moments};
 pub use probe::probe;
 pub use reader::Batch;
 pub use statistics::{GatherOptions, Observed, Statistics, StatisticsError};
+pub use store::{Origin, read, write};
+pub use sums::Sums;

@@ -1,6 +1,9 @@
 //! Streaming second moments of a tensor's channels, in f64, with a data-chosen shrinkage.
 
+use std::io;
+
 use crate::calibrate::folds::Folds;
+use crate::calibrate::spread::{Spread, shift_products};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par, Scale};
 
@@ -17,7 +20,13 @@ pub struct Moments {
     /// Sum over the samples of the squared Frobenius norm of the sample's second moment.
     scatter: f64,
     folds: Option<Folds>,
+    /// What adding the sums of another run needs.
+    spread: Option<Spread>,
 }
+
+/// Sums that cannot be added: of different inputs, or merged already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Apart;
 
 /// Mean and covariance with the shrinkage that the spread between samples asks for.
 #[derive(Debug, Clone)]
@@ -43,6 +52,16 @@ impl Moments {
             products: Mat::zeros(inputs, inputs),
             scatter: 0.0,
             folds: None,
+            spread: None,
+        }
+    }
+
+    /// Keeps what [`Moments::merge`] needs: twice the memory.
+    #[must_use]
+    pub fn mergeable(self) -> Self {
+        Moments {
+            spread: Some(Spread::new(self.inputs())),
+            ..self
         }
     }
 
@@ -82,6 +101,9 @@ impl Moments {
         if let Some(folds) = &mut self.folds {
             folds.add(&data, samples);
         }
+        if let Some(spread) = &mut self.spread {
+            spread.add(&data, samples);
+        }
         let per_sample = data.nrows() / samples;
         // A sample's scatter is the norm of X'X, which is also that of the smaller X X'.
         if per_sample < data.ncols() {
@@ -106,6 +128,93 @@ impl Moments {
         self.rows += data.nrows();
         self.samples += samples;
         data
+    }
+
+    /// Adds the sums of another run, made [mergeable](Moments::mergeable), as if its rows had come
+    /// here. Fails for other inputs or sums that were merged already.
+    ///
+    /// # Errors
+    /// See above; the sums are not to be used then.
+    pub fn merge(&mut self, mut other: Moments) -> Result<(), Apart> {
+        if self.inputs() != other.inputs() {
+            return Err(Apart);
+        }
+        if other.samples == 0 {
+            return Ok(());
+        }
+        if self.samples == 0 {
+            *self = other;
+            return Ok(());
+        }
+        let spread = other.spread.take().ok_or(Apart)?;
+        let by: Vec<f64> = self
+            .shift
+            .iter()
+            .zip(&other.shift)
+            .map(|(a, b)| a - b)
+            .collect();
+        let counts = (other.rows, other.samples);
+        self.scatter += other.scatter + spread.growth(&by, &other.sum, &other.products, counts);
+        shift_products(&mut other.products, &by, &other.sum, other.rows);
+        add_lower(&mut self.products, &other.products);
+        for ((sum, more), by) in self.sum.iter_mut().zip(&other.sum).zip(&by) {
+            *sum += more - other.rows as f64 * by;
+        }
+        self.rows += other.rows;
+        self.samples += other.samples;
+        let folds = self.folds.take().zip(other.folds.take());
+        let wanted = Folds::wanted(self.inputs(), self.rows).is_some();
+        self.folds = folds.filter(|_| wanted).map(|(mut folds, more)| {
+            folds.merge(more, &by);
+            folds
+        });
+        // Samples of different numbers of rows: from here on the shift is fixed.
+        self.spread = None;
+        Ok(())
+    }
+
+    /// Nothing seen yet, with room for the sums of a file: `folds` has the rows of each fold.
+    pub(super) fn stored(
+        inputs: usize,
+        rows: usize,
+        samples: usize,
+        folds: Option<&[usize]>,
+    ) -> Self {
+        Moments {
+            rows,
+            samples,
+            shift: vec![0.0; inputs],
+            folds: folds.map(|rows| Folds::stored(inputs, rows)),
+            ..Moments::new(inputs).mergeable()
+        }
+    }
+
+    /// Rows, samples and the rows of the folds.
+    pub(super) fn counts(&self) -> (usize, usize, Option<Vec<usize>>) {
+        (
+            self.rows,
+            self.samples,
+            self.folds.as_ref().map(Folds::rows),
+        )
+    }
+
+    /// Shows all sums to `visit`, always in the same order, triangles column by column.
+    pub(super) fn visit(
+        &mut self,
+        visit: &mut dyn FnMut(&mut [f64]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        visit(&mut self.shift)?;
+        visit(&mut self.sum)?;
+        visit(std::slice::from_mut(&mut self.scatter))?;
+        visit_lower(&mut self.products, visit)?;
+        if let Some(spread) = &mut self.spread {
+            visit(&mut spread.pulls)?;
+            visit_lower(&mut spread.means, visit)?;
+        }
+        match &mut self.folds {
+            Some(folds) => folds.visit(visit),
+            None => Ok(()),
+        }
     }
 
     /// Means of the inputs less the shift.
@@ -215,7 +324,20 @@ pub(super) fn product(target: &mut Mat<f64>, accumulate: Accum, rows: MatRef<'_,
     );
 }
 
-fn add_lower(target: &mut Mat<f64>, more: &Mat<f64>) {
+/// Shows the lower triangle, column by column.
+pub(super) fn visit_lower(
+    matrix: &mut Mat<f64>,
+    visit: &mut dyn FnMut(&mut [f64]) -> io::Result<()>,
+) -> io::Result<()> {
+    for column in 0..matrix.ncols() {
+        if let Some(below) = matrix.col_as_slice_mut(column).get_mut(column..) {
+            visit(below)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn add_lower(target: &mut Mat<f64>, more: &Mat<f64>) {
     for column in 0..target.ncols() {
         let pairs = target.col_as_slice_mut(column).iter_mut();
         pairs
@@ -299,6 +421,36 @@ mod tests {
             let expected = (spread / (samples * samples) as f64 / distance).min(1.0);
             let found = moments.covariance().unwrap().shrinkage;
             assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn sums_of_two_runs_are_those_of_one() {
+        // Means far from each other, for both ways to compute the scatter, with and without folds.
+        for (rows, samples, size) in [(2, 7, 4), (9, 5, 4), (1, 4, 6)] {
+            let mut rng = ChaCha8Rng::seed_from_u64(8);
+            let mut part = |mean: f64| {
+                Mat::from_fn(samples * rows, size, |_, j| {
+                    mean * j as f64 + noise(&mut rng)
+                })
+            };
+            let parts = [part(1.0), part(4.0), part(-2.0)];
+            let new = || Moments::of_rows(size, 3 * samples * rows).mergeable();
+            let mut whole = new();
+            let mut merged = new();
+            for part in &parts {
+                whole.add(part.clone(), samples);
+                let mut one = new();
+                one.add(part.clone(), samples);
+                merged.merge(one).unwrap();
+            }
+            let [whole, merged] = [whole, merged].map(|moments| moments.covariance().unwrap());
+            let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9 * (1.0 + a.abs()), "{a} {b}");
+            near(whole.shrinkage, merged.shrinkage);
+            for i in 0..size {
+                near(whole.mean[i], merged.mean[i]);
+                (0..size).for_each(|j| near(whole.matrix[(i, j)], merged.matrix[(i, j)]));
+            }
         }
     }
 

@@ -10,6 +10,8 @@ mod synthetic;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use sha2::{Digest, Sha256};
+
 use crate::onnx::Tensor;
 use crate::runtime::InputSpec;
 
@@ -212,6 +214,26 @@ impl Dataset {
     /// Choices that were made for the user, to be said in the output.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// SHA-256 in hexadecimal digits of all bytes that the samples are made from, of `reading` (how
+    /// they are read), and of which samples are in use.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn digest(&self, reading: &str) -> Result<String, CalibrateError> {
+        let mut hash = Sha256::new();
+        for part in &self.parts {
+            part.digest(&mut hash)?;
+        }
+        let Dataset {
+            total,
+            used,
+            shapes,
+            ..
+        } = self;
+        hash.update(format!("{total} {used} {shapes:?} {reading}"));
+        Ok(crate::digest::hex(hash))
     }
 
     /// The samples of the `wanted` indexes (ascending, below [`Dataset::len`]) in batches of

@@ -1,13 +1,12 @@
-//! One pass of the calibration data through the tapped model: samples, accumulate, drop.
+//! What the calibration saw at every consumer's input.
 
-use rayon::prelude::*;
+use std::path::PathBuf;
 
-use crate::calibrate::moments::{Covariance, Moments};
-use crate::calibrate::tap::{self, Draw, Placed};
-use crate::calibrate::{Batch, CalibrateError};
+use crate::calibrate::moments::Covariance;
+use crate::calibrate::{Batch, CalibrateError, Sums};
 use crate::graph::Graph;
 use crate::groups::Groups;
-use crate::onnx::{Model, Tensor};
+use crate::onnx::Model;
 use crate::runtime::{Runtime, RuntimeError};
 
 /// Why statistics could not be gathered.
@@ -38,6 +37,16 @@ pub enum StatisticsError {
         /// The shape found.
         shape: Vec<usize>,
     },
+    /// A file of statistics that cannot be used.
+    #[error("{}: {problem}; {advice}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// The data could not be read.
     #[error(transparent)]
     Data(#[from] CalibrateError),
@@ -46,13 +55,10 @@ pub enum StatisticsError {
     Runtime(#[from] RuntimeError),
 }
 
-/// Taps with more inputs than this are observed per channel, without their unfolding.
-const MOST_INPUTS: usize = 8192;
-
 /// Second moments of what every consumer reads.
 pub struct Statistics {
-    covariances: Vec<Observed>,
-    of_consumer: Vec<Option<usize>>,
+    pub(super) covariances: Vec<Observed>,
+    pub(super) of_consumer: Vec<Option<usize>>,
     /// Samples that were read.
     pub samples: usize,
 }
@@ -65,17 +71,9 @@ pub struct Observed {
     pub blocks: Vec<Covariance>,
 }
 
-struct Gatherer {
-    tensor: String,
-    placed: Placed,
-    blocks: usize,
-    rows: usize,
-    moments: Vec<Moments>,
-}
-
 impl Statistics {
-    /// Runs `batches` through `model`, tapped where channels that may leave are read. `samples` is how many
-    /// samples will come; `seed` chooses the positions.
+    /// Runs `batches` through `model`, tapped where channels that may leave are read. `options.samples`
+    /// is how many samples will come; its `seed` chooses the positions.
     ///
     /// # Errors
     /// Data that cannot be read, or a failing run.
@@ -87,52 +85,7 @@ impl Statistics {
         batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
         options: &GatherOptions<'_>,
     ) -> Result<Self, StatisticsError> {
-        let (mut gatherers, of_consumer) = gatherers(graph, groups, options.samples);
-        let mut seen = 0;
-        if gatherers.is_empty() {
-            return Ok(Statistics {
-                covariances: Vec::new(),
-                of_consumer,
-                samples: 0,
-            });
-        }
-        let placed: Vec<Placed> = gatherers.iter().map(|g| g.placed.clone()).collect();
-        let outputs: Vec<String> = placed.iter().map(|p| p.output.clone()).collect();
-        let mut session = runtime.session(&tap::tapped(model, graph, &placed))?;
-        for (number, batch) in batches.enumerate() {
-            let batch = batch?;
-            let samples = batch
-                .first()
-                .and_then(|(_, tensor)| tensor.shape.first())
-                .copied();
-            let samples = samples.unwrap_or(1);
-            let mut feeds = batch;
-            let mut draws = Vec::new();
-            for (index, gatherer) in gatherers.iter().enumerate() {
-                let seed = tap::seed(options.seed, index as u64, number as u64);
-                let draw = gatherer.placed.draw(gatherer.rows, seed);
-                let draw = draw.ok_or_else(|| StatisticsError::Shape {
-                    tensor: gatherer.tensor.clone(),
-                    shape: Vec::new(),
-                })?;
-                feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
-                draws.push(draw);
-            }
-            let found = session.run(&feeds, &outputs)?;
-            let work: Vec<_> = gatherers.iter_mut().zip(draws).zip(found).collect();
-            work.into_par_iter()
-                .try_for_each(|((gatherer, draw), tensor)| gatherer.add(&draw, &tensor, samples))?;
-            seen += samples;
-            (options.progress)(samples);
-        }
-        let covariances: Option<Vec<Observed>> =
-            gatherers.into_par_iter().map(Gatherer::finish).collect();
-        let covariances = covariances.ok_or(StatisticsError::NoSamples)?;
-        Ok(Statistics {
-            covariances,
-            of_consumer,
-            samples: seen,
-        })
+        Sums::gather(model, graph, groups, runtime, batches, options, false)?.statistics()
     }
 
     /// What was observed at a consumer's input; `None` where it could not be tapped.
@@ -151,77 +104,4 @@ pub struct GatherOptions<'a> {
     pub seed: u64,
     /// Called with the number of samples of every batch that is done.
     pub progress: &'a dyn Fn(usize),
-}
-
-fn gatherers(
-    graph: &Graph,
-    groups: &Groups,
-    samples: usize,
-) -> (Vec<Gatherer>, Vec<Option<usize>>) {
-    let consumers = &groups.consumers;
-    let mut of_consumer = vec![None; consumers.len()];
-    let mut gatherers = Vec::new();
-    for (mut placed, users) in tap::place(graph, consumers, &groups.judges()) {
-        // Consumers that share a tap differ in blocks only if their weights do; then the finest
-        // common observation is the whole.
-        let blocks = users
-            .iter()
-            .map(|&user| consumers[user].layout.blocks)
-            .collect::<Vec<_>>();
-        let blocks = match blocks.as_slice() {
-            [first, rest @ ..] if rest.iter().all(|other| other == first) => *first,
-            _ => 1,
-        };
-        let per_block = placed.channels / blocks.max(1);
-        if per_block * placed.tap.taps() > MOST_INPUTS && placed.tap.window.is_some() {
-            placed = placed.without_window(graph);
-        }
-        let inputs = per_block * placed.tap.taps();
-        if per_block == 0 || inputs > MOST_INPUTS || placed.places == 0 {
-            continue;
-        }
-        let rows = placed.rows(inputs, samples);
-        for user in users {
-            of_consumer[user] = Some(gatherers.len());
-        }
-        let moments = (0..blocks)
-            .map(|_| Moments::of_rows(inputs, rows * samples))
-            .collect();
-        let tensor = graph.values[placed.tap.value].name.clone();
-        gatherers.push(Gatherer {
-            tensor,
-            placed,
-            blocks,
-            rows,
-            moments,
-        });
-    }
-    (gatherers, of_consumer)
-}
-
-impl Gatherer {
-    /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
-    fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), StatisticsError> {
-        let data = self.placed.unpack(&self.tensor, tensor, &draw.padding)?;
-        let first = tensor.shape.first().copied().unwrap_or_default();
-        let units = if first % samples.max(1) == 0 {
-            samples
-        } else {
-            first
-        };
-        let width = data.ncols() / self.blocks;
-        for (block, moments) in self.moments.iter_mut().enumerate() {
-            moments.add(data.subcols(block * width, width).to_owned(), units);
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Option<Observed> {
-        let taps = self.placed.tap.taps() * self.placed.tap.covered;
-        let blocks: Option<Vec<_>> = self.moments.iter().map(Moments::covariance).collect();
-        Some(Observed {
-            taps,
-            blocks: blocks?,
-        })
-    }
 }

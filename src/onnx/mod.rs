@@ -24,6 +24,7 @@ pub use tensor::Tensor;
 
 use bytes::Bytes;
 use prost::Message;
+use sha2::{Digest, Sha256};
 use std::{convert::Infallible, path::Path};
 
 /// A model with all its weights at hand.
@@ -131,6 +132,23 @@ impl Model {
             import.domain() == domain || standard(import.domain()) && standard(domain)
         });
         found.and_then(|import| import.version)
+    }
+
+    /// SHA-256 of the model in hexadecimal digits, the same wherever its tensors are kept.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut proto = self.proto.clone();
+        let Ok(()) = walk::tensors(&mut proto, &mut |_, tensor| {
+            external::unmark(tensor);
+            if let Some(bytes) = tensor.raw_data.take() {
+                hash.update((bytes.len() as u64).to_le_bytes());
+                hash.update(&bytes);
+            }
+            Ok::<(), Infallible>(())
+        });
+        hash.update(proto.encode_to_vec());
+        crate::digest::hex(hash)
     }
 
     /// Size of the model in bytes, all weights included: the length of a file with all tensors

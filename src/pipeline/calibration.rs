@@ -19,6 +19,8 @@ const MOST_BATCH: usize = 64;
 /// The calibration data, divided.
 pub(super) struct Samples {
     dataset: Dataset,
+    /// Samples in use: whole batches of a fixed size.
+    count: usize,
     seen: Vec<usize>,
     compared: Vec<usize>,
     /// Samples that must stay together: the model's fixed batch size, or 1.
@@ -58,10 +60,15 @@ impl Samples {
         let (seen, compared) = divide(count, unit);
         let mut notes = dataset.notes().to_vec();
         if is_synthetic {
-            notes.insert(0, SYNTHETIC_WARNING.to_owned());
+            let warning = match options.stats.is_empty() {
+                true => SYNTHETIC_WARNING,
+                false => SYNTHETIC_TRIALS_WARNING,
+            };
+            notes.insert(0, warning.to_owned());
         }
         let mut samples = Samples {
             dataset,
+            count,
             seen,
             compared,
             unit,
@@ -105,9 +112,20 @@ impl Samples {
         &self.seen
     }
 
+    /// Tells these samples, read and divided like this, from others.
+    pub fn digest(&self, options: &Options) -> Result<String, CalibrateError> {
+        let reading = format!("{:?} {}", options.reader.image, self.unit);
+        self.dataset.digest(&reading)
+    }
+
     /// Samples for the comparison.
     pub fn compared(&self) -> &[usize] {
         &self.compared
+    }
+
+    /// Every sample once, in order.
+    pub fn all(&self) -> Vec<usize> {
+        (0..self.count).collect()
     }
 
     /// Whether no statistics see the compared samples.
@@ -166,6 +184,10 @@ impl Samples {
 const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: channels are judged on synthetic \
     noise, not on what the model will see. Give --calib with a few hundred real samples";
 
+const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: trials and the comparison \
+    run on synthetic noise, only the statistics are of real data. Give --calib with the data of one \
+    of the files of --stats";
+
 /// Every eighth batch of `unit` samples is held back, as long as enough are left to see.
 fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
     let units = count / unit;
@@ -221,13 +243,15 @@ mod tests {
             repair: Some(Repair::Once),
             memory: 0,
             runtime: RuntimeOptions {
-                library: None,
                 device: Device::Cpu,
-                threads: None,
+                ..RuntimeOptions::default()
             },
             plan: None,
+            stats: Vec::new(),
+            stats_out: None,
             plan_out: None,
             report: None,
+            command: None,
         };
         let samples = Samples::open(&[spec], &options).unwrap();
         samples.first_batch().unwrap()[0].1.shape[0]

@@ -28,14 +28,26 @@ pub enum Error {
     },
     /// A pattern that no node's name matches.
     #[error(
-        "{option} '{pattern}' matches no node that makes channels; `onnx-mipp inspect` lists them \
-         (`*` matches `/` too)"
+        "{option} '{pattern}' matches no node that makes channels; {hint}`onnx-mipp inspect` lists \
+         them (`*` matches `/` too)"
     )]
     IdleGlob {
         /// The option.
         option: &'static str,
         /// The pattern.
         pattern: String,
+        /// What may have been meant, a sentence with a semicolon after it, or nothing.
+        hint: String,
+    },
+    /// Two models that cannot be compared.
+    #[error("comparing {} with {}: {error}", original.display(), other.display())]
+    Compare {
+        /// The first model.
+        original: PathBuf,
+        /// The second.
+        other: PathBuf,
+        /// Why not.
+        error: Box<VerifyError>,
     },
     /// A target that cannot be written.
     #[error("cannot write {}: {error}; choose a folder that exists and may be written", path.display())]
@@ -53,6 +65,11 @@ pub enum Error {
         /// What is wrong.
         error: String,
     },
+    /// A sweep of a model that cannot be pruned.
+    #[error(
+        "nothing to prune: every group is frozen (`onnx-mipp inspect` says why); a sweep would give copies"
+    )]
+    NothingToPrune,
     /// A selection without statistics.
     #[error("channels cannot be selected without statistics; give --calib or --plan")]
     NoStatistics,

@@ -45,12 +45,18 @@ pub struct Options {
     pub memory: u64,
     /// Where models run.
     pub runtime: RuntimeOptions,
+    /// Files of statistics to start from, instead of calibrating; their sums are added.
+    pub stats: Vec<PathBuf>,
+    /// Where to write the statistics of the calibration.
+    pub stats_out: Option<PathBuf>,
     /// A plan to apply instead of selecting.
     pub plan: Option<PathBuf>,
     /// Where to write the plan.
     pub plan_out: Option<PathBuf>,
-    /// Where to write the report as JSON.
+    /// Where to write the report: as HTML to a name that ends in .html, else as JSON.
     pub report: Option<PathBuf>,
+    /// The command line, for the report.
+    pub command: Option<String>,
 }
 
 /// Patterns of node names.
@@ -77,9 +83,9 @@ impl Globs {
     }
 
     /// The first pattern that matches none of the names.
-    pub(super) fn idle<'n>(&self, names: impl Iterator<Item = &'n str>) -> Option<&str> {
+    pub(super) fn idle(&self, names: &[&str]) -> Option<&str> {
         let mut used = vec![false; self.patterns.len()];
-        for index in names.flat_map(|name| self.set.matches(name)) {
+        for index in names.iter().flat_map(|name| self.set.matches(name)) {
             if let Some(used) = used.get_mut(index) {
                 *used = true;
             }
@@ -110,6 +116,11 @@ pub enum Event {
 }
 
 impl Options {
+    /// Whether the report is a page, which shows more.
+    pub(super) fn wants_page(&self) -> bool {
+        self.report.as_deref().is_some_and(is_page)
+    }
+
     /// How weights are repaired.
     pub(super) fn repair(&self) -> Repair {
         let default = if self.calibration.is_empty() {
@@ -132,12 +143,17 @@ impl Options {
 
 /// Refuses targets that are the input, that meet each other or that cannot be written, before any
 /// work is done.
-pub(super) fn check_targets(input: &Path, output: &Path, options: &Options) -> Result<(), Error> {
+pub(super) fn check_targets(
+    input: &Path,
+    output: Option<&Path>,
+    options: &Options,
+) -> Result<(), Error> {
     let mut taken = vec![(input, "input")];
     let listed = [
-        (Some(output), "model"),
+        (output, "model"),
         (options.plan_out.as_deref(), "plan"),
         (options.report.as_deref(), "report"),
+        (options.stats_out.as_deref(), "file of statistics"),
     ];
     for (path, what) in listed {
         let Some(path) = path else { continue };
@@ -153,6 +169,18 @@ pub(super) fn check_targets(input: &Path, output: &Path, options: &Options) -> R
         taken.push((path, what));
     }
     Ok(())
+}
+
+/// Refuses a folder that is none.
+pub(super) fn check_folder(folder: &Path) -> Result<(), Error> {
+    let found = std::fs::metadata(folder).and_then(|found| match found.is_dir() {
+        true => Ok(()),
+        false => Err(std::io::ErrorKind::NotADirectory.into()),
+    });
+    found.map_err(|error| Error::Target {
+        path: folder.to_owned(),
+        error,
+    })
 }
 
 /// Whether two paths name one file, which may not be there yet.
@@ -187,6 +215,24 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
+/// Whether a report goes there as a page.
+pub(super) fn is_page(path: &Path) -> bool {
+    let end = path.extension().and_then(|end| end.to_str());
+    end.is_some_and(|end| ["html", "htm"].contains(&end.to_ascii_lowercase().as_str()))
+}
+
+/// Writes a report as the page `html` or as JSON, as the file's name asks for.
+pub(super) fn write_report(
+    path: &Path,
+    report: &impl Serialize,
+    html: impl Fn() -> String,
+) -> Result<(), Error> {
+    match is_page(path) {
+        true => write_text(path, &html()),
+        false => write_json(path, report),
+    }
+}
+
 /// Writes a value as JSON, aside and then renamed.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let failed = |error| Error::Target {
@@ -195,6 +241,15 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Erro
     };
     let mut text = serde_json::to_string_pretty(value).map_err(|e| failed(e.into()))?;
     text.push('\n');
+    write_text(path, &text)
+}
+
+/// Writes a text, aside and then renamed.
+fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    let failed = |error| Error::Target {
+        path: path.to_owned(),
+        error,
+    };
     let mut file = tempfile::Builder::new()
         .tempfile_in(folder(path))
         .map_err(failed)?;

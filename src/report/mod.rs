@@ -1,16 +1,22 @@
 //! The report: what was asked, what was done and how good the result is, as text and as JSON.
 
+mod html;
 mod inspection;
+mod layers;
 mod text;
+
+use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::calibrate::Statistics;
 use crate::graph::Graph;
-use crate::groups::{Groups, Reason};
-use crate::select::Score;
+use crate::groups::{Group, Groups, Reason};
+use crate::select::{Score, TradeOff};
 use crate::verify::Comparison;
 
 pub use inspection::{GroupInspection, Inspection, Place, inspect};
+pub use layers::{Layer, layers};
 
 /// Everything that a run found out.
 #[derive(Debug, Clone, Serialize)]
@@ -21,6 +27,10 @@ pub struct Report {
     pub device: String,
     /// Version of ONNX Runtime.
     pub onnxruntime: String,
+    /// The command line that was given; `None` where there was none.
+    pub command: Option<String>,
+    /// The original's file; `None` for a model in memory.
+    pub input: Option<String>,
     /// The calibration data.
     pub calibration: Calibration,
     /// What was asked for, in the words of the command line.
@@ -37,6 +47,10 @@ pub struct Report {
     pub latency_ms: Option<Change<f64>>,
     /// Every group.
     pub groups: Vec<GroupReport>,
+    /// What other budgets are expected to lose, from all MACs down; only with a report in HTML.
+    pub trade_off: Vec<TradeOff>,
+    /// The layers with their widths.
+    pub layers: Vec<Layer>,
     /// The comparison with the original; `None` where nothing was pruned.
     pub comparison: Option<Comparison>,
     /// Whether the comparison ran on samples that no statistics saw.
@@ -46,7 +60,7 @@ pub struct Report {
 }
 
 /// A figure of the original and of the pruned model.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Change<T> {
     /// The original's.
     pub before: T,
@@ -74,8 +88,58 @@ pub struct GroupReport {
     pub channels: Change<usize>,
     /// What the selection kept; `None` where nothing was selected.
     pub score: Option<Score>,
+    /// How far the measured covariances of what its readers see decide the score, and not the
+    /// shrinkage: 1 less the largest shrinkage; `None` where nothing was seen.
+    pub data_weight: Option<f64>,
     /// Why it was frozen; empty where it was not.
     pub frozen: Vec<String>,
+}
+
+/// What a comparison of two models found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Compared {
+    /// The first model, with which the other is compared.
+    pub original: PathBuf,
+    /// The other.
+    pub other: PathBuf,
+    /// Paths of the data; empty for synthetic ones.
+    pub source: Vec<String>,
+    /// The device that ran the models.
+    pub device: String,
+    /// Version of ONNX Runtime.
+    pub onnxruntime: String,
+    /// How close the other's outputs are to the first's.
+    pub comparison: Comparison,
+    /// Bytes of the files, external data included.
+    pub bytes: Change<u64>,
+    /// Median milliseconds of one run of the smallest batch on this machine.
+    pub latency_ms: Change<f64>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// A model pruned to several budgets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sweep {
+    /// One per budget, in the order asked for.
+    pub entries: Vec<SweepEntry>,
+}
+
+/// One budget's result.
+#[derive(Debug, Clone, Serialize)]
+pub struct SweepEntry {
+    /// The model's file.
+    pub path: PathBuf,
+    /// Its report.
+    pub report: Report,
+}
+
+/// Paths of the data as text.
+pub(crate) fn source(paths: &[PathBuf]) -> Vec<String> {
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect()
 }
 
 impl Report {
@@ -86,14 +150,16 @@ impl Report {
         groups: &Groups,
         widths: &[usize],
         scores: &[Option<Score>],
+        statistics: Option<&Statistics>,
     ) -> Vec<GroupReport> {
-        let one = |(index, group): (usize, &crate::groups::Group)| GroupReport {
+        let one = |(index, group): (usize, &Group)| GroupReport {
             name: group.name.clone(),
             channels: Change {
                 before: group.channels.len(),
                 after: widths.get(index).copied().unwrap_or(group.channels.len()),
             },
             score: scores.get(index).copied().flatten(),
+            data_weight: statistics.and_then(|statistics| data_weight(group, statistics)),
             frozen: group
                 .frozen
                 .iter()
@@ -102,6 +168,16 @@ impl Report {
         };
         groups.groups.iter().enumerate().map(one).collect()
     }
+}
+
+fn data_weight(group: &Group, statistics: &Statistics) -> Option<f64> {
+    let seen = group
+        .consumers
+        .iter()
+        .filter_map(|&consumer| statistics.of(consumer));
+    let blocks = seen.flat_map(|observed| &observed.blocks);
+    let most = blocks.map(|block| block.shrinkage).reduce(f64::max)?;
+    Some(1.0 - most)
 }
 
 /// A reason with its node: "node 'x' (Softmax): it mixes the channels".

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::report::{Change, GroupReport, Inspection, Report};
+use crate::report::{Change, Compared, GroupReport, Inspection, Report, Sweep, SweepEntry};
+use crate::verify::Comparison;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,15 +79,95 @@ impl Report {
         } else {
             "calibration"
         };
-        write!(
-            f,
-            "on {} {whose} samples: cosine {:.4}, relative error {:.4}",
-            comparison.samples, comparison.cosine, comparison.relative_error
-        )?;
-        match comparison.top1_agreement {
-            Some(agreement) => writeln!(f, ", top-1 agreement {:.1} %", agreement * 100.0),
-            None => writeln!(f),
+        closeness(f, comparison, whose)
+    }
+}
+
+/// Columns of the table of a sweep.
+pub(super) const SWEEP_HEAD: [&str; 8] = [
+    "asked",
+    "MACs",
+    "parameters",
+    "file",
+    "latency",
+    "cosine",
+    "error",
+    "top-1",
+];
+
+impl fmt::Display for Sweep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![SWEEP_HEAD.map(str::to_owned)];
+        rows.extend(self.entries.iter().map(SweepEntry::row));
+        table(f, &rows)?;
+        writeln!(f)?;
+        for entry in &self.entries {
+            writeln!(f, "wrote {}", entry.path.display())?;
         }
+        Ok(())
+    }
+}
+
+impl SweepEntry {
+    /// The cells under [`SWEEP_HEAD`].
+    pub(super) fn row(&self) -> [String; 8] {
+        let report = &self.report;
+        let found = report.comparison.unwrap_or_default();
+        let percent = |share: f64| format!("{:.1} %", share * 100.0);
+        let latency = report.latency_ms.unwrap_or_default();
+        [
+            report.asked.clone(),
+            percent(share(report.macs)),
+            percent(share(report.parameters)),
+            bytes(report.bytes.after as f64),
+            format!("{:.2} ms", latency.after),
+            format!("{:.4}", found.cosine),
+            format!("{:.4}", found.relative_error),
+            found.top1_agreement.map_or("-".to_owned(), percent),
+        ]
+    }
+}
+
+/// How close two models are, in one line.
+fn closeness(f: &mut fmt::Formatter<'_>, found: &Comparison, whose: &str) -> fmt::Result {
+    write!(
+        f,
+        "on {} {whose} samples: cosine {:.4}, relative error {:.4}",
+        found.samples, found.cosine, found.relative_error
+    )?;
+    match found.top1_agreement {
+        Some(agreement) => writeln!(f, ", top-1 agreement {:.1} %", agreement * 100.0),
+        None => writeln!(f),
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = Change {
+            before: self.bytes.before as f64,
+            after: self.bytes.after as f64,
+        };
+        let rows = [
+            ["", "A", "B", "B / A"].map(str::to_owned),
+            total("file", size, bytes),
+            total("latency", self.latency_ms, |ms| format!("{ms:.2} ms")),
+        ];
+        writeln!(f, "A is {}", self.original.display())?;
+        writeln!(f, "B is {}", self.other.display())?;
+        writeln!(f)?;
+        table(f, &rows)?;
+        writeln!(f)?;
+        writeln!(
+            f,
+            "ran on {} with ONNX Runtime {}",
+            self.device, self.onnxruntime
+        )?;
+        let whose = if self.source.is_empty() {
+            "synthetic"
+        } else {
+            "given"
+        };
+        closeness(f, &self.comparison, whose)
     }
 }
 
@@ -102,7 +183,7 @@ fn row(group: &GroupReport) -> [String; 5] {
     ]
 }
 
-fn share(change: Change<f64>) -> f64 {
+pub(super) fn share(change: Change<f64>) -> f64 {
     if change.before > 0.0 {
         change.after / change.before
     } else {
@@ -120,7 +201,7 @@ fn total(name: &str, change: Change<f64>, text: impl Fn(f64) -> String) -> [Stri
     ]
 }
 
-fn count(value: f64) -> String {
+pub(super) fn count(value: f64) -> String {
     match value {
         v if v >= 1e9 => format!("{:.3} G", v / 1e9),
         v if v >= 1e6 => format!("{:.3} M", v / 1e6),
@@ -129,7 +210,7 @@ fn count(value: f64) -> String {
     }
 }
 
-fn bytes(value: f64) -> String {
+pub(super) fn bytes(value: f64) -> String {
     format!("{:.1} kB", value / 1e3)
 }
 

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 /// An error of finding, fetching, loading or running ONNX Runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
+    /// A [`super::Stop`] was used.
+    #[error("stopped before it was done, as was asked for; nothing was written")]
+    Stopped,
     /// No library in any of the usual places.
     #[error(
         "no ONNX Runtime library found; run `onnx-mipp setup` to fetch it, or name it with \

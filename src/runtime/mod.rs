@@ -6,6 +6,7 @@ mod locate;
 mod session;
 mod setup;
 mod start;
+mod stop;
 mod telemetry;
 mod values;
 
@@ -16,6 +17,7 @@ pub(crate) use session::shape_text;
 pub use session::{InputSpec, Session};
 pub use setup::setup;
 pub use start::{Runtime, RuntimeOptions};
+pub use stop::Stop;
 pub use telemetry::restart_without_telemetry;
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use ort::session::{OutputSelector, RunOptions};
 use ort::value::{Outlet, ValueType};
 
-use super::RuntimeError;
 use super::values;
+use super::{RuntimeError, Stop};
 use crate::onnx::proto::{self, tensor_shape_proto::dimension::Value as Length, type_proto::Value};
 use crate::onnx::{DataType, Model, Tensor};
 
@@ -61,12 +61,14 @@ pub struct Session {
     output_types: Vec<String>,
     /// The files of a large model, removed with the session.
     pub(super) _folder: Option<tempfile::TempDir>,
+    stop: Stop,
 }
 
 impl Session {
     pub(super) fn new(
         inner: ort::session::Session,
         folder: Option<tempfile::TempDir>,
+        stop: Stop,
     ) -> Result<Session, RuntimeError> {
         let inputs = inner.inputs().iter().map(input_spec);
         Ok(Session {
@@ -80,6 +82,7 @@ impl Session {
                 .collect(),
             inner,
             _folder: folder,
+            stop,
         })
     }
 
@@ -108,13 +111,16 @@ impl Session {
     /// order asked for; only these are fetched.
     ///
     /// # Errors
-    /// When an input is missing, unknown or of another type, an output is unknown or no tensor, or
+    /// When a [`Stop`] was used, an input is missing, unknown or of another type, an output is unknown or no tensor, or
     /// ONNX Runtime fails.
     pub fn run(
         &mut self,
         inputs: &[(String, Tensor)],
         outputs: &[String],
     ) -> Result<Vec<Tensor>, RuntimeError> {
+        if self.stop.is_stopped() {
+            return Err(RuntimeError::Stopped);
+        }
         self.check(inputs, outputs)?;
         let fed = inputs
             .iter()

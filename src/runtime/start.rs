@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::device::{cuda_advice, probe_model};
 use super::locate::library_version;
-use super::{Device, RuntimeError, Session};
+use super::{Device, RuntimeError, Session, Stop};
 use crate::onnx::{self, Model, Tensor};
 
 /// Models of this many bytes and more are opened from files: protobuf refuses 2 GB, and ONNX
@@ -27,6 +27,8 @@ pub struct RuntimeOptions {
     pub device: Device,
     /// Threads within an operator; `None`: one per core that this process may use.
     pub threads: Option<usize>,
+    /// Ends the work early.
+    pub stop: Stop,
 }
 
 /// The loaded ONNX Runtime library and the device in use.
@@ -38,6 +40,7 @@ pub struct Runtime {
     cuda: Option<u32>,
     device: String,
     threads: usize,
+    stop: Stop,
     notes: Vec<String>,
 }
 
@@ -62,6 +65,7 @@ impl Runtime {
             threads: options.threads.unwrap_or_else(|| {
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
             }),
+            stop: options.stop.clone(),
             notes: Vec::new(),
         };
         match options.device {
@@ -136,14 +140,15 @@ impl Runtime {
         if model.byte_size() < MEMORY_LIMIT {
             let bytes = model.encode().map_err(open_error)?;
             let inner = builder.commit_from_memory(&bytes).map_err(open_error)?;
-            return Session::new(inner, None);
+            return Session::new(inner, None, self.stop.clone());
         }
-        open_from_files(model, builder)
+        open_from_files(model, builder, self.stop.clone())
     }
 
     #[cfg(test)]
     pub(super) fn open_from_files(&self, model: &Model) -> Result<Session, RuntimeError> {
-        open_from_files(model, self.builder(self.cuda).map_err(open_error)?)
+        let builder = self.builder(self.cuda).map_err(open_error)?;
+        open_from_files(model, builder, self.stop.clone())
     }
 
     /// Session options: all of this process's cores within an operator, one operator at a time.
@@ -188,7 +193,8 @@ impl Runtime {
         let inner = builder
             .commit_from_memory(&bytes)
             .map_err(|e| e.to_string())?;
-        let mut session = Session::new(inner, None).map_err(|e| e.to_string())?;
+        let mut session =
+            Session::new(inner, None, self.stop.clone()).map_err(|e| e.to_string())?;
         let x = Tensor::from_f32(&[1], vec![1.0]).map_err(|e| e.to_string())?;
         session
             .run(&[("x".into(), x)], &["y".into()])
@@ -246,7 +252,11 @@ fn open_error(error: impl std::fmt::Display) -> RuntimeError {
     }
 }
 
-fn open_from_files(model: &Model, mut builder: SessionBuilder) -> Result<Session, RuntimeError> {
+fn open_from_files(
+    model: &Model,
+    mut builder: SessionBuilder,
+    stop: Stop,
+) -> Result<Session, RuntimeError> {
     let folder = tempfile::tempdir().map_err(|source| RuntimeError::Io {
         action: "create a temporary folder in",
         path: std::env::temp_dir(),
@@ -255,5 +265,5 @@ fn open_from_files(model: &Model, mut builder: SessionBuilder) -> Result<Session
     let path = folder.path().join("model.onnx");
     onnx::save(model, &path).map_err(open_error)?;
     let inner = builder.commit_from_file(&path).map_err(open_error)?;
-    Session::new(inner, Some(folder))
+    Session::new(inner, Some(folder), stop)
 }

@@ -157,6 +157,54 @@ fn shared(
     Ok(found)
 }
 
+/// A point on the way from the whole model down.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct TradeOff {
+    /// Share of the MACs that is left.
+    pub macs: f64,
+    /// Sum of the groups' losses: the expected squared change of the outputs over their variance
+    /// where the losses come from trials.
+    pub loss: f64,
+}
+
+/// What budgets of MACs would lose, from all of them down in steps to the least that can be reached.
+#[must_use]
+pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<TradeOff> {
+    const STEPS: u32 = 20;
+    let model = CostModel::macs(scene.graph, scene.groups);
+    let groups = scene.groups.groups.iter();
+    let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();
+    let total = model.total(&whole);
+    let choices = choices(scene, limits, Some(losses));
+    let mut points: Vec<TradeOff> = Vec::new();
+    for step in (1..=STEPS).rev() {
+        let share = f64::from(step) / f64::from(STEPS);
+        let widths = allocate(&choices, &model, whole.clone(), total * share);
+        let loss = choices.iter().filter_map(|choice| {
+            let place = choice
+                .widths
+                .iter()
+                .position(|w| Some(w) == widths.get(choice.group))?;
+            choice.losses.get(place).copied()
+        });
+        let point = TradeOff {
+            macs: if total > 0.0 {
+                model.total(&widths) / total
+            } else {
+                1.0
+            },
+            loss: loss.sum(),
+        };
+        if points.last() != Some(&point) {
+            points.push(point);
+        }
+        if point.macs > share {
+            break;
+        }
+    }
+    points
+}
+
 /// Every prunable group's widths and their losses.
 fn choices(scene: Scene<'_>, limits: &Limits, losses: Option<&Losses>) -> Vec<Choice> {
     let choice = |group: usize| {

@@ -13,7 +13,7 @@ mod ranking;
 mod reading;
 
 pub use allocate::{Choice, allocate, allowed_widths};
-pub use budget::{Budget, Limits};
+pub use budget::{Budget, Limits, TradeOff, trade_off};
 pub use cost::{CostModel, group_of};
 pub use error::SelectError;
 pub use plan::{Plan, PlannedGroup};

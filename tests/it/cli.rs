@@ -83,7 +83,9 @@ fn widths(report: &Value) -> Vec<(String, u64, u64)> {
 fn help_says_all_there_is() {
     for (name, arguments) in [
         ("help", vec!["--help"]),
+        ("help_compare", vec!["compare", "--help"]),
         ("help_inspect", vec!["inspect", "--help"]),
+        ("help_sweep", vec!["sweep", "--help"]),
         ("help_setup", vec!["setup", "--help"]),
     ] {
         let run = mipp(arguments).done();

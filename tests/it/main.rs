@@ -8,12 +8,15 @@ mod cli;
 #[allow(dead_code)]
 mod evaluate;
 mod graphs;
+mod manners;
 mod masked;
 mod memory;
+mod pages;
 mod program;
 mod prune;
 mod repair;
 mod rules;
 mod small;
+mod statistics;
 mod trials;
 mod wire;

@@ -52,7 +52,7 @@ fn is_that_of_the_whole_model(name: &str) {
         // Everything that waits between two parts of the model goes through the file.
         memory: 0,
     };
-    let found = divergence::measure(setting, &[data.clone()], &|_| {}).unwrap();
+    let found = divergence::measure(setting, std::slice::from_ref(&data), &|_| {}).unwrap();
     let mut compared = 0;
     for (group, trials) in found.0.iter().enumerate() {
         for trial in trials {

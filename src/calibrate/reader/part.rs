@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::array::{Array, Pieces};
 use super::convert::{self, Conversion};
 use super::images::Preprocess;
@@ -24,6 +26,20 @@ enum Source {
     Arrays(Vec<Samples>),
     Image(Preprocess),
     Synthetic(Vec<Recipe>, u64),
+}
+
+/// Takes what is copied to it.
+struct Hasher<'a>(&'a mut Sha256);
+
+impl std::io::Write for Hasher<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An array seen as samples of one input.
@@ -152,6 +168,35 @@ impl Part {
     /// The number of samples.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Adds what the samples are made from: the bytes of the files, or the recipes.
+    pub fn digest(&self, hash: &mut Sha256) -> Result<(), CalibrateError> {
+        let mut file = |path: &Path| -> Result<(), CalibrateError> {
+            let io = |source| CalibrateError::Io {
+                path: path.into(),
+                source,
+            };
+            let mut file = std::fs::File::open(path).map_err(io)?;
+            std::io::copy(&mut file, &mut Hasher(hash)).map_err(io)?;
+            Ok(())
+        };
+        match &self.source {
+            Source::Arrays(samples) => {
+                let mut paths: Vec<&Path> = Vec::new();
+                for path in samples.iter().map(|samples| samples.array.path.as_path()) {
+                    if !paths.contains(&path) {
+                        paths.push(path);
+                        file(path)?;
+                    }
+                }
+            }
+            Source::Image(_) => file(&self.path)?,
+            Source::Synthetic(recipes, seed) => {
+                hash.update(format!("{recipes:?} {seed} {}", self.len));
+            }
+        }
+        Ok(())
     }
 
     /// The shape of one sample of each input.

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
+use crate::groups::Scope;
+use crate::pipeline::{Globs, Options};
+use crate::runtime::{Device, RuntimeOptions, Stop};
+use crate::select::{Budget, Limits};
+use crate::surgery::Repair;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::Glob;
-use onnx_mipp::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
-use onnx_mipp::groups::Scope;
-use onnx_mipp::pipeline::{Globs, Options};
-use onnx_mipp::runtime::{Device, RuntimeOptions};
-use onnx_mipp::select::{Budget, Limits};
-use onnx_mipp::surgery::Repair;
+
+use super::values::{fraction, positive, ratio, shape};
 
 /// Makes a trained ONNX model smaller, without retraining: keeps the channels that carry the
 /// information which the next layers use, and rebuilds the rest from them.
@@ -31,6 +33,20 @@ pub struct Arguments {
 pub enum Command {
     /// Show the groups of channels of a model and what freezes them
     Inspect(InspectArguments),
+    /// Run two models on the same data: how close their outputs are, sizes and latency
+    Compare(CompareArguments),
+    /// Prune to several budgets, calibrating once: one table and one model each
+    Sweep(Box<SweepArguments>),
+    /// Print a script that completes this program's command line in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write those of all commands into a folder
+    Man {
+        /// A folder that exists
+        folder: Option<PathBuf>,
+    },
     /// Fetch the official ONNX Runtime library into your cache, through pip or uv
     Setup {
         /// The library with the CUDA execution provider
@@ -47,6 +63,9 @@ pub struct InspectArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Read options from a file that names them as here: exclude = ["/head/**"]
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
     #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
     shape: Vec<(String, Vec<usize>)>,
@@ -59,12 +78,124 @@ pub struct InspectArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// The model to compare with
+    #[arg(value_name = "A.onnx")]
+    pub original: PathBuf,
+    /// The other model, with the same inputs and outputs
+    #[arg(value_name = "B.onnx")]
+    pub other: PathBuf,
+    #[command(flatten)]
+    calibration: CalibrationArguments,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct SweepArguments {
+    /// The trained model
+    #[arg(value_name = "IN.onnx")]
+    pub input: PathBuf,
+    /// Folder for the models, which are named after IN.onnx and the budget
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = ".",
+        help_heading = "Output"
+    )]
+    pub out_dir: PathBuf,
+    #[command(flatten)]
+    calibration: CalibrationArguments,
+    #[command(flatten)]
+    budgets: BudgetLists,
+    #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
+    nodes: NodeArguments,
+    #[command(flatten)]
+    scope: ScopeArguments,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+    #[command(flatten)]
+    repair: RepairArguments,
+    #[command(flatten)]
+    statistics: StatisticsArguments,
+    /// Write the table and the reports, as a page with a curve to a name that ends in .html, else as
+    /// JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    pub shown: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Budgets, with commas between them")]
+#[group(id = "budgets", required = true, multiple = true)]
+struct BudgetLists {
+    /// Keep these fractions of the multiply-accumulates, such as 0.75,0.5
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
+    macs: Vec<f64>,
+    /// Keep these fractions of the parameters
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
+    params: Vec<f64>,
+    /// Remove these fractions of the channels of every group
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = ratio)]
+    ratio: Vec<f64>,
+    /// Keep these shares of every layer's mutual information
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
+    mi: Vec<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Statistics of a calibration, kept in files")]
+struct StatisticsArguments {
+    /// Start from these statistics instead of calibrating; those of several files are added
+    #[arg(long, value_name = "FILE.stats")]
+    stats: Vec<PathBuf>,
+    /// Write the statistics of this calibration
+    #[arg(long, value_name = "FILE.stats", conflicts_with = "stats")]
+    stats_out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Repair")]
+struct RepairArguments {
+    /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
+    /// by layer on what the smaller model makes [default: sequential with --calib, else once]
+    #[arg(long, value_enum)]
+    repair: Option<RepairArgument>,
+    /// Megabytes of activations that a sequential repair keeps in memory; more go to a temporary file
+    #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY)]
+    memory: u64,
+}
+
+/// What is said while a command works and at its end.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArguments {
+    /// Print JSON to stdout in place of the text
+    #[arg(long)]
+    pub json: bool,
+    /// Read options from a file that names them as here: macs = 0.5. The command line goes first
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// Say nothing but errors and warnings
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more, with times
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct PruneArguments {
     /// The trained model
     #[arg(value_name = "IN.onnx", required = true)]
     pub input: Option<PathBuf>,
     /// Where the smaller model goes
-    #[arg(value_name = "OUT.onnx", required = true)]
+    #[arg(value_name = "OUT.onnx", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
     calibration: CalibrationArguments,
@@ -78,13 +209,10 @@ pub struct PruneArguments {
     scope: ScopeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
-    /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
-    /// by layer on what the smaller model makes [default: sequential with --calib, else once]
-    #[arg(long, value_enum, help_heading = "Repair")]
-    repair: Option<RepairArgument>,
-    /// Megabytes of activations that a sequential repair keeps in memory; more go to a temporary file
-    #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY, help_heading = "Repair")]
-    memory: u64,
+    #[command(flatten)]
+    repair: RepairArguments,
+    #[command(flatten)]
+    statistics: StatisticsArguments,
     /// Apply this plan instead of selecting channels
     #[arg(
         long,
@@ -96,15 +224,14 @@ pub struct PruneArguments {
     /// Write the plan: the channels kept in every group
     #[arg(long, value_name = "FILE.json", help_heading = "Output")]
     plan_out: Option<PathBuf>,
-    /// Write the report as JSON
-    #[arg(long, value_name = "FILE.json", help_heading = "Output")]
+    /// Write the report, as a page to a name that ends in .html, else as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
-    /// Say nothing but errors and warnings
-    #[arg(long, short, help_heading = "Output", conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Say more, with times
-    #[arg(long, short, help_heading = "Output")]
-    pub verbose: bool,
+    /// Do everything but write the model: without OUT.onnx
+    #[arg(long, help_heading = "Output", conflicts_with = "output")]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub shown: OutputArguments,
 }
 
 #[derive(Debug, Args)]
@@ -183,7 +310,7 @@ struct LimitArguments {
     best_effort: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Nodes, by patterns such as '/layer4/**'")]
 struct NodeArguments {
     /// Nodes whose output channels may not change
@@ -194,7 +321,7 @@ struct NodeArguments {
     only: Vec<Glob>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Attention and norms")]
 struct ScopeArguments {
     /// Remove channels inside the heads of an attention instead of whole heads
@@ -256,28 +383,17 @@ impl PruneArguments {
         ];
         Ok(Options {
             calibration: calibration.calib.clone(),
-            reader: ReaderOptions {
-                samples: calibration.samples,
-                image: calibration.image(),
-                shapes: shapes(&calibration.shape),
-                seed: calibration.seed,
-            },
+            reader: calibration.reader(),
             batch: calibration.batch,
             budget: budgets.into_iter().flatten().next(),
-            repair: self.repair.map(|repair| match repair {
-                RepairArgument::None => Repair::None,
-                RepairArgument::Once => Repair::Once,
-                RepairArgument::Sequential => Repair::Sequential,
-            }),
-            memory: self.memory.saturating_mul(1_000_000),
+            repair: self.repair.repair(),
+            memory: self.repair.memory(),
+            stats: self.statistics.stats.clone(),
+            stats_out: self.statistics.stats_out.clone(),
             plan: self.plan.clone(),
             plan_out: self.plan_out.clone(),
             report: self.report.clone(),
-            limits: Limits {
-                align: self.limits.align,
-                min_channels: self.limits.min_channels,
-                best_effort: self.limits.best_effort,
-            },
+            limits: self.limits.limits(),
             ..base(&self.nodes, &self.scope, &self.runtime)?
         })
     }
@@ -294,7 +410,90 @@ impl InspectArguments {
     }
 }
 
+impl SweepArguments {
+    /// The budgets in the order of the help, each once.
+    pub fn budgets(&self) -> Vec<Budget> {
+        let lists = &self.budgets;
+        let macs = lists.macs.iter().copied().map(Budget::Macs);
+        let params = lists.params.iter().copied().map(Budget::Params);
+        let ratio = lists.ratio.iter().copied().map(Budget::Ratio);
+        let mi = lists.mi.iter().copied().map(Budget::MutualInformation);
+        let mut budgets: Vec<Budget> = Vec::new();
+        for budget in macs.chain(params).chain(ratio).chain(mi) {
+            if !budgets.contains(&budget) {
+                budgets.push(budget);
+            }
+        }
+        budgets
+    }
+
+    /// What the library is asked to do for each of them.
+    pub fn options(&self) -> Result<Options, String> {
+        Ok(Options {
+            calibration: self.calibration.calib.clone(),
+            reader: self.calibration.reader(),
+            batch: self.calibration.batch,
+            repair: self.repair.repair(),
+            memory: self.repair.memory(),
+            stats: self.statistics.stats.clone(),
+            stats_out: self.statistics.stats_out.clone(),
+            report: self.report.clone(),
+            limits: self.limits.limits(),
+            ..base(&self.nodes, &self.scope, &self.runtime)?
+        })
+    }
+}
+
+impl RepairArguments {
+    fn repair(&self) -> Option<Repair> {
+        self.repair.map(|repair| match repair {
+            RepairArgument::None => Repair::None,
+            RepairArgument::Once => Repair::Once,
+            RepairArgument::Sequential => Repair::Sequential,
+        })
+    }
+
+    fn memory(&self) -> u64 {
+        self.memory.saturating_mul(1_000_000)
+    }
+}
+
+impl LimitArguments {
+    fn limits(&self) -> Limits {
+        Limits {
+            align: self.align,
+            min_channels: self.min_channels,
+            best_effort: self.best_effort,
+        }
+    }
+}
+
+impl CompareArguments {
+    /// What the library is asked to do.
+    pub fn options(&self) -> Result<Options, String> {
+        Ok(Options {
+            calibration: self.calibration.calib.clone(),
+            reader: self.calibration.reader(),
+            batch: self.calibration.batch,
+            ..base(
+                &NodeArguments::default(),
+                &ScopeArguments::default(),
+                &self.runtime,
+            )?
+        })
+    }
+}
+
 impl CalibrationArguments {
+    fn reader(&self) -> ReaderOptions {
+        ReaderOptions {
+            samples: self.samples,
+            image: self.image(),
+            shapes: shapes(&self.shape),
+            seed: self.seed,
+        }
+    }
+
     fn image(&self) -> ImageOptions {
         ImageOptions {
             mean: self.mean.clone(),
@@ -342,10 +541,14 @@ fn base(
             library: runtime.onnxruntime.clone(),
             device: runtime.device,
             threads: runtime.threads,
+            stop: Stop::default(),
         },
         plan: None,
+        stats: Vec::new(),
+        stats_out: None,
         plan_out: None,
         report: None,
+        command: None,
     })
 }
 
@@ -359,39 +562,4 @@ fn globs(option: &str, patterns: &[Glob]) -> Result<Option<Globs>, String> {
 
 fn shapes(given: &[(String, Vec<usize>)]) -> BTreeMap<String, Vec<usize>> {
     given.iter().cloned().collect()
-}
-
-fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
-    let (name, sizes) = text
-        .rsplit_once('=')
-        .ok_or("expected NAME=D,D,... such as input=1,3,224,224")?;
-    let size = |size: &str| match size.trim().parse() {
-        Ok(0) | Err(_) => Err(format!("'{size}' is not a size above zero")),
-        Ok(size) => Ok(size),
-    };
-    Ok((
-        name.to_owned(),
-        sizes.split(',').map(size).collect::<Result<_, _>>()?,
-    ))
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("expected a whole number above zero".to_owned()),
-        Ok(number) => Ok(number),
-    }
-}
-
-fn fraction(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err("expected a number above 0 and up to 1".to_owned()),
-    }
-}
-
-fn ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
-        _ => Err("expected a number from 0 on and below 1".to_owned()),
-    }
 }

@@ -1,0 +1,265 @@
+//! Statistics in a file: a header in JSON, the sums as 64-bit floats, a checksum.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::calibrate::folds::FOLDS;
+use crate::calibrate::moments::Moments;
+use crate::calibrate::sums::TapSums;
+use crate::calibrate::{StatisticsError, Sums};
+use crate::graph::Graph;
+use crate::groups::Groups;
+
+/// The first bytes of a file, with the number of the format.
+const MAGIC: &[u8; 24] = b"onnx-mipp statistics 1\n\0";
+/// No header is longer: it has a line or so for each layer.
+const MOST_HEADER: u64 = 1 << 28;
+
+const GATHER_AGAIN: &str = "gather the statistics again with --stats-out";
+
+/// What statistics belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// SHA-256 of the model.
+    pub model: String,
+    /// SHA-256 of the data and of how they are read.
+    pub data: String,
+    /// Paths of the data when the file was made; for people.
+    pub source: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: String,
+    origin: Origin,
+    samples: usize,
+    taps: Vec<TapHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TapHeader {
+    place: String,
+    blocks: Vec<BlockHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BlockHeader {
+    inputs: usize,
+    rows: usize,
+    samples: usize,
+    /// Rows of the folds, where there are any.
+    folds: Option<Vec<usize>>,
+}
+
+/// Writes mergeable sums to `path`, aside and then renamed.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path, origin: &Origin, sums: &mut Sums) -> Result<(), StatisticsError> {
+    let failed = |error: io::Error| StatisticsError::File {
+        path: path.to_owned(),
+        problem: format!("cannot be written: {error}"),
+        advice: "choose a folder that exists, may be written and has room",
+    };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let file = tempfile::Builder::new()
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    fill_file(file.as_file(), origin, sums).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+fn fill_file(file: &File, origin: &Origin, sums: &mut Sums) -> io::Result<()> {
+    let mut out = Hashed::new(BufWriter::new(file));
+    put(&mut out, origin, sums)?;
+    let digest = out.hash.finalize();
+    out.inner.write_all(&digest)?;
+    out.inner.flush()
+}
+
+fn put(out: &mut impl Write, origin: &Origin, sums: &mut Sums) -> io::Result<()> {
+    let block = |moments: &Moments| {
+        let (rows, samples, folds) = moments.counts();
+        BlockHeader {
+            inputs: moments.inputs(),
+            rows,
+            samples,
+            folds,
+        }
+    };
+    let tap = |tap: &TapSums| TapHeader {
+        place: tap.place.clone(),
+        blocks: tap.blocks.iter().map(block).collect(),
+    };
+    let header = Header {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        origin: origin.clone(),
+        samples: sums.samples,
+        taps: sums.taps.iter().map(tap).collect(),
+    };
+    let header = serde_json::to_vec(&header)?;
+    out.write_all(MAGIC)?;
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    let mut bytes = Vec::new();
+    for moments in sums.taps.iter_mut().flat_map(|tap| &mut tap.blocks) {
+        moments.visit(&mut |values| {
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            out.write_all(&bytes)
+        })?;
+    }
+    Ok(())
+}
+
+/// Reads sums that [`write()`] wrote for a model with these `groups`.
+///
+/// # Errors
+/// A file that cannot be read, is damaged, or belongs to another model.
+pub fn read(
+    path: &Path,
+    graph: &Graph,
+    groups: &Groups,
+    model: &str,
+) -> Result<(Origin, Sums), StatisticsError> {
+    let failed = |problem: String, advice: &'static str| StatisticsError::File {
+        path: path.to_owned(),
+        problem,
+        advice,
+    };
+    let damaged = |error: io::Error| {
+        let problem = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the file of statistics ends too early".to_owned(),
+            _ => format!("no file of statistics that can be read: {error}"),
+        };
+        failed(problem, GATHER_AGAIN)
+    };
+    let file = File::open(path).map_err(damaged)?;
+    let mut input = Hashed::new(BufReader::new(file));
+    let header = take_header(&mut input).map_err(damaged)?;
+    if header.origin.model != model {
+        let problem = "the statistics belong to another model".to_owned();
+        return Err(failed(
+            problem,
+            "name the model that they were gathered on, or gather them for this one",
+        ));
+    }
+    let mut sums = Sums::none(graph, groups);
+    let is_same = |tap: &TapSums, found: &TapHeader| {
+        let inputs =
+            |block: &BlockHeader| (block.inputs, block.folds.as_ref().map_or(FOLDS, Vec::len));
+        let expected = std::iter::repeat_n((tap.inputs, FOLDS), tap.count);
+        tap.place == found.place && expected.eq(found.blocks.iter().map(inputs))
+    };
+    let pairs = || sums.taps.iter().zip(&header.taps);
+    if sums.taps.len() != header.taps.len() || !pairs().all(|(tap, found)| is_same(tap, found)) {
+        let problem = format!(
+            "the statistics are of other tensors of the model (gathered by version {}, or with another --shape)",
+            header.version
+        );
+        return Err(failed(problem, GATHER_AGAIN));
+    }
+    for (tap, found) in sums.taps.iter_mut().zip(&header.taps) {
+        for found in &found.blocks {
+            let folds = found.folds.as_deref();
+            let mut moments = Moments::stored(found.inputs, found.rows, found.samples, folds);
+            let read = moments.visit(&mut |values| fill(&mut input, values));
+            read.map_err(damaged)?;
+            tap.blocks.push(moments);
+        }
+    }
+    check_end(input).map_err(damaged)?;
+    sums.samples = header.samples;
+    Ok((header.origin, sums))
+}
+
+fn take_header(input: &mut impl Read) -> io::Result<Header> {
+    let mut magic = [0; MAGIC.len()];
+    input.read_exact(&mut magic)?;
+    if &magic != MAGIC {
+        return Err(io::Error::other("it begins with other bytes"));
+    }
+    let mut length = [0; 8];
+    input.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    if length > MOST_HEADER {
+        return Err(io::Error::other("its header is too long"));
+    }
+    let mut header = Vec::new();
+    input.take(length).read_to_end(&mut header)?;
+    if (header.len() as u64) < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&header)?)
+}
+
+fn fill(input: &mut impl Read, values: &mut [f64]) -> io::Result<()> {
+    let mut bytes = vec![0; size_of_val(values)];
+    input.read_exact(&mut bytes)?;
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+        *value = f64::from_le_bytes(*bytes);
+        if !value.is_finite() {
+            return Err(io::Error::other("it holds values that are not finite"));
+        }
+    }
+    Ok(())
+}
+
+/// The checksum, and nothing behind it.
+fn check_end(input: Hashed<impl Read>) -> io::Result<()> {
+    let (mut inner, digest) = (input.inner, input.hash.finalize());
+    let mut rest = Vec::new();
+    inner
+        .by_ref()
+        .take(digest.len() as u64 + 1)
+        .read_to_end(&mut rest)?;
+    if rest.as_slice() == digest.as_slice() {
+        return Ok(());
+    }
+    Err(io::Error::other("its checksum is another"))
+}
+
+/// Hashes what passes through.
+struct Hashed<T> {
+    inner: T,
+    hash: Sha256,
+}
+
+impl<T> Hashed<T> {
+    fn new(inner: T) -> Self {
+        Hashed {
+            inner,
+            hash: Sha256::new(),
+        }
+    }
+}
+
+impl<T: Write> Write for Hashed<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hash.update(bytes.get(..count).unwrap_or(bytes));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<T: Read> Read for Hashed<T> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(bytes)?;
+        if let Some(read) = bytes.get(..count) {
+            self.hash.update(read);
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,240 @@
+//! One pass of the calibration data through the tapped model: samples, accumulate, drop.
+
+use rayon::prelude::*;
+
+use crate::calibrate::moments::{Apart, Moments};
+use crate::calibrate::tap::{self, Draw, Placed};
+use crate::calibrate::{
+    Batch, CalibrateError, GatherOptions, Observed, Statistics, StatisticsError,
+};
+use crate::graph::Graph;
+use crate::groups::Groups;
+use crate::onnx::{Model, Tensor};
+use crate::runtime::Runtime;
+
+/// Taps with more inputs than this are observed per channel, without their unfolding.
+const MOST_INPUTS: usize = 8192;
+
+/// Sums over the samples at every tapped input: what statistics are made of, and what adds up.
+pub struct Sums {
+    pub(super) taps: Vec<TapSums>,
+    pub(super) of_consumer: Vec<Option<usize>>,
+    /// Samples that were read.
+    pub samples: usize,
+}
+
+/// The sums of one tap.
+pub(super) struct TapSums {
+    /// The tensor, its axis and the window, as text.
+    pub place: String,
+    /// Inputs per channel.
+    pub taps: usize,
+    /// Inputs of each block of channels.
+    pub inputs: usize,
+    /// How many blocks there are.
+    pub count: usize,
+    /// The sums of each block.
+    pub blocks: Vec<Moments>,
+}
+
+struct Gatherer {
+    tensor: String,
+    placed: Placed,
+    blocks: usize,
+    inputs: usize,
+    rows: usize,
+    moments: Vec<Moments>,
+}
+
+impl Sums {
+    /// Runs `batches` through `model`, tapped where channels that may leave are read.
+    /// `samples` is how many samples will come; `seed` chooses the positions.
+    ///
+    /// # Errors
+    /// Data that cannot be read, or a failing run.
+    pub fn gather(
+        model: &Model,
+        graph: &Graph,
+        groups: &Groups,
+        runtime: &Runtime,
+        batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
+        options: &GatherOptions<'_>,
+        mergeable: bool,
+    ) -> Result<Self, StatisticsError> {
+        let (mut gatherers, of_consumer) = gatherers(graph, groups, options.samples);
+        for gatherer in &mut gatherers {
+            let rows = gatherer.rows.saturating_mul(options.samples);
+            let moments = Moments::of_rows(gatherer.inputs, rows);
+            let moments = if mergeable {
+                moments.mergeable()
+            } else {
+                moments
+            };
+            gatherer.moments = vec![moments; gatherer.blocks];
+        }
+        let mut seen = 0;
+        if gatherers.is_empty() {
+            return Ok(Sums::of(gatherers, of_consumer, 0));
+        }
+        let placed: Vec<Placed> = gatherers.iter().map(|g| g.placed.clone()).collect();
+        let outputs: Vec<String> = placed.iter().map(|p| p.output.clone()).collect();
+        let mut session = runtime.session(&tap::tapped(model, graph, &placed))?;
+        for (number, batch) in batches.enumerate() {
+            let batch = batch?;
+            let samples = batch
+                .first()
+                .and_then(|(_, tensor)| tensor.shape.first())
+                .copied();
+            let samples = samples.unwrap_or(1);
+            let mut feeds = batch;
+            let mut draws = Vec::new();
+            for (index, gatherer) in gatherers.iter().enumerate() {
+                let seed = tap::seed(options.seed, index as u64, number as u64);
+                let draw = gatherer.placed.draw(gatherer.rows, seed);
+                let draw = draw.ok_or_else(|| StatisticsError::Shape {
+                    tensor: gatherer.tensor.clone(),
+                    shape: Vec::new(),
+                })?;
+                feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
+                draws.push(draw);
+            }
+            let found = session.run(&feeds, &outputs)?;
+            let work: Vec<_> = gatherers.iter_mut().zip(draws).zip(found).collect();
+            work.into_par_iter()
+                .try_for_each(|((gatherer, draw), tensor)| gatherer.add(&draw, &tensor, samples))?;
+            seen += samples;
+            (options.progress)(samples);
+        }
+        Ok(Sums::of(gatherers, of_consumer, seen))
+    }
+
+    fn of(gatherers: Vec<Gatherer>, of_consumer: Vec<Option<usize>>, samples: usize) -> Self {
+        Sums {
+            taps: gatherers.into_iter().map(Gatherer::finish).collect(),
+            of_consumer,
+            samples,
+        }
+    }
+
+    /// What the model's consumers would be observed with, before anything was.
+    pub(super) fn none(graph: &Graph, groups: &Groups) -> Self {
+        let (gatherers, of_consumer) = gatherers(graph, groups, 1);
+        Sums::of(gatherers, of_consumer, 0)
+    }
+
+    /// Adds the sums of another run on the same model. The other's must be mergeable.
+    ///
+    /// # Errors
+    /// The sums are those of different tensors, or the other's were merged already.
+    pub fn merge(&mut self, other: Sums) -> Result<(), Apart> {
+        if self.taps.len() != other.taps.len() {
+            return Err(Apart);
+        }
+        for (tap, more) in self.taps.iter_mut().zip(other.taps) {
+            if tap.place != more.place || tap.blocks.len() != more.blocks.len() {
+                return Err(Apart);
+            }
+            for (block, more) in tap.blocks.iter_mut().zip(more.blocks) {
+                block.merge(more)?;
+            }
+        }
+        self.samples += other.samples;
+        Ok(())
+    }
+
+    /// Means and covariances.
+    ///
+    /// # Errors
+    /// [`StatisticsError::NoSamples`] where nothing was seen.
+    pub fn statistics(&self) -> Result<Statistics, StatisticsError> {
+        let observed = |tap: &TapSums| {
+            let blocks: Option<Vec<_>> = tap.blocks.iter().map(Moments::covariance).collect();
+            Some(Observed {
+                taps: tap.taps,
+                blocks: blocks?,
+            })
+        };
+        let covariances: Option<Vec<Observed>> = self.taps.par_iter().map(observed).collect();
+        Ok(Statistics {
+            covariances: covariances.ok_or(StatisticsError::NoSamples)?,
+            of_consumer: self.of_consumer.clone(),
+            samples: self.samples,
+        })
+    }
+}
+
+fn gatherers(
+    graph: &Graph,
+    groups: &Groups,
+    samples: usize,
+) -> (Vec<Gatherer>, Vec<Option<usize>>) {
+    let consumers = &groups.consumers;
+    let mut of_consumer = vec![None; consumers.len()];
+    let mut gatherers = Vec::new();
+    for (mut placed, users) in tap::place(graph, consumers, &groups.judges()) {
+        // Consumers that share a tap differ in blocks only if their weights do; then the finest
+        // common observation is the whole.
+        let blocks = users
+            .iter()
+            .map(|&user| consumers[user].layout.blocks)
+            .collect::<Vec<_>>();
+        let blocks = match blocks.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|other| other == first) => *first,
+            _ => 1,
+        };
+        let per_block = placed.channels / blocks.max(1);
+        if per_block * placed.tap.taps() > MOST_INPUTS && placed.tap.window.is_some() {
+            placed = placed.without_window(graph);
+        }
+        let inputs = per_block * placed.tap.taps();
+        if per_block == 0 || inputs > MOST_INPUTS || placed.places == 0 {
+            continue;
+        }
+        let rows = placed.rows(inputs, samples);
+        for user in users {
+            of_consumer[user] = Some(gatherers.len());
+        }
+        let tensor = graph.values[placed.tap.value].name.clone();
+        gatherers.push(Gatherer {
+            tensor,
+            placed,
+            blocks,
+            inputs,
+            rows,
+            moments: Vec::new(),
+        });
+    }
+    (gatherers, of_consumer)
+}
+
+impl Gatherer {
+    /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
+    fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), StatisticsError> {
+        let data = self.placed.unpack(&self.tensor, tensor, &draw.padding)?;
+        let first = tensor.shape.first().copied().unwrap_or_default();
+        let units = if first % samples.max(1) == 0 {
+            samples
+        } else {
+            first
+        };
+        let width = data.ncols() / self.blocks;
+        for (block, moments) in self.moments.iter_mut().enumerate() {
+            moments.add(data.subcols(block * width, width).to_owned(), units);
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> TapSums {
+        let tap = &self.placed.tap;
+        TapSums {
+            place: match &tap.window {
+                Some(window) => format!("{}[{}]/{} {window:?}", self.tensor, tap.axis, tap.covered),
+                None => format!("{}[{}]/{}", self.tensor, tap.axis, tap.covered),
+            },
+            taps: tap.taps() * tap.covered,
+            inputs: self.inputs,
+            count: self.blocks,
+            blocks: self.moments,
+        }
+    }
+}

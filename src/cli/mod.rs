@@ -1,0 +1,180 @@
+//! The `onnx-mipp` program: reads the command line, runs the library, says what happened.
+
+mod args;
+mod config;
+mod terminal;
+mod values;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{CommandFactory, FromArgMatches};
+use serde::Serialize;
+
+use crate::pipeline;
+use args::{
+    Arguments, Command, CompareArguments, InspectArguments, OutputArguments, PruneArguments,
+    SweepArguments,
+};
+use terminal::Terminal;
+
+const NAME: &str = "onnx-mipp";
+
+/// Runs the program with these arguments, the first of which is its name, and returns its exit code:
+/// 0 when it did what was asked, 1 on an error, 2 when the arguments cannot be understood.
+///
+/// Reports go to stdout, everything else to stderr. The process should have
+/// [`crate::runtime::restart_without_telemetry`] behind it.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let parsed = match config::matches(Arguments::command().name(NAME), &arguments) {
+        Ok(matches) => Arguments::from_arg_matches(&matches),
+        Err(config::Error::File(message)) => {
+            terminal::error(&message);
+            return 1;
+        }
+        Err(config::Error::Usage(error)) => Err(error),
+    };
+    let result = match parsed {
+        Ok(parsed) => follow(parsed, &command_line(&arguments)),
+        Err(error) => {
+            // Asking for help comes this way too, with code 0. A closed pipe is no matter.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    match result {
+        Ok(()) => 0,
+        Err(message) => {
+            terminal::error(&message);
+            1
+        }
+    }
+}
+
+fn follow(arguments: Arguments, line: &str) -> Result<(), String> {
+    match arguments.command {
+        Some(Command::Setup { cuda }) => setup(cuda),
+        Some(Command::Inspect(arguments)) => inspect(&arguments),
+        Some(Command::Compare(arguments)) => compare(&arguments),
+        Some(Command::Sweep(arguments)) => sweep(&arguments, line),
+        Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Man { folder }) => man(folder.as_deref()),
+        None => prune(&arguments.prune, line),
+    }
+}
+
+fn inspect(arguments: &InspectArguments) -> Result<(), String> {
+    let options = arguments.options()?;
+    // Nothing is judged here, so what there is to tell about the synthetic inputs is left out.
+    let found = pipeline::inspect(&arguments.input, &options, &|_| {});
+    let found = found.map_err(|error| error.to_string())?;
+    if arguments.json {
+        json(&found)
+    } else {
+        print(&found.to_string())
+    }
+}
+
+fn prune(arguments: &PruneArguments, line: &str) -> Result<(), String> {
+    let needed = "IN.onnx and OUT.onnx are needed; see `onnx-mipp --help`";
+    let input = arguments.input.as_deref().ok_or(needed)?;
+    let mut options = arguments.options()?;
+    options.command = Some(line.to_owned());
+    let terminal = Terminal::new(&arguments.shown);
+    let tell = |event| terminal.tell(event);
+    let report = match &arguments.output {
+        Some(output) => pipeline::prune(input, output, &options, &tell),
+        None if arguments.dry_run => pipeline::rehearse(input, &options, &tell),
+        None => return Err(needed.to_owned()),
+    };
+    let report = terminal.done(report).map_err(|error| error.to_string())?;
+    show(&report, &arguments.shown)
+}
+
+fn compare(arguments: &CompareArguments) -> Result<(), String> {
+    let options = arguments.options()?;
+    let terminal = Terminal::new(&arguments.output);
+    let tell = |event| terminal.tell(event);
+    let found = pipeline::compare(&arguments.original, &arguments.other, &options, &tell);
+    let found = terminal.done(found).map_err(|error| error.to_string())?;
+    show(&found, &arguments.output)
+}
+
+fn sweep(arguments: &SweepArguments, line: &str) -> Result<(), String> {
+    let mut options = arguments.options()?;
+    options.command = Some(line.to_owned());
+    let terminal = Terminal::new(&arguments.shown);
+    let tell = |event| terminal.tell(event);
+    let (input, folder) = (&arguments.input, &arguments.out_dir);
+    let found = pipeline::sweep(input, folder, &arguments.budgets(), &options, &tell);
+    let found = terminal.done(found).map_err(|error| error.to_string())?;
+    show(&found, &arguments.shown)
+}
+
+fn setup(cuda: bool) -> Result<(), String> {
+    let mut log = |line: &str| eprintln!("{line}");
+    let path = crate::runtime::setup(cuda, &mut log).map_err(|error| error.to_string())?;
+    print(&path.display().to_string())
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), String> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+fn man(folder: Option<&Path>) -> Result<(), String> {
+    let command = Arguments::command().name(NAME);
+    if let Some(folder) = folder {
+        let written = clap_mangen::generate_to(command, folder);
+        return written.map_err(|error| {
+            let folder = folder.display();
+            format!("cannot write manual pages to {folder}: {error}; name a folder that exists")
+        });
+    }
+    let mut page = Vec::new();
+    let rendered = clap_mangen::Man::new(command).render(&mut page);
+    rendered.map_err(|error| error.to_string())?;
+    print(&String::from_utf8_lossy(&page))
+}
+
+/// The command as one may type it again.
+fn command_line(arguments: &[OsString]) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:+@%".contains(c);
+    let quoted = |word: &OsString| {
+        let word = word.to_string_lossy();
+        match !word.is_empty() && word.chars().all(is_plain) {
+            true => word.into_owned(),
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        }
+    };
+    let words = arguments.iter().skip(1).map(quoted);
+    let all: Vec<String> = std::iter::once(NAME.to_owned()).chain(words).collect();
+    all.join(" ")
+}
+
+/// The end of a command on stdout: as JSON where that was asked for, else as text unless quiet.
+fn show<T: Serialize + std::fmt::Display>(found: &T, how: &OutputArguments) -> Result<(), String> {
+    if how.json {
+        json(found)
+    } else if how.quiet {
+        Ok(())
+    } else {
+        print(&found.to_string())
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<(), String> {
+    print(&serde_json::to_string_pretty(value).map_err(|error| error.to_string())?)
+}
+
+/// Prints to stdout; a reader that went away is no error.
+fn print(text: &str) -> Result<(), String> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,71 @@
+//! Two models side by side on the same data.
+
+use std::path::Path;
+
+use crate::onnx;
+use crate::pipeline::calibration::Samples;
+use crate::pipeline::{Error, Event, Options};
+use crate::report::{Change, Compared, source};
+use crate::runtime::{InputSpec, Runtime};
+use crate::verify;
+
+/// Runs both models on all samples and compares outputs, sizes and latency.
+///
+/// # Errors
+/// A model or the data cannot be read or run, or the models differ in inputs or outputs.
+pub fn compare(
+    original: &Path,
+    other: &Path,
+    options: &Options,
+    tell: &dyn Fn(Event),
+) -> Result<Compared, Error> {
+    let models = [onnx::load(original)?, onnx::load(other)?];
+    let runtime = Runtime::start(&options.runtime)?;
+    tell(Event::Stage("reading the models"));
+    let specs = match InputSpec::stated(&models[0]) {
+        Some(specs) => specs,
+        None => runtime.session(&models[0])?.inputs(),
+    };
+    let samples = Samples::open(&specs, options)?;
+    let mut notes = runtime.notes().to_vec();
+    notes.extend_from_slice(samples.notes());
+    for note in &notes {
+        tell(Event::Note(note.clone()));
+    }
+    let all = samples.all();
+    tell(Event::Counting {
+        stage: "comparing",
+        total: all.len(),
+        what: "samples",
+    });
+    let batches = samples.batches(&all)?.inspect(|batch| {
+        let first = batch.as_ref().ok().and_then(|batch| batch.first());
+        let read = first.and_then(|(_, tensor)| tensor.shape.first().copied());
+        tell(Event::Advance(read.unwrap_or(1)));
+    });
+    let failed = |error| Error::Compare {
+        original: original.to_owned(),
+        other: other.to_owned(),
+        error: Box::new(error),
+    };
+    let [first, second] = &models;
+    let found = verify::compare(first, &[second], &runtime, batches);
+    let comparison = found.map_err(&failed)?.pop().unwrap_or_default();
+    tell(Event::Stage("measuring the latency"));
+    let one = samples.one()?;
+    let latency = verify::latency(first, &[second], &runtime, &one)?.pop();
+    Ok(Compared {
+        original: original.to_owned(),
+        other: other.to_owned(),
+        source: source(&options.calibration),
+        device: runtime.device().to_owned(),
+        onnxruntime: runtime.version().to_owned(),
+        comparison,
+        bytes: Change {
+            before: onnx::file_bytes(original)?,
+            after: onnx::file_bytes(other)?,
+        },
+        latency_ms: latency.unwrap_or_default(),
+        notes,
+    })
+}

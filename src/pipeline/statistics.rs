@@ -1,0 +1,111 @@
+//! Where statistics come from: a pass over the data, or files of earlier passes.
+
+use std::path::Path;
+
+use crate::calibrate::{self, Apart, GatherOptions, Origin, Statistics, StatisticsError, Sums};
+use crate::pipeline::work::Work;
+use crate::pipeline::{Error, Event, Options};
+use crate::report::source;
+
+impl Work {
+    /// What the consumers read, from the files of `--stats` or else from the data.
+    pub(super) fn statistics(
+        &self,
+        options: &Options,
+        tell: &dyn Fn(Event),
+    ) -> Result<Statistics, Error> {
+        if !options.stats.is_empty() {
+            return self.stored(options, tell);
+        }
+        let mut sums = self.gather(options, tell)?;
+        if let Some(path) = &options.stats_out {
+            let origin = Origin {
+                model: self.original.digest(),
+                data: self.samples.digest(options)?,
+                source: source(&options.calibration),
+            };
+            calibrate::write(path, &origin, &mut sums)?;
+        }
+        Ok(sums.statistics()?)
+    }
+
+    fn gather(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Sums, Error> {
+        let wanted = self.samples.seen();
+        tell(Event::Counting {
+            stage: "calibrating",
+            total: wanted.len(),
+            what: "samples",
+        });
+        let progress = |done: usize| tell(Event::Advance(done));
+        let gather = GatherOptions {
+            samples: wanted.len(),
+            seed: options.reader.seed,
+            progress: &progress,
+        };
+        let batches = self.samples.batches(wanted)?;
+        Ok(Sums::gather(
+            &self.model,
+            &self.graph,
+            &self.groups,
+            &self.runtime,
+            batches,
+            &gather,
+            options.stats_out.is_some(),
+        )?)
+    }
+
+    /// The sums of all files together. Data twice, or other data than --calib names, are a slip.
+    fn stored(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Statistics, Error> {
+        tell(Event::Stage("reading statistics"));
+        let failed = |path: &Path, problem: String, advice| {
+            Error::Statistics(StatisticsError::File {
+                path: path.to_owned(),
+                problem,
+                advice,
+            })
+        };
+        let model = self.original.digest();
+        let mut all: Option<Sums> = None;
+        let mut origins: Vec<(&Path, Origin)> = Vec::new();
+        for path in &options.stats {
+            let (origin, sums) = calibrate::read(path, &self.graph, &self.groups, &model)?;
+            let twin = origins.iter().find(|(_, other)| other.data == origin.data);
+            if let Some((other, _)) = twin {
+                let problem = format!("the statistics are of the same data as {}", other.display());
+                return Err(failed(path, problem, "give each file of data once"));
+            }
+            origins.push((path, origin));
+            let merged = match &mut all {
+                None => {
+                    all = Some(sums);
+                    Ok(())
+                }
+                Some(all) => all.merge(sums),
+            };
+            merged.map_err(|Apart| {
+                let problem = "the statistics cannot be added to those before".to_owned();
+                failed(path, problem, "gather them again with --stats-out")
+            })?;
+        }
+        if !options.calibration.is_empty() {
+            let data = self.samples.digest(options)?;
+            if let Some((path, first)) = origins.first()
+                && origins.iter().all(|(_, origin)| origin.data != data)
+            {
+                let problem = format!(
+                    "the statistics are of {} ({}...), not of --calib as it is read now ({}...)",
+                    first.source.join(", "),
+                    first.data.get(..8).unwrap_or_default(),
+                    data.get(..8).unwrap_or_default()
+                );
+                return Err(failed(
+                    path,
+                    problem,
+                    "give the same data and options, or gather them again",
+                ));
+            }
+        }
+        let sums = all.ok_or(Error::NoStatistics)?;
+        Ok(sums.statistics()?)
+    }
+}

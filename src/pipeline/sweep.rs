@@ -1,0 +1,67 @@
+//! Several budgets for the price of little more than one: calibration and trials are shared.
+
+use std::path::{Path, PathBuf};
+
+use crate::onnx;
+use crate::pipeline::work::Work;
+use crate::pipeline::{Error, Event, Options, options};
+use crate::report::{Change, Sweep, SweepEntry};
+use crate::select::Budget;
+
+/// Prunes the model at `input` to each of the budgets and writes one model each into `folder`, named
+/// after the input and the budget, all when all are made and checked.
+///
+/// # Errors
+/// Any stage's error for any budget; nothing is left behind then.
+pub fn sweep(
+    input: &Path,
+    folder: &Path,
+    budgets: &[Budget],
+    options: &Options,
+    tell: &dyn Fn(Event),
+) -> Result<Sweep, Error> {
+    let targets: Vec<PathBuf> = budgets
+        .iter()
+        .map(|budget| target(input, folder, budget))
+        .collect();
+    options::check_folder(folder)?;
+    for target in &targets {
+        options::check_targets(input, Some(target), options)?;
+    }
+    let work = Work::open(onnx::load(input)?, options, tell)?;
+    if !work.is_prunable() {
+        return Err(Error::NothingToPrune);
+    }
+    let needs_losses = |budget: &Budget| matches!(budget, Budget::Macs(_) | Budget::Params(_));
+    let evidence = work.evidence(options, budgets.iter().any(needs_losses), tell)?;
+    let mut cuts = Vec::new();
+    for budget in budgets {
+        tell(Event::Note(format!("for {budget}:")));
+        cuts.push(work.cut(options, &evidence, Some(*budget), tell)?);
+    }
+    let done = work.judge(cuts, &evidence, tell)?;
+    let before = onnx::file_bytes(input)?;
+    let mut entries = Vec::new();
+    for (done, path) in done.iter().zip(targets) {
+        onnx::save(&done.model, &path)?;
+        let mut report = work.report(options, done, &evidence);
+        report.input = Some(input.display().to_string());
+        report.bytes = Change {
+            before,
+            after: onnx::file_bytes(&path)?,
+        };
+        entries.push(SweepEntry { path, report });
+    }
+    let sweep = Sweep { entries };
+    if let Some(path) = &options.report {
+        options::write_report(path, &sweep, || sweep.html())?;
+    }
+    Ok(sweep)
+}
+
+/// "net.macs-0.5.onnx" for `--macs 0.5` of "net.onnx".
+fn target(input: &Path, folder: &Path, budget: &Budget) -> PathBuf {
+    let stem = input.file_stem().unwrap_or_default().to_string_lossy();
+    let budget = budget.to_string().trim_start_matches('-').replace(' ', "-");
+    folder.join(format!("{stem}.{budget}.onnx"))
+}

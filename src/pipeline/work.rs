@@ -1,0 +1,434 @@
+//! A model under work, from its first look to the finished result.
+
+use crate::calibrate::{Statistics, probe};
+use crate::divergence::{self, Divergences};
+use crate::graph::Graph;
+use crate::groups::Groups;
+use crate::onnx::Model;
+use crate::pipeline::calibration::Samples;
+use crate::pipeline::hint;
+use crate::pipeline::options::{self, Globs};
+use crate::pipeline::{Error, Event, Options};
+use crate::report::{self, Calibration, Change, Report, source};
+use crate::runtime::{InputSpec, Runtime};
+use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
+use crate::sequential;
+use crate::surgery::{self, Repair, Repaired};
+use crate::verify;
+
+/// What is known before anything is decided.
+pub(super) struct Work {
+    /// The file as it is.
+    pub original: Model,
+    /// The same with its functions in place.
+    pub model: Model,
+    pub graph: Graph,
+    pub groups: Groups,
+    pub runtime: Runtime,
+    pub samples: Samples,
+    notes: Vec<String>,
+}
+
+/// A finished model with how it came about.
+pub(super) struct Done {
+    pub model: Model,
+    pub selection: Selection,
+    comparison: Option<verify::Comparison>,
+    latency: Option<Change<f64>>,
+    seen: usize,
+    asked: String,
+    pub notes: Vec<String>,
+}
+
+/// What the data say about a model.
+#[derive(Default)]
+pub(super) struct Evidence {
+    statistics: Option<Statistics>,
+    losses: Option<Losses>,
+    trade_off: Vec<TradeOff>,
+}
+
+impl Evidence {
+    /// Samples that the statistics saw.
+    pub fn seen(&self) -> usize {
+        self.statistics
+            .as_ref()
+            .map_or(0, |statistics| statistics.samples)
+    }
+}
+
+/// A model cut and repaired, not yet checked.
+pub(super) struct Cut {
+    model: Model,
+    selection: Selection,
+    asked: String,
+}
+
+impl Work {
+    pub fn open(original: Model, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
+        let model = original.inlined().in_order();
+        let mut graph = Graph::build(&model)?;
+        let runtime = Runtime::start(&options.runtime)?;
+        tell(Event::Stage("reading the model"));
+        let specs = match InputSpec::stated(&model) {
+            Some(specs) => specs,
+            None => runtime.session(&model)?.inputs(),
+        };
+        let mut samples = Samples::open(&specs, options)?;
+        let probed = probe(&model, &mut graph, &runtime, &samples.first_batch()?);
+        match probed {
+            // A batch that is open in name only: such a model runs single samples and nothing else.
+            Err(_) if samples.is_single() => {
+                probe(&model, &mut graph, &runtime, &samples.one()?)?;
+            }
+            probed => probed?,
+        }
+        let mut groups = Groups::find(&graph, options.scope);
+        restrict(&graph, &mut groups, options)?;
+        if let Some(together) = groups.batch {
+            samples.keep_together(together);
+        }
+        let mut notes = runtime.notes().to_vec();
+        notes.extend_from_slice(samples.notes());
+        for note in &notes {
+            tell(Event::Note(note.clone()));
+        }
+        Ok(Work {
+            original,
+            model,
+            graph,
+            groups,
+            runtime,
+            samples,
+            notes,
+        })
+    }
+
+    /// Whether any group may be pruned.
+    pub fn is_prunable(&self) -> bool {
+        let mut groups = self.groups.groups.iter();
+        groups.any(|group| group.frozen.is_empty())
+    }
+
+    /// One run from the statistics to the checked result.
+    pub fn prune(
+        &self,
+        options: &Options,
+        tell: &dyn Fn(Event),
+    ) -> Result<(Done, Evidence), Error> {
+        let budget = self.budget(options);
+        let needs_losses = matches!(budget, Budget::Macs(_) | Budget::Params(_));
+        let evidence = self.evidence(options, needs_losses && options.plan.is_none(), tell)?;
+        let cut = self.cut(options, &evidence, None, tell)?;
+        let done = self.judge(vec![cut], &evidence, tell)?;
+        let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
+        Ok((done, evidence))
+    }
+
+    /// What the data say, whatever the budget.
+    pub fn evidence(
+        &self,
+        options: &Options,
+        needs_losses: bool,
+        tell: &dyn Fn(Event),
+    ) -> Result<Evidence, Error> {
+        let needs_statistics = options.plan.is_none()
+            || options.repair() != Repair::None
+            || options.stats_out.is_some();
+        if !needs_statistics {
+            return Ok(Evidence::default());
+        }
+        let statistics = self.statistics(options, tell)?;
+        let scene = self.scene(&statistics);
+        let losses = match needs_losses {
+            true => Some(self.losses(scene, options, tell)?),
+            false => None,
+        };
+        let trade_off = match options.wants_page() && !scene.prunable().is_empty() {
+            true => self.trade_off(scene, options, losses.as_ref())?,
+            false => Vec::new(),
+        };
+        Ok(Evidence {
+            statistics: Some(statistics),
+            losses,
+            trade_off,
+        })
+    }
+
+    /// The model cut to a budget, by default that of the options or their plan, and repaired.
+    pub fn cut(
+        &self,
+        options: &Options,
+        evidence: &Evidence,
+        budget: Option<Budget>,
+        tell: &dyn Fn(Event),
+    ) -> Result<Cut, Error> {
+        let (selection, asked) = self.select(options, evidence, budget, tell)?;
+        let stays = selection.plan.stays(&self.groups)?;
+        let repaired = match &evidence.statistics {
+            Some(statistics) => self.repair(options, statistics, &stays, tell)?,
+            None => Repaired::default(),
+        };
+        let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
+        Ok(Cut {
+            model,
+            selection,
+            asked,
+        })
+    }
+
+    /// Checks cut models and compares them with the original, all in one pass over the data.
+    pub fn judge(
+        &self,
+        cuts: Vec<Cut>,
+        evidence: &Evidence,
+        tell: &dyn Fn(Event),
+    ) -> Result<Vec<Done>, Error> {
+        tell(Event::Stage("checking the result"));
+        let models: Vec<&Model> = cuts.iter().map(|cut| &cut.model).collect();
+        let compared = self.samples.batches(self.samples.compared())?;
+        let comparisons = verify::compare(&self.model, &models, &self.runtime, compared)?;
+        let one = self.samples.one()?;
+        let times = verify::latency(&self.model, &models, &self.runtime, &one)?;
+        let all = cuts.into_iter().zip(comparisons).zip(times);
+        let done = all.map(|((cut, comparison), latency)| Done {
+            model: cut.model,
+            selection: cut.selection,
+            comparison: Some(comparison),
+            latency: Some(latency),
+            seen: evidence.seen(),
+            asked: cut.asked,
+            notes: Vec::new(),
+        });
+        Ok(done.collect())
+    }
+
+    fn scene<'a>(&'a self, statistics: &'a Statistics) -> Scene<'a> {
+        Scene {
+            graph: &self.graph,
+            groups: &self.groups,
+            statistics,
+        }
+    }
+
+    fn budget(&self, options: &Options) -> Budget {
+        options.budget(self.samples.is_synthetic() && options.stats.is_empty())
+    }
+
+    /// Weights and biases rebuilt as the options ask for.
+    fn repair(
+        &self,
+        options: &Options,
+        statistics: &Statistics,
+        stays: &[bool],
+        tell: &dyn Fn(Event),
+    ) -> Result<Repaired, Error> {
+        if options.repair() == Repair::None {
+            return Ok(Repaired::default());
+        }
+        tell(Event::Stage("repairing"));
+        let once = surgery::repair(&self.graph, &self.groups, statistics, stays)?;
+        if options.repair() == Repair::Once {
+            return Ok(once);
+        }
+        let setting = sequential::Setting {
+            model: &self.model,
+            graph: &self.graph,
+            groups: &self.groups,
+            statistics,
+            stays,
+            runtime: &self.runtime,
+            memory: options.memory,
+            seed: options.reader.seed,
+        };
+        let seen = self.samples.seen();
+        let batches = self.samples.batches(seen)?;
+        let progress = |step| match step {
+            sequential::Step::Levels(total) => tell(Event::Counting {
+                stage: "repairing layer by layer",
+                total,
+                what: "layers",
+            }),
+            sequential::Step::Done => tell(Event::Advance(1)),
+        };
+        let repaired = sequential::repair(setting, once, seen.len(), batches, &progress)?;
+        Ok(repaired)
+    }
+
+    fn select(
+        &self,
+        options: &Options,
+        evidence: &Evidence,
+        budget: Option<Budget>,
+        tell: &dyn Fn(Event),
+    ) -> Result<(Selection, String), Error> {
+        if let Some(path) = &options.plan {
+            let plan: Plan = options::read_json(path)?;
+            let selection = Selection {
+                plan,
+                scores: vec![None; self.groups.groups.len()],
+            };
+            return Ok((selection, format!("--plan {}", path.display())));
+        }
+        let budget = budget.unwrap_or_else(|| self.budget(options));
+        let statistics = evidence.statistics.as_ref().ok_or(Error::NoStatistics)?;
+        tell(Event::Stage("selecting channels"));
+        let scene = self.scene(statistics);
+        let losses = evidence.losses.as_ref();
+        let selection = select::select(scene, budget, &options.limits, losses)?;
+        Ok((selection, budget.to_string()))
+    }
+
+    /// What other budgets would lose: by the trials, or by the layers' own losses without any.
+    fn trade_off(
+        &self,
+        scene: Scene<'_>,
+        options: &Options,
+        losses: Option<&Losses>,
+    ) -> Result<Vec<TradeOff>, Error> {
+        let own = match losses {
+            Some(_) => None,
+            None => {
+                let untried = Divergences(vec![Vec::new(); self.groups.groups.len()]);
+                Some(Ranking::of(scene)?.all_losses(scene, &options.limits, &untried))
+            }
+        };
+        let losses = losses.or(own.as_ref());
+        Ok(losses.map_or_else(Vec::new, |losses| {
+            select::trade_off(scene, &options.limits, losses)
+        }))
+    }
+
+    /// What the outputs lose at the widths of every group: measured trials on a few samples.
+    fn losses(
+        &self,
+        scene: Scene<'_>,
+        options: &Options,
+        tell: &dyn Fn(Event),
+    ) -> Result<Losses, Error> {
+        tell(Event::Counting {
+            stage: "trying narrower widths",
+            total: scene.prunable().len(),
+            what: "groups",
+        });
+        let ranking = Ranking::of(scene)?;
+        let batches = self.samples.trials()?;
+        let setting = divergence::Setting {
+            model: &self.model,
+            scene,
+            ranking: &ranking,
+            limits: &options.limits,
+            runtime: &self.runtime,
+            memory: options.memory,
+        };
+        let progress = |groups: usize| tell(Event::Advance(groups));
+        let found = divergence::measure(setting, &batches, &progress)?;
+        Ok(ranking.all_losses(scene, &options.limits, &found))
+    }
+
+    pub fn unchanged(&self, options: &Options) -> Result<Done, Error> {
+        if let Some(path) = &options.plan {
+            let plan: Plan = options::read_json(path)?;
+            plan.stays(&self.groups)?;
+        }
+        let stays = vec![true; self.groups.channel_count];
+        let count = self.groups.groups.len();
+        let note = if count == 0 {
+            "nothing to prune: no convolution or matrix product with a constant weight makes \
+             channels; the model is written unchanged"
+                .to_owned()
+        } else {
+            "nothing to prune: all its groups are frozen (see `onnx-mipp inspect`); the model is \
+             written unchanged"
+                .to_owned()
+        };
+        Ok(Done {
+            model: self.original.clone(),
+            selection: Selection {
+                plan: Plan::of(&self.groups, &stays),
+                scores: vec![None; count],
+            },
+            comparison: None,
+            latency: None,
+            seen: 0,
+            asked: "nothing".to_owned(),
+            notes: vec![note],
+        })
+    }
+
+    pub fn report(&self, options: &Options, done: &Done, evidence: &Evidence) -> Report {
+        let whole: Vec<usize> = self
+            .groups
+            .groups
+            .iter()
+            .map(|g| g.channels.len())
+            .collect();
+        let left = done.selection.plan.widths();
+        let change = |model: &CostModel| Change {
+            before: model.total(&whole),
+            after: model.total(&left),
+        };
+        let mut notes = self.notes.clone();
+        notes.extend(done.notes.clone());
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            device: self.runtime.device().to_owned(),
+            onnxruntime: self.runtime.version().to_owned(),
+            command: options.command.clone(),
+            input: None,
+            calibration: Calibration {
+                source: source(&options.calibration),
+                samples: done.seen,
+                compared: done.comparison.map_or(0, |comparison| comparison.samples),
+            },
+            asked: done.asked.clone(),
+            repair: match options.repair() {
+                Repair::None => "none",
+                Repair::Once => "once",
+                Repair::Sequential => "sequential",
+            },
+            macs: change(&CostModel::macs(&self.graph, &self.groups)),
+            parameters: change(&CostModel::parameters(&self.graph, &self.groups)),
+            bytes: Change {
+                before: self.original.byte_size(),
+                after: done.model.byte_size(),
+            },
+            latency_ms: done.latency,
+            groups: Report::groups(
+                &self.graph,
+                &self.groups,
+                &left,
+                &done.selection.scores,
+                evidence.statistics.as_ref(),
+            ),
+            trade_off: evidence.trade_off.clone(),
+            layers: report::layers(&self.graph, &self.groups, &left),
+            comparison: done.comparison,
+            held_back: self.samples.holds_back(),
+            notes,
+        }
+    }
+}
+
+/// Freezes what --exclude and --only take out. A pattern that matches nothing is a slip.
+fn restrict(graph: &Graph, groups: &mut Groups, options: &Options) -> Result<(), Error> {
+    let producers = groups.groups.iter().flat_map(|group| &group.producers);
+    let names: Vec<&str> = producers
+        .map(|&node| graph.nodes[node].name.as_str())
+        .collect();
+    let given = [("--exclude", &options.exclude), ("--only", &options.only)];
+    for (option, globs) in given {
+        let idle = globs.as_ref().and_then(|globs| globs.idle(&names));
+        if let Some(pattern) = idle {
+            return Err(Error::IdleGlob {
+                option,
+                pattern: pattern.to_owned(),
+                hint: hint::of(pattern, &names, graph),
+            });
+        }
+    }
+    let set = |globs: &Option<Globs>| globs.as_ref().map(|globs| globs.set.clone());
+    let (exclude, only) = (set(&options.exclude), set(&options.only));
+    groups.restrict(graph, exclude.as_ref(), only.as_ref());
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Statistics in files, and sweeps that share them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::program::{Run, fixture, listing, mipp, python, text};
+use crate::small;
+
+const RESNET: &str = "resnet_bn_torchscript.onnx";
+
+/// A folder with a small model, and its data whole and in two parts of different means.
+fn desk() -> (TempDir, [PathBuf; 4]) {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["in.onnx", "whole.npy", "a.npy", "b.npy"].map(|name| folder.path().join(name));
+    small::write(&small::model(), &paths[0]);
+    let script = "
+import sys, numpy as np
+draw = np.random.default_rng(5).standard_normal
+a, b = draw((24, 3, 8, 8)), 2 * draw((16, 3, 8, 8)) + 3
+for path, array in zip(sys.argv[1:], [np.concatenate([a, b]), a, b]):
+    np.save(path, array.astype(np.float32))";
+    let [_, whole, a, b] = &paths;
+    python(["-c", script, text(whole), text(a), text(b)]).done();
+    (folder, paths)
+}
+
+fn prune(model: &Path, output: &Path, options: &[&str]) -> Run {
+    let start = [
+        text(model),
+        text(output),
+        "--ratio",
+        "0.5",
+        "--repair",
+        "once",
+        "--json",
+        "--batch",
+        "7",
+    ];
+    mipp([start.as_slice(), options].concat())
+}
+
+fn scores(run: &Run) -> Vec<f64> {
+    let report: Value = serde_json::from_str(&run.out).unwrap();
+    let groups = report["groups"].as_array().unwrap();
+    let shares = groups.iter().flat_map(|group| {
+        let share = |what: &str| group["score"][what].as_f64();
+        [share("mi_kept"), share("explained")]
+    });
+    shares.flatten().collect()
+}
+
+#[test]
+fn statistics_of_parts_add_up_to_those_of_the_whole() {
+    let (folder, [model, whole, a, b]) = desk();
+    let path = |name: &str| folder.path().join(name);
+    let output = path("out.onnx");
+    let [all, first, second] = ["all.stats", "a.stats", "b.stats"].map(path);
+    let gather = |data: &Path, stats: &Path| {
+        let plan = stats.with_extension("json");
+        let options = [
+            "--calib",
+            text(data),
+            "--stats-out",
+            text(stats),
+            "--plan-out",
+            text(&plan),
+        ];
+        (
+            prune(&model, &output, &options).done(),
+            fs::read(&output).unwrap(),
+        )
+    };
+    let (direct, bytes) = gather(&whole, &all);
+    gather(&a, &first);
+    gather(&b, &second);
+    // The same data and their statistics: the same model.
+    let again = ["--stats", text(&all), "--calib", text(&whole)];
+    prune(&model, &output, &again).done();
+    assert_eq!(fs::read(&output).unwrap(), bytes);
+    // The sums of both parts are those of the whole.
+    let plan = path("merged.json");
+    let parts = ["--stats", text(&first), "--stats", text(&second)];
+    let merged = [parts.as_slice(), &["--plan-out", text(&plan)]].concat();
+    let run = prune(&model, &output, &merged).done();
+    let warning = "only the statistics are of real data";
+    assert!(run.err.contains(warning), "{}", run.err);
+    let (found, expected) = (scores(&run), scores(&direct));
+    assert_eq!(found.len(), 2, "{}", run.out);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+    }
+    let [merged, whole] = [&plan, &path("all.json")].map(|path| fs::read(path).unwrap());
+    assert_eq!(merged, whole);
+    // One part alone says something else.
+    let part = prune(&model, &output, &["--stats", text(&first)]).done();
+    assert!((scores(&part)[0] - scores(&direct)[0]).abs() > 1e-6);
+}
+
+#[test]
+fn statistics_that_do_not_belong_are_refused() {
+    let (folder, [model, whole, a, _]) = desk();
+    let path = |name: &str| folder.path().join(name);
+    let (output, stats, copy) = (path("out.onnx"), path("s.stats"), path("copy.stats"));
+    let options = [
+        "--calib",
+        text(&whole),
+        "--stats-out",
+        text(&stats),
+        "--dry-run",
+    ];
+    let dry = [text(&model), "--ratio", "0.5", "--repair", "once"];
+    mipp([dry.as_slice(), &options].concat()).done();
+    fs::copy(&stats, &copy).unwrap();
+    let before = listing(folder.path());
+    let refuse = |model: &Path, options: &[&str], words: &[&str]| {
+        prune(model, &output, options).fails(1, words);
+        assert_eq!(listing(folder.path()), before);
+    };
+    let both = ["--stats", text(&stats), "--stats", text(&copy)];
+    refuse(&model, &both, &["copy.stats", "same data", "s.stats"]);
+    let other = ["--stats", text(&stats), "--calib", text(&a)];
+    refuse(&model, &other, &["s.stats", "whole.npy", "not of --calib"]);
+    let fewer = [
+        "--stats",
+        text(&stats),
+        "--calib",
+        text(&whole),
+        "--samples",
+        "32",
+    ];
+    refuse(&model, &fewer, &["s.stats", "not of --calib"]);
+    refuse(
+        &fixture(RESNET),
+        &["--stats", text(&stats)],
+        &["another model"],
+    );
+    let wide = ["--stats", text(&stats), "--stats-out", text(&copy)];
+    prune(&model, &output, &wide).fails(2, &["cannot be used with"]);
+    let good = fs::read(&stats).unwrap();
+    let damage = |change: &dyn Fn(&mut Vec<u8>), word: &str| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        fs::write(&copy, bytes).unwrap();
+        refuse(
+            &model,
+            &["--stats", text(&copy)],
+            &["copy.stats", word, "--stats-out"],
+        );
+    };
+    damage(&|bytes| bytes.truncate(bytes.len() / 2), "ends too early");
+    damage(&|bytes| bytes.truncate(10), "ends too early");
+    damage(&|bytes| bytes.push(0), "checksum");
+    damage(&|bytes| *bytes.last_mut().unwrap() ^= 1, "checksum");
+    damage(&|bytes| bytes[0] ^= 1, "other bytes");
+    damage(&|bytes| bytes[24..32].fill(255), "header is too long");
+    let middle = good.len() / 2;
+    damage(&|bytes| bytes[middle] ^= 1, "checksum");
+    // What the header promises is checked before room is made for it.
+    let word = b"\"inputs\":";
+    let header = good.windows(word.len()).position(|part| part == word);
+    let header = header.unwrap() + word.len();
+    damage(&|bytes| bytes[header] = b'9', "other tensors");
+}
+
+#[test]
+fn a_sweep_calibrates_once_and_gives_what_single_runs_give() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = (fixture(RESNET), fixture("calib.npz"));
+    let few = [
+        "--calib",
+        text(&data),
+        "--samples",
+        "32",
+        "--repair",
+        "once",
+    ];
+    let report = folder.path().join("sweep.json");
+    let start = [
+        "sweep",
+        text(&model),
+        "--macs",
+        "0.75,0.5,0.5",
+        "--mi",
+        "0.9",
+    ];
+    let ends = ["--out-dir", text(folder.path()), "--report", text(&report)];
+    let run = mipp([start.as_slice(), &ends, &few].concat()).done();
+    for stage in [
+        "calibrating",
+        "trying narrower widths",
+        "checking the result",
+    ] {
+        assert_eq!(run.err.matches(stage).count(), 1, "{}", run.err);
+    }
+    let stem = RESNET.trim_end_matches(".onnx");
+    let names = ["macs-0.5", "macs-0.75", "mi-0.9"].map(|budget| format!("{stem}.{budget}.onnx"));
+    let mut expected = names.to_vec();
+    expected.push("sweep.json".to_owned());
+    assert_eq!(listing(folder.path()), expected);
+    let rows: Vec<&str> = run.out.lines().skip(1).take(3).collect();
+    for (row, asked) in rows.iter().zip(["--macs 0.75", "--macs 0.5", "--mi 0.9"]) {
+        assert!(row.starts_with(asked), "{}", run.out);
+    }
+    let single = folder.path().join("single.onnx");
+    let budget = ["--macs", "0.5", "-q"];
+    mipp([[text(&model), text(&single)].as_slice(), &budget, &few].concat()).done();
+    let [swept, single] =
+        [folder.path().join(&names[0]), single].map(|path| fs::read(path).unwrap());
+    assert!(swept == single, "a sweep gave another model");
+    let entries: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let entries = entries["entries"].as_array().unwrap();
+    assert_eq!(entries[1]["report"]["bytes"]["after"], swept.len());
+    mipp(["sweep", text(&model)]).fails(2, &["--macs"]);
+    let nowhere = [
+        "sweep",
+        text(&model),
+        "--macs",
+        "0.5",
+        "--out-dir",
+        "/no/such",
+    ];
+    mipp(nowhere).fails(1, &["/no/such", "folder that exists"]);
+}
