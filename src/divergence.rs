@@ -96,8 +96,13 @@ pub fn measure(
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = vec![Vec::new(); groups.groups.len()];
     let trials = trials(setting)?;
-    let requests = trials.iter().map(|trials| trials.reach.inputs.clone());
-    let mut track = Track::new(graph, requests.collect(), setting.memory);
+    // Asked for by the next part too, so that they wait until the trials have run.
+    let mut requests = vec![Vec::new(); trials.len() + 1];
+    for (level, trials) in trials.iter().enumerate() {
+        requests[level].extend(&trials.reach.inputs);
+        requests[level + 1].extend(&trials.reach.inputs);
+    }
+    let mut track = Track::new(graph, requests, setting.memory);
     let dense = dense_outputs(setting, batches)?;
     for (level, trials) in trials.iter().enumerate() {
         let segment = Segment::new(setting.model, graph, &track.schedule, level, Vec::new());
