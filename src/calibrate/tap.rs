@@ -20,7 +20,7 @@ use crate::ops;
 /// Rows wanted per input of a tap: with fewer, a covariance is mostly noise; more change little.
 const ROWS_PER_INPUT: usize = 24;
 /// Rows wanted at least.
-const LEAST_ROWS: usize = 4096;
+const LEAST_ROWS: usize = 16384;
 
 /// What is observed: the channels of a tensor, unfolded by a window where there is one.
 /// Consumers with equal taps share their statistics.

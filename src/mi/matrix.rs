@@ -1,11 +1,11 @@
 //! The few matrix functions that selection and repair need, on faer.
 
-use faer::linalg::solvers::{DenseSolveCore, Solve};
+use faer::linalg::solvers::{DenseSolveCore, Llt, Solve};
 use faer::{Mat, MatRef, Side};
 
 use crate::mi::MiError;
 
-fn factor(matrix: MatRef<'_, f64>) -> Result<faer::linalg::solvers::Llt<f64>, MiError> {
+fn factor(matrix: MatRef<'_, f64>) -> Result<Llt<f64>, MiError> {
     let failed = |_| MiError::NotPositiveDefinite {
         size: matrix.nrows(),
     };
@@ -50,16 +50,34 @@ pub fn log_determinant(matrix: MatRef<'_, f64>) -> Result<f64, MiError> {
     }
 }
 
+/// A symmetric positive definite matrix, factored once for several right hand sides.
+#[derive(Debug)]
+pub struct Divisor(Option<Llt<f64>>);
+
+impl Divisor {
+    /// Factors the matrix, of which the lower triangle is read.
+    ///
+    /// # Errors
+    /// The matrix is not positive definite.
+    pub fn new(matrix: MatRef<'_, f64>) -> Result<Self, MiError> {
+        let factored = (matrix.nrows() > 0).then(|| factor(matrix));
+        Ok(Divisor(factored.transpose()?))
+    }
+
+    /// `right * inv(matrix)`; `right` has as many columns as the matrix.
+    #[must_use]
+    pub fn divide(&self, right: MatRef<'_, f64>) -> Mat<f64> {
+        match &self.0 {
+            Some(factor) => factor.solve(right.transpose()).transpose().to_owned(),
+            None => Mat::zeros(right.nrows(), 0),
+        }
+    }
+}
+
 /// `right * inv(matrix)` for a symmetric positive definite matrix.
 ///
 /// # Errors
 /// The matrix is not positive definite.
 pub fn solve_right(matrix: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
-    if matrix.nrows() == 0 {
-        return Ok(Mat::zeros(right.nrows(), 0));
-    }
-    Ok(factor(matrix)?
-        .solve(right.transpose())
-        .transpose()
-        .to_owned())
+    Ok(Divisor::new(matrix)?.divide(right))
 }

@@ -26,7 +26,7 @@ mod matrix;
 
 pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
-pub use matrix::{inverse, log_determinant, solve_right};
+pub use matrix::{Divisor, inverse, log_determinant, solve_right};
 
 #[cfg(test)]
 mod tests;

@@ -22,10 +22,13 @@ mod norm;
 mod parts;
 mod pool;
 mod product;
+mod rectifier;
 mod recurrent;
 mod resample;
 mod reshape;
 mod sequence;
+
+use std::ops::RangeInclusive;
 
 use crate::graph::{Node, NodeView, ValueId};
 use crate::groups::{Kept, Walk};
@@ -138,6 +141,13 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
 #[must_use]
 pub fn other_summand(view: NodeView<'_>, own: ValueId) -> Option<ValueId> {
     broadcast::other_summand(view, own)
+}
+
+/// The interval where the node gives its first input as it is, if it gives the interval's nearest end
+/// for all other inputs.
+#[must_use]
+pub fn passes(view: NodeView<'_>) -> Option<RangeInclusive<f64>> {
+    rectifier::passes(view)
 }
 
 /// Whether the data of the node's outputs depend on that input's data, not just on its type.

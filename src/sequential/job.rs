@@ -1,221 +1,55 @@
 //! One fit: the inputs that consumers share, and what each of them has to reach.
 
-use std::collections::BTreeMap;
-
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::calibrate::tap::{self, Draw, Placed, Tap};
+use crate::calibrate::tap::{self, Draw, Placed};
 use crate::calibrate::{Moments, StatisticsError};
 use crate::graph::{Graph, ValueId};
-use crate::groups::Kept;
 use crate::onnx::Tensor;
-use crate::ops::{self, constant::is_weight};
-use crate::sequential::levels::Levels;
-use crate::sequential::regression::{self, Affine, Aim, Cross};
-use crate::sequential::{SequentialError, Setting};
+use crate::sequential::SequentialError;
+use crate::sequential::rectified::{self, Block, Rectifier, Rows, Share};
+use crate::sequential::regression::{Affine, Aim, Cross, Equations, Fitted};
 use crate::surgery::{Fold, Onto, Repaired, SurgeryError};
 
 /// The consumers that read one tensor in one way.
 pub(super) struct Job<'a> {
-    graph: &'a Graph,
-    inputs: Placed,
-    rows: usize,
+    pub graph: &'a Graph,
+    pub inputs: Placed,
+    pub rows: usize,
     /// One per block of channels.
-    moments: Vec<Moments>,
-    targets: Vec<Target<'a>>,
+    pub moments: Vec<Moments>,
+    pub targets: Vec<Target<'a>>,
+    /// Of the rows, those that are kept.
+    pub share: Share,
+    /// Per batch and block, inputs less their shift.
+    pub kept: Vec<Vec<Mat<f32>>>,
 }
 
 /// One consumer.
-struct Target<'a> {
-    fold: Fold<'a>,
+pub(super) struct Target<'a> {
+    pub fold: Fold<'a>,
     /// Output channels that stay.
-    stays: Vec<usize>,
-    output: Placed,
-    crosses: Vec<Cross>,
-    sum: Option<Sum>,
+    pub stays: Vec<usize>,
+    pub output: Placed,
+    pub crosses: Vec<Cross>,
+    pub sum: Option<Sum>,
+    pub rectifier: Option<Rectifier>,
+    /// Per batch, what the rectifier's fit needs.
+    pub kept: Vec<Rows>,
 }
 
 /// The sum that a consumer's output goes into.
-struct Sum {
+pub(super) struct Sum {
     /// The summand that the output becomes.
-    own: Placed,
+    pub own: Placed,
     /// The other one, in the dense and in the pruned model.
-    other: Placed,
-    other_pruned: Placed,
+    pub other: Placed,
+    pub other_pruned: Placed,
     /// Per kept channel, how the output becomes the summand.
-    affine: Vec<Affine>,
+    pub affine: Vec<Affine>,
     /// Of what the other summand lost.
-    crosses: Vec<Cross>,
-}
-
-/// All fits, level by level.
-pub(super) fn jobs<'a>(
-    setting: &Setting<'a>,
-    kept: &Kept<'a>,
-    levels: &Levels,
-    samples: usize,
-) -> Vec<Vec<Job<'a>>> {
-    let mut names = 0;
-    let mut all = Vec::new();
-    for consumers in levels.consumers(setting.groups) {
-        let mut sharing: BTreeMap<(Tap, usize), Vec<usize>> = BTreeMap::new();
-        for index in consumers {
-            let consumer = &setting.groups.consumers[index];
-            let Some(tap) = Tap::of(consumer) else {
-                continue;
-            };
-            let key = (tap, consumer.layout.blocks);
-            sharing.entry(key).or_default().push(index);
-        }
-        let mut builder = Builder {
-            setting,
-            kept,
-            levels,
-            names: &mut names,
-        };
-        let jobs: Vec<Job<'_>> = sharing
-            .into_iter()
-            .filter_map(|((tap, blocks), users)| builder.job(tap, blocks, &users, samples))
-            .collect();
-        if !jobs.is_empty() {
-            all.push(jobs);
-        }
-    }
-    all
-}
-
-struct Builder<'b, 'a> {
-    setting: &'b Setting<'a>,
-    kept: &'b Kept<'a>,
-    levels: &'b Levels,
-    names: &'b mut usize,
-}
-
-impl<'a> Builder<'_, 'a> {
-    fn job(&mut self, tap: Tap, blocks: usize, users: &[usize], samples: usize) -> Option<Job<'a>> {
-        let graph = self.setting.graph;
-        let channels = self.channels(tap.value, tap.axis)?;
-        let taps = tap.taps();
-        let inputs = self.place(tap)?.with_channels(channels);
-        let per_block = channels / blocks.max(1) * taps;
-        let targets: Vec<Target<'_>> = users
-            .iter()
-            .filter_map(|&user| self.target(user, &inputs, blocks, per_block))
-            .collect();
-        let usable = per_block > 0 && inputs.places > 0 && !targets.is_empty();
-        let rows = inputs.rows(per_block, samples);
-        let moments = |_| Moments::of_rows(per_block, rows * samples);
-        usable.then(|| Job {
-            graph,
-            rows,
-            inputs,
-            moments: (0..blocks).map(moments).collect(),
-            targets,
-        })
-    }
-
-    fn target(
-        &mut self,
-        index: usize,
-        inputs: &Placed,
-        blocks: usize,
-        per_block: usize,
-    ) -> Option<Target<'a>> {
-        let Setting { graph, groups, .. } = *self.setting;
-        let consumer = &groups.consumers[index];
-        let fold = Fold::new(graph, consumer, *self.kept)?;
-        let output = self.place(Tap {
-            value: consumer.output,
-            axis: consumer.output_axis,
-            window: None,
-            covered: 1,
-        })?;
-        let stays: Vec<usize> = match groups.made_by(consumer) {
-            Some(map) => self.kept.positions(map),
-            None => (0..output.channels).collect(),
-        };
-        let leading = |value: ValueId, axis: usize, last: bool| {
-            let shape = graph.values[value].shape.as_ref()?;
-            let axes = if last { 1 } else { axis.max(1) };
-            Some(shape.iter().take(axes).product::<usize>())
-        };
-        let aligned = output.places == inputs.places
-            && leading(consumer.output, consumer.output_axis, output.channels_last)
-                == leading(consumer.input, consumer.axis, inputs.channels_last);
-        if !aligned || stays.is_empty() || !stays.len().is_multiple_of(blocks.max(1)) {
-            return None;
-        }
-        let crosses = || vec![Cross::new(stays.len() / blocks.max(1), per_block); blocks];
-        let (crosses, spare) = (crosses(), crosses());
-        let sum = self.sum(consumer.output, consumer.output_axis, consumer.input);
-        let sum = sum.map(|[own, other, other_pruned]| Sum {
-            own,
-            other,
-            other_pruned: other_pruned.with_channels(stays.len()),
-            affine: vec![Affine::new(); stays.len()],
-            crosses: spare,
-        });
-        Some(Target {
-            fold,
-            stays,
-            output,
-            crosses,
-            sum,
-        })
-    }
-
-    /// The sum that a value goes into, if its other summand has lost something by then: the value's
-    /// own summand, and the other one twice.
-    fn sum(&mut self, value: ValueId, axis: usize, input: ValueId) -> Option<[Placed; 3]> {
-        let graph = self.setting.graph;
-        let shape = |value: ValueId| graph.values[value].shape.as_ref();
-        let mut own = value;
-        loop {
-            let [(reader, _)] = *graph.values[own].readers else {
-                return None;
-            };
-            let node = &graph.nodes[reader];
-            if let Some(other) = ops::other_summand(graph.view(reader), own) {
-                let level = self.levels.of(other);
-                let known = level > 0 && level <= self.levels.of(input);
-                if !known || shape(other) != shape(value) || shape(own) != shape(value) {
-                    return None;
-                }
-                let tap = |value| Tap {
-                    value,
-                    axis,
-                    window: None,
-                    covered: 1,
-                };
-                let mut place = |value| self.place(tap(value));
-                return Some([place(own)?, place(other)?, place(other)?]);
-            }
-            // Whether what lies between is affine is seen in the data.
-            let [Some(output)] = *node.outputs else {
-                return None;
-            };
-            if shape(output) != shape(value) || graph.values[own].is_output {
-                return None;
-            }
-            own = output;
-        }
-    }
-
-    fn place(&mut self, tap: Tap) -> Option<Placed> {
-        let dtype = self.setting.graph.values[tap.value].dtype;
-        if !dtype.is_some_and(is_weight) {
-            return None;
-        }
-        *self.names += 1;
-        Placed::new(self.setting.graph, tap, *self.names)
-    }
-
-    /// Channels that are left along an axis of a value.
-    fn channels(&self, value: ValueId, axis: usize) -> Option<usize> {
-        let shape = self.setting.graph.values[value].shape.as_ref()?;
-        Some(self.kept.length(value, axis, *shape.get(axis)?))
-    }
+    pub crosses: Vec<Cross>,
 }
 
 impl<'a> Job<'a> {
@@ -233,7 +67,9 @@ impl<'a> Job<'a> {
     pub fn dense_taps(&self) -> impl Iterator<Item = &Placed> {
         self.targets.iter().flat_map(|target| {
             let sum = target.sum.iter().flat_map(|sum| [&sum.own, &sum.other]);
-            std::iter::once(&target.output).chain(sum)
+            let rectifier = target.rectifier.as_ref();
+            let before = rectifier.and_then(|rectifier| rectifier.before.as_ref());
+            std::iter::once(&target.output).chain(sum).chain(before)
         })
     }
 
@@ -288,23 +124,13 @@ impl<'a> Job<'a> {
                 moments.add(part.to_owned(), samples)
             })
             .collect();
+        let rows = self.share.of_batch(inputs.nrows());
+        if self.targets.iter().any(|target| target.rectifier.is_some()) {
+            let first = |block: &Mat<f64>| rectified::first_rows(block.as_ref(), rows);
+            self.kept.push(centred.iter().map(first).collect());
+        }
         for target in &mut self.targets {
-            let pick = |matrix: &Mat<f64>| {
-                Mat::from_fn(matrix.nrows(), target.stays.len(), |i, j| {
-                    matrix[(i, target.stays[j])]
-                })
-            };
-            let output = unpack(graph, &target.output, dense.next(), &none)?;
-            let output = pick(&output);
-            add_blocks(&mut target.crosses, &output, &centred);
-            let Some(sum) = &mut target.sum else { continue };
-            let own = pick(&unpack(graph, &sum.own, dense.next(), &none)?);
-            let other = pick(&unpack(graph, &sum.other, dense.next(), &none)?);
-            let left = unpack(graph, &sum.other_pruned, pruned.next(), &none)?;
-            for (channel, affine) in sum.affine.iter_mut().enumerate() {
-                affine.add(output.col_as_slice(channel), own.col_as_slice(channel));
-            }
-            add_blocks(&mut sum.crosses, &(other - left), &centred);
+            target.add(graph, &centred, rows, &none, [&mut dense, &mut pruned])?;
         }
         Ok(())
     }
@@ -315,15 +141,16 @@ impl<'a> Job<'a> {
             let once = target.fold.present(repaired);
             let once = once.map_err(|error| target.fold.failed(error))?;
             let (mut matrices, mut shift) = (Vec::new(), Vec::new());
-            for (block, (moments, once)) in self.moments.iter().zip(&once).enumerate() {
-                let found = regression::solve(moments, &target.aim(block), once);
-                let found = found.map_err(|error| SurgeryError::Repair {
+            for (block, (moments, once)) in self.moments.iter().zip(once).enumerate() {
+                let equations = Equations::new(moments, &target.aim(block), once);
+                let equations = equations.map_err(|error| SurgeryError::Repair {
                     node: target.fold.node().to_owned(),
                     error,
                 })?;
-                let Some((matrix, moved)) = found else {
+                let Some(equations) = equations else {
                     return Ok(());
                 };
+                let (matrix, moved) = target.fit(block, &equations, &self.kept);
                 matrices.push(matrix);
                 shift.extend(moved);
             }
@@ -337,6 +164,78 @@ impl<'a> Job<'a> {
 }
 
 impl Target<'_> {
+    /// Adds what the taps gathered of one batch: `centred` has the inputs per block, of which the
+    /// first `rows` are kept, `none` the entries that read zeros.
+    fn add(
+        &mut self,
+        graph: &Graph,
+        centred: &[Mat<f64>],
+        rows: usize,
+        none: &[bool],
+        [dense, pruned]: [&mut std::slice::Iter<'_, Tensor>; 2],
+    ) -> Result<(), StatisticsError> {
+        let pick = |matrix: &Mat<f64>| {
+            Mat::from_fn(matrix.nrows(), self.stays.len(), |i, j| {
+                matrix[(i, self.stays[j])]
+            })
+        };
+        let output = pick(&unpack(graph, &self.output, dense.next(), none)?);
+        add_blocks(&mut self.crosses, &output, centred);
+        let mut lost = None;
+        if let Some(sum) = &mut self.sum {
+            let own = pick(&unpack(graph, &sum.own, dense.next(), none)?);
+            let other = pick(&unpack(graph, &sum.other, dense.next(), none)?);
+            let left = unpack(graph, &sum.other_pruned, pruned.next(), none)?;
+            add_affine(&mut sum.affine, &output, &own);
+            let lost = lost.insert(other - left);
+            add_blocks(&mut sum.crosses, lost, centred);
+        }
+        let Some(rectifier) = &mut self.rectifier else {
+            return Ok(());
+        };
+        let first = |matrix: &Mat<f64>| rectified::first_rows(matrix.as_ref(), rows);
+        let mut kept = Rows {
+            output: first(&output),
+            lost: lost.as_ref().map(first),
+            before: None,
+        };
+        if let Some(placed) = &rectifier.before {
+            let before = pick(&unpack(graph, placed, dense.next(), none)?);
+            if let Some(affine) = &mut rectifier.affine {
+                add_affine(affine, &output, &before);
+            }
+            kept.before = Some(first(&before));
+        }
+        self.kept.push(kept);
+        Ok(())
+    }
+
+    /// Fits one block; `inputs` are those that were kept, per batch and block.
+    fn fit(&self, block: usize, equations: &Equations, inputs: &[Vec<Mat<f32>>]) -> Fitted {
+        let fitted = equations.solve(None);
+        let Some(rectifier) = &self.rectifier else {
+            return fitted;
+        };
+        let outputs = fitted.0.nrows();
+        let first = block * outputs;
+        let sum = self.sum.as_ref().map(|sum| &sum.affine);
+        let affine = sum.or(rectifier.affine.as_ref());
+        let factor = |place: usize| affine.map_or(Some(1.0), |affine| affine[place].factor());
+        let factors: Vec<Option<f64>> = (first..first + outputs).map(factor).collect();
+        let batches = inputs.iter().zip(&self.kept);
+        let refined = Block {
+            equations,
+            passes: &rectifier.passes,
+            lost: factors.iter().map(|f| f.map_or(0.0, |f| 1.0 / f)).collect(),
+            factors,
+            first,
+            batches: batches
+                .map(|(inputs, rows)| (&inputs[block], rows))
+                .collect(),
+        };
+        refined.refine(fitted)
+    }
+
     fn aim(&self, block: usize) -> Aim<'_> {
         let outputs = self.stays.len() / self.crosses.len().max(1);
         let lost = self.sum.as_ref().map(|sum| {
@@ -349,6 +248,12 @@ impl Target<'_> {
             lost,
             gain: self.fold.consumer.gain,
         }
+    }
+}
+
+fn add_affine(affine: &mut [Affine], from: &Mat<f64>, to: &Mat<f64>) {
+    for (channel, affine) in affine.iter_mut().enumerate() {
+        affine.add(from.col_as_slice(channel), to.col_as_slice(channel));
     }
 }
 

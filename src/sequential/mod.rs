@@ -18,7 +18,9 @@
 //! the memory allowed. So both models run once, whatever their depth.
 
 mod job;
+mod jobs;
 mod levels;
+mod rectified;
 mod regression;
 
 use std::collections::BTreeSet;
@@ -87,7 +89,7 @@ pub fn repair(
 ) -> Result<Repaired, SequentialError> {
     let kept = Kept::new(setting.groups, setting.stays);
     let levels = Levels::find(setting.graph, setting.groups, setting.statistics, &kept);
-    let mut jobs = job::jobs(&setting, &kept, &levels, samples);
+    let mut jobs = jobs::jobs(&setting, &kept, &levels, samples);
     progress(Step::Levels(jobs.len()));
     if jobs.is_empty() {
         return Ok(once);

@@ -3,7 +3,7 @@
 use faer::{Mat, MatRef, Scale};
 
 use crate::calibrate::Moments;
-use crate::mi::{MiError, solve_right};
+use crate::mi::{Divisor, MiError};
 
 /// Sums of targets, and of their products with the inputs.
 #[derive(Debug, Clone)]
@@ -114,43 +114,95 @@ pub(super) struct Aim<'a> {
 /// A fitted weight, and the shift of each row of `W x`.
 pub(super) type Fitted = (Mat<f64>, Vec<f64>);
 
-/// The fit, starting from the weight `once`; `None` where no row was seen.
-pub(super) fn solve(
-    inputs: &Moments,
-    aim: &Aim<'_>,
-    once: &Mat<f64>,
-) -> Result<Option<Fitted>, MiError> {
-    let Some(covariance) = inputs.covariance() else {
-        return Ok(None);
-    };
-    let offset = inputs.offset();
-    let (mut mean, mut target) = aim.outputs.covariance(&offset);
-    if let Some((lost, weights)) = &aim.lost {
-        let (lost_mean, lost) = lost.covariance(&offset);
-        for (i, weight) in weights.iter().enumerate() {
-            mean[i] += weight * lost_mean[i];
-            for j in 0..target.ncols() {
-                target[(i, j)] += weight * lost[(i, j)];
+/// The equations of one fit, which can be solved for targets that moved.
+pub(super) struct Equations {
+    /// Means of the inputs, and the same less their shift.
+    mean: Vec<f64>,
+    offset: Vec<f64>,
+    covariance: Mat<f64>,
+    divisor: Divisor,
+    /// Means of the targets, and their covariance with the inputs.
+    target_mean: Vec<f64>,
+    target: Mat<f64>,
+    gain: f64,
+    once: Mat<f64>,
+}
+
+impl Equations {
+    /// Of a fit that starts from the weight `once`; `None` where no row was seen.
+    pub fn new(
+        inputs: &Moments,
+        aim: &Aim<'_>,
+        once: Mat<f64>,
+    ) -> Result<Option<Equations>, MiError> {
+        let Some(covariance) = inputs.covariance() else {
+            return Ok(None);
+        };
+        let offset = inputs.offset();
+        let (mut target_mean, mut target) = aim.outputs.covariance(&offset);
+        if let Some((lost, weights)) = &aim.lost {
+            let (lost_mean, lost) = lost.covariance(&offset);
+            for (i, weight) in weights.iter().enumerate() {
+                target_mean[i] += weight * lost_mean[i];
+                for j in 0..target.ncols() {
+                    target[(i, j)] += weight * lost[(i, j)];
+                }
             }
         }
+        // Added, not mixed in: of inputs that really are alike and uncorrelated, the intensity is 1,
+        // and a mixture would leave nothing of what they say.
+        let ridge = (covariance.shrinkage.max(1e-7) * covariance.mean_variance())
+            .max(f64::MIN_POSITIVE.sqrt());
+        let size = covariance.matrix.nrows();
+        let ridged = &covariance.matrix + Mat::<f64>::identity(size, size) * Scale(ridge);
+        Ok(Some(Equations {
+            mean: covariance.mean,
+            offset,
+            divisor: Divisor::new(ridged.as_ref())?,
+            covariance: covariance.matrix,
+            target_mean,
+            target,
+            gain: aim.gain,
+            once,
+        }))
     }
-    let missing = target * Scale(1.0 / aim.gain) - once * &covariance.matrix;
-    // Added, not mixed in: of inputs that really are alike and uncorrelated, the intensity is 1, and
-    // a mixture would leave nothing of what they say.
-    let ridge =
-        (covariance.shrinkage.max(1e-7) * covariance.mean_variance()).max(f64::MIN_POSITIVE.sqrt());
-    let size = covariance.matrix.nrows();
-    let ridged = &covariance.matrix + Mat::<f64>::identity(size, size) * Scale(ridge);
-    let weight = once + solve_right(ridged.as_ref(), missing.as_ref())?;
-    let shift = (0..weight.nrows())
-        .map(|i| {
-            let explained: f64 = (0..weight.ncols())
-                .map(|j| weight[(i, j)] * covariance.mean[j])
-                .sum();
-            mean[i] / aim.gain - explained
-        })
-        .collect();
-    Ok(Some((weight, shift)))
+
+    /// The node multiplies `W x` by this.
+    pub fn gain(&self) -> f64 {
+        self.gain
+    }
+
+    /// The fit; `moved` is what to add to the means of the targets and to their covariance with the
+    /// inputs.
+    pub fn solve(&self, moved: Option<(&[f64], &Mat<f64>)>) -> Fitted {
+        let mut target = &self.target - &self.once * &self.covariance * Scale(self.gain);
+        if let Some((_, covariance)) = moved {
+            target += covariance;
+        }
+        let weight = &self.once + self.divisor.divide(target.as_ref()) * Scale(1.0 / self.gain);
+        let shift = (0..weight.nrows())
+            .map(|i| {
+                let more = moved.map_or(0.0, |(means, _)| means[i]);
+                let explained: f64 = (0..weight.ncols())
+                    .map(|j| weight[(i, j)] * self.mean[j])
+                    .sum();
+                (self.target_mean[i] + more) / self.gain - explained
+            })
+            .collect();
+        (weight, shift)
+    }
+
+    /// Per output, what a fit gives where all inputs are at their shift.
+    pub fn outputs_at_shift(&self, (weight, shift): &Fitted) -> Vec<f64> {
+        let at = self.mean.iter().zip(&self.offset);
+        let at: Vec<f64> = at.map(|(mean, offset)| mean - offset).collect();
+        let output = |(i, shift): (usize, &f64)| {
+            let row = at.iter().enumerate();
+            let sum: f64 = row.map(|(j, at)| weight[(i, j)] * at).sum();
+            self.gain * (sum + shift)
+        };
+        shift.iter().enumerate().map(output).collect()
+    }
 }
 
 #[cfg(test)]
@@ -189,7 +241,8 @@ mod tests {
             lost: lost.map(|weight| (&shares, vec![weight])),
             gain,
         };
-        solve(&inputs, &aim, &Mat::zeros(1, 2)).unwrap().unwrap()
+        let equations = Equations::new(&inputs, &aim, Mat::zeros(1, 2));
+        equations.unwrap().unwrap().solve(None)
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Repair against a truth that needs no statistics: channels that are exact combinations of others
 //! can leave without a change, whatever the input, if their readers are repaired.
 
-use crate::builder::{Builder, int, ints};
+use std::ops::RangeInclusive;
+
+use crate::builder::{Builder, float, int, ints};
 use crate::masked::{Found, batch, distance, find, run, runtime};
 use onnx_mipp::calibrate::{Batch, GatherOptions, Statistics};
 use onnx_mipp::onnx::proto::AttributeProto;
 use onnx_mipp::onnx::{Model, Tensor};
-use onnx_mipp::surgery;
+use onnx_mipp::{ops, surgery};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -172,4 +174,63 @@ fn the_bias_of_a_transposed_convolution_takes_the_mean_shift() {
             );
         }
     }
+}
+
+/// The interval that the last node of a model passes, after ONNX Runtime confirmed it.
+fn passes(b: Builder, made: &str) -> Option<RangeInclusive<f64>> {
+    let mut b = b;
+    b.output(made, 4);
+    let found = find(b.finish());
+    let node = found.graph.nodes.len() - 1;
+    let interval = ops::passes(found.graph.view(node))?;
+    // Far enough to meet both ends.
+    let wide = |(name, tensor): (String, Tensor)| {
+        let values = tensor.to_f32().unwrap().iter().map(|x| 5.0 * x).collect();
+        (name, Tensor::from_f32(&tensor.shape, values).unwrap())
+    };
+    let data: Batch = batch(&found.model, 2, 3).into_iter().map(wide).collect();
+    let given = data[0].1.to_f32().unwrap().to_owned();
+    let outputs = run(&found.model, &data);
+    let output = outputs[0].to_f32().unwrap();
+    for (x, y) in given.iter().zip(output.iter()) {
+        let clamped = f64::from(*x).clamp(*interval.start(), *interval.end());
+        assert!((clamped - f64::from(*y)).abs() < 1e-6, "{x} became {y}");
+    }
+    Some(interval)
+}
+
+#[test]
+fn rectifiers_pass_what_onnx_runtime_passes() {
+    let start = |opset| {
+        let mut b = Builder::new(opset);
+        b.input("x", &INPUT);
+        b
+    };
+    let mut relu = start(17);
+    let made = relu.node("Relu", &["x"], vec![]);
+    assert_eq!(passes(relu, &made), Some(0.0..=f64::INFINITY));
+
+    let mut old = start(10);
+    let made = old.node("Clip", &["x"], vec![float("min", -0.5), float("max", 2.0)]);
+    assert_eq!(passes(old, &made), Some(-0.5..=2.0));
+
+    let mut new = start(17);
+    let (low, high) = (new.floats(&[], vec![0.0]), new.floats(&[], vec![6.0]));
+    let made = new.node("Clip", &["x", &low, &high], vec![]);
+    assert_eq!(passes(new, &made), Some(0.0..=6.0));
+
+    let mut open = start(17);
+    let high = open.floats(&[], vec![1.0]);
+    let made = open.node("Clip", &["x", "", &high], vec![]);
+    assert_eq!(passes(open, &made), Some(f64::from(f32::MIN)..=1.0));
+
+    for op in ["LeakyRelu", "HardSwish", "Sigmoid", "Abs"] {
+        let mut other = start(17);
+        let made = other.node(op, &["x"], vec![]);
+        assert_eq!(passes(other, &made), None, "{op}");
+    }
+    let mut computed = start(17);
+    let low = computed.node("ReduceMin", &["x"], vec![int("keepdims", 0)]);
+    let made = computed.node("Clip", &["x", &low], vec![]);
+    assert_eq!(passes(computed, &made), None);
 }

@@ -1,0 +1,216 @@
+//! Which fits there are, and what each has to observe.
+
+use std::collections::BTreeMap;
+
+use crate::calibrate::Moments;
+use crate::calibrate::tap::{Placed, Tap};
+use crate::graph::ValueId;
+use crate::groups::{Consumer, Kept};
+use crate::ops::{self, constant::is_weight};
+use crate::sequential::Setting;
+use crate::sequential::job::{Job, Sum, Target};
+use crate::sequential::levels::Levels;
+use crate::sequential::rectified::{self, Rectifier, Share};
+use crate::sequential::regression::{Affine, Cross};
+use crate::surgery::Fold;
+
+/// All fits, level by level.
+pub(super) fn jobs<'a>(
+    setting: &Setting<'a>,
+    kept: &Kept<'a>,
+    levels: &Levels,
+    samples: usize,
+) -> Vec<Vec<Job<'a>>> {
+    let mut names = 0;
+    let mut all = Vec::new();
+    for consumers in levels.consumers(setting.groups) {
+        let mut sharing: BTreeMap<(Tap, usize), Vec<usize>> = BTreeMap::new();
+        for index in consumers {
+            let consumer = &setting.groups.consumers[index];
+            let Some(tap) = Tap::of(consumer) else {
+                continue;
+            };
+            let key = (tap, consumer.layout.blocks);
+            sharing.entry(key).or_default().push(index);
+        }
+        let mut builder = Builder {
+            setting,
+            kept,
+            levels,
+            names: &mut names,
+        };
+        let jobs: Vec<Job<'_>> = sharing
+            .into_iter()
+            .filter_map(|((tap, blocks), users)| builder.job(tap, blocks, &users, samples))
+            .collect();
+        if !jobs.is_empty() {
+            all.push(jobs);
+        }
+    }
+    all
+}
+
+struct Builder<'b, 'a> {
+    setting: &'b Setting<'a>,
+    kept: &'b Kept<'a>,
+    levels: &'b Levels,
+    names: &'b mut usize,
+}
+
+impl<'a> Builder<'_, 'a> {
+    fn job(&mut self, tap: Tap, blocks: usize, users: &[usize], samples: usize) -> Option<Job<'a>> {
+        let graph = self.setting.graph;
+        let channels = self.channels(tap.value, tap.axis)?;
+        let taps = tap.taps();
+        let inputs = self.place(tap)?.with_channels(channels);
+        let per_block = channels / blocks.max(1) * taps;
+        let targets: Vec<Target<'_>> = users
+            .iter()
+            .filter_map(|&user| self.target(user, &inputs, blocks, per_block))
+            .collect();
+        let usable = per_block > 0 && inputs.places > 0 && !targets.is_empty();
+        let rows = inputs.rows(per_block, samples);
+        let moments = |_| Moments::of_rows(per_block, rows * samples);
+        usable.then(|| Job {
+            graph,
+            rows,
+            inputs,
+            moments: (0..blocks).map(moments).collect(),
+            targets,
+            share: Share::new(rows * samples, channels * taps, per_block),
+            kept: Vec::new(),
+        })
+    }
+
+    fn target(
+        &mut self,
+        index: usize,
+        inputs: &Placed,
+        blocks: usize,
+        per_block: usize,
+    ) -> Option<Target<'a>> {
+        let Setting { graph, groups, .. } = *self.setting;
+        let consumer = &groups.consumers[index];
+        let fold = Fold::new(graph, consumer, *self.kept)?;
+        let output = self.place(Tap {
+            value: consumer.output,
+            axis: consumer.output_axis,
+            window: None,
+            covered: 1,
+        })?;
+        let stays: Vec<usize> = match groups.made_by(consumer) {
+            Some(map) => self.kept.positions(map),
+            None => (0..output.channels).collect(),
+        };
+        let leading = |value: ValueId, axis: usize, last: bool| {
+            let shape = graph.values[value].shape.as_ref()?;
+            let axes = if last { 1 } else { axis.max(1) };
+            Some(shape.iter().take(axes).product::<usize>())
+        };
+        let aligned = output.places == inputs.places
+            && leading(consumer.output, consumer.output_axis, output.channels_last)
+                == leading(consumer.input, consumer.axis, inputs.channels_last);
+        if !aligned || stays.is_empty() || !stays.len().is_multiple_of(blocks.max(1)) {
+            return None;
+        }
+        let crosses = || vec![Cross::new(stays.len() / blocks.max(1), per_block); blocks];
+        let (crosses, spare) = (crosses(), crosses());
+        let sum = self.sum(consumer.output, consumer.output_axis, consumer.input);
+        let sum = sum.map(|[own, other, other_pruned]| Sum {
+            own,
+            other,
+            other_pruned: other_pruned.with_channels(stays.len()),
+            affine: vec![Affine::new(); stays.len()],
+            crosses: spare,
+        });
+        let rectifier = self.rectifier(consumer, stays.len(), sum.is_some());
+        Some(Target {
+            fold,
+            stays,
+            output,
+            crosses,
+            sum,
+            rectifier,
+            kept: Vec::new(),
+        })
+    }
+
+    /// The rectifier behind a consumer of which so many outputs stay; `sum` says whether what its
+    /// output is added to has lost something.
+    fn rectifier(&mut self, consumer: &Consumer, stays: usize, sum: bool) -> Option<Rectifier> {
+        let graph = self.setting.graph;
+        let behind = rectified::behind(graph, consumer.output)?;
+        // The sum of something that is not known yet says nothing about this summand.
+        if behind.through_sum && !sum {
+            return None;
+        }
+        let direct = behind.value == consumer.output;
+        let before = if direct {
+            None
+        } else {
+            Some(self.place(Tap {
+                value: behind.value,
+                axis: consumer.output_axis,
+                window: None,
+                covered: 1,
+            })?)
+        };
+        Some(Rectifier {
+            passes: behind.passes,
+            before,
+            affine: (!direct && !behind.through_sum).then(|| vec![Affine::new(); stays]),
+        })
+    }
+
+    /// The sum that a value goes into, if its other summand has lost something by then: the value's
+    /// own summand, and the other one twice.
+    fn sum(&mut self, value: ValueId, axis: usize, input: ValueId) -> Option<[Placed; 3]> {
+        let graph = self.setting.graph;
+        let shape = |value: ValueId| graph.values[value].shape.as_ref();
+        let mut own = value;
+        loop {
+            let [(reader, _)] = *graph.values[own].readers else {
+                return None;
+            };
+            let node = &graph.nodes[reader];
+            if let Some(other) = ops::other_summand(graph.view(reader), own) {
+                let level = self.levels.of(other);
+                let known = level > 0 && level <= self.levels.of(input);
+                if !known || shape(other) != shape(value) || shape(own) != shape(value) {
+                    return None;
+                }
+                let tap = |value| Tap {
+                    value,
+                    axis,
+                    window: None,
+                    covered: 1,
+                };
+                let mut place = |value| self.place(tap(value));
+                return Some([place(own)?, place(other)?, place(other)?]);
+            }
+            // Whether what lies between is affine is seen in the data.
+            let [Some(output)] = *node.outputs else {
+                return None;
+            };
+            if shape(output) != shape(value) || graph.values[own].is_output {
+                return None;
+            }
+            own = output;
+        }
+    }
+
+    fn place(&mut self, tap: Tap) -> Option<Placed> {
+        let dtype = self.setting.graph.values[tap.value].dtype;
+        if !dtype.is_some_and(is_weight) {
+            return None;
+        }
+        *self.names += 1;
+        Placed::new(self.setting.graph, tap, *self.names)
+    }
+
+    /// Channels that are left along an axis of a value.
+    fn channels(&self, value: ValueId, axis: usize) -> Option<usize> {
+        let shape = self.setting.graph.values[value].shape.as_ref()?;
+        Some(self.kept.length(value, axis, *shape.get(axis)?))
+    }
+}
