@@ -67,6 +67,10 @@ impl CostModel {
             if !crate::ops::constant::is_weight(tensor.dtype) {
                 continue;
             }
+            // Such as a weight that is transposed before it is read.
+            if !value.readers.is_empty() && is_replaced(graph, groups, id) {
+                continue;
+            }
             // A tensor that several nodes cut in the same way is stored once.
             let mut readers: Vec<&Use> = value.readers.iter().collect();
             // Nodes that compute another constant from it, such as a bias of zeros from its shape,
@@ -86,7 +90,6 @@ impl CostModel {
                 factor: 1.0,
                 axes: lengths(&tensor.shape, *cut, &group_of),
             }));
-            debug_assert!(id < graph.values.len());
         }
         CostModel { terms }
     }
@@ -181,6 +184,21 @@ fn is_folded(graph: &Graph, node: NodeId) -> bool {
         .iter()
         .flatten()
         .all(|&value| graph.values[value].is_constant)
+}
+
+/// Whether nodes read a constant only to compute others, all of which are cut and stored anew.
+fn is_replaced(graph: &Graph, groups: &Groups, value: ValueId) -> bool {
+    let anew = |&value: &ValueId| {
+        let readers = &graph.values[value].readers;
+        let cut = |at: &Use| match is_folded(graph, at.0) {
+            true => is_replaced(graph, groups, value),
+            false => groups.uses.contains_key(at),
+        };
+        !readers.is_empty() && readers.iter().all(cut)
+    };
+    graph.values[value].readers.iter().all(|&(node, _)| {
+        is_folded(graph, node) && graph.nodes[node].outputs.iter().flatten().all(anew)
+    })
 }
 
 /// The group of every channel.
