@@ -348,7 +348,7 @@ struct RuntimeArguments {
 }
 
 /// Megabytes: little, so that memory does not grow with the samples.
-const DEFAULT_MEMORY: u64 = 32;
+const DEFAULT_MEMORY: u64 = 16;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RepairArgument {
