@@ -161,7 +161,7 @@ def verdict(result: dict) -> str:
     masked = result.get("masked")
     if masked is None:
         return "unchanged"
-    if masked["scale"] < TOLERANCE:
+    if masked.get("scale", 1.0) < TOLERANCE:
         return f"says nothing: no output is beyond {masked['scale']:.0e} on noise"
     if masked["error"] > TOLERANCE:
         return f"differs from the masked model by {masked['error']:.0e}"
@@ -181,7 +181,7 @@ def row(result: dict) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def page(results: list[dict]) -> str:
+def page(results: list[dict], missing: list[str]) -> str:
     reached = [r for r in results if r.get("macs", 1.0) <= MACS + 0.005]
     lines = [
         "# The zoo",
@@ -192,10 +192,12 @@ def page(results: list[dict]) -> str:
         "eight samples of noise are no calibration, and most exports have random weights.",
         "",
         f"{len(reached)} of {len(results)} reach {MACS}.",
+        *([f"Not run yet: {', '.join(missing)}."] if missing else []),
         "",
         "- *prunable*: share of the MACs that leaves when every free group shrinks to nothing.",
         "- *widths*: chosen by `--macs`, or (`bench/zoo.py --quick`) the same share of every free group;",
-        "  without repair (`--unrepaired`) the cosine says little.",
+        "  without repair (`--unrepaired`) the cosine says little. *Cut only*: cut and compared with the",
+        "  masked model, by an earlier build, and not yet run through the program and the checker.",
         "- *MACs*, *parameters*: share that is left. *cosine*: between the outputs of the pruned and the",
         "  original model.",
         "- *inspect*: seconds of `onnx-mipp inspect`, *CPU*: its CPU time; *seconds* of the whole run. Two",
@@ -250,7 +252,8 @@ def main() -> int:
         print(row(result), flush=True)
     kept = [OUT / f"{name}.json" for name in names]
     results = [json.loads(path.read_text()) for path in kept if path.exists()]
-    arguments.page.write_text(page(results))
+    missing = [path.stem for path in kept if not path.exists()]
+    arguments.page.write_text(page(results, missing))
     bad = [r["name"] for r in results if "failure" in r or r.get("checker")]
     if bad:
         print(f"failed: {', '.join(bad)}")

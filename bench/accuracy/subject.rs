@@ -15,7 +15,7 @@ use onnx_mipp::sequential;
 use onnx_mipp::surgery::{self, Repair, Repaired};
 
 const BATCH: usize = 50;
-const TRIAL_SAMPLES: usize = 64;
+const TRIAL_SAMPLES: usize = 16;
 
 pub struct Subject<'a> {
     pub model: Model,

@@ -319,15 +319,15 @@ fn rescaled(
     let least = values.iter().fold(0.0, |m: f64, v| m.min(*v));
     let most = values.iter().fold(0.0, |m: f64, v| m.max(*v));
     let is_middle = (2.0 * zero - (low + high)).abs() <= 1.0;
-    let (new, zero) = if is_middle {
+    let (new, point) = if is_middle {
         let reach = reach.min(high - zero).max(1.0);
         (most.max(-least) / reach, zero)
     } else {
         let new = (most - least) / (high - low);
         (new, (low - least / new).round_ties_even())
     };
-    if new.is_normal() && zero.is_finite() {
-        (new, zero.clamp(low, high))
+    if new.is_normal() && point.is_finite() {
+        (new, point.clamp(low, high))
     } else {
         (scale, zero.clamp(low, high))
     }
