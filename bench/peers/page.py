@@ -1,1 +1,1 @@
-def write(a, b): pass
+def write(a,b): pass
