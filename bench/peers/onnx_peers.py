@@ -1,6 +1,7 @@
 """Pruners from ONNX to ONNX: onnxsim, onnx-mipp, and L1 channels with onnx-mipp's repair."""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from subprocess import run
@@ -12,8 +13,10 @@ from onnx import numpy_helper
 
 from measure import onnx_accuracy, onnx_macs
 
-REPAIRS = ("none", "once", "sequential")
+REPAIRS = ("sequential", "once", "none")
 RATIO_STEPS = 2000
+RETRAIN = Path(__file__).resolve().parents[2] / "examples" / "retrain.py"
+RETRAIN_OPTIONS = ("--mirror", "--mix")
 
 
 # ---------------------------------------------------------------- onnxsim
@@ -57,7 +60,6 @@ def nearest(prune, whole, budget):
 
 
 def mipp(binary, path, data, arguments):
-    """The pruned model, and the seconds that the command took."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.onnx"
         run([binary, path, out, "--calib", data["calib_path"], "--quiet", *arguments], check=True, capture_output=True)
@@ -65,24 +67,21 @@ def mipp(binary, path, data, arguments):
 
 
 def onnx_mipp(binary, path, data, budgets, results):
+    """onnx-mipp's own choice and L1 channels, with each repair; the sequential ones first, as they matter most."""
     whole = onnx_macs(onnx.load(path))
     for budget in budgets:
         plan = None
         for repair in REPAIRS:
-            keys = {f"onnx-mipp, repair {repair} | | {budget}": ["--macs", str(budget), "--align", "1"]}
-            l1 = f"L1, our repair {repair} | uniform | {budget}"
-            if l1 not in results:
-                plan = plan or l1_plan(binary, path, budget)
-                keys[l1] = ["--plan", plan]
-            for key, arguments in keys.items():
+            for key in (f"onnx-mipp, repair {repair} | | {budget}", f"L1, our repair {repair} | uniform | {budget}"):
                 if key in results:
                     continue
-                if "--plan" in arguments:
+                if key.startswith("L1"):
+                    plan = plan or l1_plan(binary, path, budget)
                     model = with_plan(binary, path, data, plan, repair)
                 else:
-                    model = mipp(binary, path, data, [*arguments, "--repair", repair])
-                entry = {"macs": onnx_macs(model) / whole, "pruned": onnx_accuracy(model, data)}
-                results.add(key, entry, model)
+                    asked = ["--macs", str(budget), "--align", "1", "--repair", repair]
+                    model = mipp(binary, path, data, asked)
+                results.add(key, {"macs": onnx_macs(model) / whole, "pruned": onnx_accuracy(model, data)}, model)
 
 
 def with_plan(binary, path, data, plan, repair):
@@ -90,6 +89,20 @@ def with_plan(binary, path, data, plan, repair):
         json.dump(plan, file)
         file.flush()
         return mipp(binary, path, data, ["--plan", file.name, "--repair", repair])
+
+
+def distilled(path, data, budgets, results):
+    """What onnx-mipp made, after examples/retrain.py; nothing where onnx-mipp has not run."""
+    for budget in budgets:
+        pruned = results.model_path(f"onnx-mipp, repair sequential | | {budget}")
+        key = f"onnx-mipp, distilled | | {budget}"
+        if key in results or not pruned.exists():
+            continue
+        out = results.model_path(key)
+        run([sys.executable, RETRAIN, path, pruned, out, "--calib", data["calib_path"], *RETRAIN_OPTIONS], check=True)
+        model = onnx.load(out)
+        share = onnx_macs(model) / onnx_macs(onnx.load(path))
+        results.add(key, {"macs": share, "pruned": onnx_accuracy(model, data)})
 
 
 # ---------------------------------------------------------------- the L1 plan

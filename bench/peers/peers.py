@@ -26,7 +26,7 @@ from train import CALIB, SEED, load  # noqa: E402
 
 import page  # noqa: E402
 from measure import Results, onnx_accuracy  # noqa: E402
-from onnx_peers import onnx_mipp, onnxsim_peers  # noqa: E402
+from onnx_peers import distilled, onnx_mipp, onnxsim_peers  # noqa: E402
 from torch_peers import Pruner, dense_net, retrained_best, torch_peers  # noqa: E402
 
 BUDGETS = (0.5, 0.25)
@@ -64,6 +64,8 @@ def measure(net, data, args):
         onnxsim_peers(FIXTURES / f"{net}_folded_torchscript.onnx", data, args.macs, results)
     if "epoch" in args.steps:
         retrained_best(pruner, data, args.macs, results)
+    if "distil" in args.steps:
+        distilled(path, data, args.macs, results)
     if "latency" in args.steps:
         results.add_latencies(data["images"])
 
