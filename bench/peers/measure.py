@@ -75,6 +75,8 @@ class Results(dict):
         print(self.path.stem, key, entry, flush=True)
 
     def save(self):
+        there = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.update({k: v for k, v in there.items() if k not in self})  # of another run at the same time
         partial = self.path.with_suffix(".part")  # an interrupted write must not lose what is there
         partial.write_text(json.dumps(self, indent=1))
         partial.replace(self.path)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch_pruning.pruner import importance
 
-from measure import accuracy, onnx_logits
+from measure import TOLERANCE, accuracy, onnx_logits
 from nets import NETS
 from train import macs
 
@@ -142,9 +142,12 @@ class Pruner:
         return self.search(criterion, scope, budget)[0][1:]
 
     def search(self, criterion, scope, budget):
-        """The nearest that one ratio reaches, (ratio, share, model), and the two ratios around the budget."""
+        """What one ratio reaches, (ratio, share, model), and the two ratios around the budget.
+
+        It is the nearest to the budget, or where none is near, the nearest above: in the peer's favour.
+        """
         low, high = (0.0, 1.0), (1.0, 0.0)  # ratio, share of the MACs
-        best = None
+        best = above = None
         for step in range(SEARCH_STEPS):
             part = (low[1] - budget) / (low[1] - high[1])
             ratio = low[0] + (high[0] - low[0]) * (part if step % 3 else 0.5)  # bisection where the curve jumps
@@ -153,11 +156,13 @@ class Pruner:
                 best = ratio, share, model
             if share > budget:
                 low = ratio, share
+                above = ratio, share, model
             else:
                 high = ratio, share
             if abs(share - budget) < CLOSE * budget:
                 break
-        return best, (low[0], high[0])
+        far = abs(best[1] - budget) > TOLERANCE * budget
+        return above if far and above else best, (low[0], high[0])
 
     def uniform_ratios(self, budget):
         """One ratio, and the layers that take the next lower one so that the budget is met more closely."""
