@@ -25,6 +25,9 @@ class Net:
     def get(self, method, scope, budget):
         return self.results.get(f"{method} | {scope} | {budget}")
 
+    def has(self, method, budget):
+        return any(k.startswith(method) and k.endswith(f" {budget}") for k in self.results)
+
     def dense(self):
         return self.results["dense | | 1"]
 

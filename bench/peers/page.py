@@ -8,18 +8,19 @@ INTRO = """# onnx-mipp and its peers
 Top-1 accuracy in percent on the 1,000 test images of `fixtures/eval.npz`; one standard error is about 0.9
 points, and each figure is one run (random channels: the mean of three), so that differences of a point or two
 between criteria mean little. All methods get the same dense weights, the same budget of MACs, and at most the
-512 images of `fixtures/calib.npz`. This page and its plots are written by
+512 images of `fixtures/calib.npz`. Nothing is retrained unless said. This page and its plots are written by
 
     pip install -r bench/peers/requirements.txt
     python bench/peers/peers.py --bin target/release/onnx-mipp
 
 which also needs the training set of Fashion-MNIST that `fixtures/train.py` uses, for the labels and the epoch
-below. The settings of onnx-mipp were chosen on test images of the same data set ([results.md](results.md)); those
-of its peers are their defaults.
+below. The settings of onnx-mipp were chosen on test images of the same data set ([results.md](results.md)); its
+peers' are their defaults.
 
 - **Torch-Pruning** 1.6.1 on the PyTorch nets behind the fixtures, one step, one ratio searched for the budget;
   where that misses it, layer after layer takes the next lower ratio (uniform). *As pruned / after BatchNorm
-  re-estimation* on the 512 images. Taylor and Hessian see the labels of the 512 images, which nothing else does.
+  re-estimation* on the 512 images. L1 and L2 rank by one layer's weights, group norm by all coupled ones.
+  Taylor and Hessian see the labels of the 512 images, which nothing else does. At most 0.95 of a layer leaves.
 - **onnxsim** 0.8.1, `apply_structured_pruning` (L1, L2) and `apply_structured_wanda_pruning`, on the export with
   folded BatchNorm (it cuts no channel that has one). *As pruned / after `apply_pruning_finetune`*, its closed-form
   fit of Gemm weights on the 512 images. It cuts only some of the channels and so may miss the budget.
@@ -29,8 +30,8 @@ of its peers are their defaults.
   then one epoch on the 60,000 labelled training images (SGD, one cycle up to 0.05, flips; one setting, not tuned).
   It is the yardstick, not a competitor: everything above it does without labels or gradients through the net.
 
-An asterisk marks results whose MACs miss the budget by more than 1 % of it, with the share they have; a dash,
-what was not run.
+An asterisk marks results whose MACs miss the budget by more than 1 % of it, with the share they have (of
+Torch-Pruning, the nearest above the budget, in its favour); a dash, what was not run.
 """
 
 
@@ -72,6 +73,27 @@ def summary(nets):
     return table([name for name, _ in columns], rows)
 
 
+def latencies(nets):
+    header = ["net, MACs", "onnx-mipp", "L1, our repair", "Torch-Pruning, best re-estimated", "onnxsim, best fitted"]
+    rows = []
+    for net in nets:
+        for budget in net.budgets:
+            best = [net.best(m, budget, f) for m, f in ((TORCH[1:], "batchnorm"), (ONNXSIM, "fitted"))]
+            entries = [net.one(OURS, budget), net.one(BASELINE, budget, "uniform"), *(b and b[2] for b in best)]
+            if any(e and "latency" in e for e in entries):
+                rows.append([f"{net.name} {budget}", *(share(e, net.dense()) for e in entries)])
+    if not rows:
+        return ""
+    return (
+        "## Latency\n\nShare of the dense model's: ONNX Runtime, one thread, 32 images at once, the least of 60 rounds "
+        "in which all\nmodels of a net take turns.\n\n" + table(header, rows)
+    )
+
+
+def share(entry, dense):
+    return f"{entry['latency'] / dense['latency']:.2f}" if entry and "latency" in entry else "-"
+
+
 def details(net):
     header = ["method"] + [f"{b} {s}" for b in net.budgets for s in SCOPES]
     rows = []
@@ -109,7 +131,7 @@ def missing(nets):
         lacks = sum(net.get(*key) is None for key in torch)
         said = [f"{lacks} of {len(torch)} of Torch-Pruning"] if lacks else []
         for label, method in (("onnxsim", ONNXSIM[0]), ("the labelled epoch", EPOCH), ("distilling", DISTILLED)):
-            budgets = [str(b) for b in net.budgets if not any(k.startswith(method) and k.endswith(f" {b}") for k in net.results)]
+            budgets = [str(b) for b in net.budgets if not net.has(method, b)]
             said += [f"{label} at {' and '.join(budgets)}"] if budgets else []
         lines += [f"{name}: {', '.join(said)}"] if said else []
     return "Not run yet: " + "; ".join(lines) + "." if lines else ""
@@ -139,5 +161,6 @@ def write(folder, docs):
     nets = [net for net in (Net(folder, name) for name in NETS) if net.budgets]
     for net in nets:
         (docs / f"peers-{net.name}.svg").write_text(plot.page(net))
-    parts = [INTRO, missing(nets), "## Summary", summary(nets), distilled(nets), "## All figures", *map(details, nets)]
+    head = [INTRO, missing(nets), "## Summary", summary(nets), latencies(nets), distilled(nets)]
+    parts = [*head, "## All figures", *map(details, nets)]
     (docs / "peers.md").write_text("\n\n".join(p.strip("\n") for p in parts if p) + "\n")

@@ -91,13 +91,16 @@ def page(net):
             x, y = panel.at(1, dense["pruned"])
             parts += [*panel.axes(), *cloud(panel, dots), f'<path d="M{x:.1f} {y:.1f}m-5 0h10m-5 -5v10" class="d"/>']
             parts += [piece for label, points in shown.items() for piece in panel.line(label, points)]
-    parts.append(f'<text x="{LEFT}" y="20">{net.name}: top-1 in percent; + dense, small dots all of Torch-Pruning re-estimated</text>')
+    title = f"{net.name}: top-1 in percent; + dense, small dots all of Torch-Pruning re-estimated"
+    parts.append(f'<text x="{LEFT}" y="20">{title}</text>')
     for i, label in enumerate(lines):
         x, y = LEFT + 270 * (i % 3), TOP + PANEL_HEIGHT + 62 + 18 * (i // 3)
-        parts.append(f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{SERIES[label]}"/><text x="{x + 10}" y="{y}">{label}</text>')
+        parts.append(f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{SERIES[label]}"/>')
+        parts.append(f'<text x="{x + 10}" y="{y}">{label}</text>')
     style = (
         "text{font:12px sans-serif;fill:#333}.m{text-anchor:middle}.e{text-anchor:end}"
         ".g{stroke:#e4e4e4}.l{fill:none;stroke-width:2}.d{stroke:#111;stroke-width:2}"
     )
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">'
-    return "\n".join([head, f"<style>{style}</style>", '<rect width="100%" height="100%" fill="#fff"/>', *parts, "</svg>", ""])
+    ground = '<rect width="100%" height="100%" fill="#fff"/>'
+    return "\n".join([head, f"<style>{style}</style>", ground, *parts, "</svg>", ""])
