@@ -15,6 +15,7 @@ from measure import onnx_accuracy, onnx_macs
 
 REPAIRS = ("sequential", "once", "none")
 RATIO_STEPS = 2000
+CLOSE = 0.003  # of the budget: where the search for a ratio stops
 RETRAIN = Path(__file__).resolve().parents[2] / "examples" / "retrain.py"
 RETRAIN_OPTIONS = ("--mirror", "--mix")
 
@@ -52,6 +53,8 @@ def nearest(prune, whole, budget):
         share = onnx_macs(model) / whole
         if best is None or abs(share - budget) < abs(best[0] - budget):
             best = share, model
+        if abs(share - budget) < CLOSE * budget:
+            break
         low, high = (ratio, high) if share > budget else (low, ratio)
     return best
 

@@ -30,7 +30,7 @@ from onnx_peers import distilled, onnx_mipp, onnxsim_peers  # noqa: E402
 from torch_peers import Pruner, dense_net, retrained_best, torch_peers  # noqa: E402
 
 BUDGETS = (0.5, 0.25)
-STEPS = ("mipp", "torch", "onnxsim", "epoch", "distil", "latency", "page")
+STEPS = ("mipp", "onnxsim", "torch", "epoch", "distil", "latency", "page")
 
 
 def read_data(folder):
@@ -57,11 +57,11 @@ def measure(net, data, args):
         results.add("dense | | 1", {"macs": 1.0, "pruned": onnx_accuracy(dense, data)}, dense)
     if "mipp" in args.steps:
         onnx_mipp(args.bin, path, data, args.macs, results)
+    if "onnxsim" in args.steps:
+        onnxsim_peers(FIXTURES / f"{net}_folded_torchscript.onnx", data, args.macs, results)
     pruner = Pruner(dense_net(net, path, data["images"]), data["labelled"])
     if "torch" in args.steps:
         torch_peers(pruner, data, args.macs, results)
-    if "onnxsim" in args.steps:
-        onnxsim_peers(FIXTURES / f"{net}_folded_torchscript.onnx", data, args.macs, results)
     if "epoch" in args.steps:
         retrained_best(pruner, data, args.macs, results)
     if "distil" in args.steps:
