@@ -5,6 +5,7 @@ import json
 from measure import TOLERANCE
 
 NETS = ("resnet", "vgg", "mobilenet", "densenet")
+BUDGETS = (0.5, 0.25)  # shares of the MACs
 SCOPES = ("uniform", "global", "isomorphic")
 TORCH = ("random", "L1", "L2", "group norm", "LAMP", "FPGM", "BN scale", "Taylor", "Hessian")
 ONNXSIM = ("onnxsim L1", "onnxsim L2", "onnxsim Wanda")
@@ -20,7 +21,7 @@ class Net:
         path = folder / f"{name}.json"
         self.results = json.loads(path.read_text()) if path.exists() else {}
         budgets = {float(key.rsplit(" | ", 1)[1]) for key in self.results}
-        self.budgets = sorted(budgets - {1.0}, reverse=True)
+        self.budgets = sorted({*budgets, *BUDGETS} - {1.0}, reverse=True)
 
     def get(self, method, scope, budget):
         return self.results.get(f"{method} | {scope} | {budget}")

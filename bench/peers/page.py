@@ -3,6 +3,14 @@
 import plot
 from figures import BASELINE, DISTILLED, EPOCH, NETS, ONNXSIM, OURS, SCOPES, TORCH, Net, is_near
 
+OTHERS = {
+    "onnx-mipp": OURS,
+    "L1 with our repair": BASELINE,
+    "onnxsim": ONNXSIM[0],
+    "the labelled epoch": EPOCH,
+    "distilling": DISTILLED,
+}
+
 INTRO = """# onnx-mipp and its peers
 
 Top-1 accuracy in percent on the 1,000 test images of `fixtures/eval.npz`; one standard error is about 0.9
@@ -97,13 +105,11 @@ def share(entry, dense):
 def details(net):
     header = ["method"] + [f"{b} {s}" for b in net.budgets for s in SCOPES]
     rows = []
-    for method in TORCH:
-        cells = [net.get(method, s, b) for b in net.budgets for s in SCOPES]
-        wanted = [b for b in net.budgets for _ in SCOPES]
-        rows.append([method] + [text(c, b, ("pruned", "batchnorm")) for c, b in zip(cells, wanted)])
-    for method in ONNXSIM:
-        cells = [(net.get(method, s, b), b) for b in net.budgets for s in SCOPES]
-        rows.append([method] + [text(c, b, ("pruned", "fitted")) for c, b in cells])
+    for methods, figures in ((TORCH, ("pruned", "batchnorm")), (ONNXSIM, ("pruned", "fitted"))):
+        for method in methods:
+            cells = [text(net.get(method, s, b), b, figures) for b in net.budgets for s in SCOPES]
+            if any(cell != "-" for cell in cells):
+                rows.append([method, *cells])
     repairs = ("none", "once", "sequential")
     ours = []
     for label, method, scope in (("onnx-mipp", "onnx-mipp, repair", ""), ("L1", "L1, our repair", "uniform")):
@@ -113,8 +119,7 @@ def details(net):
         ours.append(line)
     return (
         f"### {net.name}\n\n![accuracy against MACs and latency](peers-{net.name}.svg)\n\n"
-        + table(header, rows)
-        + "\n\n"
+        + (table(header, rows) + "\n\n" if rows else "")
         + table(["method"] + [str(b) for b in net.budgets], ours)
     )
 
@@ -130,7 +135,7 @@ def missing(nets):
         torch = [(m, s, b) for b in net.budgets for m in TORCH for s in SCOPES if m != "random" or s == "uniform"]
         lacks = sum(net.get(*key) is None for key in torch)
         said = [f"{lacks} of {len(torch)} of Torch-Pruning"] if lacks else []
-        for label, method in (("onnxsim", ONNXSIM[0]), ("the labelled epoch", EPOCH), ("distilling", DISTILLED)):
+        for label, method in OTHERS.items():
             budgets = [str(b) for b in net.budgets if not net.has(method, b)]
             said += [f"{label} at {' and '.join(budgets)}"] if budgets else []
         lines += [f"{name}: {', '.join(said)}"] if said else []
@@ -158,7 +163,7 @@ on the same 512 images, without labels, and exports ONNX again:
 
 
 def write(folder, docs):
-    nets = [net for net in (Net(folder, name) for name in NETS) if net.budgets]
+    nets = [net for net in (Net(folder, name) for name in NETS) if net.results]
     for net in nets:
         (docs / f"peers-{net.name}.svg").write_text(plot.page(net))
     head = [INTRO, missing(nets), "## Summary", summary(nets), latencies(nets), distilled(nets)]

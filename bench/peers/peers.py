@@ -25,11 +25,11 @@ from nets import NETS  # noqa: E402
 from train import CALIB, SEED, load  # noqa: E402
 
 import page  # noqa: E402
+from figures import BUDGETS  # noqa: E402
 from measure import Results, onnx_accuracy  # noqa: E402
 from onnx_peers import distilled, onnx_mipp, onnxsim_peers  # noqa: E402
 from torch_peers import Pruner, dense_net, retrained_best, torch_peers  # noqa: E402
 
-BUDGETS = (0.5, 0.25)
 STEPS = ("mipp", "onnxsim", "torch", "epoch", "distil", "latency", "page")
 
 
