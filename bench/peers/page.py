@@ -1,4 +1,7 @@
-"""Writes docs/peers.md and its plots from what was measured."""
+#!/usr/bin/env python3
+"""Writes docs/peers.md and its plots from what was measured: `python bench/peers/page.py`."""
+
+from pathlib import Path
 
 import plot
 from figures import BASELINE, DISTILLED, EPOCH, NETS, ONNXSIM, OURS, SCOPES, TORCH, Net, is_near
@@ -36,7 +39,7 @@ peers' are their defaults.
 - **onnx-mipp** with `--macs`, `--align 1` (widths are free, as those of the others are) and defaults else.
 - **Best peer, one labelled epoch**: the Torch-Pruning model with the best accuracy after BatchNorm re-estimation,
   then one epoch on the 60,000 labelled training images (SGD, one cycle up to 0.05, flips; one setting, not tuned).
-  It is the yardstick, not a competitor: everything above it does without labels or gradients through the net.
+  It is a yardstick: nothing above it trains, and only Taylor and Hessian see labels.
 
 An asterisk marks results whose MACs miss the budget by more than 1 % of it, with the share they have (of
 Torch-Pruning, the nearest above the budget, in its favour); a dash, what was not run.
@@ -130,7 +133,7 @@ def missing(nets):
     for name in NETS:
         net = next((n for n in nets if n.name == name), None)
         if net is None:
-            lines.append(f"{name}: nothing")
+            lines.append(f"- {name}: everything")
             continue
         torch = [(m, s, b) for b in net.budgets for m in TORCH for s in SCOPES if m != "random" or s == "uniform"]
         lacks = sum(net.get(*key) is None for key in torch)
@@ -138,8 +141,11 @@ def missing(nets):
         for label, method in OTHERS.items():
             budgets = [str(b) for b in net.budgets if not net.has(method, b)]
             said += [f"{label} at {' and '.join(budgets)}"] if budgets else []
-        lines += [f"{name}: {', '.join(said)}"] if said else []
-    return "Not run yet: " + "; ".join(lines) + "." if lines else ""
+        said += [] if "latency" in net.dense() else ["latencies"]
+        lines += [f"- {name}: {', '.join(said)}"] if said else []
+    if not lines:
+        return ""
+    return "**Not run yet**; *best* below is the best of what was run.\n\n" + "\n".join(lines)
 
 
 def distilled(nets):
@@ -169,3 +175,8 @@ def write(folder, docs):
     head = [INTRO, missing(nets), "## Summary", summary(nets), latencies(nets), distilled(nets)]
     parts = [*head, "## All figures", *map(details, nets)]
     (docs / "peers.md").write_text("\n\n".join(p.strip("\n") for p in parts if p) + "\n")
+
+
+if __name__ == "__main__":
+    ROOT = Path(__file__).resolve().parents[2]
+    write(ROOT / "target" / "peers", ROOT / "docs")

@@ -3,7 +3,7 @@
 
     python bench/peers/peers.py --bin target/release/onnx-mipp     all, then docs/peers.md and its plots
     python bench/peers/peers.py --nets resnet --steps mipp torch   some nets and steps only
-    python bench/peers/peers.py --steps page                       the page from what was measured
+    python bench/peers/page.py                                     the page from what was measured
 
 What is measured is kept in target/peers/NET.json, one entry a figure, and is not measured again.
 """
