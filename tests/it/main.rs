@@ -17,6 +17,7 @@ mod prune;
 mod repair;
 mod rules;
 mod small;
+mod stages;
 mod statistics;
 mod trials;
 mod wire;
