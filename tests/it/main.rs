@@ -11,6 +11,7 @@ mod graphs;
 mod manners;
 mod masked;
 mod memory;
+mod packaging;
 mod pages;
 mod program;
 mod prune;
