@@ -4,6 +4,7 @@
 mod bad_input;
 mod builder;
 mod cli;
+mod documented;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]
 mod evaluate;
@@ -11,12 +12,14 @@ mod graphs;
 mod manners;
 mod masked;
 mod memory;
+mod packaging;
 mod pages;
 mod program;
 mod prune;
 mod repair;
 mod rules;
 mod small;
+mod stages;
 mod statistics;
 mod trials;
 mod wire;
