@@ -12,7 +12,7 @@ use clap::Parser;
 use onnx_mipp::calibrate::reader::{self, ReaderOptions};
 use onnx_mipp::calibrate::{Batch, probe};
 use onnx_mipp::graph::Graph;
-use onnx_mipp::groups::{Groups, Kept};
+use onnx_mipp::groups::{Groups, Kept, Scope};
 use onnx_mipp::onnx::proto::NodeProto;
 use onnx_mipp::onnx::{self, DataType, Model, Tensor};
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
@@ -35,6 +35,9 @@ struct Arguments {
     /// Share of the MACs that is left where no plan is given
     #[arg(long, default_value_t = 0.6)]
     macs: f64,
+    /// Cut inside the heads of attentions
+    #[arg(long)]
+    head_dim: bool,
     /// Shape of an input whose sizes are open
     #[arg(long, value_parser = shape)]
     shape: Vec<(String, Vec<usize>)>,
@@ -54,13 +57,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         threads: None,
         ..RuntimeOptions::default()
     })?;
-    let model = onnx::load(&arguments.model)?.inlined();
+    let model = onnx::load(&arguments.model)?.inlined().in_order();
     let mut graph = Graph::build(&model)?;
     let [shown, other] = batches(&model, &runtime, &arguments)?;
     let began = Instant::now();
     probe(&model, &mut graph, &runtime, &shown)?;
     let probed = began.elapsed().as_secs_f64();
-    let groups = Groups::find(&graph);
+    let scope = Scope {
+        head_dim: arguments.head_dim,
+        ..Scope::default()
+    };
+    let groups = Groups::find(&graph, scope);
     let grouped = began.elapsed().as_secs_f64() - probed;
 
     let macs = CostModel::macs(&graph, &groups);
@@ -92,6 +99,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let result = serde_json::json!({
         "macs": macs.total(&left) / macs.total(&whole),
         "error": distance(&truth, &ours)?,
+        "scale": scale(&truth)?,
         "effect_of_input": distance(&dense, &moved)?,
         "effect_of_cut": distance(&dense, &truth)?,
         "probe_seconds": probed,
@@ -175,9 +183,16 @@ fn masked(
         if map.iter().all(|&channel| kept.has(channel)) {
             continue;
         }
-        let value = &graph.values[consumer.input];
+        // What a recurrent node reads of its own output cannot be masked, but its weight can.
+        let weight = graph.nodes[consumer.node].inputs.get(consumer.weight);
+        let is_own = graph.values[consumer.input].producer == Some(consumer.node);
+        let (read, axis) = match weight {
+            Some(Some(weight)) if is_own => (*weight, consumer.layout.in_axis),
+            _ => (consumer.input, consumer.axis),
+        };
+        let value = &graph.values[read];
         let mut shape = vec![1; value.shape.as_ref().map_or(0, Vec::len)];
-        shape[consumer.axis] = map.len();
+        shape[axis] = map.len();
         let mask = map.iter().map(|&c| f64::from(u8::from(kept.has(c))));
         let mask = ndarray::ArrayD::from_shape_vec(shape, mask.collect())?;
         let tensor = Tensor::from_f64(value.dtype.unwrap_or(DataType::Float), &mask)?;
@@ -217,6 +232,15 @@ fn constant_node(name: &str, tensor: Tensor) -> NodeProto {
         attribute: vec![value],
         ..Default::default()
     }
+}
+
+/// The largest output.
+fn scale(outputs: &[Tensor]) -> Result<f64, Box<dyn Error>> {
+    let mut largest = 0.0f64;
+    for tensor in outputs.iter().filter(|tensor| tensor.to_f64().is_ok()) {
+        largest = tensor.to_f64()?.iter().fold(largest, |m, v| m.max(v.abs()));
+    }
+    Ok(largest)
 }
 
 /// The largest difference of two runs, relative to each output's largest value.

@@ -2,8 +2,8 @@
 
     python bench/zoo.py --bin FOLDER [NAME ...]     FOLDER has onnx-mipp and examples/masked
 
-With `--quick`, every free group gives up the same share of its channels, and no trials are run. The
-results of each model are kept in target/zoo/NAME.json; a model that has them is not run again
+With `--quick`, every free group gives up the same share of its channels, no trials are run and
+weights are repaired in one pass, or not at all with `--unrepaired`. The results of each model are kept in target/zoo/NAME.json; a model that has them is not run again
 unless it is named. `--write` only writes the page.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import collections
 import json
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -47,6 +48,12 @@ def run(command: list[str]) -> tuple[float, subprocess.CompletedProcess]:
     return time.monotonic() - began, done
 
 
+def cpu_seconds() -> float:
+    """CPU time of all programs that were run."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def last_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
@@ -61,21 +68,24 @@ def is_valid(path: Path) -> str:
         return str(error).strip().splitlines()[0][:200]
 
 
-def examine(name: str, binaries: Path, quick: bool) -> dict:
+def examine(name: str, binaries: Path, quick: bool, repair: str) -> dict:
     model, out = ZOO / f"{name}.onnx", OUT / f"{name}.onnx"
     plan, report = OUT / f"{name}.plan.json", OUT / f"{name}.report.json"
     shapes = [part for shape in SHAPES.get(name, []) for part in ("--shape", shape)]
     program = str(binaries / "onnx-mipp")
     result = {"name": name, "nodes": len(onnx.load(model, load_external_data=False).graph.node)}
 
+    used = cpu_seconds()
     seconds, done = run([program, "inspect", str(model), "--json", *shapes])
     result["inspect_seconds"] = seconds
+    result["inspect_cpu"] = cpu_seconds() - used
     if done.returncode != 0:
         return {**result, "failure": f"inspect: {last_line(done.stderr)}"}
     found = json.loads(done.stdout)
     result["groups"] = len(found["groups"])
     result["prunable"] = found["prunable_macs"]
     result["frozen"] = frozen(found)
+    result["inside"] = inside(onnx.load(model, load_external_data=False).graph)
 
     masked = [str(binaries / "examples" / "masked"), str(model), *shapes]
     command = [program, str(model), str(out), "--samples", str(SAMPLES), "--quiet"]
@@ -84,10 +94,13 @@ def examine(name: str, binaries: Path, quick: bool) -> dict:
         _, done = run([*masked, "--macs", str(MACS), "--plan-out", str(plan)])
         if done.returncode != 0:
             return {**result, "failure": f"masked: {last_line(done.stderr)}"}
-        command += ["--plan", str(plan)]
+        compared = json.loads(last_line(done.stdout))
+        command += ["--plan", str(plan), "--repair", repair]
     else:
         command += ["--macs", str(MACS), "--best-effort", "--plan-out", str(plan)]
     result["widths"] = "equal shares" if quick else "--macs"
+    if quick and repair == "none":
+        result["widths"] += ", no repair"
     seconds, done = run([*command, *shapes])
     result["seconds"] = seconds
     if done.returncode != 0:
@@ -100,13 +113,29 @@ def examine(name: str, binaries: Path, quick: bool) -> dict:
     before, after = is_valid(model), is_valid(out)
     result["checker"] = after if not before else ""
     result["checker_before"] = before
-    if result["macs"] < 1.0:
+    if quick and result["macs"] < 1.0:
+        result["masked"] = compared
+    elif result["macs"] < 1.0:
         _, done = run([*masked, "--plan", str(plan)])
         if done.returncode != 0:
             return {**result, "failure": f"masked: {last_line(done.stderr)}"}
         result["masked"] = json.loads(last_line(done.stdout))
     out.unlink(missing_ok=True)
     return result
+
+
+LINEAR = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
+
+
+def inside(graph: onnx.GraphProto, deep: bool = False) -> int:
+    """Layers in the bodies of If, Loop and Scan."""
+    count = 0
+    for node in graph.node:
+        count += deep and node.op_type in LINEAR
+        for attribute in node.attribute:
+            for body in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
+                count += inside(body, True)
+    return count
 
 
 def frozen(found: dict) -> list[tuple[str, float]]:
@@ -132,6 +161,8 @@ def verdict(result: dict) -> str:
     masked = result.get("masked")
     if masked is None:
         return "unchanged"
+    if masked.get("scale", 1.0) < TOLERANCE:
+        return f"says nothing: no output is beyond {masked['scale']:.0e} on noise"
     if masked["error"] > TOLERANCE:
         return f"differs from the masked model by {masked['error']:.0e}"
     if masked["effect_of_cut"] < 10 * TOLERANCE or masked["effect_of_input"] < 10 * TOLERANCE:
@@ -144,48 +175,55 @@ def row(result: dict) -> str:
     cells = [
         result["name"], str(result["nodes"]), number("groups", "{}"), number("prunable"),
         result.get("widths", "-"), number("macs"), number("parameters"), number("cosine", "{:.3f}"),
-        number("inspect_seconds", "{:.1f}"), number("seconds", "{:.0f}"), verdict(result),
+        number("inspect_seconds", "{:.1f}"), number("inspect_cpu", "{:.1f}"),
+        number("seconds", "{:.0f}"), verdict(result),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
-def page(results: list[dict]) -> str:
+def page(results: list[dict], missing: list[str]) -> str:
     reached = [r for r in results if r.get("macs", 1.0) <= MACS + 0.005]
     lines = [
         "# The zoo",
         "",
-        f"Real graphs, pruned to {MACS} of their MACs with `--samples {SAMPLES}`, synthetic inputs and",
-        "repair. `make zoo` fetches and exports the models (`fixtures/zoo.py`, which pins where each comes",
+        f"Real graphs, pruned to {MACS} of their MACs with `--samples {SAMPLES}`, synthetic inputs and,",
+        "unless said, repair. `make zoo` fetches and exports the models (`fixtures/zoo.py`, which pins where each comes",
         "from), prunes them and writes this page. The models are judged on structure here, not on accuracy:",
         "eight samples of noise are no calibration, and most exports have random weights.",
         "",
         f"{len(reached)} of {len(results)} reach {MACS}.",
+        *([f"Not run yet: {', '.join(missing)}."] if missing else []),
         "",
         "- *prunable*: share of the MACs that leaves when every free group shrinks to nothing.",
-        "- *widths*: chosen by `--macs`, or (`bench/zoo.py --quick`) the same share of every free group.",
+        "- *widths*: chosen by `--macs`, or (`bench/zoo.py --quick`) the same share of every free group;",
+        "  without repair (`--unrepaired`) the cosine says little. *Cut only*: cut and compared with the",
+        "  masked model, by an earlier build, and not yet run through the program and the checker.",
         "- *MACs*, *parameters*: share that is left. *cosine*: between the outputs of the pruned and the",
         "  original model.",
-        "- *inspect*: seconds of `onnx-mipp inspect`, *seconds* of the whole run, on the machine at hand.",
+        "- *inspect*: seconds of `onnx-mipp inspect`, *CPU*: its CPU time; *seconds* of the whole run. Two",
+        "  cores, which other work used as well.",
         f"- *masked*: whether the cut without repair equals the dense model whose removed channels are set",
         f"  to zero where they are read, to {TOLERANCE:g} of the output's scale. A model whose output hardly",
         "  moves with its input or with the cut proves little. Every result passed the full check of",
         "  `onnx.checker` unless said.",
         "",
-        "| model | nodes | groups | prunable | widths | MACs | parameters | cosine | inspect | seconds | masked |",
-        "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|---|",
+        "| model | nodes | groups | prunable | widths | MACs | parameters | cosine | inspect | CPU | seconds | masked |",
+        "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---|",
         *map(row, results),
         "",
         "## What is frozen",
         "",
         "Reasons by the share of the MACs in nodes that read or make the frozen channels (nodes count",
         "once for each group that they touch), without those that every model has: its outputs, and the",
-        "softmax before them. Of several nodes with one reason, the one with the largest share is named.",
+        "softmax before them. Layers in the bodies of If, Loop and Scan are not followed. Of several nodes with one reason, the one with the largest share is named.",
         "",
     ]
     for result in results:
         held = [r for r in result.get("frozen", []) if r[1] >= 0.005 and "is an output" not in r[0]]
-        if held:
+        if held or result.get("inside"):
             lines.append(f"- **{result['name']}**")
+            if result.get("inside"):
+                lines.append(f"  - {result['inside']} layers in the bodies of control flow")
             for reason, share, count in held[:5]:
                 others = f", and {count - 1} more" if count > 1 else ""
                 lines.append(f"  - {share:.2f}: {reason}{others}")
@@ -197,6 +235,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="models to run again")
     parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release")
     parser.add_argument("--quick", action="store_true", help="equal shares instead of --macs")
+    parser.add_argument("--unrepaired", action="store_true", help="with --quick: no repair")
     parser.add_argument("--write", action="store_true", help="only write the page")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "zoo.md")
     arguments = parser.parse_args()
@@ -207,12 +246,14 @@ def main() -> int:
         kept = OUT / f"{name}.json"
         if kept.exists() and name not in arguments.names or arguments.names and name not in arguments.names:
             continue
-        result = examine(name, arguments.bin, arguments.quick)
+        repair = "none" if arguments.unrepaired else "once"
+        result = examine(name, arguments.bin, arguments.quick, repair)
         kept.write_text(json.dumps(result, indent=1))
         print(row(result), flush=True)
     kept = [OUT / f"{name}.json" for name in names]
     results = [json.loads(path.read_text()) for path in kept if path.exists()]
-    arguments.page.write_text(page(results))
+    missing = [path.stem for path in kept if not path.exists()]
+    arguments.page.write_text(page(results, missing))
     bad = [r["name"] for r in results if "failure" in r or r.get("checker")]
     if bad:
         print(f"failed: {', '.join(bad)}")

@@ -3,10 +3,22 @@
 //! Unexplained variance at a layer says what its consumers lose, not what the model's outputs do:
 //! some layers' errors die out, others grow. A few trials per group on a small batch measure it;
 //! between the trials, the layer's own loss curve interpolates (docs/method.md, Sharing a budget).
+//!
+//! A trial runs only what the narrowing can change. What stands before it computes what it always
+//! does: the dense model is run once, part by part, and each group's trials start from its values.
+
+mod reach;
+
+use std::collections::BTreeMap;
+
+use reach::Reach;
 
 use crate::calibrate::{Batch, CalibrateError};
+use crate::graph::{Graph, ValueId};
+use crate::groups::Kept;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::runtime::{Runtime, RuntimeError};
+use crate::segments::{self, Segment, SegmentError, Track};
 use crate::select::{Limits, Ranking, Scene, SelectError};
 use crate::surgery::{self, SurgeryError};
 
@@ -30,6 +42,9 @@ pub enum DivergenceError {
     /// A model could not be run.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// A part of the model could not be run.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
     /// A trial could not be selected.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -51,32 +66,130 @@ pub struct Trial {
 #[derive(Debug, Clone)]
 pub struct Divergences(pub Vec<Vec<Trial>>);
 
+/// What the trials read.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// The dense model.
+    pub model: &'a Model,
+    /// Its graph, groups and statistics.
+    pub scene: Scene<'a>,
+    /// The order in which channels leave.
+    pub ranking: &'a Ranking,
+    /// The widths that are allowed.
+    pub limits: &'a Limits,
+    /// Where the models run.
+    pub runtime: &'a Runtime,
+    /// Bytes of activations that are held in memory.
+    pub memory: u64,
+}
+
 /// Narrows every prunable group alone, in a few steps, and measures the outputs on `batches`.
 /// `progress` is called after every group.
 ///
 /// # Errors
 /// A trial that cannot be made or run.
 pub fn measure(
-    scene: Scene<'_>,
-    ranking: &Ranking,
-    limits: &Limits,
-    (model, runtime): (&Model, &Runtime),
+    setting: Setting<'_>,
     batches: &[Batch],
     progress: &dyn Fn(usize),
 ) -> Result<Divergences, DivergenceError> {
-    let dense = outputs(model, runtime, batches)?;
-    let mut all = vec![Vec::new(); scene.groups.groups.len()];
-    for group in scene.prunable() {
-        for width in trial_widths(&limits.widths(scene.groups.groups[group].channels.len())) {
-            let stays = ranking.stays(scene.groups, group, width);
-            let repaired = surgery::repair(scene.graph, scene.groups, scene.statistics, &stays)?;
-            let trial = surgery::prune(model, scene.graph, scene.groups, &stays, &repaired)?;
-            let divergence = divergence(&dense, &outputs(&trial, runtime, batches)?);
-            all[group].push(Trial { width, divergence });
+    let Scene { graph, groups, .. } = setting.scene;
+    let mut all = vec![Vec::new(); groups.groups.len()];
+    let trials = trials(setting)?;
+    // Asked for by the next part too, so that they wait until the trials have run.
+    let mut requests = vec![Vec::new(); trials.len() + 1];
+    for (level, trials) in trials.iter().enumerate() {
+        requests[level].extend(&trials.reach.inputs);
+        requests[level + 1].extend(&trials.reach.inputs);
+    }
+    let mut track = Track::new(graph, requests, setting.memory);
+    let dense = dense_outputs(setting, batches)?;
+    for (level, trials) in trials.iter().enumerate() {
+        let segment = Segment::new(setting.model, graph, &track.schedule, level, Vec::new());
+        let mut segment = segment.open(setting.runtime)?;
+        for (number, batch) in batches.iter().enumerate() {
+            segment.run(&mut track, number, Some(batch), Vec::new())?;
         }
+        for &width in &trials.widths {
+            let found = trials.run(setting, &mut track, width, batches.len())?;
+            let divergence = divergence(&dense, &found);
+            all[trials.group].push(Trial { width, divergence });
+        }
+        track.finish(level);
         progress(1);
     }
     Ok(Divergences(all))
+}
+
+/// The trials of one group.
+struct Trials {
+    group: usize,
+    widths: Vec<usize>,
+    reach: Reach,
+}
+
+/// The trials of all prunable groups, in the order in which their parts of the model begin.
+fn trials(setting: Setting<'_>) -> Result<Vec<Trials>, DivergenceError> {
+    let Scene { graph, groups, .. } = setting.scene;
+    let mut all = Vec::new();
+    for group in setting.scene.prunable() {
+        let widths = trial_widths(&setting.limits.widths(&groups.groups[group]));
+        let Some(&narrowest) = widths.last() else {
+            continue;
+        };
+        let stays = setting.ranking.stays(groups, group, narrowest);
+        let touched = surgery::touched(graph, &Kept::new(groups, &stays))?;
+        all.push(Trials {
+            group,
+            widths,
+            reach: Reach::of(graph, &touched),
+        });
+    }
+    all.sort_by_key(|trials| trials.reach.first);
+    Ok(all)
+}
+
+impl Trials {
+    /// The outputs that change when the group has this width.
+    fn run(
+        &self,
+        setting: Setting<'_>,
+        track: &mut Track,
+        width: usize,
+        batches: usize,
+    ) -> Result<Outputs, DivergenceError> {
+        let Scene {
+            graph,
+            groups,
+            statistics,
+        } = setting.scene;
+        let stays = setting.ranking.stays(groups, self.group, width);
+        let repaired = surgery::repair(graph, groups, statistics, &stays)?;
+        let kept = Kept::new(groups, &stays);
+        let wanted = |node: usize| self.reach.nodes[node];
+        let mut model = surgery::cut(setting.model, graph, &kept, &repaired, &wanted)?;
+        let (from, ends) = (&self.reach.inputs, &self.reach.outputs);
+        let inputs = segments::part(&mut model, graph, ends, from);
+        let mut outputs = Outputs::new();
+        if ends.is_empty() {
+            return Ok(outputs);
+        }
+        let mut session = setting.runtime.session(&model)?;
+        let names: Vec<String> = ends.iter().map(|&v| graph.values[v].name.clone()).collect();
+        for number in 0..batches {
+            let mut feeds = Batch::new();
+            for &value in &inputs {
+                let kept = track
+                    .shelf
+                    .get(number, value)
+                    .map_err(SegmentError::Spill)?;
+                // A missing one is named by the session's own error.
+                feeds.extend(kept.map(|tensor| (graph.values[value].name.clone(), tensor)));
+            }
+            collect(&mut outputs, graph, ends, &session.run(&feeds, &names)?)?;
+        }
+        Ok(outputs)
+    }
 }
 
 /// The allowed widths nearest to the trials' shares, each once, without the whole.
@@ -97,42 +210,55 @@ fn trial_widths(allowed: &[usize]) -> Vec<usize> {
     widths
 }
 
-type Outputs = Vec<(Vec<f64>, usize)>;
+/// Per output of floats, its values, flat, and the number of samples.
+type Outputs = BTreeMap<ValueId, (Vec<f64>, usize)>;
 
-/// All outputs of floats, flat, with their number of samples.
-fn outputs(
-    model: &Model,
-    runtime: &Runtime,
-    batches: &[Batch],
-) -> Result<Outputs, DivergenceError> {
-    let mut session = runtime.session(model)?;
-    let names = session.outputs();
-    let mut all: Outputs = vec![(Vec::new(), 0); names.len()];
+/// All outputs of the dense model.
+fn dense_outputs(setting: Setting<'_>, batches: &[Batch]) -> Result<Outputs, DivergenceError> {
+    let graph = setting.scene.graph;
+    let ends: Vec<ValueId> = (0..graph.values.len())
+        .filter(|&value| graph.values[value].is_output)
+        .collect();
+    let names: Vec<String> = ends.iter().map(|&v| graph.values[v].name.clone()).collect();
+    let mut session = setting.runtime.session(setting.model)?;
+    let mut all = Outputs::new();
     for batch in batches {
-        let found = session.run(batch, &names)?;
-        for ((tensor, name), (values, count)) in found.iter().zip(&names).zip(&mut all) {
-            if crate::ops::constant::is_weight(tensor.dtype) {
-                let failed = |error| DivergenceError::Output {
-                    output: name.clone(),
-                    error,
-                };
-                values.extend(tensor.to_f64().map_err(failed)?);
-                *count += samples(tensor);
-            }
+        collect(&mut all, graph, &ends, &session.run(batch, &names)?)?;
+    }
+    Ok(all)
+}
+
+fn collect(
+    all: &mut Outputs,
+    graph: &Graph,
+    ends: &[ValueId],
+    found: &[Tensor],
+) -> Result<(), DivergenceError> {
+    for (&end, tensor) in ends.iter().zip(found) {
+        if crate::ops::constant::is_weight(tensor.dtype) {
+            let failed = |error| DivergenceError::Output {
+                output: graph.values[end].name.clone(),
+                error,
+            };
+            let (values, count) = all.entry(end).or_default();
+            values.extend(tensor.to_f64().map_err(failed)?);
+            *count += samples(tensor);
         }
     }
-    all.retain(|(_, count)| *count > 0);
-    Ok(all)
+    Ok(())
 }
 
 fn samples(tensor: &Tensor) -> usize {
     tensor.shape.first().copied().unwrap_or(1).max(1)
 }
 
-/// Squared difference over the variance across samples, summed over the outputs.
+/// Squared difference over the variance across samples, summed over the outputs that `pruned` has.
 fn divergence(dense: &Outputs, pruned: &Outputs) -> f64 {
     let mut sum = 0.0;
-    for ((dense, samples), (pruned, _)) in dense.iter().zip(pruned) {
+    for (output, (pruned, _)) in pruned {
+        let Some((dense, samples)) = dense.get(output) else {
+            continue;
+        };
         let size = dense.len() / samples;
         let mut mean = vec![0.0; size];
         for row in dense.chunks(size.max(1)) {
@@ -178,10 +304,11 @@ mod tests {
     #[test]
     fn divergence_is_the_share_of_the_variance() {
         // Two samples of one output: variance 2 around the mean 1, a change of 1 at one of them.
-        let dense = vec![(vec![0.0, 2.0], 2)];
-        assert_eq!(divergence(&dense, &vec![(vec![0.0, 3.0], 2)]), 0.5);
+        let outputs = |values: Vec<f64>| Outputs::from([(7, (values, 2))]);
+        let dense = outputs(vec![0.0, 2.0]);
+        assert_eq!(divergence(&dense, &outputs(vec![0.0, 3.0])), 0.5);
         assert_eq!(divergence(&dense, &dense.clone()), 0.0);
         // An offset that all samples share is a change too.
-        assert_eq!(divergence(&dense, &vec![(vec![1.0, 3.0], 2)]), 1.0);
+        assert_eq!(divergence(&dense, &outputs(vec![1.0, 3.0])), 1.0);
     }
 }

@@ -20,6 +20,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod report;
 pub mod runtime;
+pub mod segments;
 pub mod select;
 pub mod sequential;
 pub mod surgery;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use onnx_mipp::groups::Elements;
 use onnx_mipp::select::{Limits, Plan};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -20,10 +21,13 @@ pub fn random_scores(subject: &Subject<'_>, seed: u64) -> Vec<f64> {
 pub fn l1_scores(subject: &Subject<'_>) -> Result<Vec<f64>, Box<dyn Error>> {
     let mut scores = vec![0.0; subject.groups.channel_count];
     for cost in &subject.groups.costs {
+        let Elements::Weight(slot) = cost.of else {
+            continue;
+        };
         let view = subject.graph.view(cost.node);
         let (Some(weight), Some(axes)) = (
-            view.constant(cost.weight),
-            subject.groups.uses.get(&(cost.node, cost.weight)),
+            view.constant(slot),
+            subject.groups.uses.get(&(cost.node, slot)),
         ) else {
             continue;
         };
@@ -56,7 +60,7 @@ pub fn uniform(subject: &Subject<'_>, macs: f64, limits: &Limits) -> Vec<usize> 
         let mut widths = whole.clone();
         for &group in &prunable {
             let wanted = whole[group] as f64 * ratio;
-            let allowed = limits.widths(whole[group]);
+            let allowed = limits.widths(&subject.groups.groups[group]);
             let near = |w: &usize| (*w as f64 - wanted).abs();
             let best = allowed
                 .into_iter()

@@ -15,7 +15,7 @@ use onnx_mipp::sequential;
 use onnx_mipp::surgery::{self, Repair, Repaired};
 
 const BATCH: usize = 50;
-const TRIAL_SAMPLES: usize = 64;
+const TRIAL_SAMPLES: usize = 16;
 
 pub struct Subject<'a> {
     pub model: Model,
@@ -52,15 +52,14 @@ impl<'a> Subject<'a> {
             .next()
             .ok_or("no calibration data")??;
         probe(&model, &mut graph, runtime, &first)?;
-        let groups = Groups::find(&graph);
+        let groups = Groups::find(&graph, onnx_mipp::groups::Scope::default());
         let gather = GatherOptions {
             samples: all.len(),
             seed: 0,
             progress: &|_| {},
         };
         let batches = calibration.batches(&all, BATCH)?;
-        let statistics =
-            Statistics::gather(&model, &graph, &groups.consumers, runtime, batches, &gather)?;
+        let statistics = Statistics::gather(&model, &graph, &groups, runtime, batches, &gather)?;
         let macs = CostModel::macs(&graph, &groups);
         let images = reader::open(
             std::slice::from_ref(&evaluation),
@@ -103,15 +102,15 @@ impl<'a> Subject<'a> {
     /// What the outputs lose at the widths of every group.
     pub fn losses(&self, limits: &Limits) -> Result<Losses, Box<dyn Error>> {
         let ranking = Ranking::of(self.scene())?;
-        let models = (&self.model, self.runtime);
-        let found = divergence::measure(
-            self.scene(),
-            &ranking,
+        let setting = divergence::Setting {
+            model: &self.model,
+            scene: self.scene(),
+            ranking: &ranking,
             limits,
-            models,
-            &self.trials,
-            &|_| {},
-        )?;
+            runtime: self.runtime,
+            memory: 1 << 30,
+        };
+        let found = divergence::measure(setting, &self.trials, &|_| {})?;
         Ok(ranking.all_losses(self.scene(), limits, &found))
     }
 

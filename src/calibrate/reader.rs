@@ -76,7 +76,7 @@ pub enum Color {
 }
 
 /// One tensor per model input, by name in the model's order; the first axis counts the samples. An
-/// input without axes gets its value from the batch's first sample.
+/// input without such an axis gets its value from the batch's first sample.
 pub type Batch = Vec<(String, Tensor)>;
 
 /// Calibration data, opened but not read.
@@ -160,6 +160,18 @@ fn fix_shapes(
         }
     }
     Ok(inputs)
+}
+
+/// Whether an input has no axis of samples: it has no axes at all, or the model fixes its first one
+/// at another length than that of its first input, as for the states of recurrent layers. One value
+/// serves a whole batch.
+fn is_whole(inputs: &[InputSpec], spec: &InputSpec) -> bool {
+    let batch = inputs.iter().find_map(|input| input.shape.first().copied());
+    match (spec.shape.first(), batch) {
+        (None, _) => true,
+        (Some(Some(own)), Some(Some(batch))) => *own != batch,
+        _ => false,
+    }
 }
 
 impl Dataset {
@@ -273,7 +285,7 @@ impl Dataset {
                 for ((all, one), spec) in
                     bytes.iter_mut().zip(part.sample(inside)?).zip(&self.inputs)
                 {
-                    if !spec.shape.is_empty() || all.is_empty() {
+                    if all.is_empty() || !is_whole(&self.inputs, spec) {
                         all.extend_from_slice(&one);
                     }
                 }
@@ -282,7 +294,7 @@ impl Dataset {
         let tensors = self.inputs.iter().zip(&self.shapes).zip(bytes);
         Ok(tensors
             .map(|((spec, shape), bytes)| {
-                let batch = (!spec.shape.is_empty()).then_some(indexes.len());
+                let batch = (!is_whole(&self.inputs, spec)).then_some(indexes.len());
                 let tensor = Tensor {
                     dtype: spec.dtype,
                     shape: batch.into_iter().chain(shape.iter().copied()).collect(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::calibrate::moments::Covariance;
 use crate::calibrate::{Batch, CalibrateError, Sums};
 use crate::graph::Graph;
-use crate::groups::Consumer;
+use crate::groups::Groups;
 use crate::onnx::Model;
 use crate::runtime::{Runtime, RuntimeError};
 
@@ -72,20 +72,20 @@ pub struct Observed {
 }
 
 impl Statistics {
-    /// Runs `batches` through `model`, tapped at the inputs of `consumers`. `options.samples` is how
-    /// many samples will come; its `seed` chooses the positions.
+    /// Runs `batches` through `model`, tapped where channels that may leave are read. `options.samples`
+    /// is how many samples will come; its `seed` chooses the positions.
     ///
     /// # Errors
     /// Data that cannot be read, or a failing run.
     pub fn gather(
         model: &Model,
         graph: &Graph,
-        consumers: &[Consumer],
+        groups: &Groups,
         runtime: &Runtime,
         batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
         options: &GatherOptions<'_>,
     ) -> Result<Self, StatisticsError> {
-        Sums::gather(model, graph, consumers, runtime, batches, options, false)?.statistics()
+        Sums::gather(model, graph, groups, runtime, batches, options, false)?.statistics()
     }
 
     /// What was observed at a consumer's input; `None` where it could not be tapped.

@@ -12,7 +12,7 @@ use crate::calibrate::moments::Moments;
 use crate::calibrate::sums::TapSums;
 use crate::calibrate::{StatisticsError, Sums};
 use crate::graph::Graph;
-use crate::groups::Consumer;
+use crate::groups::Groups;
 
 /// The first bytes of a file, with the number of the format.
 const MAGIC: &[u8; 24] = b"onnx-mipp statistics 1\n\0";
@@ -120,14 +120,14 @@ fn put(out: &mut impl Write, origin: &Origin, sums: &mut Sums) -> io::Result<()>
     Ok(())
 }
 
-/// Reads sums that [`write()`] wrote for a model with these `consumers`.
+/// Reads sums that [`write()`] wrote for a model with these `groups`.
 ///
 /// # Errors
 /// A file that cannot be read, is damaged, or belongs to another model.
 pub fn read(
     path: &Path,
     graph: &Graph,
-    consumers: &[Consumer],
+    groups: &Groups,
     model: &str,
 ) -> Result<(Origin, Sums), StatisticsError> {
     let failed = |problem: String, advice: &'static str| StatisticsError::File {
@@ -152,7 +152,7 @@ pub fn read(
             "name the model that they were gathered on, or gather them for this one",
         ));
     }
-    let mut sums = Sums::none(graph, consumers);
+    let mut sums = Sums::none(graph, groups);
     let is_same = |tap: &TapSums, found: &TapHeader| {
         let inputs =
             |block: &BlockHeader| (block.inputs, block.folds.as_ref().map_or(FOLDS, Vec::len));

@@ -8,7 +8,7 @@ use crate::calibrate::{
     Batch, CalibrateError, GatherOptions, Observed, Statistics, StatisticsError,
 };
 use crate::graph::Graph;
-use crate::groups::Consumer;
+use crate::groups::Groups;
 use crate::onnx::{Model, Tensor};
 use crate::runtime::Runtime;
 
@@ -47,21 +47,21 @@ struct Gatherer {
 }
 
 impl Sums {
-    /// Runs `batches` through `model`, tapped at the inputs of `consumers`. `samples` is how many
-    /// samples will come; `seed` chooses the positions.
+    /// Runs `batches` through `model`, tapped where channels that may leave are read.
+    /// `samples` is how many samples will come; `seed` chooses the positions.
     ///
     /// # Errors
     /// Data that cannot be read, or a failing run.
     pub fn gather(
         model: &Model,
         graph: &Graph,
-        consumers: &[Consumer],
+        groups: &Groups,
         runtime: &Runtime,
         batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
         options: &GatherOptions<'_>,
         mergeable: bool,
     ) -> Result<Self, StatisticsError> {
-        let (mut gatherers, of_consumer) = gatherers(graph, consumers, options.samples);
+        let (mut gatherers, of_consumer) = gatherers(graph, groups, options.samples);
         for gatherer in &mut gatherers {
             let rows = gatherer.rows.saturating_mul(options.samples);
             let moments = Moments::of_rows(gatherer.inputs, rows);
@@ -117,8 +117,8 @@ impl Sums {
     }
 
     /// What the model's consumers would be observed with, before anything was.
-    pub(super) fn none(graph: &Graph, consumers: &[Consumer]) -> Self {
-        let (gatherers, of_consumer) = gatherers(graph, consumers, 1);
+    pub(super) fn none(graph: &Graph, groups: &Groups) -> Self {
+        let (gatherers, of_consumer) = gatherers(graph, groups, 1);
         Sums::of(gatherers, of_consumer, 0)
     }
 
@@ -165,12 +165,13 @@ impl Sums {
 
 fn gatherers(
     graph: &Graph,
-    consumers: &[Consumer],
+    groups: &Groups,
     samples: usize,
 ) -> (Vec<Gatherer>, Vec<Option<usize>>) {
+    let consumers = &groups.consumers;
     let mut of_consumer = vec![None; consumers.len()];
     let mut gatherers = Vec::new();
-    for (mut placed, users) in tap::place(graph, consumers) {
+    for (mut placed, users) in tap::place(graph, consumers, &groups.judges()) {
         // Consumers that share a tap differ in blocks only if their weights do; then the finest
         // common observation is the whole.
         let blocks = users
@@ -227,10 +228,10 @@ impl Gatherer {
         let tap = &self.placed.tap;
         TapSums {
             place: match &tap.window {
-                Some(window) => format!("{}[{}] {window:?}", self.tensor, tap.axis),
-                None => format!("{}[{}]", self.tensor, tap.axis),
+                Some(window) => format!("{}[{}]/{} {window:?}", self.tensor, tap.axis, tap.covered),
+                None => format!("{}[{}]/{}", self.tensor, tap.axis, tap.covered),
             },
-            taps: tap.taps(),
+            taps: tap.taps() * tap.covered,
             inputs: self.inputs,
             count: self.blocks,
             blocks: self.moments,

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::calibrate::StatisticsError;
 use crate::graph::{Graph, ValueId};
 use crate::groups::{Consumer, Window};
-use crate::onnx::{DataType, Model, Tensor, proto};
+use crate::onnx::{Model, Tensor, proto};
 use crate::ops;
 
 /// Rows wanted per input of a tap: with fewer, a covariance is mostly noise; more change little.
@@ -32,20 +32,23 @@ pub struct Tap {
     pub axis: usize,
     /// The unfolding.
     pub window: Option<Window>,
+    /// Elements at the end of the tensor that each channel covers.
+    pub covered: usize,
 }
 
 impl Tap {
-    /// What a consumer wants to know about its input.
+    /// What a consumer wants to know about its input; `None` where that cannot be observed.
     #[must_use]
-    pub fn of(consumer: &Consumer) -> Self {
-        Tap {
+    pub fn of(consumer: &Consumer) -> Option<Self> {
+        Some(Tap {
             value: consumer.input,
             axis: consumer.axis,
             window: consumer.window.clone(),
-        }
+            covered: consumer.covered?,
+        })
     }
 
-    /// Inputs per channel.
+    /// Positions that the unfolding reads for one row.
     #[must_use]
     pub fn taps(&self) -> usize {
         self.window.as_ref().map_or(1, Window::taps)
@@ -80,8 +83,14 @@ impl Placed {
     /// Where a tap's tensor of `shape` has its rows; `None` for shapes that have no channel axis.
     pub fn new(graph: &Graph, tap: Tap, index: usize) -> Option<Self> {
         let shape = graph.values.get(tap.value)?.shape.as_ref()?;
-        let channels = *shape.get(tap.axis)?;
-        let channels_last = tap.axis + 1 == shape.len() && tap.axis > 0;
+        let channels = *shape.get(tap.axis)? * tap.covered;
+        // The first axis is that of the samples.
+        let after = shape.get(tap.axis + 1..)?;
+        let is_last = after.is_empty() || tap.covered > 1 && tap.window.is_none();
+        if tap.axis == 0 || is_last && after.iter().product::<usize>() != tap.covered {
+            return None;
+        }
+        let channels_last = is_last;
         let places: usize = match &tap.window {
             Some(window) => window.output.iter().product(),
             None if channels_last => shape.get(1..tap.axis)?.iter().product(),
@@ -278,13 +287,22 @@ pub(crate) fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Place
     });
 }
 
-/// Taps of the consumers, each once, with the consumers that share it.
-pub(crate) fn place(graph: &Graph, consumers: &[Consumer]) -> Vec<(Placed, Vec<usize>)> {
+/// Taps of the wanted consumers, each once, with the consumers that share it.
+pub(crate) fn place(
+    graph: &Graph,
+    consumers: &[Consumer],
+    wanted: &[bool],
+) -> Vec<(Placed, Vec<usize>)> {
     let mut sharing: BTreeMap<Tap, Vec<usize>> = BTreeMap::new();
     for (index, consumer) in consumers.iter().enumerate() {
+        if !wanted.get(index).copied().unwrap_or(false) {
+            continue;
+        }
         let dtype = graph.values[consumer.input].dtype;
-        if dtype.is_none_or(|dtype| dtype == DataType::Float || dtype == DataType::Double) {
-            sharing.entry(Tap::of(consumer)).or_default().push(index);
+        if dtype.is_none_or(ops::constant::is_weight)
+            && let Some(tap) = Tap::of(consumer)
+        {
+            sharing.entry(tap).or_default().push(index);
         }
     }
     let placed = sharing.into_iter().enumerate();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
+use crate::groups::Scope;
 use crate::pipeline::{Globs, Options};
 use crate::runtime::{Device, RuntimeOptions, Stop};
 use crate::select::{Budget, Limits};
@@ -71,6 +72,8 @@ pub struct InspectArguments {
     #[command(flatten)]
     nodes: NodeArguments,
     #[command(flatten)]
+    scope: ScopeArguments,
+    #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
@@ -111,6 +114,8 @@ pub struct SweepArguments {
     limits: LimitArguments,
     #[command(flatten)]
     nodes: NodeArguments,
+    #[command(flatten)]
+    scope: ScopeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
     #[command(flatten)]
@@ -200,6 +205,8 @@ pub struct PruneArguments {
     limits: LimitArguments,
     #[command(flatten)]
     nodes: NodeArguments,
+    #[command(flatten)]
+    scope: ScopeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
     #[command(flatten)]
@@ -314,6 +321,18 @@ struct NodeArguments {
     only: Vec<Glob>,
 }
 
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Attention and norms")]
+struct ScopeArguments {
+    /// Remove channels inside the heads of an attention instead of whole heads
+    #[arg(long)]
+    head_dim: bool,
+    /// Let channels leave over which a norm runs, such as a transformer's residual stream; the norm
+    /// then runs over those that are left
+    #[arg(long)]
+    prune_normalized: bool,
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Runtime")]
 struct RuntimeArguments {
@@ -375,7 +394,7 @@ impl PruneArguments {
             plan_out: self.plan_out.clone(),
             report: self.report.clone(),
             limits: self.limits.limits(),
-            ..base(&self.nodes, &self.runtime)?
+            ..base(&self.nodes, &self.scope, &self.runtime)?
         })
     }
 }
@@ -383,7 +402,7 @@ impl PruneArguments {
 impl InspectArguments {
     /// What the library is asked to do.
     pub fn options(&self) -> Result<Options, String> {
-        let mut options = base(&self.nodes, &self.runtime)?;
+        let mut options = base(&self.nodes, &self.scope, &self.runtime)?;
         options.reader.shapes = shapes(&self.shape);
         // Only shapes are wanted of the synthetic input.
         options.reader.samples = Some(2);
@@ -420,7 +439,7 @@ impl SweepArguments {
             stats_out: self.statistics.stats_out.clone(),
             report: self.report.clone(),
             limits: self.limits.limits(),
-            ..base(&self.nodes, &self.runtime)?
+            ..base(&self.nodes, &self.scope, &self.runtime)?
         })
     }
 }
@@ -456,7 +475,11 @@ impl CompareArguments {
             calibration: self.calibration.calib.clone(),
             reader: self.calibration.reader(),
             batch: self.calibration.batch,
-            ..base(&NodeArguments::default(), &self.runtime)?
+            ..base(
+                &NodeArguments::default(),
+                &ScopeArguments::default(),
+                &self.runtime,
+            )?
         })
     }
 }
@@ -491,7 +514,11 @@ impl CalibrationArguments {
     }
 }
 
-fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, String> {
+fn base(
+    nodes: &NodeArguments,
+    scope: &ScopeArguments,
+    runtime: &RuntimeArguments,
+) -> Result<Options, String> {
     Ok(Options {
         calibration: Vec::new(),
         reader: ReaderOptions::default(),
@@ -501,6 +528,10 @@ fn base(nodes: &NodeArguments, runtime: &RuntimeArguments) -> Result<Options, St
             align: 1,
             min_channels: 1,
             best_effort: false,
+        },
+        scope: Scope {
+            head_dim: scope.head_dim,
+            normalized: scope.prune_normalized,
         },
         exclude: globs("--exclude", &nodes.exclude)?,
         only: globs("--only", &nodes.only)?,

@@ -13,10 +13,13 @@ pub struct Consumer {
     pub axis: usize,
     /// The tensor that it makes.
     pub output: ValueId,
-    /// The channel axis of the output.
+    /// The channel axis of the output, or [`Consumer::INNER`].
     pub output_axis: usize,
     /// The positions that a convolution unfolds; none where each position is read alone.
     pub window: Option<Window>,
+    /// Elements of the axes after the channels', at the end of the tensor, that each channel covers;
+    /// 1 where there are none, nothing where they lie otherwise and cannot be observed.
+    pub covered: Option<usize>,
     /// Input slot of the weight.
     pub weight: usize,
     /// How the weight's axes become a matrix.
@@ -25,6 +28,13 @@ pub struct Consumer {
     pub bias: Bias,
     /// The node makes `gain * W X` (Gemm's alpha), plus the bias.
     pub gain: f64,
+    /// Where the weight is computed too: the consumer that reads it as its data.
+    pub partner: Option<usize>,
+}
+
+impl Consumer {
+    /// Stands for the output's axis where what the weight makes stays inside the node.
+    pub const INNER: usize = usize::MAX;
 }
 
 /// How a weight becomes, per block, a matrix of `out` rows and `in * taps` columns.
@@ -53,8 +63,18 @@ pub enum Bias {
         /// of that row by one.
         scale: Vec<f64>,
     },
+    /// In the input slot of a recurrent node, which may be empty yet: per direction, the biases of all
+    /// rows for the weight and then for the recurrence.
+    Rows {
+        /// The slot.
+        slot: usize,
+        /// Which of the two parts is moved.
+        after: usize,
+    },
     /// The operator has none: an Add after the node carries it.
     Added,
+    /// There is no place for one.
+    None,
 }
 
 /// The unfolding of a convolution: which input position tap `k` reads for output position `o`:
@@ -116,15 +136,24 @@ fn unravel(mut flat: usize, lengths: &[usize]) -> Vec<usize> {
     at
 }
 
-/// What a node with a constant weight costs: `positions` multiply-accumulates per weight element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a node costs: `positions` multiply-accumulates for each of some elements.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cost {
     /// The node.
     pub node: NodeId,
-    /// Input slot of the weight.
-    pub weight: usize,
-    /// How often each weight element is used for one run of the observed shapes.
-    pub positions: u64,
+    /// The elements.
+    pub of: Elements,
+    /// How often each of them is used for one sample of the observed shapes.
+    pub positions: f64,
+}
+
+/// What a cost counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elements {
+    /// Those of the constant weight in an input slot.
+    Weight(usize),
+    /// As many as these axes of computed values span.
+    Axes(Vec<(ValueId, usize)>),
 }
 
 #[cfg(test)]

@@ -6,8 +6,26 @@
 //! tracked axis becomes follow that axis like those of any constant.
 
 use crate::graph::{NodeView, ValueId};
-use crate::groups::walk::{Axes, AxisMap, Reason, Size, Use, Walk};
+use crate::groups::walk::{Axes, AxisMap, Reason, Use, Walk};
 use crate::ops::{self, Freeze, Operator};
+
+/// What an entry of a tensor of sizes stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Size {
+    /// The entry at an index of a constant in an input slot of a node.
+    Constant(Use, usize),
+    /// The length of an axis of a value, read while the model runs.
+    Axis(ValueId, usize),
+    /// The constant in an input slot times something.
+    Product(Use, Box<Size>),
+    /// Something that an input slot reads alone, so that a constant can take its place.
+    Seat(Use, Box<Size>),
+    /// A number that follows from channel counts and constants: the same in every run of the model
+    /// as it is, whatever the shapes of its inputs.
+    Count,
+    /// Anything else.
+    Other,
+}
 
 impl Walk<'_> {
     /// What the entries of a tensor of sizes stand for, where that is known.
@@ -39,40 +57,101 @@ impl Walk<'_> {
                     if self
                         .entry(origin, entry)
                         .is_some_and(|int| is_special(index, int)) => {}
-                Size::Constant(origin, entry) => {
-                    let known = self
-                        .entries
-                        .entry((origin, entry))
-                        .or_insert(map.clone())
-                        .clone();
-                    self.tie_count(&known, map)?;
-                }
-                Size::Axis(source, axis) => match self.axis(source, axis) {
-                    Some(other) if other.len() == map.len() => self.tie_count(&other, map)?,
-                    _ => return Err(Freeze::new("its target shape depends on another tensor")),
-                },
-                Size::Count | Size::Other => {
-                    return Err(Freeze::new(
-                        "its target shape is computed in a way not followed",
-                    ));
-                }
+                size => self.follow_size(&size, map)?,
             }
         }
         Ok(())
     }
 
-    /// Two axes must keep equal lengths: they do where they hold the same channels in any order;
-    /// otherwise their channels are united.
+    /// One entry that is the length of a tracked axis.
+    fn follow_size(&mut self, size: &Size, map: &AxisMap) -> Result<(), Freeze> {
+        match size {
+            Size::Constant(origin, entry) => self.count_in(*origin, *entry, map),
+            Size::Axis(source, axis) => match self.axis(*source, *axis) {
+                Some(other) if other.len() == map.len() => self.tie_count(&other, map),
+                _ => Err(Freeze::new("its target shape depends on another tensor")),
+            },
+            Size::Product(at, _) => {
+                let part = self.entry(*at, 0).and_then(|int| usize::try_from(int).ok());
+                match part.filter(|&part| is_periodic(map, part)) {
+                    Some(part) => self.count_in(*at, 0, &map.iter().take(part).copied().collect()),
+                    None => Err(Freeze::new(
+                        "its target shape is computed in a way not followed",
+                    )),
+                }
+            }
+            Size::Seat(seat, inner) => {
+                let source = match **inner {
+                    Size::Axis(source, axis) => self.axis(source, axis),
+                    _ => None,
+                };
+                if source
+                    .as_ref()
+                    .is_some_and(|other| self.is_alike(other, map))
+                {
+                    return Ok(());
+                }
+                if matches!(**inner, Size::Product(..)) && self.follow_size(inner, map).is_ok() {
+                    return Ok(());
+                }
+                if self.may_grow(map) && source.is_none_or(|other| self.may_grow(&other)) {
+                    return self.follow_size(inner, map);
+                }
+                self.count_in(*seat, 0, map)
+            }
+            Size::Count | Size::Other => Err(Freeze::new(
+                "its target shape is computed in a way not followed",
+            )),
+        }
+    }
+
+    /// The entry of what an input slot reads is the number of channels of `map` that stay.
+    fn count_in(&mut self, at: Use, index: usize, map: &AxisMap) -> Result<(), Freeze> {
+        let known = self.entries.entry((at, index)).or_insert(map.clone());
+        let known = known.clone();
+        if self.is_alike(&known, map) {
+            return Ok(());
+        }
+        // Tensors of their own that share a target, such as the layers of an exporter that stores
+        // equal shapes once, each keep their length if the entry may leave it open.
+        let is_alone = self
+            .open
+            .keys()
+            .all(|(other, _)| other.0 != at.0 || *other == at);
+        match ops::sizes::open_entry(self.graph, at.0) {
+            Some(open) if is_alone => {
+                let (_, maps) = self.open.entry((at, index)).or_insert((open, vec![known]));
+                maps.push(map.clone());
+                Ok(())
+            }
+            _ => self.tie(&known, map),
+        }
+    }
+
+    /// Whether every sample's channels may lie along the axis, so that it grows with the batch.
+    fn may_grow(&self, map: &AxisMap) -> bool {
+        self.samples > 1
+            && map.len().is_multiple_of(self.samples)
+            && is_periodic(map, map.len() / self.samples)
+    }
+
+    /// Two axes must keep equal lengths: they do where they are alike; otherwise their channels are
+    /// united.
     fn tie_count(&mut self, left: &AxisMap, right: &AxisMap) -> Result<(), Freeze> {
+        if self.is_alike(left, right) {
+            return Ok(());
+        }
+        self.tie(left, right)
+    }
+
+    /// Whether two axes hold the same channels in any order.
+    fn is_alike(&self, left: &AxisMap, right: &AxisMap) -> bool {
         let sorted = |map: &AxisMap| {
             let mut roots: Vec<_> = map.iter().map(|&atom| self.united.find(atom)).collect();
             roots.sort_unstable();
             roots
         };
-        if sorted(left) == sorted(right) {
-            return Ok(());
-        }
-        self.tie(left, right)
+        left.len() == right.len() && sorted(left) == sorted(right)
     }
 
     /// The integer at an index of the tensor of sizes in an input slot, where it is constant.
@@ -156,15 +235,22 @@ impl Walk<'_> {
     /// Whether all entries of a tensor of sizes are the same in every run.
     #[must_use]
     pub fn is_counted(&self, value: ValueId) -> bool {
-        let is_fixed = |size: &Size| match *size {
-            Size::Axis(source, axis) => self.axis(source, axis).is_some(),
-            Size::Constant(..) | Size::Count => true,
-            Size::Other => false,
-        };
         self.graph.values[value].observed.is_some()
             && self
                 .sizes(value)
-                .is_some_and(|sizes| sizes.iter().all(is_fixed))
+                .is_some_and(|sizes| sizes.iter().all(|size| self.is_fixed(size)))
+    }
+
+    fn is_fixed(&self, size: &Size) -> bool {
+        match size {
+            Size::Axis(source, axis) => {
+                let map = self.axis(*source, *axis);
+                map.is_some_and(|map| !self.may_grow(&map))
+            }
+            Size::Constant(..) | Size::Count => true,
+            Size::Product(_, inner) | Size::Seat(_, inner) => self.is_fixed(inner),
+            Size::Other => false,
+        }
     }
 
     /// Integers of a list that is an attribute in older opsets and an input in newer ones, where
@@ -190,10 +276,7 @@ impl Walk<'_> {
     /// The atoms that a tensor of sizes counts.
     fn counts_of(&self, value: ValueId) -> Vec<AxisMap> {
         let sizes = self.sizes(value).unwrap_or_default().iter();
-        let axes = sizes.filter_map(|size| match *size {
-            Size::Axis(source, axis) => self.axis(source, axis),
-            _ => None,
-        });
+        let axes = sizes.filter_map(|size| self.axis_counted(size));
         let counted = self.counted.get(&value).cloned().unwrap_or_default();
         axes.chain(counted).collect()
     }
@@ -211,4 +294,35 @@ impl Walk<'_> {
             self.hold_map(&map, &reason);
         }
     }
+
+    fn axis_counted(&self, size: &Size) -> Option<AxisMap> {
+        match size {
+            Size::Axis(source, axis) => self.axis(*source, *axis),
+            Size::Product(_, inner) | Size::Seat(_, inner) => self.axis_counted(inner),
+            _ => None,
+        }
+    }
+
+    pub(super) fn hold_size(&mut self, size: &Size, reason: &Reason) {
+        match size {
+            Size::Axis(source, axis) => {
+                if let Some(map) = self.axis(*source, *axis) {
+                    self.hold_map(&map, reason);
+                }
+            }
+            Size::Constant(at, index) => self.pinned.push(((*at, *index), reason.clone())),
+            Size::Product(at, inner) | Size::Seat(at, inner) => {
+                self.pinned.push(((*at, 0), reason.clone()));
+                self.hold_size(inner, reason);
+            }
+            Size::Count | Size::Other => {}
+        }
+    }
+}
+
+/// Whether the map is the same `part` atoms over and over.
+fn is_periodic(map: &AxisMap, part: usize) -> bool {
+    part > 0
+        && map.len().is_multiple_of(part)
+        && map.iter().zip(map.iter().skip(part)).all(|(a, b)| a == b)
 }

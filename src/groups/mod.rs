@@ -8,6 +8,7 @@ mod consumer;
 mod kept;
 mod lengths;
 mod partition;
+mod splits;
 mod walk;
 mod weight;
 
@@ -15,9 +16,11 @@ use std::collections::BTreeMap;
 
 use globset::GlobSet;
 
-pub use consumer::{Bias, Consumer, Cost, WeightLayout, Window};
+pub use consumer::{Bias, Consumer, Cost, Elements, WeightLayout, Window};
 pub use kept::Kept;
-pub use walk::{Atom, Axes, AxisMap, Reason, Size, Use, Walk};
+pub use lengths::Size;
+pub use splits::{Role, SplitId};
+pub use walk::{Atom, Axes, AxisMap, Reason, Use, Walk};
 
 use crate::graph::{Graph, NodeId};
 
@@ -28,6 +31,15 @@ pub type ChannelMap = Vec<ChannelId>;
 /// Per axis of a tensor, its channels; `None` where the axis never changes.
 pub type ChannelAxes = Vec<Option<ChannelMap>>;
 
+/// What may leave beyond what is exact and whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Channels inside the heads of an attention leave instead of whole heads.
+    pub head_dim: bool,
+    /// Channels over which a norm runs may leave; the norm then runs over those that are left.
+    pub normalized: bool,
+}
+
 /// Channels that appear in the same tensors and axes, equally often.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -37,10 +49,22 @@ pub struct Group {
     pub channels: Vec<ChannelId>,
     /// Nodes with a weight whose output the channels are.
     pub producers: Vec<NodeId>,
+    /// Positions of each channel along the weights that have the fewest of them: a head has its
+    /// inner axis's length.
+    pub positions: usize,
     /// Indexes into [`Groups::consumers`]: who reads the channels linearly.
     pub consumers: Vec<usize>,
     /// Why the group must stay whole; empty where it may be pruned.
     pub frozen: Vec<Reason>,
+}
+
+/// An entry of a constant size tensor.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The channels that it counts, of one axis or of several that share it.
+    pub counted: ChannelMap,
+    /// What to write instead of a number where several axes share it.
+    pub open: Option<i64>,
 }
 
 /// All coupled channels of a graph and where they are.
@@ -55,7 +79,7 @@ pub struct Groups {
     /// Per constant read by a node that channels cut, the channels along its axes.
     pub uses: BTreeMap<Use, ChannelAxes>,
     /// Entries of constant size tensors that follow the number of kept channels.
-    pub entries: BTreeMap<(Use, usize), ChannelMap>,
+    pub entries: BTreeMap<(Use, usize), Entry>,
     /// Where nodes read numbers that follow from channel counts, with the channels counted: when
     /// some leave, a constant takes the place of the number.
     pub counts: BTreeMap<Use, Vec<ChannelMap>>,
@@ -63,13 +87,28 @@ pub struct Groups {
     pub consumers: Vec<Consumer>,
     /// Costs of the nodes with a weight.
     pub costs: Vec<Cost>,
+    /// How many samples a batch must have so that the positions in every tensor are those of the
+    /// observed run; none where samples lie along the first axis everywhere.
+    pub batch: Option<usize>,
 }
 
 impl Groups {
     /// Walks `graph`, whose shapes must have been observed, and finds its groups.
     #[must_use]
-    pub fn find(graph: &Graph) -> Self {
-        partition::partition(graph, Walk::over(graph))
+    pub fn find(graph: &Graph, scope: Scope) -> Self {
+        partition::partition(graph, Walk::over(graph, scope))
+    }
+
+    /// Which consumers read channels that may leave.
+    #[must_use]
+    pub fn judges(&self) -> Vec<bool> {
+        let mut judges = vec![false; self.consumers.len()];
+        for group in self.groups.iter().filter(|group| group.frozen.is_empty()) {
+            for &consumer in &group.consumers {
+                judges[consumer] = true;
+            }
+        }
+        judges
     }
 
     /// Freezes what the user excludes: groups with a producer that `exclude` matches, and, where
@@ -106,6 +145,13 @@ impl Groups {
     /// The channels along the axis that a consumer makes; `None` where it is not tracked.
     #[must_use]
     pub fn made_by(&self, consumer: &Consumer) -> Option<&ChannelMap> {
+        if consumer.partner.is_some() {
+            return None;
+        }
+        if consumer.output_axis == Consumer::INNER {
+            let axes = self.uses.get(&(consumer.node, consumer.weight))?;
+            return axes.get(*consumer.layout.out_axes.first()?)?.as_ref();
+        }
         self.values
             .get(consumer.output)?
             .get(consumer.output_axis)?

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::Graph;
-use crate::groups::walk::{Atom, Axes, Reason, Walk};
-use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Group, Groups};
+use crate::graph::{Graph, NodeId};
+use crate::groups::walk::{Atom, Axes, AxisMap, Reason, Walk};
+use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Elements, Entry, Group, Groups};
 
 /// Resolves the united atoms of a finished walk.
 pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
@@ -19,10 +19,14 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
             .map(|map| map.as_ref().map(|map| resolve(map)))
             .collect()
     };
+    let mut reasons: Vec<(&Reason, usize)> = walk.reasons.iter().map(|(r, &n)| (r, n)).collect();
+    reasons.sort_by_key(|(_, number)| *number);
     let mut frozen = vec![BTreeSet::new(); channel_count];
     for &(atom, reason) in &walk.frozen {
-        if let Some(&channel) = channel_of.get(atom as usize) {
-            frozen[channel].insert(walk.reasons[reason].clone());
+        if let (Some(&channel), Some((reason, _))) =
+            (channel_of.get(atom as usize), reasons.get(reason))
+        {
+            frozen[channel].insert((*reason).clone());
         }
     }
     let mut groups = Groups {
@@ -37,7 +41,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
         entries: walk
             .entries
             .iter()
-            .map(|(at, map)| (*at, resolve(map)))
+            .map(|(at, map)| (*at, entry(walk.open.get(at), map, &resolve)))
             .collect(),
         counts: walk
             .counts
@@ -46,13 +50,39 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
             .collect(),
         consumers: walk.consumers,
         costs: walk.costs,
+        batch: walk.mixes_samples.then_some(walk.samples),
     };
     let mut first_origin = vec![None; channel_count];
     for (atom, &channel) in channel_of.iter().enumerate() {
         first_origin[channel].get_or_insert(walk.origins[atom]);
     }
-    groups.groups = collect(graph, &groups, &frozen, &first_origin);
+    let facts = Facts::of(graph, &groups, &frozen, &first_origin);
+    groups.groups = collect(graph, &groups, &facts);
     groups
+}
+
+fn entry(
+    open: Option<&(i64, Vec<AxisMap>)>,
+    map: &AxisMap,
+    resolve: &dyn Fn(&[Atom]) -> ChannelMap,
+) -> Entry {
+    match open {
+        Some((open, maps)) => Entry {
+            counted: maps.iter().flat_map(|map| resolve(map)).collect(),
+            open: Some(*open),
+        },
+        None => Entry {
+            counted: resolve(map),
+            open: None,
+        },
+    }
+}
+
+/// Positions of a channel along the weights, where they are fewest.
+fn positions(signature: &Signature, in_values: usize) -> usize {
+    // Places in constants are numbered after the `in_values` places in values.
+    let weights = signature.iter().filter(|(place, _)| *place >= in_values);
+    weights.map(|(_, count)| *count).min().unwrap_or(1)
 }
 
 /// A channel per root of the union-find, numbered by its first atom.
@@ -91,57 +121,90 @@ fn signatures(groups: &Groups) -> Vec<Signature> {
     signatures
 }
 
-fn collect(
-    graph: &Graph,
-    groups: &Groups,
-    frozen: &[BTreeSet<Reason>],
-    first_origin: &[Option<usize>],
-) -> Vec<Group> {
+/// What is known of each channel.
+struct Facts<'a> {
+    frozen: &'a [BTreeSet<Reason>],
+    first_origin: &'a [Option<NodeId>],
+    /// Who reads the channel, as indexes of consumers.
+    consumers: Vec<Vec<usize>>,
+    /// Nodes with a weight whose output it is.
+    producers: Vec<Vec<NodeId>>,
+}
+
+impl<'a> Facts<'a> {
+    fn of(
+        graph: &Graph,
+        groups: &Groups,
+        frozen: &'a [BTreeSet<Reason>],
+        first_origin: &'a [Option<NodeId>],
+    ) -> Self {
+        let mut consumers = vec![Vec::new(); groups.channel_count];
+        for (index, consumer) in groups.consumers.iter().enumerate() {
+            for &channel in groups.read_by(consumer).into_iter().flatten() {
+                note(&mut consumers[channel], index);
+            }
+        }
+        let mut producers = vec![Vec::new(); groups.channel_count];
+        let weights = groups.costs.iter();
+        for cost in weights.filter(|cost| matches!(cost.of, Elements::Weight(_))) {
+            let made = graph.nodes[cost.node].outputs.iter().flatten().next();
+            let axes = made.and_then(|&value| groups.values.get(value));
+            for &channel in axes.into_iter().flatten().flatten().flatten() {
+                note(&mut producers[channel], cost.node);
+            }
+        }
+        Facts {
+            frozen,
+            first_origin,
+            consumers,
+            producers,
+        }
+    }
+}
+
+/// Adds what is not there yet; equal ones come one after the other.
+fn note(list: &mut Vec<usize>, index: usize) {
+    if list.last() != Some(&index) {
+        list.push(index);
+    }
+}
+
+fn collect(graph: &Graph, groups: &Groups, facts: &Facts<'_>) -> Vec<Group> {
     let mut members: BTreeMap<_, Vec<ChannelId>> = BTreeMap::new();
     for (channel, signature) in signatures(groups).into_iter().enumerate() {
         if !signature.is_empty() {
             members
-                .entry((signature, &frozen[channel]))
+                .entry((signature, &facts.frozen[channel]))
                 .or_default()
                 .push(channel);
         }
     }
-    let mut sets: Vec<Vec<ChannelId>> = members.into_values().collect();
-    sets.sort_by_key(|channels| channels.first().copied());
+    let in_values = groups.values.iter().flatten().flatten().count();
+    let mut sets: Vec<(usize, Vec<ChannelId>)> = members
+        .into_iter()
+        .map(|((signature, _), channels)| (positions(&signature, in_values), channels))
+        .collect();
+    sets.sort_by_key(|(_, channels)| channels.first().copied());
     sets.into_iter()
-        .map(|channels| describe(graph, groups, frozen, first_origin, channels))
+        .map(|(positions, channels)| Group {
+            positions,
+            ..describe(graph, facts, channels)
+        })
         .collect()
 }
 
-fn describe(
-    graph: &Graph,
-    groups: &Groups,
-    frozen: &[BTreeSet<Reason>],
-    first_origin: &[Option<usize>],
-    channels: Vec<ChannelId>,
-) -> Group {
+fn describe(graph: &Graph, facts: &Facts<'_>, channels: Vec<ChannelId>) -> Group {
     let first = channels.first().copied().unwrap_or_default();
-    let has = |map: Option<&ChannelMap>| map.is_some_and(|map| map.contains(&first));
-    let consumers: Vec<usize> = (0..groups.consumers.len())
-        .filter(|&index| has(groups.read_by(&groups.consumers[index])))
-        .collect();
-    let mut producers: Vec<_> = groups
-        .costs
-        .iter()
-        .filter(|cost| {
-            let made = graph.nodes[cost.node].outputs.first().copied().flatten();
-            made.is_some_and(|value| groups.values[value].iter().any(|map| has(map.as_ref())))
-        })
-        .map(|cost| cost.node)
-        .collect();
-    let origin = first_origin[first];
+    let consumers = facts.consumers[first].clone();
+    let mut producers = facts.producers[first].clone();
+    let origin = facts.first_origin[first];
     if producers.is_empty() {
         producers.extend(origin);
     }
     let name = origin
         .map(|node| graph.nodes[node].name.clone())
         .unwrap_or_default();
-    let mut reasons: Vec<Reason> = frozen[first].iter().cloned().collect();
+    let mut reasons: Vec<Reason> = facts.frozen[first].iter().cloned().collect();
     if reasons.is_empty() && consumers.is_empty() {
         let text = "no convolution or matrix product reads the channels, so nothing tells what \
                     they are worth";
@@ -152,6 +215,7 @@ fn describe(
     }
     Group {
         name,
+        positions: 1,
         channels,
         producers,
         consumers,

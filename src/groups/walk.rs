@@ -6,7 +6,10 @@ use std::rc::Rc;
 use petgraph::unionfind::UnionFind;
 
 use crate::graph::{Graph, NodeId, NodeView, ValueId};
+use crate::groups::Scope;
 use crate::groups::consumer::{Consumer, Cost};
+use crate::groups::lengths::Size;
+use crate::groups::splits::{SplitId, Splits};
 use crate::ops::{self, Freeze};
 
 /// One position along a tracked axis before positions are united.
@@ -18,20 +21,6 @@ pub type Axes = Vec<Option<AxisMap>>;
 /// Where a constant is read: node and input slot.
 pub type Use = (NodeId, usize);
 
-/// What an entry of a tensor of sizes stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Size {
-    /// The entry at an index of a constant in an input slot of a node.
-    Constant(Use, usize),
-    /// The length of an axis of a value, read while the model runs.
-    Axis(ValueId, usize),
-    /// A number that follows from channel counts and constants: the same in every run of the model
-    /// as it is, whatever the shapes of its inputs.
-    Count,
-    /// Anything else.
-    Other,
-}
-
 /// Why atoms must stay.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason {
@@ -41,13 +30,23 @@ pub struct Reason {
     pub text: String,
 }
 
+impl Reason {
+    pub(super) fn of(node: NodeId, text: &str) -> Self {
+        Reason {
+            node: Some(node),
+            text: text.to_owned(),
+        }
+    }
+}
+
 /// The state of the walk: atoms so far, what unites and what freezes them.
 pub struct Walk<'a> {
     pub(super) graph: &'a Graph,
     pub(super) united: UnionFind<Atom>,
     pub(super) origins: Vec<NodeId>,
     pub(super) frozen: Vec<(Atom, usize)>,
-    pub(super) reasons: Vec<Reason>,
+    /// Every reason with its number.
+    pub(super) reasons: BTreeMap<Reason, usize>,
     pub(super) values: Vec<Axes>,
     pub(super) uses: BTreeMap<Use, Axes>,
     pub(super) entries: BTreeMap<(Use, usize), AxisMap>,
@@ -62,19 +61,36 @@ pub struct Walk<'a> {
     /// The parts that sequences of tensors hold.
     sequences: BTreeMap<ValueId, Vec<Axes>>,
     /// Entries of constants that something reads that does not follow the channels.
-    pinned: Vec<((Use, usize), Reason)>,
+    pub(super) pinned: Vec<((Use, usize), Reason)>,
+    /// Entries that become a number which leaves the length open, and whose lengths those are.
+    pub(super) open: BTreeMap<(Use, usize), (i64, Vec<AxisMap>)>,
+    pub(super) splits: Splits,
+    pub(super) scope: Scope,
+    /// Samples in the observed run.
+    pub(super) samples: usize,
+    pub(super) mixes_samples: bool,
 }
 
 impl<'a> Walk<'a> {
-    /// Walks every node of `graph` in topological order.
-    pub(super) fn over(graph: &'a Graph) -> Self {
+    /// Walks every node of `graph` in topological order, twice where channels may be split in
+    /// several ways.
+    pub(super) fn over(graph: &'a Graph, scope: Scope) -> Self {
+        let first = Walk::once(graph, scope, None);
+        if !first.has_splits() {
+            return first;
+        }
+        let choices = first.choices();
+        Walk::once(graph, scope, Some(choices))
+    }
+
+    fn once(graph: &'a Graph, scope: Scope, chosen: Option<BTreeMap<SplitId, Vec<usize>>>) -> Self {
         let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
         let mut walk = Walk {
             graph,
             united: UnionFind::new_empty(),
             origins: Vec::new(),
             frozen: Vec::new(),
-            reasons: Vec::new(),
+            reasons: BTreeMap::new(),
             values: graph
                 .values
                 .iter()
@@ -89,6 +105,15 @@ impl<'a> Walk<'a> {
             counted: BTreeMap::new(),
             sequences: BTreeMap::new(),
             pinned: Vec::new(),
+            open: BTreeMap::new(),
+            splits: Splits {
+                exploring: chosen.is_none(),
+                chosen: chosen.unwrap_or_default(),
+                ..Splits::default()
+            },
+            scope,
+            samples: samples(graph),
+            mixes_samples: false,
         };
         for &id in &graph.order {
             walk.visit(graph.view(id));
@@ -245,23 +270,12 @@ impl<'a> Walk<'a> {
 
     /// Freezes the atoms of a map, with the node that needs them whole.
     pub fn freeze(&mut self, map: &AxisMap, node: NodeId, text: &str) {
-        self.hold(
-            map,
-            Reason {
-                node: Some(node),
-                text: text.to_owned(),
-            },
-        );
+        self.hold(map, Reason::of(node, text));
     }
 
-    fn hold(&mut self, map: &AxisMap, reason: Reason) {
-        let index = match self.reasons.iter().rposition(|known| *known == reason) {
-            Some(index) => index,
-            None => {
-                self.reasons.push(reason);
-                self.reasons.len() - 1
-            }
-        };
+    pub(super) fn hold(&mut self, map: &AxisMap, reason: Reason) {
+        let next = self.reasons.len();
+        let index = *self.reasons.entry(reason).or_insert(next);
         self.frozen.extend(map.iter().map(|&atom| (atom, index)));
     }
 
@@ -273,11 +287,7 @@ impl<'a> Walk<'a> {
     }
 
     fn freeze_value(&mut self, value: ValueId, node: NodeId, text: &str) {
-        let reason = Reason {
-            node: Some(node),
-            text: text.to_owned(),
-        };
-        self.hold_value(value, &reason);
+        self.hold_value(value, &Reason::of(node, text));
     }
 
     /// Holds the channels of a value, and those that it counts if it is a tensor of sizes.
@@ -297,18 +307,6 @@ impl<'a> Walk<'a> {
 
     pub(super) fn hold_map(&mut self, map: &AxisMap, reason: &Reason) {
         self.hold(map, reason.clone());
-    }
-
-    pub(super) fn hold_size(&mut self, size: &Size, reason: &Reason) {
-        match *size {
-            Size::Axis(source, axis) => {
-                if let Some(map) = self.axis(source, axis) {
-                    self.hold(&map, reason.clone());
-                }
-            }
-            Size::Constant(at, index) => self.pinned.push(((at, index), reason.clone())),
-            Size::Count | Size::Other => {}
-        }
     }
 
     fn freeze_inputs(&mut self, view: NodeView<'_>, text: &str) {
@@ -345,10 +343,51 @@ impl<'a> Walk<'a> {
         self.consumers.push(consumer);
     }
 
+    /// Records the two factors of a product of activations: each is what weighs the other.
+    pub fn consume_both(&mut self, mut left: Consumer, mut right: Consumer) {
+        let place = self.consumers.len();
+        left.partner = Some(place + 1);
+        right.partner = Some(place);
+        self.consumers.extend([left, right]);
+    }
+
+    /// What the user allows.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// How many of `count` things of the observed run belong to one sample.
+    #[must_use]
+    pub fn per_sample(&self, count: u64) -> f64 {
+        let samples = self.samples as u64;
+        if count.is_multiple_of(samples) {
+            count as f64 / samples as f64
+        } else {
+            count as f64
+        }
+    }
+
+    /// Says that samples lie along another axis than the first in some tensors.
+    pub fn mix_samples(&mut self) {
+        self.mixes_samples = true;
+    }
+
     /// Records what a node with a constant weight costs.
     pub fn cost(&mut self, cost: Cost) {
         self.costs.push(cost);
     }
+}
+
+/// The first axis of the first input that has data.
+fn samples(graph: &Graph) -> usize {
+    let mut inputs = graph.values.iter().filter(|value| {
+        value.producer.is_none() && value.constant.is_none() && value.shape.is_some()
+    });
+    let first = inputs
+        .next()
+        .and_then(|value| value.shape.as_ref()?.first());
+    first.copied().unwrap_or(1).max(1)
 }
 
 fn to_atom(index: usize) -> Atom {

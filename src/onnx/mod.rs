@@ -6,6 +6,7 @@ mod error;
 mod external;
 mod inline;
 mod mapped;
+mod order;
 pub mod proto;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -125,17 +125,29 @@ impl Operator for CastLike {
 }
 
 /// Unites what meets along one output axis and cuts the constants that stand beside it.
-fn trace_axis(
+pub(super) fn trace_axis(
     view: NodeView<'_>,
     walk: &mut Walk<'_>,
+    axis: usize,
+    shape: &[usize],
+) -> Result<Option<AxisMap>, Freeze> {
+    let inputs = view.node.inputs.iter().enumerate();
+    let inputs: Vec<(usize, ValueId)> = inputs.filter_map(|(i, v)| Some((i, (*v)?))).collect();
+    join(view, walk, &inputs, axis, shape)
+}
+
+/// The same for some of the node's inputs.
+pub(super) fn join(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    inputs: &[(usize, ValueId)],
     axis: usize,
     shape: &[usize],
 ) -> Result<Option<AxisMap>, Freeze> {
     let mut joined: Option<AxisMap> = None;
     let mut constants = Vec::new();
     let mut untracked: Option<ValueId> = None;
-    for (slot, value) in view.node.inputs.iter().enumerate() {
-        let Some(value) = *value else { continue };
+    for &(slot, value) in inputs {
         let Some(own) = own_axis(view, value, axis, shape)? else {
             continue;
         };

@@ -1,5 +1,6 @@
 //! Nodes that other stages add to a model: they exist in every opset that ONNX Runtime runs.
 
+use crate::onnx::DataType;
 use crate::onnx::proto::type_proto::{Tensor as TensorType, Value};
 use crate::onnx::proto::{AttributeProto, NodeProto, TypeProto, ValueInfoProto, attribute_proto};
 
@@ -34,14 +35,8 @@ pub fn gather_nodes(
     axis: i64,
 ) -> [NodeProto; 2] {
     let flat = format!("{output}/flat");
-    let axis = AttributeProto {
-        name: Some("axis".to_owned()),
-        r#type: Some(attribute_proto::AttributeType::Int as i32),
-        i: Some(axis),
-        ..Default::default()
-    };
     let mut gather = node("Gather", &[&flat, positions], output);
-    gather.attribute.push(axis);
+    gather.attribute.push(int_attribute("axis", axis));
     [node("Reshape", &[source, shape], &flat), gather]
 }
 
@@ -49,6 +44,34 @@ pub fn gather_nodes(
 #[must_use]
 pub fn add_node(left: &str, right: &str, output: &str) -> NodeProto {
     node("Add", &[left, right], output)
+}
+
+/// Numbers, their scales and maybe zero points as floats; the scales may lie along an axis.
+#[must_use]
+pub fn dequantize_node(inputs: &[String], output: &str, axis: Option<i64>) -> NodeProto {
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let mut made = node("DequantizeLinear", &inputs, output);
+    made.attribute
+        .extend(axis.map(|axis| int_attribute("axis", axis)));
+    made
+}
+
+/// A tensor in another element type.
+#[must_use]
+pub fn cast_node(source: &str, output: &str, dtype: DataType) -> NodeProto {
+    let mut made = node("Cast", &[source], output);
+    made.attribute
+        .push(int_attribute("to", i64::from(dtype.code())));
+    made
+}
+
+fn int_attribute(name: &str, int: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(attribute_proto::AttributeType::Int as i32),
+        i: Some(int),
+        ..Default::default()
+    }
 }
 
 /// The shape of a tensor, as data.

@@ -2,23 +2,38 @@
 
 use crate::graph::{Node, NodeView};
 use crate::groups::Walk;
-use crate::onnx::{DataType, Tensor, TensorError};
-use crate::ops::{Freeze, Operator};
+use crate::onnx::{DataType, Tensor, TensorError, proto::NodeProto};
+use crate::ops::{Freeze, Operator, canonical_domain};
 
 /// No more bytes than this are filled here; a larger constant is left to ONNX Runtime.
 const MOST_FILLED: usize = 1 << 31;
 
+/// Where ConstantOfShape reads its shape.
+const SHAPE: usize = 0;
+
 pub(super) struct Constant;
 
 impl Operator for Constant {
-    fn trace(&self, _: NodeView<'_>, _: &mut Walk<'_>) -> Result<(), Freeze> {
-        Ok(())
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        let (true, Some(output)) = (fills(view.node), view.output(0)) else {
+            return Ok(());
+        };
+        // A last axis whose length is a constant may be one of channels, such as the first state of
+        // a recurrent node. Where other axes meet channels they freeze.
+        let shape = view.output_shape()?;
+        let mut axes = vec![None; shape.len()];
+        if let (Some((&length, rest)), Some(last)) = (shape.split_last(), axes.last_mut())
+            && length > 1
+            && walk.constant_size((view.id, SHAPE), rest.len()).is_some()
+        {
+            *last = Some(walk.fresh(view.id, length));
+        }
+        walk.follow_sizes((view.id, SHAPE), &axes, |_, _| false)?;
+        walk.set(output, axes)
     }
 
     fn reads_sizes(&self) -> bool {
-        // ConstantOfShape: its output's axes are not tracked, so where it meets channels they
-        // freeze; `sizes::flow` freezes the channels that it counts.
-        false
+        true
     }
 }
 
@@ -83,6 +98,15 @@ fn filled(node: &Node, shape: &Tensor) -> Result<Option<Tensor>, TensorError> {
 #[must_use]
 pub fn stores_tensor(node: &Node) -> bool {
     node.op_type == "Constant" && node.domain.is_empty()
+}
+
+/// What a node of the file that stores a tensor makes, with the tensor's shape.
+#[must_use]
+pub fn stored_shape(node: &NodeProto) -> Option<(&str, &[i64])> {
+    let is_stored = node.op_type() == "Constant" && canonical_domain(node.domain()).is_empty();
+    let mut tensors = node.attribute.iter().filter_map(|a| a.t.as_ref());
+    let tensor = tensors.next().filter(|_| is_stored)?;
+    Some((node.output.first()?.as_str(), tensor.dims.as_slice()))
 }
 
 /// Whether a tensor of this type can be a weight.

@@ -1,7 +1,9 @@
 //! Conv and ConvTranspose: consume input channels, make output channels.
 
 use crate::graph::NodeView;
-use crate::groups::{Atom, AxisMap, Bias, Consumer, Cost, Kept, Walk, WeightLayout, Window};
+use crate::groups::{
+    Atom, AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout, Window,
+};
 use crate::ops::{Edit, Freeze, Operator};
 
 const DATA: usize = 0;
@@ -14,11 +16,10 @@ pub(super) struct Conv;
 impl Operator for Conv {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let sizes = Sizes::read(view, 1)?;
-        let positions = product(view.output_shape()?.get(2..).unwrap_or_default());
         walk.cost(Cost {
             node: view.id,
-            weight: WEIGHT,
-            positions,
+            of: Elements::Weight(WEIGHT),
+            positions: walk.per_sample(rows(view.output_shape()?)),
         });
         let taps = 2..view.shape(view.need(WEIGHT)?)?.len();
         let layout = WeightLayout {
@@ -52,12 +53,10 @@ pub(super) struct ConvTranspose;
 impl Operator for ConvTranspose {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let sizes = Sizes::read(view, 0)?;
-        let data = view.shape(view.need(DATA)?)?.get(2..).unwrap_or_default();
-        let positions = product(data);
         walk.cost(Cost {
             node: view.id,
-            weight: WEIGHT,
-            positions,
+            of: Elements::Weight(WEIGHT),
+            positions: walk.per_sample(rows(view.shape(view.need(DATA)?)?)),
         });
         let layout = WeightLayout {
             out_axes: (1..view.shape(view.need(WEIGHT)?)?.len()).collect(),
@@ -278,10 +277,12 @@ fn consumer(
         output: view.output(0).unwrap_or(input),
         output_axis: CHANNEL_AXIS,
         window,
+        covered: Some(1),
         weight: WEIGHT,
         layout,
         bias,
         gain: 1.0,
+        partner: None,
     }
 }
 
@@ -399,8 +400,13 @@ fn same_pads((short, long): (&[usize], &[usize]), window: &Window, before: bool)
         .collect()
 }
 
-fn product(lengths: &[usize]) -> u64 {
-    lengths.iter().fold(1u64, |product, &length| {
+/// Elements of one channel.
+fn rows(shape: &[usize]) -> u64 {
+    let others = shape
+        .iter()
+        .enumerate()
+        .filter(|(axis, _)| *axis != CHANNEL_AXIS);
+    others.fold(1u64, |product, (_, &length)| {
         product.saturating_mul(length as u64)
     })
 }

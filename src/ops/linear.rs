@@ -1,51 +1,104 @@
-//! Gemm and MatMul with a constant factor.
+//! Gemm and MatMul: products with a constant matrix, or of two activations.
 
-use crate::graph::NodeView;
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Walk, WeightLayout};
+use crate::graph::{NodeView, ValueId};
+use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Walk, WeightLayout};
+use crate::ops::product::Activations;
 use crate::ops::{Freeze, Operator};
 
 pub(super) struct Gemm;
+
+const A: usize = 0;
+const B: usize = 1;
+const C: usize = 2;
 
 impl Operator for Gemm {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let node = view.node;
         let (alpha, beta) = (node.float("alpha", 1.0), node.float("beta", 1.0));
-        if node.int("transA", 0) != 0 {
-            return Err(Freeze::new("it transposes its input (transA)"));
+        let is_computed = |slot: usize| view.input(slot).is_some() && view.constant(slot).is_none();
+        if is_computed(C) {
+            return Err(Freeze::new("its bias is computed while the model runs"));
         }
-        if view.constant(1).is_none() || (view.input(2).is_some() && view.constant(2).is_none()) {
-            return Err(Freeze::new(
-                "its weight or bias is computed while the model runs",
-            ));
+        if alpha == 0.0 {
+            return Err(Freeze::new("its alpha is zero"));
         }
-        if alpha == 0.0 || beta == 0.0 {
-            return Err(Freeze::new("its alpha or beta is zero"));
-        }
-        let (out_axis, in_axis) = if node.int("transB", 0) != 0 {
-            (0, 1)
-        } else {
-            (1, 0)
-        };
-        let scale = vec![f64::from(alpha) / f64::from(beta)];
-        let product = Product {
-            data: 0,
-            axis: 1,
-            weight: 1,
-            out_axis,
-            in_axis,
-            gain: f64::from(alpha),
-        };
-        let output = product.trace(view, walk, Bias::Slot { slot: 2, scale })?;
-        if let Some(bias) = view.input(2) {
-            let shape = view.shape(bias)?;
-            if let Some(last) = shape.len().checked_sub(1)
-                && shape.get(last) == Some(&output.len())
-                && output.len() > 1
-            {
-                walk.cut((view.id, 2), last, &output)?;
+        // Axes of the rows (kept) and of what is summed, in either factor.
+        let pick = |turned: bool| if turned { (1, 0) } else { (0, 1) };
+        let (rows, summed_a) = pick(node.int("transA", 0) != 0);
+        let (summed_b, columns) = pick(node.int("transB", 0) != 0);
+        let (made, made_axis) = match (is_computed(A), is_computed(B)) {
+            (true, false) => {
+                let bias = if beta == 0.0 {
+                    Bias::Added
+                } else {
+                    let scale = vec![f64::from(alpha) / f64::from(beta)];
+                    Bias::Slot { slot: C, scale }
+                };
+                let product = Product {
+                    data: A,
+                    axis: summed_a,
+                    made_axis: 1,
+                    weight: B,
+                    out_axis: columns,
+                    in_axis: summed_b,
+                    gain: f64::from(alpha),
+                };
+                (product.trace(view, walk, bias)?, 1)
             }
+            (false, true) => {
+                let product = Product {
+                    data: B,
+                    axis: summed_b,
+                    made_axis: 0,
+                    weight: A,
+                    out_axis: rows,
+                    in_axis: summed_a,
+                    gain: f64::from(alpha),
+                };
+                (product.trace(view, walk, Bias::Added)?, 0)
+            }
+            _ => {
+                let both = Activations {
+                    left: [rows, summed_a],
+                    right: [summed_b, columns],
+                };
+                both.trace(view, walk)?;
+                return cut_bias_to_output(view, walk);
+            }
+        };
+        cut_bias(view, walk, made_axis, &made)
+    }
+}
+
+/// Gemm's bias follows every axis of the output that it does not repeat along.
+fn cut_bias_to_output(view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+    let Some(output) = view.output(0) else {
+        return Ok(());
+    };
+    for (axis, map) in walk.axes(output).into_iter().enumerate() {
+        if let Some(map) = map {
+            cut_bias(view, walk, axis, &map)?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+fn cut_bias(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    axis: usize,
+    map: &AxisMap,
+) -> Result<(), Freeze> {
+    let Some(bias) = view.input(C) else {
+        return Ok(());
+    };
+    let shape = view.shape(bias)?;
+    let own = (axis + shape.len()).checked_sub(2);
+    match own {
+        Some(own) if shape.get(own) == Some(&map.len()) && map.len() > 1 => {
+            walk.cut((view.id, C), own, map)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -53,49 +106,61 @@ pub(super) struct MatMul;
 
 impl Operator for MatMul {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
-        let rank = |slot: usize| Ok(view.shape(view.need(slot)?)?.len());
-        let (left, right): (usize, usize) = (rank(0)?, rank(1)?);
+        let shape = |slot: usize| view.shape(view.need(slot)?);
+        let (left, right) = (shape(0)?, shape(1)?);
+        let (l, r) = (left.len(), right.len());
+        if l < 2 || r < 2 {
+            return Err(Freeze::new("one of its factors is a vector"));
+        }
+        let is_matrix = |shape: &[usize]| shape.iter().rev().skip(2).all(|&length| length == 1);
         let product = match (view.constant(0), view.constant(1)) {
-            (None, Some(_)) if right == 2 && left >= 2 => Product {
+            (None, Some(_)) if is_matrix(right) && l >= r => Product {
                 data: 0,
-                axis: left - 1,
+                axis: l - 1,
+                made_axis: l - 1,
                 weight: 1,
-                out_axis: 1,
-                in_axis: 0,
+                out_axis: r - 1,
+                in_axis: r - 2,
                 gain: 1.0,
             },
-            (Some(_), None) if left == 2 && right >= 2 => Product {
+            (Some(_), None) if is_matrix(left) && r >= l => Product {
                 data: 1,
-                axis: right - 2,
+                axis: r - 2,
+                made_axis: r - 2,
                 weight: 0,
-                out_axis: 0,
-                in_axis: 1,
+                out_axis: l - 2,
+                in_axis: l - 1,
                 gain: 1.0,
             },
-            (None, None) => {
-                return Err(Freeze::new(
-                    "both factors are computed while the model runs",
-                ));
+            _ => {
+                let both = Activations {
+                    left: [l - 2, l - 1],
+                    right: [r - 2, r - 1],
+                };
+                return both.trace(view, walk);
             }
-            _ => return Err(Freeze::new("its constant factor is not a matrix")),
         };
         product.trace(view, walk, Bias::Added).map(|_| ())
     }
 }
 
 /// A product of data with a constant matrix: which slots and axes play which part.
-struct Product {
-    data: usize,
-    axis: usize,
-    weight: usize,
-    out_axis: usize,
-    in_axis: usize,
-    gain: f64,
+pub(super) struct Product {
+    pub data: usize,
+    /// The axis of the data that is summed over.
+    pub axis: usize,
+    /// The axis of the output that the weight makes; the data's other axes keep their order.
+    pub made_axis: usize,
+    pub weight: usize,
+    pub out_axis: usize,
+    pub in_axis: usize,
+    /// What the node multiplies the product with.
+    pub gain: f64,
 }
 
 impl Product {
     /// Makes the output's atoms, which it returns.
-    fn trace(
+    pub fn trace(
         &self,
         view: NodeView<'_>,
         walk: &mut Walk<'_>,
@@ -106,46 +171,62 @@ impl Product {
         let made = view
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;
-        let length = shape.get(self.axis).copied().unwrap_or(0);
+        let length = shape.get(self.made_axis).copied().unwrap_or(0);
         let rows = shape
             .iter()
             .enumerate()
-            .filter(|&(axis, _)| axis != 0 && axis != self.axis);
+            .filter(|&(axis, _)| axis != self.made_axis);
         let positions = rows.fold(1u64, |product, (_, &n)| product.saturating_mul(n as u64));
         walk.cost(Cost {
             node: view.id,
-            weight: self.weight,
-            positions,
+            of: Elements::Weight(self.weight),
+            positions: walk.per_sample(positions),
         });
         let mut axes = walk.axes(data);
-        let input = axes.get_mut(self.axis).and_then(Option::take);
+        if self.axis >= axes.len() {
+            return Err(Freeze::new("its data have too few axes"));
+        }
+        let input = axes.remove(self.axis);
         let output = walk.fresh(view.id, length);
         walk.cut((view.id, self.weight), self.out_axis, &output)?;
         if let Some(map) = &input {
             walk.cut((view.id, self.weight), self.in_axis, map)?;
-            walk.consume(Consumer {
-                node: view.id,
-                input: data,
-                axis: self.axis,
-                output: made,
-                output_axis: self.axis,
-                window: None,
-                weight: self.weight,
-                layout: WeightLayout {
-                    out_axes: vec![self.out_axis],
-                    in_axis: self.in_axis,
-                    tap_axes: Vec::new(),
-                    blocks: 1,
-                    block_axis: self.out_axis,
-                },
-                bias,
-                gain: self.gain,
-            });
+            walk.consume(self.consumer(view, data, made, bias));
         }
-        if let Some(slot) = axes.get_mut(self.axis) {
-            *slot = Some(output.clone());
+        if self.made_axis > axes.len() {
+            return Err(Freeze::new("its output has too few axes"));
         }
+        axes.insert(self.made_axis, Some(output.clone()));
         walk.set(made, axes)?;
         Ok(output)
+    }
+
+    fn consumer(
+        &self,
+        view: NodeView<'_>,
+        input: ValueId,
+        output: ValueId,
+        bias: Bias,
+    ) -> Consumer {
+        Consumer {
+            node: view.id,
+            input,
+            axis: self.axis,
+            output,
+            output_axis: self.made_axis,
+            window: None,
+            covered: Some(1),
+            weight: self.weight,
+            layout: WeightLayout {
+                out_axes: vec![self.out_axis],
+                in_axis: self.in_axis,
+                tap_axes: Vec::new(),
+                blocks: 1,
+                block_axis: self.out_axis,
+            },
+            bias,
+            gain: self.gain,
+            partner: None,
+        }
     }
 }

@@ -12,12 +12,10 @@ impl Operator for AlongAxis {
         let input = view.need(0)?;
         let rank = view.shape(input)?.len();
         let mixed = mixed_axes(view, rank)?;
-        let mut axes = walk.axes(input);
+        // Frozen channels go on: what takes lengths or makes sums from here sees whose they are.
+        let axes = walk.axes(input);
         for axis in mixed {
             walk.freeze_axis(input, axis, view.id, "it mixes the channels");
-            if let Some(slot) = axes.get_mut(axis) {
-                *slot = None;
-            }
         }
         let output = view
             .output(0)
@@ -41,9 +39,6 @@ fn mixed_axes(view: NodeView<'_>, rank: usize) -> Result<Vec<usize>, Freeze> {
             Some(&[axis]) => vec![normalize_axis(axis, rank)?],
             _ => return Err(Freeze::new("it has no axis")),
         },
-        "LayerNormalization" | "RMSNormalization" => {
-            (normalize_axis(node.int("axis", -1), rank)?..rank).collect()
-        }
         "LpNormalization" => vec![normalize_axis(node.int("axis", -1), rank)?],
         // Before opset 13, these flatten everything from the axis on.
         _ if view.graph.opset < 13 => (normalize_axis(node.int("axis", 1), rank)?..rank).collect(),
@@ -78,10 +73,19 @@ impl Operator for Reduce {
         let rank = view.shape(input)?.len();
         let reduced = reduced_axes(view, rank)?;
         let keeps = view.node.int("keepdims", 1) != 0;
+        // A mean that keeps its axis meets the channels again: a norm in pieces.
+        let is_part_of_norm = view.node.op_type == "ReduceMean" && keeps;
+        let text = if is_part_of_norm {
+            "it reduces over the channels (--prune-normalized lets them leave)"
+        } else {
+            "it reduces over the channels"
+        };
         let mut axes = Vec::new();
         for (axis, map) in walk.axes(input).into_iter().enumerate() {
             if reduced.contains(&axis) {
-                walk.freeze_axis(input, axis, view.id, "it reduces over the channels");
+                if !is_part_of_norm || !walk.scope().normalized {
+                    walk.freeze_axis(input, axis, view.id, text);
+                }
                 if keeps {
                     axes.push(None);
                 }

@@ -6,17 +6,23 @@
 
 pub mod build;
 pub mod constant;
+pub mod quantize;
 pub mod sizes;
 
+mod attention;
 mod blocks;
 mod broadcast;
+mod contrib;
 mod conv;
+mod einsum;
 mod join;
 mod linear;
 mod mixing;
 mod norm;
 mod parts;
 mod pool;
+mod product;
+mod recurrent;
 mod resample;
 mod reshape;
 mod sequence;
@@ -41,6 +47,8 @@ impl Freeze {
 pub enum Edit {
     /// Set an integer attribute.
     Int(&'static str, i64),
+    /// Set a floating-point attribute.
+    Float(&'static str, f32),
     /// Set a list of integers.
     Ints(&'static str, Vec<i64>),
     /// Remove an attribute.
@@ -74,6 +82,9 @@ pub trait Operator: Sync {
 /// The rule of an operator, if there is one.
 #[must_use]
 pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
+    if domain == contrib::DOMAIN {
+        return contrib::find(op_type);
+    }
     if !domain.is_empty() {
         return None;
     }
@@ -84,14 +95,17 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "ConvTranspose" => &conv::ConvTranspose,
         "Gemm" => &linear::Gemm,
         "MatMul" => &linear::MatMul,
+        "Einsum" => &einsum::Einsum,
+        "Attention" => &attention::Attention,
         "DepthToSpace" => &blocks::DepthToSpace,
         "SpaceToDepth" => &blocks::SpaceToDepth,
         "BatchNormalization" => &norm::BatchNormalization,
         "InstanceNormalization" => &norm::InstanceNormalization,
-        "Softmax" | "LogSoftmax" | "Hardmax" | "LayerNormalization" | "RMSNormalization" => {
-            &mixing::AlongAxis
-        }
         "GroupNormalization" => &norm::GroupNormalization,
+        "LayerNormalization" | "RMSNormalization" | "SimplifiedLayerNormalization" => {
+            &norm::LayerNormalization
+        }
+        "Softmax" | "LogSoftmax" | "Hardmax" => &mixing::AlongAxis,
         "LpNormalization" | "LRN" | "MeanVarianceNormalization" | "CumSum" | "Trilu" => {
             &mixing::AlongAxis
         }
@@ -111,8 +125,12 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "Expand" => &resample::Expand,
         "Tile" => &resample::Tile,
         "Shape" => &sizes::Shape,
+        "QuantizeLinear" | "DequantizeLinear" => &quantize::Quantize,
         "Constant" | "ConstantOfShape" => &constant::Constant,
-        _ => return None,
+        name => {
+            let recurrent = recurrent::find(name).map(|rule| rule as &dyn Operator);
+            return recurrent.or_else(|| quantize::find(name).map(|rule| rule as &dyn Operator));
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::graph::{NodeView, view::normalize_axis};
 use crate::groups::{AxisMap, Kept, Walk};
 use crate::onnx::Tensor;
+use crate::ops::constant::is_weight;
 use crate::ops::{Edit, Freeze, Operator};
 
 pub(super) struct Split;
@@ -219,6 +220,9 @@ impl Gather {
 impl Operator for Gather {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let input = view.need(0)?;
+        if view.constant(0).is_some_and(|table| is_weight(table.dtype)) {
+            return embed(view, walk);
+        }
         if !walk.is_tracked(input) {
             return Ok(());
         }
@@ -274,6 +278,22 @@ impl Operator for Gather {
         let tensor = Tensor::from_i64(&shape, &indices).map_err(|e| Freeze::new(e.to_string()))?;
         Ok(vec![Edit::Input(1, tensor)])
     }
+}
+
+/// A table of constants that is read by numbers: its rows' entries are channels.
+fn embed(view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+    let shape = view.shape(view.need(0)?)?;
+    let along = normalize_axis(view.node.int("axis", 0), shape.len())?;
+    let ([_, length], 0, Some(output)) = (shape, along, view.output(0)) else {
+        return Ok(());
+    };
+    let map = walk.fresh(view.id, *length);
+    walk.cut((view.id, 0), 1, &map)?;
+    let mut axes = vec![None; view.output_shape()?.len()];
+    if let Some(last) = axes.last_mut() {
+        *last = Some(map);
+    }
+    walk.set(output, axes)
 }
 
 /// The integers of a list that the walk found to be the same in every run.

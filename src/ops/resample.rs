@@ -2,6 +2,7 @@
 
 use crate::graph::{NodeView, view::normalize_axis};
 use crate::groups::{AxisMap, Kept, Walk};
+use crate::ops::constant::is_weight;
 use crate::ops::{Edit, Freeze, Operator};
 
 pub(super) struct Pad;
@@ -150,13 +151,37 @@ fn follow_target(
 
 pub(super) struct Expand;
 
+/// The last axis of a constant that is repeated, such as a token, can leave like channels.
+fn constant_channels(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    shape: &[usize],
+) -> Result<Vec<Option<AxisMap>>, Freeze> {
+    let mut axes = vec![None; shape.len()];
+    let is_weight = view
+        .constant(0)
+        .is_some_and(|tensor| is_weight(tensor.dtype));
+    if let (Some((&length, rest)), true) = (shape.split_last(), is_weight)
+        && length > 1
+    {
+        let map = walk.fresh(view.id, length);
+        walk.cut((view.id, 0), rest.len(), &map)?;
+        axes[rest.len()] = Some(map);
+    }
+    Ok(axes)
+}
+
 impl Operator for Expand {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let input = view.need(0)?;
         let (own, shape) = (view.shape(input)?, view.output_shape()?);
         let new = shape.len().saturating_sub(own.len());
         let mut axes = vec![None; shape.len()];
-        for (axis, map) in walk.axes(input).into_iter().enumerate() {
+        let mut maps = walk.axes(input);
+        if view.graph.values[input].constant.is_some() {
+            maps = constant_channels(view, walk, own)?;
+        }
+        for (axis, map) in maps.into_iter().enumerate() {
             if own.get(axis) == shape.get(axis + new) {
                 axes[axis + new] = map;
             } else if let Some(map) = map {

@@ -21,7 +21,7 @@ impl Operator for Reshape {
         }
         let axes = walk.axes(input);
         for segment in segments(before, after) {
-            carry(view, walk, &segment, &axes, before, after, &mut made)?;
+            carry(view, walk, &segment, &axes, (before, after), &mut made)?;
         }
         follow_target(view, walk, &axes, &made)?;
         let output = view
@@ -103,41 +103,50 @@ fn carry(
     walk: &mut Walk<'_>,
     segment: &Segment,
     axes: &Axes,
-    before: &[usize],
-    after: &[usize],
+    (before, after): (&[usize], &[usize]),
     made: &mut Axes,
 ) -> Result<(), Freeze> {
-    let tracked: Vec<usize> = segment
-        .before
-        .clone()
-        .filter(|&axis| axes.get(axis).is_some_and(Option::is_some))
-        .collect();
-    let (axis, map) = match tracked.as_slice() {
-        [] => return Ok(()),
-        [axis] => match axes.get(*axis).cloned().flatten() {
-            Some(map) => (*axis, map),
-            None => return Ok(()),
-        },
-        _ => return Err(Freeze::new("it merges two axes of channels")),
-    };
     let old = before.get(segment.before.clone()).unwrap_or_default();
     let new = after.get(segment.after.clone()).unwrap_or_default();
-    if segment.before.start == 0 && axis != 0 && before.first().is_some_and(|&n| n > 1) {
-        return Err(Freeze::new("it merges the channels with the batch"));
-    }
-    let flat: AxisMap = spread(&map, old, axis - segment.before.start).into();
+    let maps = axes.get(segment.before.clone()).unwrap_or_default();
+    let mut tracked = maps
+        .iter()
+        .enumerate()
+        .filter_map(|(axis, map)| Some((axis, map.as_ref()?)));
+    let Some((axis, map)) = tracked.next() else {
+        return Ok(());
+    };
     if old.iter().product::<usize>() != new.iter().product::<usize>() {
         return Err(Freeze::new(
             "its output has another number of elements than its input",
         ));
     }
-    let Some(target) = target_axis(walk, &flat, new) else {
-        walk.freeze(&map, view.id, "it drops the axis of the channel");
-        return Ok(());
+    let flat = if tracked.next().is_some() {
+        if !walk.is_exploring() {
+            return Err(Freeze::new("it merges two axes of channels"));
+        }
+        match walk.explore(view.id, old.iter().product()) {
+            Some(flat) => flat,
+            None => return Ok(()),
+        }
+    } else {
+        spread(map, old, axis).into()
     };
-    let along = tie_along(walk, &flat, new, target)?;
-    if let Some(slot) = made.get_mut(segment.after.start + target) {
-        *slot = Some(along);
+    let part = |lengths: &[usize]| lengths.iter().skip(1).product::<usize>().max(1);
+    // Where rows of the output hold parts of several samples, their place depends on the batch.
+    if segment.before.start == 0
+        && axis != 0
+        && before.first().is_some_and(|&n| n > 1)
+        && !part(old).is_multiple_of(part(new))
+    {
+        return Err(Freeze::new("it merges the channels with the batch"));
+    }
+    let carried = walk.split((view.id, segment.after.start), &flat, new)?;
+    if carried.is_empty() {
+        walk.freeze(map, view.id, "it drops the axis of the channel");
+    }
+    for (slot, map) in made.iter_mut().skip(segment.after.start).zip(carried) {
+        *slot = map;
     }
     Ok(())
 }
@@ -159,58 +168,6 @@ fn spread(map: &AxisMap, lengths: &[usize], tracked: usize) -> Vec<Atom> {
         .cycle()
         .take(once.len() * outer)
         .collect()
-}
-
-/// The output axis that carries the atoms: one along which nothing new is tied, else the one that
-/// leaves the most channels apart.
-///
-/// A channel axis that is split in two (a shuffle's groups, an attention's heads) keeps a
-/// rectangle only if whole indexes of one of the two leave; the longer one leaves more choice.
-fn target_axis(walk: &Walk<'_>, flat: &AxisMap, lengths: &[usize]) -> Option<usize> {
-    let with_first = |axis: usize| -> Vec<(Atom, Atom)> {
-        let first = first_along(flat, lengths, axis);
-        let firsts = index_along(lengths, axis, flat.len()).map(|i| first.get(i).copied());
-        let pairs = firsts.zip(flat.iter());
-        pairs.filter_map(|(a, &b)| Some((a?, b))).collect()
-    };
-    let free = (0..lengths.len()).find(|&axis| with_first(axis).iter().all(|(a, b)| a == b));
-    free.or_else(|| {
-        let left = |axis: usize| walk.classes_with(flat, with_first(axis).into_iter());
-        (0..lengths.len()).max_by_key(|&axis| (left(axis), std::cmp::Reverse(axis)))
-    })
-}
-
-/// Index along `axis` of each of `count` elements in row-major order.
-fn index_along(lengths: &[usize], axis: usize, count: usize) -> impl Iterator<Item = usize> {
-    let inner: usize = lengths.get(axis + 1..).unwrap_or_default().iter().product();
-    let length = lengths.get(axis).copied().unwrap_or(1).max(1);
-    (0..count).map(move |flat| flat / inner.max(1) % length)
-}
-
-/// The first atom at each index along `axis`.
-fn first_along(flat: &[Atom], lengths: &[usize], axis: usize) -> Vec<Atom> {
-    let inner: usize = lengths.get(axis + 1..).unwrap_or_default().iter().product();
-    let length = lengths.get(axis).copied().unwrap_or(1);
-    (0..length)
-        .filter_map(|index| flat.get(index * inner).copied())
-        .collect()
-}
-
-fn tie_along(
-    walk: &mut Walk<'_>,
-    flat: &AxisMap,
-    lengths: &[usize],
-    axis: usize,
-) -> Result<AxisMap, Freeze> {
-    let first = first_along(flat, lengths, axis);
-    let spread: Option<Vec<Atom>> = index_along(lengths, axis, flat.len())
-        .map(|index| first.get(index).copied())
-        .collect();
-    let spread: AxisMap = spread
-        .ok_or_else(|| Freeze::new("its axes do not fit"))?
-        .into();
-    walk.tie(flat, &spread)?;
-    Ok(first.into())
 }
 
 pub(super) struct Transpose;

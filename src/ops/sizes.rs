@@ -1,6 +1,6 @@
 //! Lengths of axes as data: Shape, and how its entries travel to where they are used.
 
-use crate::graph::{Node, NodeView, view::normalize_axis};
+use crate::graph::{Graph, Node, NodeId, NodeView, view::normalize_axis};
 use crate::groups::{Size, Walk};
 use crate::onnx::DataType;
 use crate::ops::{Freeze, Operator};
@@ -69,12 +69,20 @@ pub fn flow(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         return None;
     }
     let data = view.input(0)?;
-    if is_arithmetic(view.node) {
-        return computed(view, walk);
+    if is_test_for_open(view) {
+        return Some(Vec::new());
+    }
+    if let Some(sizes) = is_arithmetic(view.node)
+        .then(|| computed(view, walk))
+        .flatten()
+    {
+        return Some(sizes);
     }
     match view.node.op_type.as_str() {
         "Shape" => Some(axes_of(view, data)),
         "Concat" => joined(view, walk),
+        "Mul" => multiplied(view, walk),
+        "Where" => chosen(view, walk),
         "Gather" => {
             let sizes = walk.sizes(data)?;
             let indices = view.constant_ints(1).ok()??;
@@ -101,6 +109,107 @@ fn computed(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         .then(|| vec![Size::Count; count])
 }
 
+/// The number that leaves a length open for all that reads a size which this node joins or reads:
+/// -1 in a Reshape that has none yet, 1 in an Expand.
+#[must_use]
+pub fn open_entry(graph: &Graph, node: NodeId) -> Option<i64> {
+    let view = graph.view(node);
+    if view.node.op_type != "Concat" {
+        return None;
+    }
+    let mut found = None;
+    for &(reader, slot) in &graph.values[view.output(0)?].readers {
+        let reader = graph.view(reader);
+        let open = match (reader.node.op_type.as_str(), slot) {
+            ("Reshape", 1) => {
+                let target = reader.constant_or_count(1)?.to_i64().ok()?;
+                let given = entries_given(graph, reader.input(1)?)?;
+                (!target.contains(&-1) && !given.contains(&-1)).then_some(-1)?
+            }
+            ("Expand", 1) => 1,
+            ("Concat", _) => open_entry(graph, reader.id)?,
+            _ => return None,
+        };
+        if *found.get_or_insert(open) != open {
+            return None;
+        }
+    }
+    found
+}
+
+/// The constants that a tensor of sizes is joined from.
+fn entries_given(graph: &Graph, value: usize) -> Option<Vec<i64>> {
+    let known = &graph.values[value];
+    if let Some(constant) = &known.constant {
+        return constant.to_i64().ok();
+    }
+    let Some(producer) = known.producer else {
+        return Some(Vec::new());
+    };
+    let mut given = Vec::new();
+    if graph.nodes[producer].op_type == "Concat" {
+        for &input in graph.nodes[producer].inputs.iter().flatten() {
+            given.extend(entries_given(graph, input)?);
+        }
+    }
+    Some(given)
+}
+
+/// Where(shape == -1, ones, shape), as an exporter writes the target of an Expand: the shape.
+fn chosen(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
+    const CONDITION: usize = 0;
+    const OTHERWISE: usize = 2;
+    let condition = view.graph.values[view.input(CONDITION)?].producer?;
+    let condition = view.graph.view(condition);
+    let shape = view.input(OTHERWISE)?;
+    let sizes = walk.sizes(shape)?;
+    let shown = view.constant_or_count(OTHERWISE)?.to_i64().ok()?;
+    if !condition.node.inputs.contains(&Some(shape)) || !is_test_for_open(condition) {
+        return None;
+    }
+    let entry = |(size, int): (&Size, &i64)| {
+        if *int == -1 {
+            Size::Other
+        } else {
+            size.clone()
+        }
+    };
+    Some(sizes.iter().zip(&shown).map(entry).collect())
+}
+
+/// Whether the node compares a shape with -1, which no length is.
+fn is_test_for_open(view: NodeView<'_>) -> bool {
+    let is_open =
+        |slot: usize| view.input(slot).and_then(|v| filled_with(view.graph, v)) == Some(-1);
+    view.node.op_type == "Equal" && (is_open(0) || is_open(1))
+}
+
+/// The integer that all entries of a value are, where that can be seen.
+fn filled_with(graph: &Graph, value: usize) -> Option<i64> {
+    let known = &graph.values[value];
+    if let Some(constant) = &known.constant {
+        let ints = constant.to_i64().ok()?;
+        let first = *ints.first()?;
+        return ints.iter().all(|&int| int == first).then_some(first);
+    }
+    let view = graph.view(known.producer?);
+    match view.node.op_type.as_str() {
+        "ConstantOfShape" => {
+            let value = view
+                .node
+                .attributes
+                .get("value")
+                .and_then(|a| a.t.as_ref())?;
+            let value = crate::onnx::Tensor::from_proto(value).ok()?;
+            value.to_i64().ok()?.first().copied()
+        }
+        "Mul" => {
+            filled_with(graph, view.input(0)?)?.checked_mul(filled_with(graph, view.input(1)?)?)
+        }
+        _ => None,
+    }
+}
+
 fn axes_of(view: NodeView<'_>, data: usize) -> Vec<Size> {
     let rank = view.shape(data).map_or(0, <[usize]>::len);
     let length = i64::try_from(rank).unwrap_or(i64::MAX);
@@ -125,25 +234,62 @@ fn joined(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
     }
     let mut sizes = Vec::new();
     for (slot, &value) in inputs.iter().enumerate() {
+        let at = (view.id, slot);
+        let known = &view.graph.values[value];
+        let may_replace = known.dtype.is_some_and(is_index) && known.observed.is_some();
+        let alone = |size: Size| {
+            if may_replace {
+                Size::Seat(at, Box::new(size))
+            } else {
+                size
+            }
+        };
         let count = view.shape(value).ok()?.iter().product();
         match walk.sizes(value) {
             // Seen from here they are constants, which can be replaced one by one.
             Some(known) if known.contains(&Size::Count) => {
                 sizes.extend((0..count).map(|index| Size::Constant((view.id, slot), index)));
             }
+            Some([one @ (Size::Axis(..) | Size::Product(..) | Size::Other)]) => {
+                sizes.push(alone(one.clone()));
+            }
             Some(known) => sizes.extend_from_slice(known),
             None if is_integer(view, slot) => {
                 sizes.extend((0..count).map(|index| Size::Constant((view.id, slot), index)));
             }
+            None if count == 1 => sizes.push(alone(Size::Other)),
             None => sizes.extend(std::iter::repeat_n(Size::Other, count)),
         }
     }
     Some(sizes)
 }
 
+/// A length times a constant, as where heads and samples share an axis.
+fn multiplied(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
+    let [left, right] = *view.node.inputs.as_slice() else {
+        return None;
+    };
+    let (length, slot) = if is_integer(view, 0) {
+        (right?, 0)
+    } else {
+        (left?, 1)
+    };
+    let is_one = view.constant(slot).is_some_and(|tensor| tensor.len() == 1);
+    match walk.sizes(length)? {
+        [size] if is_one && is_integer(view, slot) => {
+            Some(vec![Size::Product((view.id, slot), Box::new(size.clone()))])
+        }
+        _ => None,
+    }
+}
+
 fn is_integer(view: NodeView<'_>, slot: usize) -> bool {
     let constant = view.constant(slot);
-    constant.is_some_and(|tensor| matches!(tensor.dtype, DataType::Int32 | DataType::Int64))
+    constant.is_some_and(|tensor| is_index(tensor.dtype))
+}
+
+fn is_index(dtype: DataType) -> bool {
+    matches!(dtype, DataType::Int32 | DataType::Int64)
 }
 
 fn sliced(view: NodeView<'_>, sizes: &[Size]) -> Option<Vec<Size>> {

@@ -10,7 +10,7 @@ const HOLD_BACK: usize = 8;
 /// No more samples than this are compared.
 const MOST_COMPARED: usize = 256;
 /// Samples of a trial of one group.
-const TRIAL_SAMPLES: usize = 64;
+const TRIAL_SAMPLES: usize = 16;
 /// Elements of all inputs in one batch, about.
 const BATCH_ELEMENTS: usize = 1 << 21;
 /// No more samples than this in one batch, unless asked for.
@@ -88,6 +88,15 @@ impl Samples {
         let one = self.one()?;
         let elements: usize = one.iter().map(|(_, tensor)| tensor.len()).sum();
         Ok((BATCH_ELEMENTS / elements.max(1)).clamp(1, MOST_BATCH))
+    }
+
+    /// Makes every batch of the statistics one of that many samples, where the model leaves that open.
+    pub fn keep_together(&mut self, samples: usize) {
+        let whole = self.seen.len() / samples.max(1) * samples.max(1);
+        if self.is_open && whole > 0 {
+            self.batch = samples;
+            self.seen.truncate(whole);
+        }
     }
 
     pub fn notes(&self) -> &[String] {
@@ -202,6 +211,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::calibrate::reader::ReaderOptions;
+    use crate::groups::Scope;
     use crate::onnx::DataType;
     use crate::runtime::{Device, RuntimeOptions};
     use crate::select::Limits;
@@ -221,6 +231,7 @@ mod tests {
                 ..ReaderOptions::default()
             },
             batch,
+            scope: Scope::default(),
             budget: None,
             limits: Limits {
                 align: 1,

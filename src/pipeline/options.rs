@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::calibrate::reader::ReaderOptions;
+use crate::groups::Scope;
 use crate::pipeline::Error;
 use crate::runtime::RuntimeOptions;
 use crate::select::{Budget, Limits};
@@ -32,6 +33,8 @@ pub struct Options {
     pub budget: Option<Budget>,
     /// Limits on widths.
     pub limits: Limits,
+    /// What may leave beyond what is exact and whole.
+    pub scope: Scope,
     /// Nodes whose output channels may not change.
     pub exclude: Option<Globs>,
     /// Nodes whose output channels alone may change.

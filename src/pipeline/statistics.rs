@@ -46,7 +46,7 @@ impl Work {
         Ok(Sums::gather(
             &self.model,
             &self.graph,
-            &self.groups.consumers,
+            &self.groups,
             &self.runtime,
             batches,
             &gather,
@@ -68,8 +68,7 @@ impl Work {
         let mut all: Option<Sums> = None;
         let mut origins: Vec<(&Path, Origin)> = Vec::new();
         for path in &options.stats {
-            let consumers = &self.groups.consumers;
-            let (origin, sums) = calibrate::read(path, &self.graph, consumers, &model)?;
+            let (origin, sums) = calibrate::read(path, &self.graph, &self.groups, &model)?;
             let twin = origins.iter().find(|(_, other)| other.data == origin.data);
             if let Some((other, _)) = twin {
                 let problem = format!("the statistics are of the same data as {}", other.display());

@@ -66,7 +66,7 @@ pub(super) struct Cut {
 
 impl Work {
     pub fn open(original: Model, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
-        let model = original.inlined();
+        let model = original.inlined().in_order();
         let mut graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
@@ -74,7 +74,7 @@ impl Work {
             Some(specs) => specs,
             None => runtime.session(&model)?.inputs(),
         };
-        let samples = Samples::open(&specs, options)?;
+        let mut samples = Samples::open(&specs, options)?;
         let probed = probe(&model, &mut graph, &runtime, &samples.first_batch()?);
         match probed {
             // A batch that is open in name only: such a model runs single samples and nothing else.
@@ -83,8 +83,11 @@ impl Work {
             }
             probed => probed?,
         }
-        let mut groups = Groups::find(&graph);
+        let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
+        if let Some(together) = groups.batch {
+            samples.keep_together(together);
+        }
         let mut notes = runtime.notes().to_vec();
         notes.extend_from_slice(samples.notes());
         for note in &notes {
@@ -310,16 +313,16 @@ impl Work {
         });
         let ranking = Ranking::of(scene)?;
         let batches = self.samples.trials()?;
-        let models = (&self.model, &self.runtime);
-        let progress = |groups: usize| tell(Event::Advance(groups));
-        let found = divergence::measure(
+        let setting = divergence::Setting {
+            model: &self.model,
             scene,
-            &ranking,
-            &options.limits,
-            models,
-            &batches,
-            &progress,
-        )?;
+            ranking: &ranking,
+            limits: &options.limits,
+            runtime: &self.runtime,
+            memory: options.memory,
+        };
+        let progress = |groups: usize| tell(Event::Advance(groups));
+        let found = divergence::measure(setting, &batches, &progress)?;
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 

@@ -1,8 +1,10 @@
 //! What can be pruned in a model, and what holds the rest.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 use crate::groups::{ChannelMap, Group, Groups};
 use crate::report::sentence;
 use crate::select::CostModel;
@@ -62,27 +64,24 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
         .collect();
     let macs = CostModel::macs(graph, groups);
     let parameters = CostModel::parameters(graph, groups);
-    let share = |model: &CostModel, group: usize| {
+    let [of_macs, of_parameters] = [&macs, &parameters].map(|model| {
         let whole = model.total(&widths);
-        if whole > 0.0 {
-            model.touching(group).total(&widths) / whole
-        } else {
-            0.0
-        }
-    };
+        let shares = model.shares(&widths).into_iter();
+        shares.map(move |share| if whole > 0.0 { share / whole } else { 0.0 })
+    });
     let node = |id: &usize| graph.nodes[*id].name.clone();
-    let one = |(index, group): (usize, &Group)| GroupInspection {
+    let one = |(((group, macs_share), parameters_share), places): Described<'_>| GroupInspection {
         name: group.name.clone(),
         channels: group.channels.len(),
-        macs_share: share(&macs, index),
-        parameters_share: share(&parameters, index),
+        macs_share,
+        parameters_share,
         producers: group.producers.iter().map(node).collect(),
         consumers: group
             .consumers
             .iter()
             .map(|&c| node(&groups.consumers[c].node))
             .collect(),
-        places: places(graph, groups, group),
+        places,
         frozen: group
             .frozen
             .iter()
@@ -101,6 +100,8 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
         })
         .collect();
     let whole = macs.total(&widths);
+    let all = groups.groups.iter().zip(of_macs).zip(of_parameters);
+    let all = all.zip(places(graph, groups));
     Inspection {
         macs: whole,
         parameters: parameters.total(&widths),
@@ -109,41 +110,47 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
         } else {
             0.0
         },
-        groups: groups.groups.iter().enumerate().map(one).collect(),
+        groups: all.map(one).collect(),
     }
 }
 
-fn places(graph: &Graph, groups: &Groups, group: &Group) -> Vec<Place> {
-    let Some(&first) = group.channels.first() else {
-        return Vec::new();
-    };
-    let count = |map: &ChannelMap| map.iter().filter(|&&channel| channel == first).count();
-    let mut places = Vec::new();
-    let mut add = |tensor: &str, axis: usize, map: &ChannelMap| {
-        let positions = count(map);
-        let place = Place {
-            tensor: tensor.to_owned(),
-            axis,
-            positions,
-        };
-        if positions > 0 && !places.contains(&place) {
-            places.push(place);
-        }
-    };
-    for (value, axes) in groups.values.iter().enumerate() {
-        for (axis, map) in axes.iter().enumerate() {
-            if let Some(map) = map {
-                add(&graph.values[value].name, axis, map);
-            }
+/// A group with its shares of MACs and parameters, and its places.
+type Described<'a> = (((&'a Group, f64), f64), Vec<Place>);
+
+/// Where each group's first channel lies, in one pass over all tensors.
+fn places(graph: &Graph, groups: &Groups) -> Vec<Vec<Place>> {
+    let mut group_of = vec![None; groups.channel_count];
+    for (index, group) in groups.groups.iter().enumerate() {
+        if let Some(&first) = group.channels.first() {
+            group_of[first] = Some(index);
         }
     }
-    for ((node, slot), axes) in &groups.uses {
-        let Some(value) = graph.view(*node).input(*slot) else {
-            continue;
-        };
+    let mut places = vec![Vec::new(); groups.groups.len()];
+    let mut known = BTreeSet::new();
+    let mut add = |value: ValueId, axis: usize, map: &ChannelMap| {
+        let mut counts = BTreeMap::new();
+        for group in map.iter().filter_map(|&channel| group_of[channel]) {
+            *counts.entry(group).or_insert(0) += 1;
+        }
+        for (group, positions) in counts {
+            if known.insert((group, value, axis, positions)) {
+                places[group].push(Place {
+                    tensor: graph.values[value].name.clone(),
+                    axis,
+                    positions,
+                });
+            }
+        }
+    };
+    let values = groups.values.iter().enumerate();
+    let uses = groups
+        .uses
+        .iter()
+        .filter_map(|((node, slot), axes)| Some((graph.view(*node).input(*slot)?, axes)));
+    for (value, axes) in values.chain(uses) {
         for (axis, map) in axes.iter().enumerate() {
             if let Some(map) = map {
-                add(&graph.values[value].name, axis, map);
+                add(value, axis, map);
             }
         }
     }

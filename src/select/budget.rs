@@ -1,5 +1,6 @@
 //! Budgets: how far the groups may go.
 
+use crate::groups::Group;
 use crate::select::allocate::{Choice, allocate, allowed_widths};
 use crate::select::cost::CostModel;
 use crate::select::{Losses, Scene, SelectError, Stop};
@@ -40,10 +41,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Widths that a group of `width` channels may have, the present one first, then descending.
+    /// Widths that a group may have, the present one first, then descending. A channel of several
+    /// positions, such as a head, brings a part of the alignment with it.
     #[must_use]
-    pub fn widths(&self, width: usize) -> Vec<usize> {
-        allowed_widths(width, self.align, self.min_channels)
+    pub fn widths(&self, group: &Group) -> Vec<usize> {
+        let align = self.align.max(1);
+        let brought = (1..=align)
+            .rev()
+            .find(|part| align.is_multiple_of(*part) && group.positions.is_multiple_of(*part));
+        let align = align / brought.unwrap_or(1);
+        allowed_widths(group.channels.len(), align, self.min_channels)
     }
 }
 
@@ -103,7 +110,7 @@ fn ratio_widths(
         let wanted = widths[group] as f64 * (1.0 - ratio);
         let distance = |width: usize| (width as f64 - wanted).abs();
         let nearest = limits
-            .widths(widths[group])
+            .widths(&scene.groups.groups[group])
             .into_iter()
             .reduce(|best, width| {
                 if distance(width) < distance(best) {
@@ -201,7 +208,7 @@ pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<Trad
 /// Every prunable group's widths and their losses.
 fn choices(scene: Scene<'_>, limits: &Limits, losses: Option<&Losses>) -> Vec<Choice> {
     let choice = |group: usize| {
-        let widths = limits.widths(scene.groups.groups[group].channels.len());
+        let widths = limits.widths(&scene.groups.groups[group]);
         let known = losses.and_then(|losses| losses.get(group));
         let losses = known.filter(|known| known.len() == widths.len()).cloned();
         // Without losses, all channels are worth the same.

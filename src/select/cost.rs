@@ -1,9 +1,9 @@
 //! What a model costs as a function of the width of every group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Graph, NodeId};
-use crate::groups::{ChannelAxes, Groups, Use};
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::groups::{ChannelAxes, ChannelMap, Elements, Groups, Use};
 
 /// A sum of terms, each a constant times the lengths of the axes of one weight.
 #[derive(Debug, Clone, Default)]
@@ -25,16 +25,28 @@ struct Axis {
 }
 
 impl CostModel {
-    /// Multiply-accumulates of one sample through the nodes with a constant weight.
+    /// Multiply-accumulates of one sample through convolutions and matrix products.
     #[must_use]
     pub fn macs(graph: &Graph, groups: &Groups) -> Self {
         let group_of = group_of(groups);
         let terms = groups.costs.iter().filter_map(|cost| {
-            let value = (*graph.nodes.get(cost.node)?.inputs.get(cost.weight)?)?;
+            let factor = cost.positions;
+            let weight = match &cost.of {
+                Elements::Weight(slot) => *slot,
+                Elements::Axes(axes) => {
+                    let axes = axes.iter();
+                    let axes = axes.map(|at| length(graph, groups, *at, &group_of));
+                    return Some(Term {
+                        factor,
+                        axes: axes.collect::<Option<_>>()?,
+                    });
+                }
+            };
+            let value = (*graph.nodes.get(cost.node)?.inputs.get(weight)?)?;
             let shape = graph.values.get(value)?.shape.as_deref()?;
-            let axes = groups.uses.get(&(cost.node, cost.weight));
+            let axes = groups.uses.get(&(cost.node, weight));
             Some(Term {
-                factor: cost.positions as f64,
+                factor,
                 axes: lengths(shape, axes, &group_of),
             })
         });
@@ -85,6 +97,22 @@ impl CostModel {
         self.terms.iter().map(|term| term.cost(widths)).sum()
     }
 
+    /// For each of `widths`' groups, the cost of all that its width changes.
+    #[must_use]
+    pub fn shares(&self, widths: &[usize]) -> Vec<f64> {
+        let mut shares = vec![0.0; widths.len()];
+        for term in &self.terms {
+            let cost = term.cost(widths);
+            let groups = term.axes.iter().flat_map(|axis| axis.per_channel.keys());
+            for group in groups.collect::<BTreeSet<_>>() {
+                if let Some(share) = shares.get_mut(*group) {
+                    *share += cost;
+                }
+            }
+        }
+        shares
+    }
+
     /// The part of the cost that a group's width changes, per group.
     #[must_use]
     pub fn touching(&self, group: usize) -> CostModel {
@@ -110,6 +138,31 @@ impl Term {
 }
 
 impl Axis {
+    /// An axis of that length with the channels of `map` along it.
+    fn of(map: Option<&ChannelMap>, length: usize, group_of: &[usize]) -> Axis {
+        let Some(map) = map else {
+            return Axis {
+                fixed: length as f64,
+                per_channel: BTreeMap::new(),
+            };
+        };
+        let mut counts: BTreeMap<usize, (usize, Vec<usize>)> = BTreeMap::new();
+        for &channel in map {
+            let entry = counts.entry(group_of[channel]).or_default();
+            entry.0 += 1;
+            entry.1.push(channel);
+        }
+        let times = |(group, (count, mut channels)): (usize, (usize, Vec<usize>))| {
+            channels.sort_unstable();
+            channels.dedup();
+            (group, count as f64 / channels.len() as f64)
+        };
+        Axis {
+            fixed: 0.0,
+            per_channel: counts.into_iter().map(times).collect(),
+        }
+    }
+
     fn length(&self, widths: &[usize]) -> f64 {
         let width = |group: &usize| widths.get(*group).copied().unwrap_or(0) as f64;
         self.fixed
@@ -142,32 +195,21 @@ pub fn group_of(groups: &Groups) -> Vec<usize> {
     group_of
 }
 
+/// The length of an axis of a computed value.
+fn length(
+    graph: &Graph,
+    groups: &Groups,
+    (value, axis): (ValueId, usize),
+    group_of: &[usize],
+) -> Option<Axis> {
+    let length = *graph.values.get(value)?.shape.as_ref()?.get(axis)?;
+    let map = groups.values.get(value)?.get(axis)?.as_ref();
+    Some(Axis::of(map, length, group_of))
+}
+
 fn lengths(shape: &[usize], axes: Option<&ChannelAxes>, group_of: &[usize]) -> Vec<Axis> {
-    let length = |(axis, &length): (usize, &usize)| {
-        let map = axes
-            .and_then(|axes| axes.get(axis))
-            .and_then(Option::as_ref);
-        let Some(map) = map else {
-            return Axis {
-                fixed: length as f64,
-                per_channel: BTreeMap::new(),
-            };
-        };
-        let mut counts: BTreeMap<usize, (usize, Vec<usize>)> = BTreeMap::new();
-        for &channel in map {
-            let entry = counts.entry(group_of[channel]).or_default();
-            entry.0 += 1;
-            entry.1.push(channel);
-        }
-        let times = |(group, (count, mut channels)): (usize, (usize, Vec<usize>))| {
-            channels.sort_unstable();
-            channels.dedup();
-            (group, count as f64 / channels.len() as f64)
-        };
-        Axis {
-            fixed: 0.0,
-            per_channel: counts.into_iter().map(times).collect(),
-        }
-    };
-    shape.iter().enumerate().map(length).collect()
+    let map = |axis: usize| axes.and_then(|axes| axes.get(axis)?.as_ref());
+    let each = shape.iter().enumerate();
+    each.map(|(axis, &length)| Axis::of(map(axis), length, group_of))
+        .collect()
 }

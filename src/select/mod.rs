@@ -117,7 +117,7 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
     // Groups are numbered in topological order of their first producer.
     for group in scene.prunable().into_iter().rev() {
         let channels = &scene.groups.groups[group].channels;
-        let allowed = limits.widths(channels.len());
+        let allowed = limits.widths(&scene.groups.groups[group]);
         let removals = eliminate(scene, group, &stays, &stop[group], &allowed)?;
         for removal in &removals {
             stays[channels[removal.candidate]] = false;

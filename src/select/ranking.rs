@@ -70,13 +70,13 @@ impl Ranking {
     pub fn all_losses(&self, scene: Scene<'_>, limits: &Limits, found: &Divergences) -> Losses {
         let groups = scene.groups.groups.iter().enumerate();
         groups
-            .map(|(index, group)| self.losses(index, group.channels.len(), limits, found))
+            .map(|(index, group)| self.losses(index, &limits.widths(group), found))
             .collect()
     }
 
     /// What the outputs lose at each of a group's allowed widths: the layer's own curve, scaled to
     /// go through the trials.
-    fn losses(&self, group: usize, width: usize, limits: &Limits, found: &Divergences) -> Vec<f64> {
+    fn losses(&self, group: usize, widths: &[usize], found: &Divergences) -> Vec<f64> {
         let trials = &found.0[group];
         let scales: Vec<(f64, f64)> = trials
             .iter()
@@ -86,10 +86,9 @@ impl Ranking {
             })
             .collect();
         let mut least = 0.0f64;
-        limits
-            .widths(width)
-            .into_iter()
-            .map(|width| {
+        widths
+            .iter()
+            .map(|&width| {
                 least = least.max(self.unexplained(group, width) * scale_at(&scales, width as f64));
                 least
             })

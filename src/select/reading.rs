@@ -2,7 +2,7 @@
 
 use faer::Mat;
 
-use crate::calibrate::Statistics;
+use crate::calibrate::{Covariance, Statistics};
 use crate::graph::Graph;
 use crate::groups::{Consumer, Groups};
 use crate::mi::Reading;
@@ -36,7 +36,10 @@ pub(super) fn readings(
         let Some(map) = groups.read_by(consumer) else {
             continue;
         };
-        let grams = grams(graph, groups, consumer, stays)?;
+        let grams = match consumer.partner {
+            Some(partner) => weighed_by(graph, groups, statistics, partner),
+            None => grams(graph, groups, consumer, stays)?,
+        };
         let per_block = map.len() / grams.len().max(1);
         for (block, (gram, rows)) in grams.into_iter().enumerate() {
             let Some(covariance) = observed.blocks.get(block) else {
@@ -78,6 +81,37 @@ pub(super) fn readings(
         }
     }
     Ok(readings)
+}
+
+/// `W' W` where the weight is computed as well: with rows `w` of the other factor, the mean of
+/// `w w'` for each of them.
+fn weighed_by(
+    graph: &Graph,
+    groups: &Groups,
+    statistics: &Statistics,
+    partner: usize,
+) -> Vec<(Mat<f64>, usize)> {
+    let Some((observed, consumer)) = statistics.of(partner).zip(groups.consumers.get(partner))
+    else {
+        return Vec::new();
+    };
+    let shape = graph.values[consumer.input]
+        .shape
+        .as_deref()
+        .unwrap_or_default();
+    let along = consumer.layout.out_axes.first();
+    let rows = along
+        .and_then(|&axis| shape.get(axis))
+        .copied()
+        .unwrap_or(1)
+        .max(1);
+    let gram = |covariance: &Covariance| {
+        let (matrix, mean) = (&covariance.matrix, &covariance.mean);
+        let second = |i: usize, j: usize| matrix[(i, j)] + mean[i] * mean[j];
+        let gram = Mat::from_fn(mean.len(), mean.len(), |i, j| second(i, j) * rows as f64);
+        (gram, rows)
+    };
+    observed.blocks.iter().map(gram).collect()
 }
 
 /// Per block, `W' W` over the outputs that stay and all taps, and the number of these rows.

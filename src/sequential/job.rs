@@ -9,8 +9,8 @@ use crate::calibrate::tap::{self, Draw, Placed, Tap};
 use crate::calibrate::{Moments, StatisticsError};
 use crate::graph::{Graph, ValueId};
 use crate::groups::Kept;
-use crate::onnx::{DataType, Tensor};
-use crate::ops;
+use crate::onnx::Tensor;
+use crate::ops::{self, constant::is_weight};
 use crate::sequential::levels::Levels;
 use crate::sequential::regression::{self, Affine, Aim, Cross};
 use crate::sequential::{SequentialError, Setting};
@@ -62,7 +62,10 @@ pub(super) fn jobs<'a>(
         let mut sharing: BTreeMap<(Tap, usize), Vec<usize>> = BTreeMap::new();
         for index in consumers {
             let consumer = &setting.groups.consumers[index];
-            let key = (Tap::of(consumer), consumer.layout.blocks);
+            let Some(tap) = Tap::of(consumer) else {
+                continue;
+            };
+            let key = (tap, consumer.layout.blocks);
             sharing.entry(key).or_default().push(index);
         }
         let mut builder = Builder {
@@ -126,6 +129,7 @@ impl<'a> Builder<'_, 'a> {
             value: consumer.output,
             axis: consumer.output_axis,
             window: None,
+            covered: 1,
         })?;
         let stays: Vec<usize> = match groups.made_by(consumer) {
             Some(map) => self.kept.positions(map),
@@ -182,6 +186,7 @@ impl<'a> Builder<'_, 'a> {
                     value,
                     axis,
                     window: None,
+                    covered: 1,
                 };
                 let mut place = |value| self.place(tap(value));
                 return Some([place(own)?, place(other)?, place(other)?]);
@@ -199,7 +204,7 @@ impl<'a> Builder<'_, 'a> {
 
     fn place(&mut self, tap: Tap) -> Option<Placed> {
         let dtype = self.setting.graph.values[tap.value].dtype;
-        if !matches!(dtype, Some(DataType::Float | DataType::Double)) {
+        if !dtype.is_some_and(is_weight) {
             return None;
         }
         *self.names += 1;
@@ -324,7 +329,8 @@ impl<'a> Job<'a> {
             }
             let folded = target.fold.tensors(&matrices, &shift, Onto::Zero);
             let folded = folded.map_err(|error| target.fold.failed(error))?;
-            target.fold.put(folded, repaired);
+            let put = target.fold.put(folded, repaired);
+            put.map_err(|error| target.fold.failed(error))?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use crate::calibrate::Statistics;
 use crate::calibrate::tap::Tap;
 use crate::graph::{Graph, ValueId};
-use crate::groups::{Consumer, Groups, Kept};
+use crate::groups::{Groups, Kept};
 
 /// Levels of values and consumers.
 pub(super) struct Levels {
@@ -22,25 +22,26 @@ impl Levels {
             values: vec![0; graph.values.len()],
             fitted: vec![false; groups.consumers.len()],
         };
-        let mut consumer_of = vec![None; graph.nodes.len()];
+        let mut consumers_of = vec![Vec::new(); graph.nodes.len()];
         for (index, consumer) in groups.consumers.iter().enumerate() {
-            consumer_of[consumer.node] = Some(index);
+            consumers_of[consumer.node].push(index);
         }
         for &id in &graph.order {
             let node = &graph.nodes[id];
             let read = node.inputs.iter().flatten().chain(&node.captured);
             let mut level = read.map(|&value| levels.values[value]).max().unwrap_or(0);
-            if let Some(index) = consumer_of[id] {
-                let consumer = &groups.consumers[index];
-                let map = groups.read_by(consumer);
-                let loses = map.is_some_and(|map| kept.count(map) < map.len());
-                if level > 0 && can_be_fitted(consumer, index, statistics) {
+            let loses = |&index: &usize| {
+                let map = groups.read_by(&groups.consumers[index]);
+                map.is_some_and(|map| kept.count(map) < map.len())
+            };
+            match *consumers_of[id] {
+                [index] if level > 0 && can_be_fitted(groups, index, statistics) => {
                     levels.fitted[index] = true;
                     level += 1;
-                } else if loses {
-                    // Its inputs are the dense model's: the repair in one pass is its fit.
-                    level = level.max(1);
                 }
+                // Its inputs are the dense model's: the repair in one pass is its fit.
+                ref all if all.iter().any(loses) => level = level.max(1),
+                _ => {}
             }
             for &output in node.outputs.iter().flatten() {
                 levels.values[output] = level;
@@ -73,9 +74,11 @@ impl Levels {
 
 /// Whether a position of the consumer's output is a linear map of an unfolded position of its input
 /// that was observed.
-fn can_be_fitted(consumer: &Consumer, index: usize, statistics: &Statistics) -> bool {
+fn can_be_fitted(groups: &Groups, index: usize, statistics: &Statistics) -> bool {
+    let consumer = &groups.consumers[index];
     let unfolded = statistics.of(index).is_some_and(|observed| {
-        observed.taps == Tap::of(consumer).taps() && observed.blocks.len() == consumer.layout.blocks
+        Tap::of(consumer).is_some_and(|tap| tap.covered == 1 && tap.taps() == observed.taps)
+            && observed.blocks.len() == consumer.layout.blocks
     });
     unfolded && consumer.layout.out_axes.len() == 1
 }

@@ -20,9 +20,6 @@
 mod job;
 mod levels;
 mod regression;
-mod schedule;
-mod segment;
-mod shelf;
 
 use std::collections::BTreeSet;
 
@@ -30,14 +27,12 @@ use crate::calibrate::{Batch, CalibrateError, Statistics, StatisticsError};
 use crate::graph::{Graph, ValueId};
 use crate::groups::{Groups, Kept};
 use crate::onnx::Model;
-use crate::runtime::{Runtime, RuntimeError};
+use crate::runtime::Runtime;
+use crate::segments::{Open, Segment, SegmentError, Track};
 use crate::surgery::{self, Repaired, SurgeryError};
 
 use job::Job;
 use levels::Levels;
-use schedule::Schedule;
-use segment::{Open, Segment};
-use shelf::Shelf;
 
 /// Why a sequential repair failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,16 +45,10 @@ pub enum SequentialError {
     Values(#[from] StatisticsError),
     /// A segment that cannot be run.
     #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    Segment(#[from] SegmentError),
     /// A weight that cannot be solved or cut.
     #[error(transparent)]
     Surgery(#[from] SurgeryError),
-    /// The temporary file that holds activations.
-    #[error(
-        "activations between two segments of the sequential repair cannot be kept in a temporary \
-         file: {0}; make room there, set TMPDIR, raise --memory, or use --repair once"
-    )]
-    Spill(#[from] std::io::Error),
 }
 
 /// What a sequential repair reads.
@@ -149,21 +138,6 @@ fn wanted(values: impl Iterator<Item = Vec<ValueId>>) -> Vec<ValueId> {
     all.into_iter().collect()
 }
 
-/// One of the two models on its way through the segments.
-struct Track {
-    schedule: Schedule,
-    shelf: Shelf,
-}
-
-impl Track {
-    fn new(graph: &Graph, requests: Vec<Vec<ValueId>>, memory: u64) -> Self {
-        Track {
-            schedule: Schedule::new(graph, requests),
-            shelf: Shelf::new(memory),
-        }
-    }
-}
-
 /// One level of the walk.
 struct Walk<'a, 't> {
     setting: Setting<'a>,
@@ -205,8 +179,7 @@ impl<'a> Walk<'a, '_> {
             job::add_all(jobs, &draws, found)?;
         }
         for track in self.tracks.iter_mut() {
-            let done = track.schedule.done_after(self.level);
-            track.shelf.drop_values(&done);
+            track.finish(self.level);
         }
         Ok(())
     }

@@ -10,30 +10,28 @@ use crate::onnx::proto::{
 };
 use crate::onnx::{Model, Tensor};
 use crate::ops::{self, Edit};
-use crate::surgery::{Changes, SurgeryError};
+use crate::surgery::{Changes, quantized::Packed};
 
 /// The model with the changes made.
-pub(super) fn apply(
-    model: &Model,
-    graph: &Graph,
-    changes: &Changes,
-) -> Result<Model, SurgeryError> {
+pub(super) fn apply(model: &Model, graph: &Graph, changes: &Changes) -> Model {
     let mut model = model.clone();
     let must_list = model.proto.ir_version.is_some_and(|version| version < 4);
     let Some(main) = model.proto.graph.as_mut() else {
-        return Ok(model);
+        return model;
     };
     let mut names = Names::of(graph);
-    replace_inputs(main, graph, changes, &mut names)?;
+    let unpacking = replace_inputs(main, graph, changes, &mut names);
     for (node, edit) in &changes.attributes {
         if let Some(node) = main.node.get_mut(*node) {
             edit_attribute(node, edit);
         }
     }
     add_biases(main, changes, &mut names);
+    // They read initializers only, so they may come first.
+    main.node.splice(0..0, unpacking);
     sweep(main, graph);
     list_initializers(main, graph, must_list);
-    Ok(model)
+    model
 }
 
 /// Takes initializers that are gone off the graph's inputs and, where the file's version asks for
@@ -104,14 +102,16 @@ impl Names {
     }
 }
 
-/// Puts the new constants in. A stored tensor that all its readers want in the same new form is
-/// changed in place; otherwise each form becomes an initializer of its own.
+/// Puts the new constants in and returns the nodes that unpack some of them. A stored tensor that all
+/// its readers want in the same new form is changed in place; otherwise each form becomes an
+/// initializer of its own.
 fn replace_inputs(
     main: &mut GraphProto,
     graph: &Graph,
     changes: &Changes,
     names: &mut Names,
-) -> Result<(), SurgeryError> {
+) -> Vec<NodeProto> {
+    let mut unpacking = Vec::new();
     let mut by_value: BTreeMap<ValueId, Vec<(Use, &Tensor)>> = BTreeMap::new();
     for (&at, tensor) in &changes.inputs {
         match graph.view(at.0).input(at.1) {
@@ -120,55 +120,89 @@ fn replace_inputs(
                 let node = main.node.get(at.0).and_then(|node| node.output.first());
                 let base = format!("{}_bias", node.map(String::as_str).unwrap_or_default());
                 let name = names.fresh(&base);
-                main.initializer.push(tensor.to_proto(&name));
+                unpacking.extend(store_new(main, changes, at, tensor, &name, names));
                 set_input(main, at, name);
             }
         }
     }
     for (value, uses) in by_value {
-        replace_value(main, graph, value, &uses, names);
+        let is_in_place = stored_alike(graph, value, &uses)
+            .is_some_and(|tensor| store_in_place(main, graph, value, tensor));
+        if is_in_place {
+            continue;
+        }
+        let mut forms: Vec<(&Tensor, String)> = Vec::new();
+        for (at, tensor) in uses {
+            let known_form = forms.iter().find(|(form, _)| *form == tensor);
+            let name = match known_form {
+                Some((_, name)) => name.clone(),
+                None => {
+                    let name = names.fresh(&format!("{}_pruned", graph.values[value].name));
+                    unpacking.extend(store_new(main, changes, at, tensor, &name, names));
+                    forms.push((tensor, name.clone()));
+                    name
+                }
+            };
+            set_input(main, at, name);
+        }
     }
-    Ok(())
+    unpacking
 }
 
-fn replace_value(
-    main: &mut GraphProto,
+/// The new form of a value that everything that reads it wants.
+fn stored_alike<'a>(
     graph: &Graph,
     value: ValueId,
-    uses: &[(Use, &Tensor)],
-    names: &mut Names,
-) {
+    uses: &[(Use, &'a Tensor)],
+) -> Option<&'a Tensor> {
     let known = &graph.values[value];
-    let captured = graph
-        .nodes
-        .iter()
-        .any(|node| node.captured.contains(&value));
+    let captured = || {
+        let mut nodes = graph.nodes.iter();
+        nodes.any(|node| node.captured.contains(&value))
+    };
     let all_alike = known.readers.len() == uses.len()
         && uses.windows(2).all(|pair| pair[0].1 == pair[1].1)
         && !known.is_output
-        && !captured;
-    if let ([(_, tensor), ..], true) = (uses, all_alike)
-        && store_in_place(main, graph, value, tensor)
-    {
-        return;
+        && !captured();
+    uses.first()
+        .filter(|_| all_alike)
+        .map(|(_, tensor)| *tensor)
+}
+
+/// Adds a constant of that name: an initializer, or one in few bits with the node that unpacks it.
+fn store_new(
+    main: &mut GraphProto,
+    changes: &Changes,
+    at: Use,
+    tensor: &Tensor,
+    name: &str,
+    names: &mut Names,
+) -> Option<NodeProto> {
+    let packed = match changes.packed.get(&at) {
+        None => {
+            main.initializer.push(tensor.to_proto(name));
+            return None;
+        }
+        Some(Packed::Narrow(narrow)) => {
+            let stored = names.fresh(&format!("{name}_{}", narrow.dtype));
+            main.initializer.push(narrow.to_proto(&stored));
+            return Some(ops::build::cast_node(&stored, name, tensor.dtype));
+        }
+        Some(Packed::Quantized(packed)) => packed,
+    };
+    let parts = [
+        ("quantized", Some(&packed.data)),
+        ("scale", Some(&packed.scale)),
+        ("zero_point", packed.zero_point.as_ref()),
+    ];
+    let mut inputs = Vec::new();
+    for (what, part) in parts {
+        let Some(part) = part else { continue };
+        let stored = names.fresh(&format!("{name}_{what}"));
+        main.initializer.push(part.to_proto(&stored));
+        inputs.push(stored);
     }
-    let mut forms: Vec<(&Tensor, String)> = Vec::new();
-    for (at, tensor) in uses {
-        let known_form = forms
-            .iter()
-            .find(|(form, _)| form == tensor)
-            .map(|(_, name)| name.clone());
-        let name = match known_form {
-            Some(name) => name,
-            None => {
-                let name = names.fresh(&format!("{}_pruned", known.name));
-                main.initializer.push(tensor.to_proto(&name));
-                forms.push((tensor, name.clone()));
-                name
-            }
-        };
-        set_input(main, *at, name);
-    }
+    Some(ops::build::dequantize_node(&inputs, name, packed.axis))
 }
 
 /// Overwrites an initializer or a Constant node; false where the value is neither.
@@ -223,27 +257,29 @@ fn set_input(main: &mut GraphProto, (node, slot): Use, name: String) {
 }
 
 fn edit_attribute(node: &mut NodeProto, edit: &Edit) {
-    let (name, value) = match edit {
-        Edit::Int(name, int) => (*name, Some((Some(*int), Vec::new()))),
-        Edit::Ints(name, ints) => (*name, Some((None, ints.clone()))),
-        Edit::Drop(name) => (*name, None),
+    use attribute_proto::AttributeType;
+    let mut new = AttributeProto::default();
+    let (name, kind) = match edit {
+        Edit::Int(name, int) => {
+            new.i = Some(*int);
+            (*name, AttributeType::Int)
+        }
+        Edit::Float(name, float) => {
+            new.f = Some(*float);
+            (*name, AttributeType::Float)
+        }
+        Edit::Ints(name, ints) => {
+            new.ints.clone_from(ints);
+            (*name, AttributeType::Ints)
+        }
+        Edit::Drop(name) => {
+            node.attribute.retain(|attribute| attribute.name() != *name);
+            return;
+        }
         Edit::Input(..) => return,
     };
-    let Some((i, ints)) = value else {
-        node.attribute.retain(|attribute| attribute.name() != name);
-        return;
-    };
-    let kind = match i {
-        Some(_) => attribute_proto::AttributeType::Int,
-        None => attribute_proto::AttributeType::Ints,
-    };
-    let new = AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(kind as i32),
-        i,
-        ints,
-        ..Default::default()
-    };
+    new.name = Some(name.to_owned());
+    new.r#type = Some(kind as i32);
     match node
         .attribute
         .iter_mut()

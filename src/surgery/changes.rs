@@ -4,7 +4,7 @@ use crate::graph::{Graph, NodeId, NodeView};
 use crate::groups::{ChannelAxes, Kept, Use};
 use crate::onnx::Tensor;
 use crate::ops::{self, Edit};
-use crate::surgery::{Changes, Repaired, SurgeryError};
+use crate::surgery::{Changes, Repaired, SurgeryError, quantized};
 
 /// All changes that the kept channels ask for at the nodes that are `wanted`.
 pub(super) fn collect(
@@ -29,8 +29,9 @@ pub(super) fn collect(
         let present = present.ok_or_else(|| failed(view, "a count is not known"))?;
         changes.inputs.insert((node, slot), present.clone());
     }
-    for (&((node, slot), index), map) in &groups.entries {
-        if kept.count(map) == map.len() || !wanted(node) {
+    for (&((node, slot), index), entry) in &groups.entries {
+        let left = kept.count(&entry.counted);
+        if left == entry.counted.len() || !wanted(node) {
             continue;
         }
         let at = (node, slot);
@@ -39,8 +40,8 @@ pub(super) fn collect(
             .inputs
             .get(&at)
             .or_else(|| view.constant_or_count(slot));
-        let present = present.ok_or_else(|| failed(view, "its shape is not constant"))?;
-        let changed = with_entry(view, present, index, kept.count(map))?;
+        let present = present.ok_or_else(|| failed(view, "its shape is not known"))?;
+        let changed = with_entry(view, present, index, entry.open.unwrap_or(left as i64))?;
         changes.inputs.insert(at, changed);
     }
     for node in 0..graph.nodes.len() {
@@ -57,6 +58,7 @@ pub(super) fn collect(
     changes
         .added
         .extend(added.map(|(&node, new)| (node, new.clone())));
+    quantized::pack(graph, kept, &mut changes)?;
     Ok(changes)
 }
 
@@ -100,11 +102,10 @@ fn with_entry(
     view: NodeView<'_>,
     tensor: &Tensor,
     index: usize,
-    length: usize,
+    length: i64,
 ) -> Result<Tensor, SurgeryError> {
     // The entry's type stays: a Concat joins entries of one type only.
     let width = tensor.dtype.size().unwrap_or(0);
-    let length = i64::try_from(length).map_err(|_| failed(view, "an axis is too long"))?;
     let length = length.to_le_bytes();
     let mut bytes = tensor.bytes.to_vec();
     let place = bytes.get_mut(index * width..(index + 1) * width);

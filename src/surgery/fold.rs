@@ -35,9 +35,12 @@ pub(crate) struct Folded {
 }
 
 impl<'a> Fold<'a> {
-    /// `None` where the weight is not constant.
+    /// `None` where the weight is not constant or has no place for a bias.
     pub fn new(graph: &'a Graph, consumer: &'a Consumer, kept: Kept<'a>) -> Option<Self> {
         let weight = graph.view(consumer.node).constant(consumer.weight)?;
+        if consumer.bias == Bias::None {
+            return None;
+        }
         Some(Fold {
             graph,
             consumer,
@@ -66,13 +69,7 @@ impl<'a> Fold<'a> {
         if let Some(tensor) = repaired.inputs.get(&(node, slot)) {
             return layout.matrices(tensor);
         }
-        let mut weight = self.weight.clone();
-        for (axis, map) in self.kept.cut(node, slot).into_iter().flatten().enumerate() {
-            if let Some(map) = map {
-                weight = weight.take(axis, &self.kept.positions(map))?;
-            }
-        }
-        layout.matrices(&weight)
+        layout.matrices(&self.without_what_left(self.weight, slot)?)
     }
 
     /// Matrices of the kept rows and columns, one per block, and the shift of every row, as tensors.
@@ -93,8 +90,15 @@ impl<'a> Fold<'a> {
     }
 
     /// Puts the tensors where the surgery finds them.
-    pub fn put(&self, folded: Folded, repaired: &mut Repaired) {
+    pub fn put(&self, mut folded: Folded, repaired: &mut Repaired) -> Result<(), TensorError> {
         let node = self.consumer.node;
+        // Two consumers of one node may move one bias.
+        if let Bias::Rows { slot, .. } = self.consumer.bias
+            && let Some(known) = repaired.inputs.get(&(node, slot))
+        {
+            let moved = folded.bias.to_f64()? - self.present_rows(slot, &known.shape)?;
+            folded.bias = Tensor::from_f64(known.dtype, &(known.to_f64()? + moved))?;
+        }
         repaired
             .inputs
             .insert((node, self.consumer.weight), folded.weight);
@@ -102,6 +106,42 @@ impl<'a> Fold<'a> {
             Some(slot) => drop(repaired.inputs.insert((node, slot), folded.bias)),
             None => drop(repaired.added.insert(node, folded.bias)),
         }
+        Ok(())
+    }
+
+    /// A recurrent node's bias without what left.
+    fn present_rows(&self, slot: usize, shape: &[usize]) -> Result<ArrayD<f64>, TensorError> {
+        match self.graph.view(self.consumer.node).constant(slot) {
+            Some(bias) => self.without_what_left(bias, slot)?.to_f64(),
+            None => Ok(ArrayD::zeros(IxDyn(shape))),
+        }
+    }
+
+    /// The same with a shift for each row and direction.
+    fn rows(&self, slot: usize, after: usize, shift: &[f64]) -> Result<Tensor, TensorError> {
+        let layout = &self.consumer.layout;
+        let directions = layout.rows_per_output(&self.weight.shape).max(1);
+        let rows = shift.len() / directions;
+        let mut values = self.present_rows(slot, &[directions, 2 * rows])?;
+        for (index, moved) in shift.iter().enumerate() {
+            let place = [index % directions, after * rows + index / directions];
+            if let Some(value) = values.get_mut(IxDyn(&place)) {
+                *value += moved;
+            }
+        }
+        let present = self.graph.view(self.consumer.node).constant(slot);
+        Tensor::from_f64(present.unwrap_or(self.weight).dtype, &values)
+    }
+
+    fn without_what_left(&self, whole: &Tensor, slot: usize) -> Result<Tensor, TensorError> {
+        let mut left = whole.clone();
+        let cut = self.kept.cut(self.consumer.node, slot);
+        for (axis, map) in cut.into_iter().flatten().enumerate() {
+            if let Some(map) = map {
+                left = left.take(axis, &self.kept.positions(map))?;
+            }
+        }
+        Ok(left)
     }
 
     /// The weight's shape without what left.
@@ -136,7 +176,7 @@ impl<'a> Fold<'a> {
             Bias::Slot { scale, .. } => {
                 rows.iter().zip(scale).map(|(row, scale)| row * scale).sum()
             }
-            Bias::Added => rows.iter().sum(),
+            Bias::Added | Bias::Rows { .. } | Bias::None => rows.iter().sum(),
         }
     }
 
@@ -148,33 +188,34 @@ impl<'a> Fold<'a> {
             .layout
             .rows_per_output(&self.weight.shape)
             .max(1);
-        let moved: Vec<f64> = shift
-            .chunks(per_output)
-            .map(|rows| self.balance(rows))
-            .collect();
+        if let Bias::Rows { slot, after } = self.consumer.bias {
+            return Ok((Some(slot), self.rows(slot, after, shift)?));
+        }
         let Bias::Slot { slot, .. } = self.consumer.bias else {
-            // Behind the node: along the output's channel axis.
+            // Behind the node: along the output's channel axis and those that channels cover.
             let rank = self.graph.values[self.consumer.output]
                 .shape
                 .as_ref()
                 .map_or(1, Vec::len);
             let mut shape = vec![1; rank.saturating_sub(self.consumer.output_axis).max(1)];
-            shape[0] = moved.len();
-            return Ok((None, tensor(float, &shape, moved)?));
+            let covered = self.consumer.layout.out_axes.iter().skip(1);
+            let covered = covered.filter_map(|&axis| self.weight.shape.get(axis));
+            for (length, &covered) in shape.iter_mut().skip(1).zip(covered) {
+                *length = covered;
+            }
+            shape[0] = shift.len() / per_output;
+            return Ok((None, tensor(float, &shape, shift.to_vec())?));
         };
+        let moved: Vec<f64> = shift
+            .chunks(per_output)
+            .map(|rows| self.balance(rows))
+            .collect();
         let view = self.graph.view(self.consumer.node);
         let present = view.constant(slot).filter(|_| onto == Onto::Present);
         let Some(present) = present else {
             return Ok((Some(slot), tensor(float, &[moved.len()], moved)?));
         };
-        let mut present = present.clone();
-        if let Some(axes) = self.kept.cut(self.consumer.node, slot) {
-            for (axis, map) in axes.iter().enumerate() {
-                if let Some(map) = map {
-                    present = present.take(axis, &self.kept.positions(map))?;
-                }
-            }
-        }
+        let present = self.without_what_left(present, slot)?;
         let values = present.to_f64()?;
         let added = ArrayD::from_shape_vec(IxDyn(&[moved.len()]), moved).unwrap_or_default();
         Ok((

@@ -8,10 +8,11 @@ mod apply;
 mod changes;
 mod error;
 mod fold;
+mod quantized;
 mod repair;
 mod shapes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use error::SurgeryError;
 pub(crate) use fold::{Fold, Onto};
@@ -26,6 +27,8 @@ use crate::onnx::{Model, Tensor};
 pub struct Changes {
     /// Constants to read instead, per node and input slot.
     pub inputs: BTreeMap<Use, Tensor>,
+    /// Those of them that are stored in few bits.
+    pub packed: BTreeMap<Use, quantized::Packed>,
     /// Attribute edits per node, in order.
     pub attributes: Vec<(usize, crate::ops::Edit)>,
     /// Biases that an Add after the node brings.
@@ -59,7 +62,18 @@ pub(crate) fn cut(
     wanted: &dyn Fn(NodeId) -> bool,
 ) -> Result<Model, SurgeryError> {
     let changes = changes::collect(graph, kept, repaired, wanted)?;
-    let mut pruned = apply::apply(model, graph, &changes)?;
+    let mut pruned = apply::apply(model, graph, &changes);
     shapes::update(&mut pruned, graph, kept);
     Ok(pruned)
+}
+
+/// The nodes whose constants or attributes change when only the channels of `kept` are left.
+///
+/// # Errors
+/// As [`prune`].
+pub(crate) fn touched(graph: &Graph, kept: &Kept<'_>) -> Result<BTreeSet<NodeId>, SurgeryError> {
+    let changes = changes::collect(graph, kept, &Repaired::default(), &|_| true)?;
+    let inputs = changes.inputs.keys().map(|at| at.0);
+    let attributes = changes.attributes.iter().map(|(node, _)| *node);
+    Ok(inputs.chain(attributes).collect())
 }

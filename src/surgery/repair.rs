@@ -59,7 +59,8 @@ pub fn repair(
         .collect::<Result<_, SurgeryError>>()?;
     let mut repaired = Repaired::default();
     for (fold, folded) in solved {
-        fold.put(folded, &mut repaired);
+        let put = fold.put(folded, &mut repaired);
+        put.map_err(|error| fold.failed(error))?;
     }
     Ok(repaired)
 }

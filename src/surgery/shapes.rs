@@ -1,12 +1,13 @@
 //! Shapes that the file states: value_info, and inputs that are defaults of initializers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::Graph;
 use crate::groups::Kept;
 use crate::onnx::Model;
-use crate::onnx::proto::tensor_shape_proto::dimension::Value as Length;
+use crate::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Length};
 use crate::onnx::proto::{ValueInfoProto, type_proto};
+use crate::ops;
 
 /// Writes the lengths that are left into the stated shapes, and drops statements about values
 /// that are gone.
@@ -33,16 +34,20 @@ pub(super) fn update(model: &mut Model, graph: &Graph, kept: &Kept<'_>) {
             continue;
         };
         set_lengths(info, |axis, length| kept.length(value, axis, length));
+        forget_names(info, |axis| {
+            let map = kept.map(value, axis);
+            map.is_some_and(|map| kept.count(map) < map.len())
+        });
     }
     // Before IR version 4, initializers are listed as inputs too; some exporters state the shapes
-    // of initializers.
+    // of constants.
+    let initializers = main.initializer.iter();
+    let mut constants: BTreeMap<&str, &[i64]> = initializers
+        .map(|stored| (stored.name(), stored.dims.as_slice()))
+        .collect();
+    constants.extend(main.node.iter().filter_map(ops::constant::stored_shape));
     for info in main.input.iter_mut().chain(&mut main.value_info) {
-        let stored = main
-            .initializer
-            .iter()
-            .find(|stored| stored.name() == info.name());
-        if let Some(stored) = stored {
-            let dims = stored.dims.clone();
+        if let Some(&dims) = constants.get(info.name()) {
             set_lengths(info, |axis, length| {
                 dims.get(axis)
                     .and_then(|&dim| usize::try_from(dim).ok())
@@ -52,20 +57,32 @@ pub(super) fn update(model: &mut Model, graph: &Graph, kept: &Kept<'_>) {
     }
 }
 
-fn set_lengths(info: &mut ValueInfoProto, length: impl Fn(usize, usize) -> usize) {
+/// A length that changes has no more to do with others of the same name, such as samples times
+/// heads in other layers.
+fn forget_names(info: &mut ValueInfoProto, changes: impl Fn(usize) -> bool) {
+    for (axis, dim) in dims(info).iter_mut().enumerate() {
+        if matches!(dim.value, Some(Length::DimParam(_))) && changes(axis) {
+            dim.value = None;
+        }
+    }
+}
+
+fn dims(info: &mut ValueInfoProto) -> &mut [Dimension] {
     let kind = info
         .r#type
         .as_mut()
         .and_then(|r#type| r#type.value.as_mut());
-    let Some(type_proto::Value::TensorType(tensor)) = kind else {
-        return;
-    };
-    for (axis, dim) in tensor
-        .shape
-        .iter_mut()
-        .flat_map(|shape| shape.dim.iter_mut())
-        .enumerate()
-    {
+    match kind {
+        Some(type_proto::Value::TensorType(tensor)) => match tensor.shape.as_mut() {
+            Some(shape) => &mut shape.dim,
+            None => &mut [],
+        },
+        _ => &mut [],
+    }
+}
+
+fn set_lengths(info: &mut ValueInfoProto, length: impl Fn(usize, usize) -> usize) {
+    for (axis, dim) in dims(info).iter_mut().enumerate() {
         if let Some(Length::DimValue(present)) = &mut dim.value {
             let before = usize::try_from(*present).unwrap_or(0);
             let after = length(axis, before);

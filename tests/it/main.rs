@@ -18,4 +18,5 @@ mod repair;
 mod rules;
 mod small;
 mod statistics;
+mod trials;
 mod wire;

@@ -4,7 +4,7 @@
 use crate::builder::open;
 use onnx_mipp::calibrate::{Batch, probe};
 use onnx_mipp::graph::Graph;
-use onnx_mipp::groups::{Group, Groups, Kept};
+use onnx_mipp::groups::{Group, Groups, Kept, Scope};
 use onnx_mipp::onnx::{DataType, Model, Tensor, decode, proto::*};
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
 use onnx_mipp::surgery::{self, Repaired};
@@ -55,12 +55,17 @@ pub struct Found {
 
 /// Takes a model through the file format and the stages up to the groups.
 pub fn find(proto: ModelProto) -> Found {
+    find_with(proto, Scope::default())
+}
+
+/// The same where more may leave.
+pub fn find_with(proto: ModelProto, scope: Scope) -> Found {
     let bytes = Model { proto }.encode().unwrap();
     let model = decode(bytes.into(), None).unwrap();
     let mut graph = Graph::build(&model).unwrap();
     let shown = batch(&model, PROBED, 1);
     probe(&model, &mut graph, runtime(), &shown).unwrap();
-    let groups = Groups::find(&graph);
+    let groups = Groups::find(&graph, scope);
     Found {
         model,
         graph,
@@ -164,15 +169,38 @@ impl Found {
         pruned
     }
 
-    /// Cuts the model and compares it with the truth; tells what that comparison is worth.
-    pub fn compare(&self, stays: &[bool]) -> (Model, Effect) {
+    /// Cuts the model without repair.
+    pub fn cut(&self, stays: &[bool]) -> Model {
         let repaired = Repaired::default();
         let pruned = surgery::prune(&self.model, &self.graph, &self.groups, stays, &repaired);
         let pruned = pruned.unwrap_or_else(|error| panic!("surgery: {error}"));
         pruned.check().unwrap();
         self.check_interface(&pruned);
+        self.check_shapes(&pruned, &Kept::new(&self.groups, stays));
+        pruned
+    }
+
+    /// Cuts the model down to the channels `keep` of its one free group of that width and compares
+    /// it with `reference`, a model that was made without the others.
+    pub fn check_against(&self, width: usize, keep: &[usize], reference: ModelProto) {
+        let is_it = |group: &Group| group.frozen.is_empty() && group.channels.len() == width;
+        let groups = &self.groups.groups;
+        let place = groups.iter().position(is_it);
+        let place = place.unwrap_or_else(|| panic!("free: {:?} {:?}", self.free(), self.frozen()));
+        let pruned = self.cut(&self.plan(|group, at| group == place && !keep.contains(&at)));
+        let data = batch(&self.model, COMPARED, 2);
+        let [dense, ours] = [&self.model, &pruned].map(|model| run(model, &data));
+        let truth = run(&Model { proto: reference }, &data);
+        let error = distance(&truth, &ours);
+        assert!(error <= TOLERANCE, "differs from the truth by {error:e}");
+        let effect = distance(&dense, &truth);
+        assert!(effect > 10.0 * TOLERANCE, "nothing is tested: {effect:e}");
+    }
+
+    /// Cuts the model and compares it with the truth; tells what that comparison is worth.
+    pub fn compare(&self, stays: &[bool]) -> (Model, Effect) {
+        let pruned = self.cut(stays);
         let kept = Kept::new(&self.groups, stays);
-        self.check_shapes(&pruned, &kept);
         let data = batch(&self.model, COMPARED, 2);
         let dense = run(&self.model, &data);
         let other = run(&self.model, &batch(&self.model, COMPARED, 3));
@@ -240,11 +268,20 @@ impl Found {
             let Some(map) = self.groups.read_by(consumer) else {
                 continue;
             };
-            let value = &self.graph.values[consumer.input];
+            // What a recurrent node reads of its own output cannot be masked, but its weight can.
+            let is_own = self.graph.values[consumer.input].producer == Some(consumer.node);
+            let (read, axis) = if is_own {
+                let inputs = &self.graph.nodes[consumer.node].inputs;
+                (inputs[consumer.weight].unwrap(), consumer.layout.in_axis)
+            } else {
+                (consumer.input, consumer.axis)
+            };
+            let value = &self.graph.values[read];
             let mut shape = vec![1; value.shape.as_ref().unwrap().len()];
-            shape[consumer.axis] = map.len();
-            let mask = map.iter().map(|&c| f32::from(u8::from(kept.has(c))));
-            let mask = Tensor::from_f32(&shape, mask.collect()).unwrap();
+            shape[axis] = map.len();
+            let mask = map.iter().map(|&c| f64::from(u8::from(kept.has(c))));
+            let mask = ndarray::ArrayD::from_shape_vec(shape.clone(), mask.collect()).unwrap();
+            let mask = Tensor::from_f64(value.dtype.unwrap_or(DataType::Float), &mask).unwrap();
             let (left, right) = (format!("mask{number}"), format!("masked{number}"));
             main.initializer.push(mask.to_proto(&left));
             if model.proto.ir_version.unwrap() < 4 {

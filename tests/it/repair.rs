@@ -86,9 +86,7 @@ fn repaired(found: &Found, data: &Batch) -> Model {
     };
     let (graph, groups) = (&found.graph, &found.groups);
     let batches = std::iter::once(Ok(data.clone()));
-    let consumers = &groups.consumers;
-    let statistics =
-        Statistics::gather(&found.model, graph, consumers, runtime(), batches, &options);
+    let statistics = Statistics::gather(&found.model, graph, groups, runtime(), batches, &options);
     let stays = found.plan(|_, at| at == REDUNDANT);
     let repaired = surgery::repair(graph, groups, &statistics.unwrap(), &stays).unwrap();
     surgery::prune(&found.model, graph, groups, &stays, &repaired).unwrap()

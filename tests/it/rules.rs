@@ -1,13 +1,20 @@
 //! One small model per operator rule: which groups it gives, what is frozen and why, and that a
 //! cut equals the masked dense model.
 
+mod attention;
+mod einsum;
 mod frozen;
 mod functions;
+mod fused;
 mod joins;
 mod layers;
 mod lengths;
 mod linear;
+mod nhwc;
+mod norms;
 mod parts;
+mod quantized;
+mod recurrent;
 mod reshapes;
 mod storage;
 mod vision;

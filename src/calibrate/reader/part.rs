@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::array::{Array, Pieces};
 use super::convert::{self, Conversion};
 use super::images::Preprocess;
+use super::is_whole;
 use super::synthetic::Recipe;
 use crate::calibrate::CalibrateError;
 use crate::runtime::{InputSpec, shape_text};
@@ -55,6 +56,7 @@ impl Samples {
     fn new(
         array: Array,
         spec: &InputSpec,
+        is_whole: bool,
         notes: &mut Vec<String>,
     ) -> Result<Self, CalibrateError> {
         let fits = |found: &[usize], expected: &[Option<usize>]| {
@@ -67,6 +69,10 @@ impl Samples {
         let found = array.shape.as_slice();
         let (shape, len) = match (found, spec.shape.as_slice()) {
             ([] | [1], []) => (Vec::new(), None),
+            (found, expected) if is_whole && fits(found, expected) => (found.to_vec(), None),
+            ([len, rest @ ..], expected) if is_whole && fits(rest, expected) => {
+                (rest.to_vec(), Some(*len))
+            }
             ([len, rest @ ..], [_, expected @ ..]) if fits(rest, expected) => {
                 (rest.to_vec(), Some(*len))
             }
@@ -113,7 +119,7 @@ impl Part {
     ) -> Result<Part, CalibrateError> {
         let samples = arrays.into_iter().zip(inputs);
         let samples = samples
-            .map(|(array, spec)| Samples::new(array, spec, notes))
+            .map(|(array, spec)| Samples::new(array, spec, is_whole(inputs, spec), notes))
             .collect::<Result<Vec<_>, _>>()?;
         let mut counts = samples
             .iter()
@@ -149,7 +155,9 @@ impl Part {
 
     /// Made-up samples.
     pub fn synthetic(inputs: &[InputSpec], len: usize, seed: u64, notes: &mut Vec<String>) -> Part {
-        let recipes = inputs.iter().map(|spec| Recipe::new(spec, notes));
+        let recipes = inputs
+            .iter()
+            .map(|spec| Recipe::new(spec, is_whole(inputs, spec), notes));
         Part {
             path: "synthetic data".into(),
             len,

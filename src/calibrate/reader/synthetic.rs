@@ -17,7 +17,7 @@ const OTHER_SIZE: usize = 64;
 pub(super) struct Recipe {
     kind: Kind,
     dtype: DataType,
-    /// Shape of one sample, without the batch axis.
+    /// Shape of one sample, without the batch axis where there is one.
     shape: Vec<usize>,
 }
 
@@ -34,11 +34,11 @@ enum Kind {
 
 impl Recipe {
     /// Chooses what fits an input and says in `notes` what was guessed.
-    pub fn new(spec: &InputSpec, notes: &mut Vec<String>) -> Recipe {
+    pub fn new(spec: &InputSpec, is_whole: bool, notes: &mut Vec<String>) -> Recipe {
         let name = spec.name.to_lowercase();
         let float = convert::is_float(spec.dtype);
         let kind = match spec.shape.as_slice() {
-            [_, channels, _, last] if float => Kind::Image {
+            [_, channels, _, last] if float && !is_whole => Kind::Image {
                 last: matches!(last, Some(1 | 3 | 4)) && !matches!(channels, Some(1 | 3 | 4)),
             },
             _ if float => Kind::Gaussian,
@@ -46,7 +46,8 @@ impl Recipe {
             _ if name.contains("token_type") => Kind::Constant(0),
             _ => Kind::Integers,
         };
-        let sizes = spec.shape.iter().enumerate().skip(1);
+        let sizes = spec.shape.iter().enumerate();
+        let sizes = sizes.skip(usize::from(!is_whole));
         let shape = sizes
             .map(|(axis, size)| {
                 size.unwrap_or_else(|| {
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn images_are_smooth_coloured_alike_and_of_unit_variance() {
         let spec = spec("x", DataType::Float, &[None, Some(3), Some(64), Some(64)]);
-        let recipe = Recipe::new(&spec, &mut Vec::new());
+        let recipe = Recipe::new(&spec, false, &mut Vec::new());
         let (mut sum, mut squares, mut steps, mut colours) = (0.0, 0.0, 0.0, 0.0);
         for index in 0..64 {
             let values = f32s(&recipe.sample(1, 0, index));
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_bytes_and_samples_differ() {
         let spec = spec("x", DataType::Float, &[None, Some(8)]);
-        let recipe = Recipe::new(&spec, &mut Vec::new());
+        let recipe = Recipe::new(&spec, false, &mut Vec::new());
         assert_eq!(recipe.sample(7, 0, 3), recipe.sample(7, 0, 3));
         assert_ne!(recipe.sample(7, 0, 3), recipe.sample(7, 0, 4));
         assert_ne!(recipe.sample(7, 0, 3), recipe.sample(8, 0, 3));
@@ -245,7 +246,7 @@ mod tests {
     fn open_sizes_are_guessed_and_said() {
         let mut notes = Vec::new();
         let spec1 = spec("x", DataType::Float16, &[None, None, None, Some(3)]);
-        let recipe = Recipe::new(&spec1, &mut notes);
+        let recipe = Recipe::new(&spec1, false, &mut notes);
         assert_eq!(recipe.shape(), [224, 224, 3]);
         assert_eq!(recipe.sample(0, 0, 0).len(), 224 * 224 * 3 * 2);
         assert!(
@@ -255,7 +256,7 @@ mod tests {
             "{notes:?}"
         );
         let spec2 = spec("ids", DataType::Int64, &[None, None]);
-        let recipe = Recipe::new(&spec2, &mut notes);
+        let recipe = Recipe::new(&spec2, false, &mut notes);
         assert_eq!(recipe.shape(), [64]);
         let bytes = recipe.sample(0, 0, 0);
         let (values, _) = bytes.as_chunks::<8>();

@@ -358,6 +358,46 @@ fn shapes_fix_open_sizes() {
 }
 
 #[test]
+fn an_input_of_another_fixed_first_size_is_one_value() {
+    let mut inputs = vec![
+        input("x", DataType::Float, &[3]),
+        input("state", DataType::Float, &[1, 4]),
+    ];
+    inputs[0].shape[0] = Some(1);
+    inputs[1].shape[0] = Some(2);
+    let shapes = |batch: &Batch| -> Vec<Vec<usize>> {
+        batch
+            .iter()
+            .map(|(_, tensor)| tensor.shape.clone())
+            .collect()
+    };
+    let made = synthetic(&inputs, &ReaderOptions::default()).unwrap();
+    assert_eq!(shapes(&all(&made, 1)[0]), [vec![1, 3], vec![2, 1, 4]]);
+    // From a file: one for all samples, or one for each.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.npz");
+    let samples: Vec<f32> = (0..6_u8).map(f32::from).collect();
+    for count in [1_usize, 2] {
+        let states: Vec<f32> = (0..8 * count as u8).map(f32::from).collect();
+        let shape: &[u64] = if count == 1 {
+            &[2, 1, 4]
+        } else {
+            &[2, 2, 1, 4]
+        };
+        npz(
+            &path,
+            &[
+                ("x", npy(&[2, 3], &samples)),
+                ("state", npy(shape, &states)),
+            ],
+        );
+        let batches = all(&opened(&path, &inputs).unwrap(), 1);
+        assert_eq!(shapes(&batches[1]), [vec![1, 3], vec![2, 1, 4]]);
+        assert_eq!(values(&batches[1][1].1), states[states.len() - 8..]);
+    }
+}
+
+#[test]
 fn a_flipped_byte_in_an_archive_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.npz");

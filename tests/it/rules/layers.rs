@@ -149,6 +149,28 @@ fn a_convolution_over_one_axis_works_alike() {
 }
 
 #[test]
+fn convolutions_over_three_axes_work_alike() {
+    let mut b = Builder::new(17);
+    b.input("x", &[3, 5, 6, 4]);
+    let weight = b.weight(&[6, 3, 3, 2, 1], 18);
+    let attributes = vec![
+        ints("strides", &[1, 2, 1]),
+        ints("pads", &[1, 0, 0, 1, 0, 0]),
+    ];
+    let made = b.node("Conv", &["x", &weight], attributes);
+    let made = b.node("MaxPool", &[&made], vec![ints("kernel_shape", &[1, 1, 2])]);
+    let weight = b.weight(&[6, 7, 1, 2, 2], 24);
+    let made = b.node("ConvTranspose", &[&made, &weight], vec![]);
+    let made = b.node("Relu", &[&made], vec![]);
+    let weight = b.weight(&[5, 7, 1, 1, 1], 7);
+    let made = b.node("Conv", &[&made, &weight], vec![]);
+    b.output(&made, 5);
+    let found = find(b.finish());
+    assert_eq!(found.free(), [6, 7]);
+    found.check();
+}
+
+#[test]
 fn normalisation_per_channel_is_cut_with_its_channels() {
     for (op, slots) in [("BatchNormalization", 4), ("InstanceNormalization", 2)] {
         let mut b = Builder::new(17);

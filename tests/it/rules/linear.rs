@@ -39,17 +39,57 @@ fn factors_and_biases_of_any_shape_follow() {
     }
 }
 
-#[test]
-fn a_transposed_input_freezes() {
+/// A Gemm of the constant and (6, N) or (N, 6) data, and back to (N, outputs).
+fn gemm(turn_data: bool, constant_first: bool, turn_constant: bool, beta: f32) {
     let mut b = Builder::new(13);
     let made = stem(&mut b, 6);
-    let flat = pooled(&mut b, &made);
-    let turned = b.node("Transpose", &[&flat], vec![]);
-    let weight = b.weight(&[6, 5], 6);
-    let made = b.node("Gemm", &[&turned, &weight], vec![int("transA", 1)]);
+    let mut data = pooled(&mut b, &made);
+    if turn_data != constant_first {
+        data = b.node("Transpose", &[&data], vec![]);
+    }
+    let shape = if turn_constant == constant_first {
+        [6, 7]
+    } else {
+        [7, 6]
+    };
+    let weight = b.weight(&shape, 6);
+    let bias = if constant_first {
+        vec![7, 1]
+    } else {
+        vec![1, 7]
+    };
+    let bias = b.uniform(&bias, 0.5, 1.0);
+    let turned = |turned: bool| i64::from(turned);
+    let attributes = |a: bool, c: bool| {
+        let turns = [int("transA", turned(a)), int("transB", turned(c))];
+        [&turns[..], &[float("alpha", 0.7), float("beta", beta)]].concat()
+    };
+    let mut made = if constant_first {
+        let given = attributes(turn_constant, turn_data);
+        b.node("Gemm", &[&weight, &data, &bias], given)
+    } else {
+        let given = attributes(turn_data, turn_constant);
+        b.node("Gemm", &[&data, &weight, &bias], given)
+    };
+    made = b.node("Tanh", &[&made], vec![]);
+    if constant_first {
+        made = b.node("Transpose", &[&made], vec![]);
+    }
+    let weight = b.weight(&[7, 5], 7);
+    let made = b.node("MatMul", &[&made, &weight], vec![]);
     b.output(&made, 2);
     let found = find(b.finish());
-    assert!(found.is_frozen_by(6, "it transposes its input (transA)"));
+    assert_eq!(found.free(), [6, 7]);
+    found.check();
+}
+
+#[test]
+fn gemm_in_every_form() {
+    for form in 0..8 {
+        for beta in [1.5, 0.0] {
+            gemm(form & 1 == 1, form & 2 == 2, form & 4 == 4, beta);
+        }
+    }
 }
 
 #[test]
@@ -106,26 +146,43 @@ fn a_product_over_space_passes_channels_on() {
 }
 
 #[test]
-fn a_product_of_two_computed_factors_freezes() {
+fn stacks_of_one_matrix_are_matrices() {
     let mut b = Builder::new(17);
     let made = stem(&mut b, 6);
-    let shape = b.ints(&[0, 0, -1]);
+    let shape = b.ints(&[0, 1, 6, -1]);
     let rows = b.node("Reshape", &[&made, &shape], vec![]);
-    let turned = b.node("Transpose", &[&rows], vec![ints("perm", &[0, 2, 1])]);
-    let made = b.node("MatMul", &[&rows, &turned], vec![]);
-    b.output(&made, 3);
+    let weight_of_one = b.weight(&[1, 7, 6], 6);
+    let made = b.node("MatMul", &[&weight_of_one, &rows], vec![]);
+    let made = b.node("Tanh", &[&made], vec![]);
+    let last = b.weight(&[1, 1, 5, 7], 7);
+    let made = b.node("MatMul", &[&last, &made], vec![]);
+    b.output(&made, 4);
     let found = find(b.finish());
-    assert!(found.free().is_empty());
-    assert!(found.is_frozen_by(6, "both factors are computed while the model runs"));
+    assert_eq!(found.free(), [6, 7]);
+    found.check();
 }
 
 #[test]
-fn a_stack_of_matrices_freezes() {
+fn a_stack_of_matrices_takes_its_stack_along() {
+    // Each of 6 channels has a matrix of its own over space.
     let mut b = Builder::new(17);
     let made = stem(&mut b, 6);
-    let weight = b.weight(&[6, 6, 3], 6);
+    let weight = b.weight(&[6, 6, 6], 6);
     let made = b.node("MatMul", &[&made, &weight], vec![]);
+    let found = head(b, &made, 6);
+    assert_eq!(found.free(), [6]);
+    found.check();
+}
+
+#[test]
+fn a_stack_of_matrices_over_the_channels_freezes() {
+    let mut b = Builder::new(17);
+    let made = stem(&mut b, 6);
+    let last = b.node("Transpose", &[&made], vec![ints("perm", &[0, 2, 3, 1])]);
+    let weight = b.weight(&[6, 6, 3], 6);
+    let made = b.node("MatMul", &[&last, &weight], vec![]);
     b.output(&made, 4);
     let found = find(b.finish());
-    assert!(found.is_frozen_by(6, "its constant factor is not a matrix"));
+    assert!(found.free().is_empty());
+    assert!(found.is_frozen_by(6, "it multiplies the channels with"));
 }

@@ -31,8 +31,14 @@ fn reshape_follows_numbers_zeros_and_ones_to_be_inferred() {
 }
 
 #[test]
-fn a_reshape_that_merges_channels_with_the_batch_freezes() {
+fn a_reshape_that_merges_channels_with_the_batch_keeps_track_of_them() {
     let found = reshaped(&[-1, 36], 36, 2);
+    assert!(found.is_frozen_by(6, "is an output of the model"));
+}
+
+#[test]
+fn a_reshape_that_mixes_samples_freezes() {
+    let found = reshaped(&[-1, 16], 16, 2);
     assert!(found.is_frozen_by(6, "it merges the channels with the batch"));
 }
 

@@ -59,6 +59,20 @@ fn weights_may_lie_in_constant_nodes() {
 }
 
 #[test]
+fn stated_shapes_of_constant_nodes_follow() {
+    let mut b = Builder::new(17);
+    let made = stem(&mut b, 6);
+    let weight = b.weight(&[7, 6, 1, 1], 6);
+    b.as_constant_node(&weight);
+    b.graph.value_info.push(stated(&weight, &[7, 6, 1, 1]));
+    let made = b.node("Conv", &[&made, &weight], vec![]);
+    let found = head(b, &made, 7);
+    let pruned = found.check();
+    let info = &pruned.proto.graph.as_ref().unwrap().value_info[0];
+    assert_eq!(lengths(info), [Some(4), Some(4), Some(1), Some(1)]);
+}
+
+#[test]
 fn weights_may_lie_behind_other_nodes() {
     const DOUBLE: i64 = 11;
     let mut b = Builder::new(17);

@@ -11,11 +11,10 @@ use crate::onnx::proto::{
 };
 use crate::onnx::{Model, Tensor};
 use crate::runtime::{Runtime, Session};
-use crate::sequential::schedule::Schedule;
-use crate::sequential::{SequentialError, Track};
+use crate::segments::{Schedule, SegmentError, Track};
 
 /// One segment, ready to be opened.
-pub(super) struct Segment<'a> {
+pub(crate) struct Segment<'a> {
     model: Model,
     graph: &'a Graph,
     /// What it is fed, and what it leaves.
@@ -47,19 +46,16 @@ impl<'a> Segment<'a> {
             .iter()
             .map(|value| (name(value), *value))
             .collect();
-        let mut part = model.clone();
-        let mut inputs = Vec::new();
-        if let Some(main) = part.proto.graph.as_mut() {
-            let read = reduce(main, &ends, &stops);
-            inputs = read.into_iter().collect();
-            main.input = inputs.iter().map(|&value| declared(graph, value)).collect();
+        let mut model = model.clone();
+        let inputs = cut_out(&mut model, graph, &ends, &stops);
+        if let Some(main) = model.proto.graph.as_mut() {
             main.output = outputs.iter().map(|value| bare(name(value))).collect();
             for placed in &taps {
                 tap::append(main, graph, placed);
             }
         }
         Segment {
-            model: part,
+            model,
             graph,
             inputs,
             outputs,
@@ -69,8 +65,13 @@ impl<'a> Segment<'a> {
     }
 
     /// Opens it in ONNX Runtime.
-    pub fn open(self, runtime: &Runtime) -> Result<Open<'a>, SequentialError> {
-        let session = runtime.session(&self.model)?;
+    pub fn open(self, runtime: &Runtime) -> Result<Open<'a>, SegmentError> {
+        let is_empty = self.outputs.is_empty() && self.taps.is_empty();
+        let session = if is_empty {
+            None
+        } else {
+            Some(runtime.session(&self.model)?)
+        };
         Ok(Open {
             session,
             segment: self,
@@ -79,8 +80,9 @@ impl<'a> Segment<'a> {
 }
 
 /// An open segment.
-pub(super) struct Open<'a> {
-    session: Session,
+pub(crate) struct Open<'a> {
+    /// None where there is nothing to compute.
+    session: Option<Session>,
     segment: Segment<'a>,
 }
 
@@ -93,7 +95,7 @@ impl Open<'_> {
         number: usize,
         batch: Option<&Batch>,
         mut feeds: Batch,
-    ) -> Result<Vec<Tensor>, SequentialError> {
+    ) -> Result<Vec<Tensor>, SegmentError> {
         let graph = self.segment.graph;
         let given = |value: ValueId| {
             let name = &graph.values[value].name;
@@ -111,7 +113,10 @@ impl Open<'_> {
         let left = self.segment.outputs.iter();
         let mut names: Vec<String> = left.map(|&v| graph.values[v].name.clone()).collect();
         names.extend_from_slice(&self.segment.taps);
-        let mut found = self.session.run(&feeds, &names)?;
+        let mut found = match &mut self.session {
+            Some(session) => session.run(&feeds, &names)?,
+            None => Vec::new(),
+        };
         let taps = found.split_off(self.segment.outputs.len());
         track.shelf.open(number);
         for (&value, tensor) in self.segment.outputs.iter().zip(found) {
@@ -124,6 +129,38 @@ impl Open<'_> {
         }
         Ok(taps)
     }
+}
+
+/// The part of a model that makes `ends` from the values `from`, which become its inputs where it reads
+/// them; returns these.
+pub(crate) fn part(
+    model: &mut Model,
+    graph: &Graph,
+    ends: &[ValueId],
+    from: &[ValueId],
+) -> Vec<ValueId> {
+    let name = |value: &ValueId| graph.values[*value].name.as_str();
+    let names: Vec<&str> = ends.iter().map(name).collect();
+    let stops = from.iter().map(|value| (name(value), *value)).collect();
+    let inputs = cut_out(model, graph, &names, &stops);
+    if let Some(main) = model.proto.graph.as_mut() {
+        main.output = names.into_iter().map(bare).collect();
+    }
+    inputs
+}
+
+fn cut_out(
+    model: &mut Model,
+    graph: &Graph,
+    ends: &[&str],
+    stops: &BTreeMap<&str, ValueId>,
+) -> Vec<ValueId> {
+    let Some(main) = model.proto.graph.as_mut() else {
+        return Vec::new();
+    };
+    let inputs: Vec<ValueId> = reduce(main, ends, stops).into_iter().collect();
+    main.input = inputs.iter().map(|&value| declared(graph, value)).collect();
+    inputs
 }
 
 /// Leaves what `ends` need and `stops` do not give; returns the stops that are read.

@@ -6,7 +6,7 @@ use crate::graph::{Graph, NodeId, ValueId};
 
 /// The segments of one model: segment `k` computes what is asked for at level `k` and was not
 /// computed before.
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     stages: Vec<Option<usize>>,
     /// Per segment, values that come from outside it.
     inputs: Vec<Vec<ValueId>>,

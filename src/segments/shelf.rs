@@ -8,7 +8,7 @@ use crate::graph::ValueId;
 use crate::onnx::Tensor;
 
 /// Per batch and value, a tensor.
-pub(super) struct Shelf {
+pub(crate) struct Shelf {
     limit: u64,
     used: u64,
     items: Vec<BTreeMap<ValueId, Item>>,
