@@ -8,7 +8,8 @@ VENV := $(CURDIR)/.venv
 # The tests take ONNX Runtime from the virtual environment, whatever else is installed.
 TEST_ENV := env -u ORT_DYLIB_PATH VIRTUAL_ENV=$(VENV) ONNX_MIPP_PYTHON=$(VENV)/bin/python
 
-# The Python package with the artifacts of the tests, not optimised: pip install . makes a release.
+# The Python package on top of the tests' artifacts: pip install . makes a release. What cargo compiles
+# with the same features it compiles once, hence --workspace below.
 PY_BUILD := MATURIN_PEP517_ARGS='--profile dev --locked' PATH=$(VENV)/bin:$(PATH)
 PIP_QUIET := --quiet --disable-pip-version-check
 
@@ -30,7 +31,7 @@ test: .venv/made
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
-	$(TEST_ENV) cargo test --locked --no-fail-fast
+	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast
 	$(PY_BUILD) .venv/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps .
 	$(TEST_ENV) .venv/bin/python -m pytest -q
 

@@ -19,7 +19,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 # ONNX Runtime's packages otherwise keep a record of each process, meant for upload.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -32,9 +32,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Error", "Result", "inspect", "prune"]
 
-Path_ = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 _log = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """What onnxruntime calls a ``CalibrationDataReader``."""
+
+    def get_next(self) -> Any:
+        """The next batch by input names, None at the end."""
+        ...
 
 
 class Result:
@@ -72,7 +80,7 @@ class Result:
         """The report as a page that loads nothing."""
         return self._outcome.html()
 
-    def save(self, path: Path_) -> None:
+    def save(self, path: StrPath) -> None:
         """Writes the model, aside and then renamed; external data stay external."""
         self._outcome.save(path)
 
@@ -81,8 +89,8 @@ class Result:
 
 
 def prune(
-    model: Path_ | bytes | onnx.ModelProto,
-    calibration: Any = None,
+    model: StrPath | bytes | onnx.ModelProto,
+    calibration: StrPath | Iterable[Any] | Reader | None = None,
     *,
     macs: float | None = None,
     params: float | None = None,
@@ -91,20 +99,29 @@ def prune(
     align: int | None = None,
     min_channels: int | None = None,
     best_effort: bool = False,
-    exclude: Iterable[str] = (),
-    only: Iterable[str] = (),
+    exclude: str | Iterable[str] = (),
+    only: str | Iterable[str] = (),
+    head_dim: bool = False,
+    prune_normalized: bool = False,
     repair: Literal["none", "once", "sequential"] | None = None,
     memory: int | None = None,
     samples: int | None = None,
     batch: int | None = None,
     shape: dict[str, Sequence[int]] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    scale: float | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    layout: Literal["nchw", "nhwc"] | None = None,
+    color: Literal["rgb", "bgr", "gray"] | None = None,
     seed: int | None = None,
-    stats: Iterable[Path_] = (),
-    stats_out: Path_ | None = None,
-    plan: Path_ | dict[str, Any] | None = None,
+    stats: StrPath | Iterable[StrPath] = (),
+    stats_out: StrPath | None = None,
+    plan: StrPath | dict[str, Any] | None = None,
     device: str | None = None,
     threads: int | None = None,
-    onnxruntime: Path_ | None = None,
+    onnxruntime: StrPath | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Result:
     """Prunes a model on unlabelled samples.
@@ -114,57 +131,60 @@ def prune(
     first parts are the inputs in order, so that a torch DataLoader works as it is), or an object with
     onnxruntime's ``get_next()``. Without it, synthetic noise is used, with a warning. The other
     options are those of the command, described in its guide; the budgets are ``macs``, ``params``,
-    ``ratio`` and ``mi``, of which one may be given.
+    ``ratio`` and ``mi``, of which one may be given. ``plan`` is a file or :attr:`Result.plan`.
 
     ``progress`` is called with a line for each stage and note. Other threads run meanwhile; Ctrl-C
     stops at the next run of the model.
 
     Raises :class:`Error` with the command's message.
     """
-    single = dict(macs=macs, params=params, ratio=ratio, mi=mi, align=align, min_channels=min_channels,
-                  repair=repair, memory=memory, samples=samples, batch=batch, seed=seed,
-                  stats_out=stats_out, device=device, threads=threads)
-    words = _words(single) + _nodes(exclude, only) + _shapes(shape) + _library(onnxruntime)
-    words += [f"--stats={os.fspath(path)}" for path in stats]
-    words += ["--best-effort"] if best_effort else []
+    options = dict(
+        macs=macs, params=params, ratio=ratio, mi=mi, align=align, min_channels=min_channels,
+        best_effort=best_effort, exclude=exclude, only=only, head_dim=head_dim,
+        prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
+        shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
+        crop=crop, layout=layout, color=color, seed=seed, stats=stats, stats_out=stats_out,
+        device=device, threads=threads, onnxruntime=_library(onnxruntime),
+    )
     source = _source(model)
     with tempfile.TemporaryDirectory(prefix="onnx-mipp-") as folder:
         if isinstance(plan, dict):
             file = Path(folder) / "plan.json"
             file.write_text(json.dumps(plan))
-            words.append(f"--plan={file}")
-        elif plan is not None:
-            words.append(f"--plan={os.fspath(plan)}")
-        if calibration is not None:
-            paths = _data.paths(calibration)
-            if paths is None:
-                names = _native.input_names(source)
-                paths = [str(_data.write(calibration, names, Path(folder)))]
-            words += [f"--calib={path}" for path in paths]
-        return Result(_native.prune(source, words, progress or _tell))
+            plan = file
+        files = None if calibration is None else _data.paths(calibration)
+        batches: list[str] = []
+        if calibration is not None and files is None:
+            batches = _data.write(calibration, _native.input_names(source), Path(folder))
+        words = _words(options | dict(calib=files, plan=plan))
+        return Result(_native.prune(source, words, batches, progress or _tell))
 
 
 def inspect(
-    model: Path_ | bytes | onnx.ModelProto,
+    model: StrPath | bytes | onnx.ModelProto,
     *,
-    exclude: Iterable[str] = (),
-    only: Iterable[str] = (),
+    exclude: str | Iterable[str] = (),
+    only: str | Iterable[str] = (),
+    head_dim: bool = False,
+    prune_normalized: bool = False,
     shape: dict[str, Sequence[int]] | None = None,
     device: str | None = None,
     threads: int | None = None,
-    onnxruntime: Path_ | None = None,
+    onnxruntime: StrPath | None = None,
 ) -> dict[str, Any]:
     """The groups of channels of a model and what freezes them, as ``onnx-mipp inspect --json``.
 
     Raises :class:`Error` with the command's message.
     """
-    words = _words(dict(device=device, threads=threads)) + _nodes(exclude, only)
-    words += _shapes(shape) + _library(onnxruntime)
-    found: dict[str, Any] = json.loads(_native.inspect(_source(model), words))
+    options = dict(
+        exclude=exclude, only=only, head_dim=head_dim, prune_normalized=prune_normalized,
+        shape=_shapes(shape), device=device, threads=threads, onnxruntime=_library(onnxruntime),
+    )
+    found: dict[str, Any] = json.loads(_native.inspect(_source(model), _words(options)))
     return found
 
 
-def _source(model: Any) -> Path_ | bytes:
+def _source(model: Any) -> StrPath | bytes:
     if hasattr(model, "SerializeToString"):
         return bytes(model.SerializeToString())
     if isinstance(model, (bytearray, memoryview)):
@@ -175,35 +195,43 @@ def _source(model: Any) -> Path_ | bytes:
 
 
 def _words(options: dict[str, Any]) -> list[str]:
-    given = [(name.replace("_", "-"), value) for name, value in options.items() if value is not None]
-    return [f"--{name}={value}" for name, value in given]
+    """The options as on a command line; those that are None or False are left out."""
+    words = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            several = isinstance(value, Iterable) and not isinstance(value, str)
+            words += [f"{option}={_text(item)}" for item in (value if several else [value])]
+    return words
 
 
-def _nodes(exclude: Iterable[str], only: Iterable[str]) -> list[str]:
-    for name, patterns in (("exclude", exclude), ("only", only)):
-        if isinstance(patterns, str):
-            raise TypeError(f"{name}: expected a list of patterns, found the text {patterns!r}")
-    return [f"--exclude={glob}" for glob in exclude] + [f"--only={glob}" for glob in only]
+def _text(value: Any) -> str:
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
 def _shapes(shape: dict[str, Sequence[int]] | None) -> list[str]:
-    sizes = {name: ",".join(map(str, sizes)) for name, sizes in (shape or {}).items()}
-    return [f"--shape={name}={text}" for name, text in sizes.items()]
+    return [f"{name}={_numbers(sizes)}" for name, sizes in (shape or {}).items()]
 
 
-def _library(onnxruntime: Path_ | None) -> list[str]:
-    path = os.fspath(onnxruntime) if onnxruntime is not None else _runtime_library()
-    return [] if path is None else [f"--onnxruntime={path}"]
+def _numbers(values: float | Sequence[float] | None) -> str | None:
+    """Numbers with commas between them."""
+    if isinstance(values, Iterable):
+        return ",".join(map(str, values))
+    return None if values is None else str(values)
 
 
-def _runtime_library() -> str | None:
-    """The folder with the library of this Python's onnxruntime package, unless the user names another."""
-    if os.environ.get("ORT_DYLIB_PATH"):
-        return None
+def _library(given: StrPath | None = None) -> str | None:
+    """The library to use, by default that of this Python's onnxruntime package; None leaves the
+    search to the program."""
+    if given is not None:
+        return os.fspath(given)
     found = importlib.util.find_spec("onnxruntime")
-    if found is None or not found.submodule_search_locations:
+    if os.environ.get("ORT_DYLIB_PATH") or found is None:
         return None
-    return str(Path(found.submodule_search_locations[0]) / "capi")
+    folders = [Path(folder) / "capi" for folder in found.submodule_search_locations or []]
+    return next((str(folder) for folder in folders if any(folder.glob("*onnxruntime.*"))), None)
 
 
 def _tell(line: str) -> None:

@@ -8,10 +8,10 @@ import sys
 
 
 def main() -> None:
-    from . import _native, _runtime_library
+    from . import _native, _library
 
     # The program's own places come after the library that was installed with it.
-    library = _runtime_library()
+    library = _library()
     if library is not None:
         os.environ["ORT_DYLIB_PATH"] = library
     # Python would only hear of Ctrl-C when the program is done.

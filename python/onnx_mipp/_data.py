@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -20,33 +21,29 @@ def paths(calibration: Any) -> list[str] | None:
     return None
 
 
-def write(calibration: Any, names: list[str], folder: Path) -> Path:
-    """Writes all batches to one .npz file, one batch in memory at a time."""
-    sinks = {name: _Sink(name, folder / f"{place}.bin") for place, name in enumerate(names)}
-    try:
-        for batch in _batches(calibration):
-            for name, array in _named(batch, names).items():
-                sinks[name].add(array)
-    finally:
-        for sink in sinks.values():
-            sink.file.close()
-    arrays = {name: sink.array() for name, sink in sinks.items()}
-    if any(array is None for array in arrays.values()):
+def write(calibration: Any, names: list[str], folder: Path) -> list[str]:
+    """Writes every batch to an .npz file of its own, so that one is in memory at a time."""
+    files: list[str] = []
+    for batch in _batches(calibration):
+        file = folder / f"batch-{len(files):06}.npz"
+        # Not numpy.savez, to which an input could not be named "file".
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, value in _named(batch, names).items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, _array(value), allow_pickle=False)
+        files.append(str(file))
+    if not files:
         raise ValueError("the calibration data hold no sample: give at least one, better hundreds")
-    target = folder / "calibration.npz"
-    np.savez(target, **{name: array for name, array in arrays.items() if array is not None})
-    return target
+    return files
 
 
 def _batches(calibration: Any) -> Iterator[Any]:
-    if isinstance(calibration, np.ndarray) or hasattr(calibration, "detach"):
-        yield calibration
-    elif isinstance(calibration, Mapping):
+    if isinstance(calibration, (np.ndarray, Mapping)) or hasattr(calibration, "detach"):
         yield calibration
     elif hasattr(calibration, "get_next"):
         while (batch := calibration.get_next()) is not None:
             yield batch
-    elif isinstance(calibration, Iterable):
+    elif isinstance(calibration, Iterable) or hasattr(calibration, "__getitem__"):
         yield from calibration
     else:
         raise TypeError(
@@ -55,56 +52,17 @@ def _batches(calibration: Any) -> Iterator[Any]:
         )
 
 
-def _named(batch: Any, names: list[str]) -> dict[str, np.ndarray]:
+def _named(batch: Any, names: list[str]) -> dict[str, Any]:
+    """The model's inputs; the program finds out what is missing."""
     if isinstance(batch, Mapping):
-        missing = [name for name in names if name not in batch]
-        if missing:
-            raise ValueError(
-                f"a batch has no array for the model's input '{missing[0]}': found "
-                f"{sorted(map(str, batch))}, expected {names}"
-            )
-        return {name: _array(batch[name]) for name in names}
+        known = {name: batch[name] for name in names if name in batch}
+        return known or {str(name): value for name, value in batch.items()}
     # What a data loader adds after the inputs, such as labels, is not needed.
-    parts = list(batch) if isinstance(batch, (list, tuple)) else [batch]
-    if len(parts) < len(names):
-        raise ValueError(
-            f"a batch has {len(parts)} arrays, the model has {len(names)} inputs: give dicts with "
-            f"the names {names}"
-        )
-    return {name: _array(part) for name, part in zip(names, parts)}
+    parts = batch if isinstance(batch, (list, tuple)) else [batch]
+    return dict(zip(names, parts))
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: Any) -> np.ndarray[Any, Any]:
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     return np.asarray(value)
-
-
-class _Sink:
-    """The arrays of one input, laid end to end along the first axis in a file."""
-
-    def __init__(self, name: str, path: Path) -> None:
-        self.name = name
-        self.path = path
-        self.file: BinaryIO = path.open("wb")
-        self.dtype: np.dtype[Any] | None = None
-        self.shape: tuple[int, ...] = ()
-        self.count = 0
-
-    def add(self, array: np.ndarray) -> None:
-        if array.ndim == 0:
-            raise ValueError(f"input '{self.name}': expected samples along the first axis, found one number")
-        if self.dtype is None:
-            self.dtype, self.shape = array.dtype, array.shape[1:]
-        if (array.dtype, array.shape[1:]) != (self.dtype, self.shape):
-            raise ValueError(
-                f"input '{self.name}': a batch of {array.dtype} {list(array.shape[1:])} follows "
-                f"one of {self.dtype} {list(self.shape)}; bring all samples to one type and shape"
-            )
-        self.file.write(np.ascontiguousarray(array).data)
-        self.count += array.shape[0]
-
-    def array(self) -> np.ndarray | None:
-        if self.dtype is None or self.count == 0:
-            return None
-        return np.memmap(self.path, self.dtype, "r", shape=(self.count, *self.shape))

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use onnx_mipp::onnx::{self, Model};
+use onnx_mipp::onnx::{self, Model, OnnxError};
 use onnx_mipp::pipeline::{self, Event, Options};
 use pyo3::prelude::*;
 
@@ -37,12 +37,11 @@ mod _native {
     }
 
     impl Source {
-        fn load(&self) -> PyResult<Model> {
-            let loaded = match self {
+        fn load(&self) -> Result<Model, OnnxError> {
+            match self {
                 Source::Bytes(bytes) => onnx::decode(bytes.to_vec().into(), None),
                 Source::Path(path) => onnx::load(path),
-            };
-            loaded.map_err(error)
+            }
         }
     }
 
@@ -83,32 +82,46 @@ mod _native {
         }
     }
 
+    /// `batches` are files of calibration data that the caller held in memory.
     #[pyfunction]
     fn prune(
         py: Python<'_>,
         model: Source,
         words: Vec<OsString>,
+        batches: Vec<PathBuf>,
         tell: Py<PyAny>,
     ) -> PyResult<Outcome> {
-        let options = onnx_mipp::cli::prune_options(words).map_err(error)?;
-        let model = model.load()?;
-        let job = |tell: &dyn Fn(Event)| pipeline::prune_model(model, &options, tell);
-        watched(py, &options, Some(tell), job).map(Outcome)
+        let mut options = onnx_mipp::cli::prune_options(words).map_err(error)?;
+        // Never written: a report that may become a page has more in it.
+        options.report = Some("report.html".into());
+        let in_memory = !batches.is_empty();
+        options.calibration.extend(batches);
+        let job =
+            |tell: &dyn Fn(Event)| pipeline::prune_model(model.load()?, &options, tell);
+        let mut outcome = watched(py, &options, Some(tell), job)?;
+        if in_memory {
+            outcome.report.calibration.source = vec!["data in memory".to_owned()];
+        }
+        if let Source::Path(path) = &model {
+            outcome.report.input = Some(path.display().to_string());
+        }
+        Ok(Outcome(outcome))
     }
 
     #[pyfunction]
     fn inspect(py: Python<'_>, model: Source, words: Vec<OsString>) -> PyResult<String> {
         let options = onnx_mipp::cli::inspect_options(words).map_err(error)?;
-        let model = model.load()?;
-        let job = |tell: &dyn Fn(Event)| pipeline::inspect_model(model, &options, tell);
+        let job =
+            |tell: &dyn Fn(Event)| pipeline::inspect_model(model.load()?, &options, tell);
         let found = watched(py, &options, None, job)?;
         onnx_mipp::report::json(&found).map_err(error)
     }
 
     /// Names of the inputs that a caller feeds.
     #[pyfunction]
-    fn input_names(model: Source) -> PyResult<Vec<String>> {
-        Ok(model.load()?.input_names())
+    fn input_names(py: Python<'_>, model: Source) -> PyResult<Vec<String>> {
+        let model = py.detach(|| model.load()).map_err(error)?;
+        Ok(model.input_names())
     }
 
     /// The program.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
+import inspect
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +53,8 @@ def test_the_result_has_model_plan_and_report(result, images, tmp_path):
     onnx.checker.check_model(result.model)
     assert len(result.model_bytes) < 0.8 * MODEL.stat().st_size
     report = result.report
+    assert report["input"] == str(MODEL) and report["calibration"]["source"] == ["data in memory"]
+    assert report["trade_off"], "the page has no curve"
     assert report["macs"]["after"] <= 0.6 * report["macs"]["before"]
     kept = {group["name"]: len(group["kept"]) for group in result.plan["groups"]}
     assert kept == {group["name"]: group["channels"]["after"] for group in report["groups"]}
@@ -142,16 +148,15 @@ def test_data_that_do_not_fit_are_refused(images):
     for data, error, words in [
         (3, TypeError, "get_next"),
         ([], ValueError, "no sample"),
-        ([{"other": images}], ValueError, "input 'input'.*other"),
-        ([images, images[:, :, :4]], ValueError, "one type and shape"),
+        ([np.array([None])], ValueError, "[Oo]bject"),
+        ([{"other": images, "more": images}], onnx_mipp.Error, "input 'input'.*other"),
+        ([images, images[:, :, :4]], onnx_mipp.Error, "batch-000001.npz.*'input'"),
         ([images.astype(np.float64) * np.nan], onnx_mipp.Error, "NaN"),
     ]:
         with pytest.raises(error, match=words):
             onnx_mipp.prune(MODEL, data, ratio=0.5, **FEW)
     with pytest.raises(TypeError, match="ModelProto"):
         onnx_mipp.prune(5, images)
-    with pytest.raises(TypeError, match="list of patterns"):
-        onnx_mipp.prune(MODEL, images, exclude="/stem/**")
 
 
 def test_a_plan_is_applied(result, images):
@@ -160,8 +165,19 @@ def test_a_plan_is_applied(result, images):
 
 
 def test_inspect_is_that_of_the_command():
-    found = onnx_mipp.inspect(MODEL)
-    assert found == json.loads(program("inspect", MODEL, "--json").stdout)
+    found = onnx_mipp.inspect(MODEL, exclude="/stem/**")
+    done = program("inspect", MODEL, "--exclude", "/stem/**", "--json")
+    assert found == json.loads(done.stdout)
+    assert found != onnx_mipp.inspect(MODEL)
+
+
+def test_every_option_of_the_command_is_there():
+    outside = "calib dry-run plan-out report json config quiet verbose help version".split()
+    known = set(inspect.signature(onnx_mipp.prune).parameters)
+    options = re.findall(r"^ +(?:-\w, |    )--([\w-]+)", program("--help").stdout, re.MULTILINE)
+    assert len(options) > 30
+    for option in set(options) - set(outside):
+        assert option.replace("-", "_") in known, option
 
 
 def test_no_data_is_a_warning():
@@ -218,6 +234,56 @@ def test_ctrl_c_stops(images):
     assert onnx_mipp.inspect(MODEL)["groups"]
 
 
-def test_the_package_is_typed():
-    folder = Path(onnx_mipp.__file__).parent
-    assert (folder / "py.typed").is_file() and (folder / "_native.pyi").is_file()
+def test_ctrl_c_ends_the_command(tmp_path):
+    command = [Path(sys.executable).with_name("onnx-mipp"), MODEL, tmp_path / "out.onnx"]
+    running = subprocess.Popen([*command, "--calib", DATA], stderr=subprocess.PIPE, text=True)
+    for line in running.stderr:
+        if line.startswith("calibrating"):
+            break
+    running.send_signal(signal.SIGINT)
+    assert running.wait(30) == -signal.SIGINT
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_the_stubs_are_those_of_the_module():
+    def names(arguments: ast.arguments) -> list[str]:
+        return [argument.arg for argument in arguments.args]
+
+    stubs = Path(onnx_mipp.__file__).with_name("_native.pyi").read_text()
+    found = {"Error"}
+    for node in ast.parse(stubs).body:
+        if isinstance(node, ast.FunctionDef):
+            real = inspect.signature(getattr(onnx_mipp._native, node.name))
+            assert names(node.args) == list(real.parameters), node.name
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef) and node.name != "Error":
+            methods = {method.name for method in node.body}
+            real = getattr(onnx_mipp._native, node.name)
+            assert methods == {name for name in vars(real) if not name.startswith("_")}
+            found.add(node.name)
+    assert found == {name for name in vars(onnx_mipp._native) if not name.startswith("_")}
+
+
+def test_the_wheel_holds_this_and_nothing_else():
+    package = importlib.metadata.distribution("onnx-mipp")
+    added = ("INSTALLER", "REQUESTED", "direct_url.json", ".pyc", "bin/onnx-mipp")
+    files = [str(file) for file in package.files if not str(file).endswith(added)]
+    about = f"onnx_mipp-{package.version}.dist-info"
+    assert sorted(files) == sorted([
+        "onnx_mipp/__init__.py",
+        "onnx_mipp/__main__.py",
+        "onnx_mipp/_data.py",
+        "onnx_mipp/_native.abi3.so",
+        "onnx_mipp/_native.pyi",
+        "onnx_mipp/py.typed",
+        f"{about}/METADATA",
+        f"{about}/RECORD",
+        f"{about}/WHEEL",
+        f"{about}/entry_points.txt",
+        f"{about}/licenses/LICENSE-APACHE",
+        f"{about}/licenses/LICENSE-MIT",
+    ])
+    needed = [need for need in package.requires if "extra" not in need]
+    assert any(need.startswith("onnxruntime") for need in needed)
+    cuda = [need for need in package.requires if "cuda" in need]
+    assert len(cuda) == 1 and cuda[0].startswith("onnxruntime-gpu")
