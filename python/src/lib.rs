@@ -96,8 +96,7 @@ mod _native {
         options.report = Some("report.html".into());
         let in_memory = !batches.is_empty();
         options.calibration.extend(batches);
-        let job =
-            |tell: &dyn Fn(Event)| pipeline::prune_model(model.load()?, &options, tell);
+        let job = |tell: &dyn Fn(Event)| pipeline::prune_model(model.load()?, &options, tell);
         let mut outcome = watched(py, &options, Some(tell), job)?;
         if in_memory {
             outcome.report.calibration.source = vec!["data in memory".to_owned()];
@@ -111,8 +110,7 @@ mod _native {
     #[pyfunction]
     fn inspect(py: Python<'_>, model: Source, words: Vec<OsString>) -> PyResult<String> {
         let options = onnx_mipp::cli::inspect_options(words).map_err(error)?;
-        let job =
-            |tell: &dyn Fn(Event)| pipeline::inspect_model(model.load()?, &options, tell);
+        let job = |tell: &dyn Fn(Event)| pipeline::inspect_model(model.load()?, &options, tell);
         let found = watched(py, &options, None, job)?;
         onnx_mipp::report::json(&found).map_err(error)
     }
