@@ -21,6 +21,7 @@ points, and each figure is one run (random channels: the mean of three), so that
 between criteria mean little. All methods get the same dense weights, the same budget of MACs, and at most the
 512 images of `fixtures/calib.npz`. Nothing is retrained unless said. This page and its plots are written by
 
+<!-- not run: installs packages and takes hours -->
     pip install -r bench/peers/requirements.txt
     python bench/peers/peers.py --bin target/release/onnx-mipp
 
@@ -163,6 +164,7 @@ def distilled(nets):
 `examples/retrain.py` takes the pruned ONNX model into PyTorch (onnx2torch), fits it to the outputs of the dense one
 on the same 512 images, without labels, and exports ONNX again:
 
+<!-- not run: needs PyTorch -->
     python examples/retrain.py dense.onnx pruned.onnx out.onnx --calib fixtures/calib.npz --mirror --mix
 
 """ + table(["net, MACs", "onnx-mipp", "distilled", "best peer + labelled epoch"], rows)
