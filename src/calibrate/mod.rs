@@ -5,6 +5,7 @@ mod error;
 mod folds;
 mod moments;
 mod probe;
+pub(crate) mod products;
 pub mod reader;
 mod spread;
 mod statistics;

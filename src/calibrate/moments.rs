@@ -3,9 +3,10 @@
 use std::io;
 
 use crate::calibrate::folds::Folds;
+use crate::calibrate::products;
 use crate::calibrate::spread::{Spread, shift_products};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par, Scale};
+use faer::{Accum, Mat, MatRef, Par};
 
 /// Sums over the rows seen so far: one row per sampled position, one column per input.
 #[derive(Debug, Clone)]
@@ -107,7 +108,7 @@ impl Moments {
         let per_sample = data.nrows() / samples;
         // A sample's scatter is the norm of X'X, which is also that of the smaller X X'.
         if per_sample < data.ncols() {
-            product(&mut self.products, Accum::Add, data.as_ref());
+            products::add_lower(&mut self.products, data.as_ref());
             let mut inner = Mat::zeros(per_sample, per_sample);
             for sample in 0..samples {
                 let part = data.as_ref().subrows(sample * per_sample, per_sample);
@@ -237,12 +238,18 @@ impl Moments {
         }
         let (count, size) = (self.rows as f64, self.inputs());
         let offset = self.offset();
-        let second = |i: usize, j: usize| self.products[(i.max(j), i.min(j))] / count;
-        let matrix = Mat::from_fn(size, size, |i, j| second(i, j) - offset[i] * offset[j]);
+        let mut matrix = Mat::zeros(size, size);
+        for j in 0..size {
+            for i in j..size {
+                let value = self.products[(i, j)] / count - offset[i] * offset[j];
+                matrix[(i, j)] = value;
+                matrix[(j, i)] = value;
+            }
+        }
         let norm = symmetric_norm(self.products.as_ref()) / (count * count);
         let samples = self.samples as f64;
         let spread = (self.scatter - samples * norm).max(0.0) / (samples * samples);
-        let trace: f64 = (0..size).map(|i| second(i, i)).sum();
+        let trace: f64 = (0..size).map(|i| self.products[(i, i)] / count).sum();
         let distance = norm - trace * trace / size.max(1) as f64;
         let shrinkage = if self.samples < 2 {
             1.0
@@ -254,6 +261,7 @@ impl Moments {
         let folds = self.folds.as_ref();
         let held_out = folds.and_then(|folds| folds.shrinkage(&offset));
         let shrinkage = held_out.map_or(shrinkage, |held_out| held_out.max(shrinkage));
+        let shrinkage = shrinkage.max(products::least_shrinkage(size));
         let mean = self
             .shift
             .iter()
@@ -302,10 +310,35 @@ impl Covariance {
     /// unless all inputs are constant.
     #[must_use]
     pub fn shrunk(&self) -> Mat<f64> {
-        // A floor relative to the mean variance keeps the matrix invertible in f64.
-        let floor = (self.shrinkage.max(1e-7) * self.mean_variance()).max(f64::MIN_POSITIVE.sqrt());
         let size = self.matrix.nrows();
-        &self.matrix * Scale(1.0 - self.shrinkage) + Mat::<f64>::identity(size, size) * Scale(floor)
+        let shrinking = self.shrinking();
+        Mat::from_fn(size, size, |i, j| shrinking.at(i, j))
+    }
+
+    /// The same, element by element.
+    pub(crate) fn shrinking(&self) -> Shrinking<'_> {
+        // A floor relative to the mean variance keeps the matrix invertible in f64.
+        let floor = self.shrinkage.max(1e-7) * self.mean_variance();
+        Shrinking {
+            matrix: &self.matrix,
+            factor: 1.0 - self.shrinkage,
+            floor: floor.max(f64::MIN_POSITIVE.sqrt()),
+        }
+    }
+}
+
+/// A shrunk covariance that is computed where it is read.
+pub(crate) struct Shrinking<'a> {
+    matrix: &'a Mat<f64>,
+    factor: f64,
+    floor: f64,
+}
+
+impl Shrinking<'_> {
+    /// One element.
+    pub fn at(&self, i: usize, j: usize) -> f64 {
+        let own = if i == j { self.floor } else { 0.0 };
+        self.matrix[(i, j)] * self.factor + own
     }
 }
 
@@ -363,6 +396,7 @@ fn symmetric_norm(lower: MatRef<'_, f64>) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use faer::Scale;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 

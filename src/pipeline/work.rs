@@ -1,7 +1,7 @@
 //! A model under work, from its first look to the finished result.
 
 use crate::calibrate::{Statistics, probe};
-use crate::divergence::{self, Divergences};
+use crate::divergence::{self, Divergences, Effort};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
@@ -312,7 +312,6 @@ impl Work {
             what: "groups",
         });
         let ranking = Ranking::of(scene)?;
-        let batches = self.samples.trials()?;
         let setting = divergence::Setting {
             model: &self.model,
             scene,
@@ -322,7 +321,9 @@ impl Work {
             memory: options.memory,
         };
         let progress = |groups: usize| tell(Event::Advance(groups));
-        let found = divergence::measure(setting, &batches, &progress)?;
+        let effort = Effort::of(setting, self.samples.seen().len())?;
+        let batches = self.samples.trials(effort.samples)?;
+        let found = divergence::measure(setting, effort.shares, &batches, &progress)?;
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 

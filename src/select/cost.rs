@@ -28,8 +28,14 @@ impl CostModel {
     /// Multiply-accumulates of one sample through convolutions and matrix products.
     #[must_use]
     pub fn macs(graph: &Graph, groups: &Groups) -> Self {
+        CostModel::macs_of(graph, groups, &|_| true)
+    }
+
+    /// Those of the nodes that `counts` names.
+    pub(crate) fn macs_of(graph: &Graph, groups: &Groups, counts: &dyn Fn(NodeId) -> bool) -> Self {
         let group_of = group_of(groups);
-        let terms = groups.costs.iter().filter_map(|cost| {
+        let costs = groups.costs.iter().filter(|cost| counts(cost.node));
+        let terms = costs.filter_map(|cost| {
             let factor = cost.positions;
             let weight = match &cost.of {
                 Elements::Weight(slot) => *slot,
