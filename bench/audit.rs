@@ -184,7 +184,7 @@ fn projection(variables: &[Vec<f64>], one_in: u32, rng: &mut ChaCha8Rng) -> Vec<
     let count = variables.first().map_or(0, Vec::len);
     let mut sum = vec![0.0; count];
     for values in variables {
-        if rng.next_u32() % one_in == 0 {
+        if rng.next_u32().is_multiple_of(one_in) {
             let factor = f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5;
             sum.iter_mut()
                 .zip(values)
@@ -199,7 +199,7 @@ fn predictor(variables: &[Vec<f64>], target: &[f64], rng: &mut ChaCha8Rng) -> Ve
     let count = target.len().max(1) as f64;
     let mut sum = vec![0.0; target.len()];
     for values in variables {
-        if rng.next_u32() % 2 == 0 {
+        if rng.next_u32().is_multiple_of(2) {
             let mean = values.iter().sum::<f64>() / count;
             let pairs = values.iter().zip(target);
             let factor = pairs.map(|(v, t)| (v - mean) * t).sum::<f64>() / count;
