@@ -159,11 +159,11 @@ fn the_same_command_gives_the_same_bytes() {
     }
 }
 
-/// Points that half of the MACs may cost on each of the two nets, and a quarter on the ResNet.
+/// Points that half of the MACs may cost. Both nets lose 1.5 to 1.7 in multiples of 8
+/// (docs/results.md): the test allows the figures one standard error.
 const GOAL_AT_HALF: f64 = 1.5;
-const GOAL_AT_QUARTER: f64 = 6.0;
 /// One standard error of the difference of two accuracies on the same 1,000 images, of which the
-/// models judge about 4 % differently: sqrt(0.04 / 1000). Of the mean of two nets it is 1 / sqrt(2) of it.
+/// models judge about 4 % differently: sqrt(0.04 / 1000).
 const PAIRED_ERROR: f64 = 0.6;
 
 #[test]
@@ -173,20 +173,32 @@ fn accuracy_stays() {
         let (right, samples) = accuracy(&runtime, model, &data).unwrap();
         100.0 * right as f64 / samples as f64
     };
-    let lost = |name: &str, pruned: &Path| {
-        let before = points(&fixture(name));
+    let quarter = folder("quarter").join("resnet_bn_torchscript.onnx");
+    prune("resnet_bn_torchscript.onnx", &quarter, &["--macs", "0.25"]);
+    let mut too_low = Vec::new();
+    let half = |name: &str| halves()[name].0.clone();
+    for (name, pruned, most) in [
+        (
+            "resnet_bn_torchscript.onnx",
+            half("resnet_bn_torchscript.onnx"),
+            GOAL_AT_HALF + PAIRED_ERROR,
+        ),
+        (
+            "vgg_bn_torchscript.onnx",
+            half("vgg_bn_torchscript.onnx"),
+            GOAL_AT_HALF + PAIRED_ERROR,
+        ),
+        ("resnet_bn_torchscript.onnx", quarter, 6.0),
+    ] {
+        let (before, after) = (points(&fixture(name)), points(&pruned));
         // The fixtures' README: 92.5 and 93.3 %. Other figures would mean a wrong measurement.
         assert!((92.0..94.0).contains(&before), "{name}: {before}");
-        before - points(pruned)
-    };
-    let [resnet, vgg] = ["resnet_bn_torchscript.onnx", "vgg_bn_torchscript.onnx"];
-    let half = [resnet, vgg].map(|name| lost(name, &halves()[name].0));
-    let mean = half.iter().sum::<f64>() / 2.0;
-    let most = GOAL_AT_HALF + PAIRED_ERROR / 2.0_f64.sqrt();
-    assert!(mean <= most, "half of the MACs costs {half:?}");
-
-    let pruned = folder("quarter").join(resnet);
-    prune(resnet, &pruned, &["--macs", "0.25"]);
-    let quarter = lost(resnet, &pruned);
-    assert!(quarter <= GOAL_AT_QUARTER, "a quarter costs {quarter}");
+        if before - after > most {
+            too_low.push(format!(
+                "{}: {before} % before, {after} % after",
+                pruned.display()
+            ));
+        }
+    }
+    assert!(too_low.is_empty(), "{}", too_low.join("\n"));
 }
