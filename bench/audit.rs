@@ -156,7 +156,7 @@ fn audit(model: &str, layer: &str, seen: &Seen, trials: usize) {
         let mut found = Vec::new();
         for _ in 0..trials {
             let y: Vec<Vec<f64>> = (0..outputs)
-                .map(|_| projection(&seen.outputs, 1, &mut rng))
+                .map(|_| projection(&seen.outputs, &mut rng))
                 .collect();
             // Half of the inputs each, along what predicts the first output: of random directions of
             // many inputs two would say next to nothing about it.
@@ -179,17 +179,15 @@ fn audit(model: &str, layer: &str, seen: &Seen, trials: usize) {
     }
 }
 
-/// A random combination of a random part (one in `one_in`) of the variables, of variance one.
-fn projection(variables: &[Vec<f64>], one_in: u32, rng: &mut ChaCha8Rng) -> Vec<f64> {
+/// A random combination of the variables, of variance one.
+fn projection(variables: &[Vec<f64>], rng: &mut ChaCha8Rng) -> Vec<f64> {
     let count = variables.first().map_or(0, Vec::len);
     let mut sum = vec![0.0; count];
     for values in variables {
-        if rng.next_u32().is_multiple_of(one_in) {
-            let factor = f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5;
-            sum.iter_mut()
-                .zip(values)
-                .for_each(|(s, v)| *s += factor * v);
-        }
+        let factor = (rng.next_u64() >> 32) as f64 / f64::from(u32::MAX) - 0.5;
+        sum.iter_mut()
+            .zip(values)
+            .for_each(|(s, v)| *s += factor * v);
     }
     standard(sum, rng)
 }
