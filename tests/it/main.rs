@@ -9,6 +9,7 @@ mod documented;
 #[allow(dead_code)]
 mod evaluate;
 mod graphs;
+mod infer;
 mod manners;
 mod masked;
 mod memory;
