@@ -198,7 +198,13 @@ fn masked(
         let tensor = Tensor::from_f64(value.dtype.unwrap_or(DataType::Float), &mask)?;
         let (left, right) = (format!("mask{number}"), format!("masked{number}"));
         let constant = constant_node(&left, tensor);
-        for input in &mut main.node[consumer.node].input {
+        // What reads integers has a quantiser before it.
+        let reads = |node: &usize| graph.nodes[*node].inputs.contains(&Some(read));
+        let inputs = graph.nodes[consumer.node].inputs.iter().flatten();
+        let makers = inputs.filter_map(|&input| graph.values[input].producer);
+        let mut readers = std::iter::once(consumer.node).chain(makers);
+        let reader = readers.find(reads).ok_or("no node reads the channels")?;
+        for input in &mut main.node[reader].input {
             if *input == value.name {
                 input.clone_from(&right);
             }
@@ -209,7 +215,7 @@ fn masked(
             output: vec![right],
             ..Default::default()
         };
-        masks.push((consumer.node, [constant, node]));
+        masks.push((reader, [constant, node]));
     }
     masks.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     for (at, nodes) in masks {

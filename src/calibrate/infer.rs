@@ -64,11 +64,15 @@ fn weightless(model: &Model, inputs: &[InputSpec], names: &[String]) -> Option<M
             .shape
             .iter()
             .map(|size| size.and_then(|size| i64::try_from(size).ok()));
-        ops::build::tensor_input(&spec.name, spec.dtype.code(), &sizes.collect::<Vec<_>>())
+        ops::build::tensor_input(
+            &spec.name,
+            spec.dtype.code(),
+            Some(&sizes.collect::<Vec<_>>()),
+        )
     });
     let weights = large.iter().map(|tensor| {
         let sizes: Vec<_> = tensor.dims.iter().copied().map(Some).collect();
-        ops::build::tensor_input(tensor.name(), tensor.data_type(), &sizes)
+        ops::build::tensor_input(tensor.name(), tensor.data_type(), Some(&sizes))
     });
     main.input = fed.chain(weights).collect();
     main.initializer = few;

@@ -161,7 +161,9 @@ pub(super) fn join(
             (None, _) => untracked = Some(value),
         }
     }
-    let Some(map) = joined else { return Ok(None) };
+    let Some(map) = joined.or_else(|| of_constants(view, walk, &constants, inputs)) else {
+        return Ok(None);
+    };
     if let Some(value) = untracked {
         let name = &view.graph.values[value].name;
         walk.freeze(
@@ -174,6 +176,25 @@ pub(super) fn join(
         walk.cut((view.id, slot), own, &map)?;
     }
     Ok(Some(map))
+}
+
+/// New atoms for constants that meet nothing but single numbers that are computed, as a bias does that
+/// is quantised with a scale of the data.
+fn of_constants(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    constants: &[(usize, usize)],
+    inputs: &[(usize, ValueId)],
+) -> Option<AxisMap> {
+    let &(slot, own) = constants.first()?;
+    let values = &view.graph.values;
+    let is_one = |shape: &Vec<usize>| shape.iter().all(|&length| length == 1);
+    let mut computed = inputs.iter().map(|&(_, value)| &values[value]);
+    let only_numbers = computed.all(|value| {
+        value.constant.is_some() || !value.is_count && value.shape.as_ref().is_some_and(is_one)
+    });
+    let length = view.shape(view.input(slot)?).ok()?.get(own).copied()?;
+    (only_numbers && length > 1).then(|| walk.fresh(view.id, length))
 }
 
 /// The axis of an input that lies along an output axis, unless the input is repeated there.

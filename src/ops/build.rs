@@ -10,19 +10,20 @@ use crate::onnx::proto::{
 /// A graph input of positions: int64 of one free dimension.
 #[must_use]
 pub fn positions_input(name: &str) -> ValueInfoProto {
-    tensor_input(name, DataType::Int64.code(), &[None])
+    tensor_input(name, DataType::Int64.code(), Some(&[None]))
 }
 
-/// A graph input of the element type with that code and of that shape, where a size may be open.
+/// A graph input of the element type with that code and of that shape, where it is known; sizes may be
+/// open.
 #[must_use]
-pub fn tensor_input(name: &str, elem_type: i32, shape: &[Option<i64>]) -> ValueInfoProto {
+pub fn tensor_input(name: &str, elem_type: i32, shape: Option<&[Option<i64>]>) -> ValueInfoProto {
     let dimension = |size: &Option<i64>| Dimension {
         value: size.map(Length::DimValue),
         ..Default::default()
     };
     let tensor = TensorType {
         elem_type: Some(elem_type),
-        shape: Some(TensorShapeProto {
+        shape: shape.map(|shape| TensorShapeProto {
             dim: shape.iter().map(dimension).collect(),
         }),
     };

@@ -4,14 +4,17 @@ use crate::graph::NodeView;
 use crate::groups::{
     Atom, AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout, Window,
 };
-use crate::ops::{Edit, Freeze, Operator};
+use crate::ops::{Edit, Freeze, Operator, quantize};
 
 const DATA: usize = 0;
 const WEIGHT: usize = 1;
 const BIAS: usize = 2;
 const CHANNEL_AXIS: usize = 1;
 
-pub(super) struct Conv;
+/// Conv, or ConvInteger.
+pub(super) struct Conv {
+    pub of_integers: bool,
+}
 
 impl Operator for Conv {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
@@ -32,10 +35,15 @@ impl Operator for Conv {
         let axes = WeightAxes {
             input: sizes.inputs_per_block > 1 || sizes.blocks == 1,
             output: Out::Whole,
+            per_output: self.per_output(view)?,
         };
-        let bias = Bias::Slot {
-            slot: BIAS,
-            scale: vec![1.0],
+        let bias = match self.of_integers {
+            // Its sums are of integers, whose scale nothing tells here.
+            true => Bias::None,
+            false => Bias::Slot {
+                slot: BIAS,
+                scale: vec![1.0],
+            },
         };
         let window = Some(window(view)?);
         trace(view, walk, &sizes, axes, &mut |input| {
@@ -46,6 +54,25 @@ impl Operator for Conv {
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
         blocks_left(view, kept, 1)
     }
+}
+
+impl Conv {
+    /// The slot of a constant that has an entry for each output.
+    fn per_output(&self, view: NodeView<'_>) -> Result<Option<usize>, Freeze> {
+        if self.of_integers {
+            quantize::is_readable(view, DATA)?;
+            return quantize::zero_points(view);
+        }
+        bias(view)
+    }
+}
+
+/// The bias' slot, where there is a bias.
+fn bias(view: NodeView<'_>) -> Result<Option<usize>, Freeze> {
+    if view.input(BIAS).is_some() && view.constant(BIAS).is_none() {
+        return Err(Freeze::new("its bias is computed while the model runs"));
+    }
+    Ok(view.input(BIAS).map(|_| BIAS))
 }
 
 pub(super) struct ConvTranspose;
@@ -65,13 +92,14 @@ impl Operator for ConvTranspose {
             blocks: sizes.blocks,
             block_axis: 0,
         };
-        let bias = Bias::Slot {
-            slot: BIAS,
-            scale: reach(view)?,
-        };
         let axes = WeightAxes {
             input: true,
             output: Out::PerBlock,
+            per_output: bias(view)?,
+        };
+        let bias = Bias::Slot {
+            slot: BIAS,
+            scale: reach(view)?,
         };
         trace(view, walk, &sizes, axes, &mut |input| {
             consumer(view, input, None, layout.clone(), bias.clone())
@@ -97,9 +125,6 @@ impl Sizes {
     fn read(view: NodeView<'_>, in_axis: usize) -> Result<Self, Freeze> {
         if view.constant(WEIGHT).is_none() {
             return Err(Freeze::new("its weight is computed while the model runs"));
-        }
-        if view.input(BIAS).is_some() && view.constant(BIAS).is_none() {
-            return Err(Freeze::new("its bias is computed while the model runs"));
         }
         let channels = |shape: &[usize]| shape.get(CHANNEL_AXIS).copied().unwrap_or(0);
         let inputs = channels(view.shape(view.need(DATA)?)?);
@@ -139,6 +164,8 @@ impl Sizes {
 struct WeightAxes {
     input: bool,
     output: Out,
+    /// Another constant with an entry for each output.
+    per_output: Option<usize>,
 }
 
 /// Whether the weight's output axis has all output channels or those of one block.
@@ -194,8 +221,8 @@ fn trace(
         };
         walk.cut((view.id, WEIGHT), out_axis, &part)?;
     }
-    if view.input(BIAS).is_some() {
-        walk.cut((view.id, BIAS), 0, &output)?;
+    if let Some(slot) = axes.per_output {
+        walk.cut((view.id, slot), 0, &output)?;
     }
     let made = view
         .output(0)
@@ -272,7 +299,7 @@ fn consumer(
 ) -> Consumer {
     Consumer {
         node: view.id,
-        input,
+        input: quantize::source(view.graph, input),
         axis: CHANNEL_AXIS,
         output: view.output(0).unwrap_or(input),
         output_axis: CHANNEL_AXIS,

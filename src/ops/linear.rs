@@ -3,7 +3,7 @@
 use crate::graph::{NodeView, ValueId};
 use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Walk, WeightLayout};
 use crate::ops::product::Activations;
-use crate::ops::{Freeze, Operator};
+use crate::ops::{Freeze, Operator, quantize};
 
 pub(super) struct Gemm;
 
@@ -144,6 +144,35 @@ impl Operator for MatMul {
     }
 }
 
+pub(super) struct MatMulInteger;
+
+impl Operator for MatMulInteger {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        let (data, weight) = (view.shape(view.need(A)?)?, view.shape(view.need(B)?)?);
+        let &[_, _] = weight else {
+            return Err(Freeze::new("its weight is no matrix"));
+        };
+        if view.constant(B).is_none() || data.is_empty() {
+            return Err(Freeze::new("its weight is computed while the model runs"));
+        }
+        quantize::is_readable(view, A)?;
+        let product = Product {
+            data: A,
+            axis: data.len() - 1,
+            made_axis: data.len() - 1,
+            weight: B,
+            out_axis: 1,
+            in_axis: 0,
+            gain: 1.0,
+        };
+        let made = product.trace(view, walk, Bias::None)?;
+        match quantize::zero_points(view)? {
+            Some(slot) => walk.cut((view.id, slot), 0, &made),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A product of data with a constant matrix: which slots and axes play which part.
 pub(super) struct Product {
     pub data: usize,
@@ -210,7 +239,7 @@ impl Product {
     ) -> Consumer {
         Consumer {
             node: view.id,
-            input,
+            input: quantize::source(view.graph, input),
             axis: self.axis,
             output,
             output_axis: self.made_axis,

@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::calibrate::Batch;
 use crate::calibrate::tap::{self, Placed};
 use crate::graph::{Graph, ValueId};
-use crate::onnx::proto::{
-    GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
-};
-use crate::onnx::{Model, Tensor};
+use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
+use crate::onnx::{DataType, Model, Tensor};
+use crate::ops;
 use crate::runtime::{Runtime, Session};
 use crate::segments::{Schedule, SegmentError, Track};
 
@@ -221,23 +220,15 @@ fn names_read(node: &NodeProto, names: &mut Vec<String>) {
     }
 }
 
-/// A graph input of the value's type and rank, of free lengths.
+/// A graph input of the value's type and rank, of free lengths. Only counts keep theirs, the number of
+/// axes that they tell of: ONNX's inference takes a list of sizes of unknown length for an empty one.
 fn declared(graph: &Graph, value: ValueId) -> ValueInfoProto {
     let value = &graph.values[value];
-    let shape = value.shape.as_ref().map(|shape| TensorShapeProto {
-        dim: shape.iter().map(|_| Default::default()).collect(),
-    });
-    let tensor = type_proto::Tensor {
-        elem_type: value.dtype.map(|dtype| dtype.code()),
-        shape,
-    };
-    ValueInfoProto {
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..Default::default()
-        }),
-        ..bare(&value.name)
-    }
+    let code = value.dtype.map_or(0, DataType::code);
+    let length = |&length: &usize| i64::try_from(length).ok().filter(|_| value.is_count);
+    let shape = value.shape.as_ref();
+    let shape: Option<Vec<_>> = shape.map(|shape| shape.iter().map(length).collect());
+    ops::build::tensor_input(&value.name, code, shape.as_deref())
 }
 
 fn bare(name: &str) -> ValueInfoProto {

@@ -6,6 +6,7 @@ use crate::calibrate::{Covariance, Statistics};
 use crate::graph::Graph;
 use crate::groups::{Consumer, Groups};
 use crate::mi::Reading;
+use crate::ops;
 use crate::select::SelectError;
 
 /// The noise floor over the mean variance of one tap's contribution to an output. For a 3 x 3
@@ -121,12 +122,12 @@ fn grams(
     consumer: &Consumer,
     stays: &[bool],
 ) -> Result<Vec<(Mat<f64>, usize)>, SelectError> {
-    let weight = graph.view(consumer.node).constant(consumer.weight);
+    let weight = ops::quantize::weight(graph.view(consumer.node), consumer.weight);
     let Some(weight) = weight else {
         return Ok(Vec::new());
     };
-    let layout = &consumer.layout;
-    let matrices = layout.matrices(weight)?;
+    let (weight, layout) = (weight?, &consumer.layout);
+    let matrices = layout.matrices(&weight)?;
     let per_output = layout.rows_per_output(&weight.shape).max(1);
     let taps = layout.taps(&weight.shape).max(1);
     let made = groups.made_by(consumer);

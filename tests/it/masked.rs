@@ -3,8 +3,8 @@
 
 use crate::builder::open;
 use onnx_mipp::calibrate::{Batch, infer, probe};
-use onnx_mipp::graph::Graph;
-use onnx_mipp::groups::{Group, Groups, Kept, Scope};
+use onnx_mipp::graph::{Graph, NodeId, ValueId};
+use onnx_mipp::groups::{Consumer, Group, Groups, Kept, Scope};
 use onnx_mipp::onnx::{DataType, Model, Tensor, decode, proto::*};
 use onnx_mipp::runtime::{Device, InputSpec, Runtime, RuntimeOptions};
 use onnx_mipp::surgery::{self, Repaired};
@@ -289,6 +289,15 @@ impl Found {
         }
     }
 
+    /// The node that reads the value for a consumer: itself, or a quantiser before it.
+    fn reader(&self, consumer: &Consumer, value: ValueId) -> NodeId {
+        let reads = |node: &NodeId| self.graph.nodes[*node].inputs.contains(&Some(value));
+        let inputs = self.graph.nodes[consumer.node].inputs.iter().flatten();
+        let makers = inputs.filter_map(|&input| self.graph.values[input].producer);
+        let mut nodes = std::iter::once(consumer.node).chain(makers);
+        nodes.find(reads).unwrap()
+    }
+
     /// The dense model with a mask before every consumer of channels that left.
     fn masked(&self, kept: &Kept<'_>) -> Model {
         let mut model = self.model.clone();
@@ -317,7 +326,8 @@ impl Found {
             if model.proto.ir_version.unwrap() < 4 {
                 main.input.push(open(&left, shape.len()));
             }
-            for input in &mut main.node[consumer.node].input {
+            let reader = self.reader(consumer, read);
+            for input in &mut main.node[reader].input {
                 if *input == value.name {
                     input.clone_from(&right);
                 }
@@ -329,7 +339,7 @@ impl Found {
                 output: vec![right],
                 ..Default::default()
             };
-            masks.push((consumer.node, node));
+            masks.push((reader, node));
         }
         masks.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         for (at, node) in masks {

@@ -2,10 +2,11 @@
 
 use onnx_mipp::calibrate::{Batch, GatherOptions, Statistics};
 use onnx_mipp::divergence::{self, Effort, Setting};
-use onnx_mipp::onnx::{self, Model};
+use onnx_mipp::onnx::{self, Model, proto::ModelProto};
 use onnx_mipp::select::{Limits, Ranking, Scene};
 use onnx_mipp::surgery;
 
+use crate::builder::{Builder, INT64, int};
 use crate::masked::{Found, batch, find, run, runtime};
 use crate::program::fixture;
 
@@ -17,8 +18,7 @@ fn divergence(dense: &Model, cut: &Model, data: &Batch) -> f64 {
     squares(&dense - &cut) / squares(&dense - &mean)
 }
 
-fn is_that_of_the_whole_model(name: &str) {
-    let proto = onnx::load(&fixture(name)).unwrap().proto;
+fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
     let Found {
         model,
         graph,
@@ -72,12 +72,40 @@ fn is_that_of_the_whole_model(name: &str) {
             compared += 1;
         }
     }
-    assert!(compared > 10, "{name}: {compared} trials");
+    assert!(compared >= least, "{name}: {compared} trials");
 }
 
 #[test]
 fn a_trial_moves_the_outputs_as_the_whole_model_would() {
-    is_that_of_the_whole_model("resnet_bn_torchscript.onnx");
-    is_that_of_the_whole_model("mobilenet_folded_dynamo.onnx");
-    is_that_of_the_whole_model("densenet_bn_dynamo.onnx");
+    for name in [
+        "resnet_bn_torchscript.onnx",
+        "mobilenet_folded_dynamo.onnx",
+        "densenet_bn_dynamo.onnx",
+    ] {
+        let proto = onnx::load(&fixture(name)).unwrap().proto;
+        is_that_of_the_whole_model(name, proto, 11);
+    }
+}
+
+#[test]
+fn a_part_may_resize_to_sizes_that_the_rest_computes() {
+    // As an exporter writes "back to the size of the input": samples and channels of the tensor
+    // itself, height and width of the input, which no part has to run again.
+    let mut b = Builder::new(13);
+    b.input("x", &[4, 6, 6]);
+    let made = b.conv("x", [24, 4, 3, 3], vec![]);
+    let made = b.node("Relu", &[&made], vec![]);
+    let made = b.pointwise(&made, 24, 5);
+    let part = |b: &mut Builder, of: &str, from: i64, to: i64| {
+        let shape = b.node("Shape", &[of], vec![]);
+        let (from, to) = (b.ints(&[from]), b.ints(&[to]));
+        b.node("Slice", &[&shape, &from, &to], vec![])
+    };
+    let own = part(&mut b, &made, 0, 2);
+    let side = part(&mut b, "x", 2, 4);
+    let side = b.node("Cast", &[&side], vec![int("to", INT64)]);
+    let sizes = b.node("Concat", &[&own, &side], vec![int("axis", 0)]);
+    let made = b.node("Resize", &[&made, "", "", &sizes], vec![]);
+    b.output(&made, 4);
+    is_that_of_the_whole_model("resized", b.finish(), 2);
 }

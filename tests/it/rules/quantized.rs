@@ -205,3 +205,96 @@ fn weights_stored_in_16_bits_stay_so() {
         .filter(|t| i64::from(t.data_type()) == BFLOAT16);
     assert_eq!(halves.count(), 2);
 }
+
+/// Real numbers as integers that span them, with their scale and zero point.
+fn spanned(b: &mut Builder, input: &str) -> [String; 3] {
+    let made = b.node("DynamicQuantizeLinear", &[input], vec![]);
+    let [scale, zero] = ["scale", "zero"].map(|part| format!("{made}/{part}"));
+    let node = b.graph.node.last_mut().unwrap();
+    node.output.extend([scale.clone(), zero.clone()]);
+    [made, scale, zero]
+}
+
+/// Sums of integers as real numbers.
+fn scaled(b: &mut Builder, sums: &str, scale: &str, own: f32) -> String {
+    let own = b.floats(&[], vec![own]);
+    let scale = b.node("Mul", &[scale, &own], vec![]);
+    let sums = b.node("Cast", &[sums], vec![int("to", 1)]);
+    b.node("Mul", &[&sums, &scale], vec![])
+}
+
+/// A convolution as onnxruntime's dynamic quantisation writes it: the bias is quantised with the
+/// scale of the data, and added as an integer.
+fn dynamic_conv(b: &mut Builder, input: &str, [out, inputs]: [usize; 2]) -> String {
+    const TO_INT32: i64 = 6;
+    let [data, scale, zero] = spanned(b, input);
+    let shape = [out, inputs, 3, 3];
+    let numbers: Vec<i64> = spread(out * inputs * 9, 60)
+        .iter()
+        .map(|n| n + 117)
+        .collect();
+    let weight = integers(b, DataType::Uint8, &shape, &numbers);
+    let weight_zero = integers(b, DataType::Uint8, &[], &[117]);
+    let made = b.node(
+        "ConvInteger",
+        &[&data, &weight, &zero, &weight_zero],
+        vec![ints("pads", &[1, 1, 1, 1])],
+    );
+    let own = b.floats(&[], vec![1.0 / 96.0]);
+    let both = b.node("Mul", &[&scale, &own], vec![]);
+    let bias = b.uniform(&[out], -1.0, 1.0);
+    let bias = b.node("Div", &[&bias, &both], vec![]);
+    let bias = b.node("Floor", &[&bias], vec![]);
+    let bias = b.node("Cast", &[&bias], vec![int("to", TO_INT32)]);
+    let target = b.ints(&[1, out as i64, 1, 1]);
+    let bias = b.node("Reshape", &[&bias, &target], vec![]);
+    let made = b.node("Add", &[&made, &bias], vec![]);
+    scaled(b, &made, &scale, 1.0 / 96.0)
+}
+
+#[test]
+fn dynamically_quantised_models_are_cut() {
+    let mut b = Builder::new(12);
+    let made = stem(&mut b, 6);
+    let made = dynamic_conv(&mut b, &made, [8, 6]);
+    let made = b.node("Relu", &[&made], vec![]);
+    let made = pooled(&mut b, &made);
+    // A zero point for each column.
+    let [data, scale, zero] = spanned(&mut b, &made);
+    let weight = integers(&mut b, DataType::Int8, &[8, 7], &spread(56, 90));
+    let zeros = integers(&mut b, DataType::Int8, &[7], &spread(7, 5));
+    let made = b.node("MatMulInteger", &[&data, &weight, &zero, &zeros], vec![]);
+    let made = scaled(&mut b, &made, &scale, 1.0 / 128.0);
+    let made = b.node("Relu", &[&made], vec![]);
+    let [data, scale, zero] = spanned(&mut b, &made);
+    let weight = integers(
+        &mut b,
+        DataType::Uint8,
+        &[7, 5],
+        &spread(35, 60).iter().map(|n| n + 60).collect::<Vec<_>>(),
+    );
+    let made = b.node("MatMulInteger", &[&data, &weight, &zero], vec![]);
+    let made = scaled(&mut b, &made, &scale, 1.0 / 128.0);
+    b.output(&made, 2);
+    let found = find(b.finish());
+    assert_eq!(found.free(), [6, 8, 7]);
+    found.check();
+}
+
+#[test]
+fn integers_that_no_quantiser_makes_freeze() {
+    let mut b = Builder::new(12);
+    let made = stem(&mut b, 6);
+    let [data, scale, zero] = spanned(&mut b, &made);
+    let data = b.node("MaxPool", &[&data], vec![ints("kernel_shape", &[2, 2])]);
+    let weight = integers(
+        &mut b,
+        DataType::Uint8,
+        &[5, 6, 1, 1],
+        &spread(30, 60).iter().map(|n| n + 60).collect::<Vec<_>>(),
+    );
+    let made = b.node("ConvInteger", &[&data, &weight, &zero], vec![]);
+    let made = scaled(&mut b, &made, &scale, 1.0 / 96.0);
+    b.output(&made, 4);
+    assert!(find(b.finish()).is_frozen_by(6, "no quantiser makes"));
+}
