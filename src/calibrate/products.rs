@@ -21,13 +21,13 @@ pub(crate) fn least_shrinkage(inputs: usize) -> f64 {
 }
 
 /// Adds the lower triangle of `rows' rows`.
-pub(crate) fn add_lower(target: &mut Mat<f64>, rows: MatRef<'_, f64>) {
-    if rows.ncols() < LEAST_INPUTS {
-        return super::moments::product(target, Accum::Add, rows);
+pub(crate) fn add_lower(target: &mut Mat<f64>, all: MatRef<'_, f64>) {
+    if all.ncols() < LEAST_INPUTS {
+        return super::moments::product(target, Accum::Add, all);
     }
-    let mut sum = Mat::<f32>::zeros(rows.ncols(), rows.ncols());
-    for part in parts(rows.nrows()) {
-        let rows = rounded(rows, part);
+    let mut sum = Mat::<f32>::zeros(all.ncols(), all.ncols());
+    for part in parts(all.nrows()) {
+        let rows = rounded(all, part);
         triangular::matmul(
             &mut sum,
             BlockStructure::TriangularLower,
@@ -39,6 +39,11 @@ pub(crate) fn add_lower(target: &mut Mat<f64>, rows: MatRef<'_, f64>) {
             1.0,
             Par::Seq,
         );
+        if !is_finite(&sum) {
+            let part = part_of(all, part);
+            super::moments::product(target, Accum::Add, part);
+            continue;
+        }
         add(target, &sum, |column| column);
     }
 }
@@ -51,9 +56,28 @@ pub(crate) fn add_cross(target: &mut Mat<f64>, left: MatRef<'_, f64>, right: Mat
     }
     let mut sum = Mat::<f32>::zeros(left.ncols(), right.ncols());
     for part in parts(left.nrows()) {
+        let whole = [left, right].map(|rows| part_of(rows, part));
         let [left, right] = [left, right].map(|rows| rounded(rows, part));
-        let (left, one) = (left.transpose(), 1.0);
-        matmul(&mut sum, Accum::Replace, left, &right, one, Par::Seq);
+        matmul(
+            &mut sum,
+            Accum::Replace,
+            left.transpose(),
+            &right,
+            1.0,
+            Par::Seq,
+        );
+        if !is_finite(&sum) {
+            let [left, right] = whole;
+            matmul(
+                target.as_mut(),
+                Accum::Add,
+                left.transpose(),
+                right,
+                1.0,
+                Par::Seq,
+            );
+            continue;
+        }
         add(target, &sum, |_| 0);
     }
 }
@@ -62,6 +86,15 @@ pub(crate) fn add_cross(target: &mut Mat<f64>, left: MatRef<'_, f64>, right: Mat
 fn parts(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let first = (0..rows).step_by(MOST_ROWS);
     first.map(move |first| (first, MOST_ROWS.min(rows - first)))
+}
+
+fn part_of(rows: MatRef<'_, f64>, (first, count): (usize, usize)) -> MatRef<'_, f64> {
+    rows.subrows(first, count)
+}
+
+/// Whether no sum was too large for f32.
+fn is_finite(sum: &Mat<f32>) -> bool {
+    (0..sum.ncols()).all(|column| sum.col_as_slice(column).iter().all(|s| s.is_finite()))
 }
 
 #[allow(clippy::cast_possible_truncation)]
@@ -119,6 +152,20 @@ mod tests {
                 assert!(error.abs() < RESOLUTION / 10.0, "{error} at {i}, {j}");
             }
         }
+    }
+
+    #[test]
+    fn sums_too_large_for_f32_are_made_in_f64() {
+        let rows = |count: usize| Mat::from_fn(3, count, |i, j| 1e20 * (1.0 + (i * j % 7) as f64));
+        let (inputs, targets) = (rows(LEAST_INPUTS), rows(2));
+        let mut found = Mat::zeros(LEAST_INPUTS, LEAST_INPUTS);
+        add_lower(&mut found, inputs.as_ref());
+        let exact = inputs.transpose() * &inputs;
+        assert!((found[(9, 4)] / exact[(9, 4)] - 1.0).abs() < 1e-12);
+        let mut found = Mat::zeros(2, LEAST_INPUTS);
+        add_cross(&mut found, targets.as_ref(), inputs.as_ref());
+        let exact = targets.transpose() * &inputs;
+        assert!((found[(1, 5)] / exact[(1, 5)] - 1.0).abs() < 1e-12);
     }
 
     #[test]

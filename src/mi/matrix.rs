@@ -5,11 +5,23 @@ use faer::{Mat, MatRef, Side};
 
 use crate::mi::MiError;
 
+/// Shares of the mean of the diagonal that are added to it until a matrix can be factored: rounding leaves
+/// a covariance of inputs that depend on each other with eigenvalues a little below zero.
+const ADDED: [f64; 5] = [0.0, 1e-6, 1e-5, 1e-4, 1e-3];
+
 fn factor(matrix: MatRef<'_, f64>) -> Result<Llt<f64>, MiError> {
-    let failed = |_| MiError::NotPositiveDefinite {
-        size: matrix.nrows(),
-    };
-    matrix.llt(Side::Lower).map_err(failed)
+    let size = matrix.nrows();
+    let mean = (0..size).map(|i| matrix[(i, i)]).sum::<f64>() / size.max(1) as f64;
+    let mut factored = ADDED.iter().map(|share| match *share {
+        0.0 => matrix.llt(Side::Lower),
+        share => {
+            let mut more = matrix.to_owned();
+            (0..size).for_each(|i| more[(i, i)] += share * mean);
+            more.llt(Side::Lower)
+        }
+    });
+    let found = factored.find_map(Result::ok);
+    found.ok_or(MiError::NotPositiveDefinite { size })
 }
 
 /// Inverse of a symmetric positive definite matrix, of which the lower triangle is read.

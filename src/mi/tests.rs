@@ -213,3 +213,20 @@ proptest! {
         prop_assert!((e.information() - direct(&k, &w, noise, &kept)).abs() < 1e-8);
     }
 }
+
+#[test]
+fn rounding_below_zero_is_no_obstacle() {
+    // All inputs are one, but for errors that make an eigenvalue negative.
+    let size = 40;
+    let matrix = Mat::from_fn(size, size, |i, j| {
+        let error = if i == j { -2e-6 } else { 0.0 };
+        1.0 + error
+    });
+    let found = inverse(matrix.as_ref()).unwrap();
+    assert!((found[(0, 0)] * 1e-5 - 1.0).abs() < 0.3, "{}", found[(0, 0)]);
+    // What is no covariance at all stays an error.
+    let negative = Mat::from_fn(2, 2, |i, j| if i == j { -1.0 } else { 0.0 });
+    assert!(inverse(negative.as_ref()).is_err());
+    let endless = Mat::from_fn(2, 2, |_, _| f64::INFINITY);
+    assert!(inverse(endless.as_ref()).is_err());
+}
