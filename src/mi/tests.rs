@@ -223,7 +223,11 @@ fn rounding_below_zero_is_no_obstacle() {
         1.0 + error
     });
     let found = inverse(matrix.as_ref()).unwrap();
-    assert!((found[(0, 0)] * 1e-5 - 1.0).abs() < 0.3, "{}", found[(0, 0)]);
+    assert!(
+        (found[(0, 0)] * 1e-5 - 1.0).abs() < 0.3,
+        "{}",
+        found[(0, 0)]
+    );
     // What is no covariance at all stays an error.
     let negative = Mat::from_fn(2, 2, |i, j| if i == j { -1.0 } else { 0.0 });
     assert!(inverse(negative.as_ref()).is_err());

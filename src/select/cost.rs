@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::{ChannelAxes, ChannelMap, Elements, Groups, Use};
+use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Use};
 
 /// A sum of terms, each a constant times the lengths of the axes of one weight.
 #[derive(Debug, Clone, Default)]
@@ -65,12 +65,13 @@ impl CostModel {
     #[must_use]
     pub fn parameters(graph: &Graph, groups: &Groups) -> Self {
         let group_of = group_of(groups);
+        let integers = weights_of(graph, groups);
         let mut terms = Vec::new();
         for (id, value) in graph.values.iter().enumerate() {
             let Some(tensor) = &value.constant else {
                 continue;
             };
-            if !crate::ops::constant::is_weight(tensor.dtype) {
+            if !crate::ops::constant::is_weight(tensor.dtype) && !integers.contains(&id) {
                 continue;
             }
             // Such as a weight that is transposed before it is read.
@@ -134,6 +135,15 @@ impl CostModel {
             terms: self.terms.iter().filter(touches).cloned().collect(),
         }
     }
+}
+
+/// The weights that nodes multiply with, of whatever type.
+fn weights_of(graph: &Graph, groups: &Groups) -> BTreeSet<ValueId> {
+    let weight = |cost: &Cost| match cost.of {
+        Elements::Weight(slot) => graph.view(cost.node).input(slot),
+        Elements::Axes(_) => None,
+    };
+    groups.costs.iter().filter_map(weight).collect()
 }
 
 impl Term {
