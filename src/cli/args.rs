@@ -140,6 +140,9 @@ struct BudgetLists {
     /// Keep these fractions of the parameters
     #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
     params: Vec<f64>,
+    /// Keep these fractions of the measured latency
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
+    latency: Vec<f64>,
     /// Remove these fractions of the channels of every group
     #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = ratio)]
     ratio: Vec<f64>,
@@ -288,6 +291,9 @@ struct BudgetArguments {
     /// Keep this fraction of the parameters
     #[arg(long, value_name = "F", value_parser = fraction)]
     params: Option<f64>,
+    /// Keep this fraction of the latency, measured with ONNX Runtime on --device
+    #[arg(long, value_name = "F", value_parser = fraction)]
+    latency: Option<f64>,
     /// Remove this fraction of the channels of every group
     #[arg(long, value_name = "F", value_parser = ratio)]
     ratio: Option<f64>,
@@ -378,6 +384,7 @@ impl PruneArguments {
         let budgets = [
             budget.macs.map(Budget::Macs),
             budget.params.map(Budget::Params),
+            budget.latency.map(Budget::Latency),
             budget.ratio.map(Budget::Ratio),
             budget.mi.map(Budget::MutualInformation),
         ];
@@ -416,10 +423,11 @@ impl SweepArguments {
         let lists = &self.budgets;
         let macs = lists.macs.iter().copied().map(Budget::Macs);
         let params = lists.params.iter().copied().map(Budget::Params);
+        let latency = lists.latency.iter().copied().map(Budget::Latency);
         let ratio = lists.ratio.iter().copied().map(Budget::Ratio);
         let mi = lists.mi.iter().copied().map(Budget::MutualInformation);
         let mut budgets: Vec<Budget> = Vec::new();
-        for budget in macs.chain(params).chain(ratio).chain(mi) {
+        for budget in macs.chain(params).chain(latency).chain(ratio).chain(mi) {
             if !budgets.contains(&budget) {
                 budgets.push(budget);
             }

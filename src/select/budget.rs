@@ -3,7 +3,7 @@
 use crate::groups::Group;
 use crate::select::allocate::{Choice, allocate, allowed_widths};
 use crate::select::cost::CostModel;
-use crate::select::{Losses, Scene, SelectError, Stop};
+use crate::select::{Found, Losses, Scene, SelectError, Stop};
 
 /// What is asked of the pruned model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,6 +12,8 @@ pub enum Budget {
     Macs(f64),
     /// This fraction of the parameters is left.
     Params(f64),
+    /// This fraction of the time of a run on the device in use is left.
+    Latency(f64),
     /// This fraction of every group's channels leaves.
     Ratio(f64),
     /// This share of every group's mutual information is left.
@@ -23,9 +25,21 @@ impl std::fmt::Display for Budget {
         match self {
             Budget::Macs(fraction) => write!(f, "--macs {fraction}"),
             Budget::Params(fraction) => write!(f, "--params {fraction}"),
+            Budget::Latency(fraction) => write!(f, "--latency {fraction}"),
             Budget::Ratio(fraction) => write!(f, "--ratio {fraction}"),
             Budget::MutualInformation(share) => write!(f, "--mi {share}"),
         }
+    }
+}
+
+impl Budget {
+    /// Whether groups share it, so that it needs to know what each of them loses.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(
+            self,
+            Budget::Macs(_) | Budget::Params(_) | Budget::Latency(_)
+        )
     }
 }
 
@@ -69,6 +83,7 @@ pub(super) fn stops(
         .collect();
     let stop_at = |widths: Vec<usize>| widths.into_iter().map(Stop::Width).collect();
     match budget {
+        Budget::Latency(_) => Err(SelectError::Unmeasured),
         Budget::MutualInformation(share) => Ok(vec![Stop::Mi(share); widths.len()]),
         Budget::Ratio(ratio) => ratio_widths(scene, ratio, limits, widths).map(stop_at),
         Budget::Macs(fraction) => {
@@ -122,11 +137,8 @@ fn ratio_widths(
         widths[group] = nearest.unwrap_or(widths[group]);
     }
     if ratio > 0.0 && before == widths && !limits.best_effort && !scene.prunable().is_empty() {
-        return Err(SelectError::Budget {
-            asked: Budget::Ratio(ratio).to_string(),
-            reached: "0 channels removed".to_owned(),
-            why: why(scene, limits),
-        });
+        let reached = "0 channels removed".to_owned();
+        return Err(unreached(scene, Budget::Ratio(ratio), limits, reached));
     }
     Ok(widths)
 }
@@ -144,17 +156,48 @@ fn shared(
     if whole <= target {
         return Ok(widths);
     }
-    let choices = choices(scene, limits, losses);
-    let found = allocate(&choices, model, widths, target);
+    let found = share(scene, limits, losses, model, fraction);
     let reached = model.total(&found);
     if reached > target && !limits.best_effort && !scene.prunable().is_empty() {
-        return Err(SelectError::Budget {
-            asked: budget.to_string(),
-            reached: format!("{:.3} of the {what}", reached / whole),
-            why: why(scene, limits),
-        });
+        let reached = format!("{:.3} of the {what}", reached / whole);
+        return Err(unreached(scene, budget, limits, reached));
     }
     Ok(found)
+}
+
+/// The widths at which `model` costs at most that share of the whole and the least is lost; the
+/// narrowest where that is out of reach.
+#[must_use]
+pub fn share(
+    scene: Scene<'_>,
+    limits: &Limits,
+    losses: Option<&Losses>,
+    model: &CostModel,
+    share: f64,
+) -> Vec<usize> {
+    let groups = scene.groups.groups.iter();
+    let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();
+    let target = model.total(&whole) * share;
+    allocate(&choices(scene, limits, losses), model, whole, target)
+}
+
+/// A latency that no candidate keeps.
+#[must_use]
+pub fn too_slow(scene: Scene<'_>, asked: f64, limits: &Limits, found: &Found) -> SelectError {
+    SelectError::TooSlow {
+        asked: Budget::Latency(asked).to_string(),
+        trials: found.trials.len(),
+        reached: found.best.measured,
+        why: why(scene, limits),
+    }
+}
+
+fn unreached(scene: Scene<'_>, budget: Budget, limits: &Limits, reached: String) -> SelectError {
+    SelectError::Budget {
+        asked: budget.to_string(),
+        reached,
+        why: why(scene, limits),
+    }
 }
 
 /// A point on the way from the whole model down.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::{ChannelAxes, ChannelMap, Elements, Groups, Use};
+use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Use};
+use crate::select::spent::{Spent, Work};
 
 /// A sum of terms, each a constant times the lengths of the axes of one weight.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +19,7 @@ struct Term {
 }
 
 /// The length of an axis: positions that never leave, and how many each channel of a group has.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Axis {
     fixed: f64,
     per_channel: BTreeMap<usize, f64>,
@@ -29,29 +30,56 @@ impl CostModel {
     #[must_use]
     pub fn macs(graph: &Graph, groups: &Groups) -> Self {
         let group_of = group_of(groups);
-        let terms = groups.costs.iter().filter_map(|cost| {
-            let factor = cost.positions;
-            let weight = match &cost.of {
-                Elements::Weight(slot) => *slot,
-                Elements::Axes(axes) => {
-                    let axes = axes.iter();
-                    let axes = axes.map(|at| length(graph, groups, *at, &group_of));
-                    return Some(Term {
-                        factor,
-                        axes: axes.collect::<Option<_>>()?,
-                    });
-                }
-            };
-            let value = (*graph.nodes.get(cost.node)?.inputs.get(weight)?)?;
-            let shape = graph.values.get(value)?.shape.as_deref()?;
-            let axes = groups.uses.get(&(cost.node, weight));
-            Some(Term {
-                factor,
-                axes: lengths(shape, axes, &group_of),
-            })
-        });
+        let costs = groups.costs.iter();
         CostModel {
-            terms: terms.collect(),
+            terms: costs
+                .filter_map(|cost| macs(graph, groups, cost, &group_of))
+                .collect(),
+        }
+    }
+
+    /// Time in the unit of `spent`: that of nodes with a weight goes with their multiply-accumulates,
+    /// that of others with the elements that they make, what belongs to no node stays.
+    #[must_use]
+    pub fn time(graph: &Graph, groups: &Groups, spent: &[Spent]) -> Self {
+        let group_of = group_of(groups);
+        let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+        let mut model = CostModel::default();
+        for part in spent {
+            let mut terms: Vec<Term> = match part.of {
+                Work::Node(node) => {
+                    let costs = groups.costs.iter().filter(|cost| cost.node == node);
+                    let terms = costs.filter_map(|cost| macs(graph, groups, cost, &group_of));
+                    terms.collect()
+                }
+                _ => Vec::new(),
+            };
+            if let (true, Work::Node(node) | Work::Outputs(node)) = (terms.is_empty(), part.of) {
+                terms = elements(graph, groups, node, &group_of);
+            }
+            let now: f64 = terms.iter().map(|term| term.cost(&whole)).sum();
+            if now > 0.0 {
+                for term in terms {
+                    model.add(term, part.time / now);
+                }
+            } else {
+                model.add(Term::constant(), part.time);
+            }
+        }
+        model
+    }
+
+    /// Adds a multiple of a term; those that go with the same channels become one, which makes the
+    /// many small nodes of a model cheap.
+    fn add(&mut self, mut term: Term, times: f64) {
+        term.factor *= times;
+        let is_fixed = |axis: &Axis| axis.per_channel.is_empty();
+        let fixed = term.axes.iter().filter(|axis| is_fixed(axis));
+        term.factor *= fixed.map(|axis| axis.fixed).product::<f64>();
+        term.axes.retain(|axis| !is_fixed(axis));
+        match self.terms.iter_mut().find(|known| known.axes == term.axes) {
+            Some(known) => known.factor += term.factor,
+            None => self.terms.push(term),
         }
     }
 
@@ -128,6 +156,13 @@ impl CostModel {
 }
 
 impl Term {
+    fn constant() -> Term {
+        Term {
+            factor: 1.0,
+            axes: Vec::new(),
+        }
+    }
+
     fn cost(&self, widths: &[usize]) -> f64 {
         self.axes
             .iter()
@@ -172,6 +207,43 @@ impl Axis {
                 .map(|(group, times)| times * width(group))
                 .sum::<f64>()
     }
+}
+
+/// The multiply-accumulates of one cost of a node.
+fn macs(graph: &Graph, groups: &Groups, cost: &Cost, group_of: &[usize]) -> Option<Term> {
+    let factor = cost.positions;
+    let weight = match &cost.of {
+        Elements::Weight(slot) => *slot,
+        Elements::Axes(axes) => {
+            let axes = axes.iter();
+            let axes = axes.map(|at| length(graph, groups, *at, group_of));
+            return Some(Term {
+                factor,
+                axes: axes.collect::<Option<_>>()?,
+            });
+        }
+    };
+    let value = (*graph.nodes.get(cost.node)?.inputs.get(weight)?)?;
+    let shape = graph.values.get(value)?.shape.as_deref()?;
+    let axes = groups.uses.get(&(cost.node, weight));
+    Some(Term {
+        factor,
+        axes: lengths(shape, axes, group_of),
+    })
+}
+
+/// The elements that a node makes.
+fn elements(graph: &Graph, groups: &Groups, node: NodeId, group_of: &[usize]) -> Vec<Term> {
+    let outputs = graph.nodes.get(node).map(|node| node.outputs.as_slice());
+    let made = outputs.unwrap_or_default().iter().flatten();
+    let term = |&value: &ValueId| {
+        let shape = graph.values.get(value)?.shape.as_deref()?;
+        Some(Term {
+            factor: 1.0,
+            axes: lengths(shape, groups.values.get(value), group_of),
+        })
+    };
+    made.filter_map(term).collect()
 }
 
 /// Whether everything that the node makes is known before the model runs.

@@ -11,13 +11,17 @@ mod error;
 mod plan;
 mod ranking;
 mod reading;
+mod search;
+mod spent;
 
 pub use allocate::{Choice, allocate, allowed_widths};
-pub use budget::{Budget, Limits, TradeOff, trade_off};
+pub use budget::{Budget, Limits, TradeOff, share, too_slow, trade_off};
 pub use cost::{CostModel, group_of};
 pub use error::SelectError;
 pub use plan::{Plan, PlannedGroup};
 pub use ranking::Ranking;
+pub use search::{Found, Trial, search};
+pub use spent::{Spent, Work, spent};
 
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
@@ -41,6 +45,8 @@ pub struct Selection {
     pub plan: Plan,
     /// Per group, what its selection kept; `None` where nothing was selected.
     pub scores: Vec<Option<Score>>,
+    /// The candidates that were measured on the way; empty for budgets that need no measuring.
+    pub trials: Vec<Trial>,
 }
 
 /// Everything that selection reads.
@@ -79,7 +85,7 @@ pub type Losses = Vec<Vec<f64>>;
 /// Chooses the channels that stay. A budget that groups share needs `losses`.
 ///
 /// # Errors
-/// The budget cannot be met, or the statistics cannot be used.
+/// The budget cannot be met, or not without measuring, or the statistics cannot be used.
 pub fn select(
     scene: Scene<'_>,
     budget: Budget,
@@ -112,6 +118,7 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
     let mut selection = Selection {
         plan: Plan { groups: Vec::new() },
         scores: vec![None; count],
+        trials: Vec::new(),
     };
     let mut stays = vec![true; scene.groups.channel_count];
     // Groups are numbered in topological order of their first producer.

@@ -8,6 +8,7 @@ mod cli;
 #[allow(dead_code)]
 mod evaluate;
 mod graphs;
+mod latency;
 mod manners;
 mod masked;
 mod memory;
