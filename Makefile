@@ -8,6 +8,11 @@ VENV := $(CURDIR)/.venv
 # The tests take ONNX Runtime from the virtual environment, whatever else is installed.
 TEST_ENV := env -u ORT_DYLIB_PATH VIRTUAL_ENV=$(VENV) ONNX_MIPP_PYTHON=$(VENV)/bin/python
 
+# The Python package on top of the tests' artifacts: pip install . makes a release. What cargo compiles
+# with the same features it compiles once, hence --workspace below.
+PY_BUILD := MATURIN_PEP517_ARGS='--profile dev --locked' PATH=$(VENV)/bin:$(PATH)
+PIP_QUIET := --quiet --disable-pip-version-check
+
 # Makes the zoo's exports where it has PyTorch; without, the zoo has the shipped models only.
 ZOO_PYTHON ?= $(VENV)/bin/python
 
@@ -16,23 +21,25 @@ DEMO := target/demo
 MODEL := fixtures/resnet_bn_torchscript.onnx
 
 help:
-	@echo 'make test   format, lints, documentation and all tests (makes .venv when it is missing)'
+	@echo 'make test   format, lints, documentation, all tests, the Python package (makes .venv when it is missing)'
 	@echo 'make demo   build, fetch ONNX Runtime, prune a fixture to half its MACs, compare accuracies'
 	@echo 'make zoo    fetch real models, prune them, check them, write docs/zoo.md (hours; ZOO_PYTHON='
 	@echo '            with fixtures/requirements-zoo.txt adds the exports)'
 	@echo 'make clean  remove target and .venv'
 
 test: .venv/made
-	cargo fmt --check
-	cargo clippy --all-targets --all-features --locked -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
-	$(TEST_ENV) cargo test --locked --no-fail-fast
+	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast
+	$(PY_BUILD) .venv/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps .
+	$(TEST_ENV) .venv/bin/python -m pytest -q
 
 # The mark comes last: an interrupted installation starts again.
 .venv/made: requirements-test.txt
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	.venv/bin/python -m pip install $(PIP_QUIET) -r requirements-test.txt
 	touch $@
 
 demo:

@@ -40,14 +40,14 @@ struct Arguments {
     /// Only MI, for quick trials
     #[arg(long)]
     quick: bool,
-    /// All models of the data folder, with L1 and MI repaired once and sequentially
-    #[arg(long, conflicts_with_all = ["models", "quick"])]
+    /// L1 and MI only, repaired once and sequentially; by default all models of the data folder
+    #[arg(long, conflicts_with = "quick")]
     all: bool,
 }
 
 impl Arguments {
     fn models(&self) -> std::io::Result<Vec<PathBuf>> {
-        if self.all {
+        if self.all && self.models.is_empty() {
             let entries = std::fs::read_dir(&self.data)?.map(|entry| Ok(entry?.path()));
             let mut found = entries.collect::<std::io::Result<Vec<_>>>()?;
             found.retain(|path| path.extension().is_some_and(|end| end == "onnx"));

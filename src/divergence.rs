@@ -7,7 +7,10 @@
 //! A trial runs only what the narrowing can change. What stands before it computes what it always
 //! does: the dense model is run once, part by part, and each group's trials start from its values.
 
+mod effort;
 mod reach;
+
+pub use effort::Effort;
 
 use std::collections::BTreeMap;
 
@@ -21,9 +24,6 @@ use crate::runtime::{Runtime, RuntimeError};
 use crate::segments::{self, Segment, SegmentError, Track};
 use crate::select::{Limits, Ranking, Scene, SelectError};
 use crate::surgery::{self, SurgeryError};
-
-/// Shares of a group's channels that are left in its trials.
-const TRIALS: [f64; 3] = [0.75, 0.5, 0.25];
 
 /// Why a divergence could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -83,19 +83,20 @@ pub struct Setting<'a> {
     pub memory: u64,
 }
 
-/// Narrows every prunable group alone, in a few steps, and measures the outputs on `batches`.
-/// `progress` is called after every group.
+/// Narrows every prunable group alone to some `shares` of its channels and measures the outputs on
+/// `batches`; [`Effort`] says how many are worth it. `progress` is called after every group.
 ///
 /// # Errors
 /// A trial that cannot be made or run.
 pub fn measure(
     setting: Setting<'_>,
+    shares: &[f64],
     batches: &[Batch],
     progress: &dyn Fn(usize),
 ) -> Result<Divergences, DivergenceError> {
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = vec![Vec::new(); groups.groups.len()];
-    let trials = trials(setting)?;
+    let trials = trials(setting, shares)?;
     // Asked for by the next part too, so that they wait until the trials have run.
     let mut requests = vec![Vec::new(); trials.len() + 1];
     for (level, trials) in trials.iter().enumerate() {
@@ -129,11 +130,11 @@ struct Trials {
 }
 
 /// The trials of all prunable groups, in the order in which their parts of the model begin.
-fn trials(setting: Setting<'_>) -> Result<Vec<Trials>, DivergenceError> {
+fn trials(setting: Setting<'_>, shares: &[f64]) -> Result<Vec<Trials>, DivergenceError> {
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = Vec::new();
     for group in setting.scene.prunable() {
-        let widths = trial_widths(&setting.limits.widths(&groups.groups[group]));
+        let widths = trial_widths(&setting.limits.widths(&groups.groups[group]), shares);
         let Some(&narrowest) = widths.last() else {
             continue;
         };
@@ -192,8 +193,8 @@ impl Trials {
     }
 }
 
-/// The allowed widths nearest to the trials' shares, each once, without the whole.
-fn trial_widths(allowed: &[usize]) -> Vec<usize> {
+/// The allowed widths nearest to the shares, each once, without the whole.
+fn trial_widths(allowed: &[usize], shares: &[f64]) -> Vec<usize> {
     let Some((&whole, narrower)) = allowed.split_first() else {
         return Vec::new();
     };
@@ -205,7 +206,7 @@ fn trial_widths(allowed: &[usize]) -> Vec<usize> {
             .copied()
             .min_by(|a, b| distance(a).total_cmp(&distance(b)))
     };
-    let mut widths: Vec<usize> = TRIALS.iter().filter_map(|&share| nearest(share)).collect();
+    let mut widths: Vec<usize> = shares.iter().filter_map(|&share| nearest(share)).collect();
     widths.dedup();
     widths
 }
@@ -296,9 +297,12 @@ mod tests {
 
     #[test]
     fn trials_are_allowed_widths_each_once() {
-        assert_eq!(trial_widths(&[24, 16, 8]), [16, 8]);
-        assert_eq!(trial_widths(&[64, 56, 48, 40, 32, 24, 16, 8]), [48, 32, 16]);
-        assert!(trial_widths(&[6]).is_empty());
+        let shares = [0.75, 0.5, 0.25];
+        assert_eq!(trial_widths(&[24, 16, 8], &shares), [16, 8]);
+        let wide = [64, 56, 48, 40, 32, 24, 16, 8];
+        assert_eq!(trial_widths(&wide, &shares), [48, 32, 16]);
+        assert_eq!(trial_widths(&wide, &[0.5]), [32]);
+        assert!(trial_widths(&[6], &shares).is_empty());
     }
 
     #[test]

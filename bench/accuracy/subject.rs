@@ -15,7 +15,7 @@ use onnx_mipp::sequential;
 use onnx_mipp::surgery::{self, Repair, Repaired};
 
 const BATCH: usize = 50;
-const TRIAL_SAMPLES: usize = 16;
+const TRIALS: divergence::Effort = divergence::Effort::FULL;
 
 pub struct Subject<'a> {
     pub model: Model,
@@ -67,12 +67,12 @@ impl<'a> Subject<'a> {
             &ReaderOptions::default(),
         )?;
         let labels = labels(&evaluation)?;
-        let step = (all.len() / TRIAL_SAMPLES).max(1);
+        let step = (all.len() / TRIALS.samples).max(1);
         let picked: Vec<usize> = all
             .iter()
             .copied()
             .step_by(step)
-            .take(TRIAL_SAMPLES)
+            .take(TRIALS.samples)
             .collect();
         let trials = calibration
             .batches(&picked, BATCH)?
@@ -110,7 +110,7 @@ impl<'a> Subject<'a> {
             runtime: self.runtime,
             memory: 1 << 30,
         };
-        let found = divergence::measure(setting, &self.trials, &|_| {})?;
+        let found = divergence::measure(setting, TRIALS.shares, &self.trials, &|_| {})?;
         Ok(ranking.all_losses(self.scene(), limits, &found))
     }
 

@@ -63,9 +63,9 @@ pub enum CalibrateError {
         /// The file that fixed the shape.
         first: PathBuf,
         /// The shape of one sample there.
-        expected: Vec<usize>,
+        expected: Box<[usize]>,
         /// The shape of one sample here.
-        found: Vec<usize>,
+        found: Box<[usize]>,
     },
     /// An element type that cannot be converted to the input's.
     #[error(

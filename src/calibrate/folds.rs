@@ -9,17 +9,22 @@ use std::io;
 
 use crate::calibrate::moments::{add_lower, visit_lower};
 use crate::calibrate::spread::shift_products;
-use faer::linalg::solvers::SelfAdjointEigen;
-use faer::{Accum, Mat, Scale, Side};
+use crate::mi::solve_right;
+use faer::{Accum, Mat, Scale};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 pub(super) const FOLDS: usize = 4;
-/// Beyond so many inputs the eigenvalues cost more than the rest of a run.
+/// Beyond so many inputs the fits cost more than the rest of a run.
 const MOST_INPUTS: usize = 2048;
 /// With so many rows per input the two intensities no longer differ in effect.
 const MANY_ROWS: usize = 8;
 /// Intensities that are tried: powers of ten, this many for each.
 const STEPS: i32 = 6;
 const DECADES: i32 = 4;
+/// Random mixtures of inputs that are predicted, where there are more inputs.
+const MIXTURES: usize = 64;
 
 /// Sums over the rows of each fold.
 #[derive(Debug, Clone)]
@@ -104,15 +109,30 @@ impl Folds {
         let tried: Vec<f64> = (-STEPS * DECADES..0)
             .map(|step| 10f64.powf(f64::from(step) / f64::from(STEPS)))
             .collect();
-        let mut errors = vec![0.0; tried.len()];
-        for held in 0..self.0.len() {
-            let [rest, held] = [false, true].map(|own| self.covariance(offset, held, own));
-            for (error, more) in errors.iter_mut().zip(predict(&rest, &held, &tried)?) {
-                *error += more;
+        let folds: Vec<HeldOut> = (0..self.0.len())
+            .into_par_iter()
+            .map(|held| {
+                let [rest, held] = [false, true].map(|own| self.covariance(offset, held, own));
+                HeldOut::new(&rest, &held)
+            })
+            .collect();
+        let mut errors = vec![f64::INFINITY; tried.len()];
+        let mut measure = |indices: &[usize]| {
+            let all: Vec<f64> = indices
+                .par_iter()
+                .map(|&index| folds.iter().map(|fold| fold.error(tried[index])).sum())
+                .collect();
+            for (&index, error) in indices.iter().zip(all) {
+                errors[index] = error;
             }
-        }
-        let best = (0..tried.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b]))?;
-        tried.get(best).copied()
+            (0..errors.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b]))
+        };
+        // The error falls and rises once, so that not all have to be tried.
+        let coarse: Vec<usize> = (1..tried.len()).step_by(4).collect();
+        let about = measure(&coarse)?;
+        let near = about.saturating_sub(2)..(about + 3).min(tried.len());
+        let near: Vec<usize> = near.filter(|&index| index != about).collect();
+        tried.get(measure(&near)?).copied()
     }
 
     /// Covariance of one fold, or of all others.
@@ -123,54 +143,89 @@ impl Folds {
             all.filter(move |(index, _)| (*index == fold) == own)
         };
         let rows: usize = folds().map(|(_, fold)| fold.rows).sum();
-        Mat::from_fn(size, size, |i, j| {
-            let at = (i.max(j), i.min(j));
-            let sum: f64 = folds().map(|(_, fold)| fold.products[at]).sum();
-            sum / rows.max(1) as f64 - offset[i] * offset[j]
-        })
+        let mut matrix = Mat::zeros(size, size);
+        for (_, fold) in folds() {
+            add_lower(&mut matrix, &fold.products);
+        }
+        for j in 0..size {
+            for i in j..size {
+                let value = matrix[(i, j)] / rows.max(1) as f64 - offset[i] * offset[j];
+                matrix[(i, j)] = value;
+                matrix[(j, i)] = value;
+            }
+        }
+        matrix
     }
 }
 
-/// For each intensity, the squared error with which the first half of the inputs, fitted on `rest`,
-/// predicts the second on `held`; less what no intensity changes.
-fn predict(rest: &Mat<f64>, held: &Mat<f64>, tried: &[f64]) -> Option<Vec<f64>> {
-    let half = rest.nrows() / 2;
-    let split = |matrix: &Mat<f64>| {
-        let first = matrix.submatrix(0, 0, half, half).to_owned();
-        let across = matrix
-            .submatrix(half, 0, matrix.nrows() - half, half)
-            .to_owned();
-        (first, across)
-    };
-    let ((first, across), (held_first, held_across)) = (split(rest), split(held));
-    let eigen = SelfAdjointEigen::new(first.as_ref(), Side::Lower).ok()?;
-    let basis = eigen.U();
-    let values = eigen.S().column_vector();
-    let (across, held_across) = (&across * basis, &held_across * basis);
-    let held_first = basis.transpose() * &held_first * basis;
-    let size = rest.nrows().max(1) as f64;
-    let mean: f64 = (0..rest.nrows()).map(|i| rest[(i, i)]).sum::<f64>() / size;
-    let error = |&intensity: &f64| {
-        let map = Mat::from_fn(across.nrows(), half, |i, j| {
-            let shrunk = (1.0 - intensity) * values[j] + intensity * mean;
-            (1.0 - intensity) * across[(i, j)] / shrunk.max(f64::MIN_POSITIVE)
+/// What it takes to predict the second half of the inputs from the first on rows that no fit has seen.
+struct HeldOut {
+    /// Covariances of the rows to fit: of the first half, and of mixtures of the second with it.
+    first: Mat<f64>,
+    across: Mat<f64>,
+    /// The same of the rows held back.
+    held_first: Mat<f64>,
+    held_across: Mat<f64>,
+    /// Mean variance of the rows to fit.
+    mean: f64,
+}
+
+impl HeldOut {
+    /// The squared error over all of the second half is that over random mixtures of it, but for a
+    /// factor and a noise that all intensities share; fewer have to be predicted.
+    fn new(rest: &Mat<f64>, held: &Mat<f64>) -> Self {
+        let half = rest.nrows() / 2;
+        let others = rest.nrows() - half;
+        let mix = (others > MIXTURES).then(|| {
+            let mut rng = ChaCha8Rng::seed_from_u64(others as u64);
+            Mat::from_fn(MIXTURES, others, |_, _| match rng.next_u32() % 2 {
+                0 => -1.0,
+                _ => 1.0,
+            })
         });
-        let spread = &map * &held_first - &held_across * Scale(2.0);
-        let columns = (0..half).map(|j| {
+        let split = |matrix: &Mat<f64>| {
+            let first = matrix.submatrix(0, 0, half, half).to_owned();
+            let across = matrix.submatrix(half, 0, others, half);
+            let across = mix
+                .as_ref()
+                .map_or_else(|| across.to_owned(), |mix| mix * across);
+            (first, across)
+        };
+        let ((first, across), (held_first, held_across)) = (split(rest), split(held));
+        let size = rest.nrows().max(1) as f64;
+        HeldOut {
+            first,
+            across,
+            held_first,
+            held_across,
+            mean: (0..rest.nrows()).map(|i| rest[(i, i)]).sum::<f64>() / size,
+        }
+    }
+
+    /// The squared error of the fit of that intensity, less what no intensity changes; infinite where
+    /// there is no fit.
+    fn error(&self, intensity: f64) -> f64 {
+        let mut shrunk = &self.first * Scale(1.0 - intensity);
+        for i in 0..shrunk.nrows() {
+            shrunk[(i, i)] += intensity * self.mean;
+        }
+        let across = &self.across * Scale(1.0 - intensity);
+        let Ok(map) = solve_right(shrunk.as_ref(), across.as_ref()) else {
+            return f64::INFINITY;
+        };
+        let spread = &map * &self.held_first - &self.held_across * Scale(2.0);
+        let columns = (0..map.ncols()).map(|j| {
             let pairs = map.col_as_slice(j).iter().zip(spread.col_as_slice(j));
             pairs.map(|(a, b)| a * b).sum::<f64>()
         });
         columns.sum()
-    };
-    Some(tried.iter().map(error).collect())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use rand::{Rng, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
 
     /// Rows of `size` inputs that share three factors, and noise.
     fn rows(count: usize, size: usize, noise: f64, seed: u64) -> Mat<f64> {
@@ -204,12 +259,42 @@ mod tests {
         let covariance = |m: &Mat<f64>| m.transpose() * m * Scale(1.0 / m.nrows() as f64);
         let found = shrinkage(60, 0.5);
         let tried = [1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 0.6, 0.9, found];
-        let errors = predict(&covariance(&train), &covariance(&test), &tried).unwrap();
+        let held = HeldOut::new(&covariance(&train), &covariance(&test));
+        let errors = tried.map(|intensity| held.error(intensity));
         let span = |error: f64| error - errors.iter().copied().fold(f64::INFINITY, f64::min);
         assert!(
             span(errors[8]) < 0.1 * span(errors[0]),
             "{found} {errors:?}"
         );
+    }
+
+    #[test]
+    fn mixtures_ask_for_about_what_all_inputs_do() {
+        let size = 4 * MIXTURES;
+        let tried = [-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, -0.1].map(|power| 10f64.powf(power));
+        let best = |held: &HeldOut| {
+            let errors = tried.map(|intensity| held.error(intensity));
+            (0..tried.len())
+                .min_by(|a, b| errors[*a].total_cmp(&errors[*b]))
+                .unwrap()
+        };
+        for (count, noise) in [(300, 0.02), (300, 0.5), (600, 1.0)] {
+            let covariance = |seed| {
+                let rows = rows(count, size, noise, seed);
+                rows.transpose() * &rows * Scale(1.0 / count as f64)
+            };
+            let (rest, held) = (covariance(1), covariance(2));
+            let mixed = HeldOut::new(&rest, &held);
+            assert_eq!(mixed.across.nrows(), MIXTURES);
+            let half = size / 2;
+            let across = |m: &Mat<f64>| m.submatrix(half, 0, half, half).to_owned();
+            let whole = HeldOut {
+                across: across(&rest),
+                held_across: across(&held),
+                ..HeldOut::new(&rest, &held)
+            };
+            assert!(best(&mixed).abs_diff(best(&whole)) <= 1);
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Calibration: reading the data that show what a model's channels carry, and the statistics of
 //! what they show.
 
+mod covariance;
 mod error;
 mod folds;
 mod moments;
 mod probe;
+pub(crate) mod products;
 pub mod reader;
 mod spread;
 mod statistics;
@@ -12,8 +14,9 @@ mod store;
 mod sums;
 pub(crate) mod tap;
 
+pub use covariance::Covariance;
 pub use error::CalibrateError;
-pub use moments::{Apart, Covariance, Moments};
+pub use moments::{Apart, Moments};
 pub use probe::probe;
 pub use reader::Batch;
 pub use statistics::{GatherOptions, Observed, Statistics, StatisticsError};

@@ -2,10 +2,12 @@
 
 use std::io;
 
+use crate::calibrate::covariance::Covariance;
 use crate::calibrate::folds::Folds;
+use crate::calibrate::products;
 use crate::calibrate::spread::{Spread, shift_products};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par, Scale};
+use faer::{Accum, Mat, MatRef, Par};
 
 /// Sums over the rows seen so far: one row per sampled position, one column per input.
 #[derive(Debug, Clone)]
@@ -27,18 +29,6 @@ pub struct Moments {
 /// Sums that cannot be added: of different inputs, or merged already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Apart;
-
-/// Mean and covariance with the shrinkage that the spread between samples asks for.
-#[derive(Debug, Clone)]
-pub struct Covariance {
-    /// Means of the inputs.
-    pub mean: Vec<f64>,
-    /// Covariance of the inputs, symmetric, as measured.
-    pub matrix: Mat<f64>,
-    /// Intensity between 0 (trust the data) and 1: Ledoit and Wolf's, or, of few rows, that of the best
-    /// held-out prediction where it is larger.
-    pub shrinkage: f64,
-}
 
 impl Moments {
     /// Nothing seen yet of `inputs` columns.
@@ -107,7 +97,7 @@ impl Moments {
         let per_sample = data.nrows() / samples;
         // A sample's scatter is the norm of X'X, which is also that of the smaller X X'.
         if per_sample < data.ncols() {
-            product(&mut self.products, Accum::Add, data.as_ref());
+            products::add_lower(&mut self.products, data.as_ref());
             let mut inner = Mat::zeros(per_sample, per_sample);
             for sample in 0..samples {
                 let part = data.as_ref().subrows(sample * per_sample, per_sample);
@@ -237,12 +227,18 @@ impl Moments {
         }
         let (count, size) = (self.rows as f64, self.inputs());
         let offset = self.offset();
-        let second = |i: usize, j: usize| self.products[(i.max(j), i.min(j))] / count;
-        let matrix = Mat::from_fn(size, size, |i, j| second(i, j) - offset[i] * offset[j]);
+        let mut matrix = Mat::zeros(size, size);
+        for j in 0..size {
+            for i in j..size {
+                let value = self.products[(i, j)] / count - offset[i] * offset[j];
+                matrix[(i, j)] = value;
+                matrix[(j, i)] = value;
+            }
+        }
         let norm = symmetric_norm(self.products.as_ref()) / (count * count);
         let samples = self.samples as f64;
         let spread = (self.scatter - samples * norm).max(0.0) / (samples * samples);
-        let trace: f64 = (0..size).map(|i| second(i, i)).sum();
+        let trace: f64 = (0..size).map(|i| self.products[(i, i)] / count).sum();
         let distance = norm - trace * trace / size.max(1) as f64;
         let shrinkage = if self.samples < 2 {
             1.0
@@ -254,6 +250,7 @@ impl Moments {
         let folds = self.folds.as_ref();
         let held_out = folds.and_then(|folds| folds.shrinkage(&offset));
         let shrinkage = held_out.map_or(shrinkage, |held_out| held_out.max(shrinkage));
+        let shrinkage = shrinkage.max(products::least_shrinkage(size));
         let mean = self
             .shift
             .iter()
@@ -265,47 +262,6 @@ impl Moments {
             matrix,
             shrinkage,
         })
-    }
-}
-
-impl Covariance {
-    /// Mean variance of the inputs.
-    #[must_use]
-    pub fn mean_variance(&self) -> f64 {
-        let size = self.matrix.nrows().max(1) as f64;
-        self.matrix.diagonal().column_vector().iter().sum::<f64>() / size
-    }
-
-    /// Covariance of the channels alone where each has `taps` inputs next to each other: the mean
-    /// over the taps.
-    #[must_use]
-    pub fn over_taps(&self, taps: usize) -> Covariance {
-        let taps = taps.max(1);
-        let channels = self.matrix.nrows() / taps;
-        let matrix = Mat::from_fn(channels, channels, |i, j| {
-            let sum: f64 = (0..taps)
-                .map(|t| self.matrix[(i * taps + t, j * taps + t)])
-                .sum();
-            sum / taps as f64
-        });
-        let mean = (0..channels)
-            .map(|i| self.mean.iter().skip(i * taps).take(taps).sum::<f64>() / taps as f64)
-            .collect();
-        Covariance {
-            mean,
-            matrix,
-            shrinkage: self.shrinkage,
-        }
-    }
-
-    /// The covariance drawn towards a multiple of the identity by the shrinkage; positive definite
-    /// unless all inputs are constant.
-    #[must_use]
-    pub fn shrunk(&self) -> Mat<f64> {
-        // A floor relative to the mean variance keeps the matrix invertible in f64.
-        let floor = (self.shrinkage.max(1e-7) * self.mean_variance()).max(f64::MIN_POSITIVE.sqrt());
-        let size = self.matrix.nrows();
-        &self.matrix * Scale(1.0 - self.shrinkage) + Mat::<f64>::identity(size, size) * Scale(floor)
     }
 }
 
@@ -363,6 +319,7 @@ fn symmetric_norm(lower: MatRef<'_, f64>) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use faer::Scale;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::calibrate::moments::Covariance;
+use crate::calibrate::covariance::Covariance;
 use crate::calibrate::{Batch, CalibrateError, Sums};
 use crate::graph::Graph;
 use crate::groups::Groups;

@@ -1,9 +1,11 @@
-//! The command line.
+//! The command line: the commands, and what each asks of the library.
 
-use std::collections::BTreeMap;
+mod budget;
+mod data;
+
 use std::path::PathBuf;
 
-use crate::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
+use crate::calibrate::reader::ReaderOptions;
 use crate::groups::Scope;
 use crate::pipeline::{Globs, Options};
 use crate::runtime::{Device, RuntimeOptions, Stop};
@@ -12,7 +14,9 @@ use crate::surgery::Repair;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::Glob;
 
-use super::values::{fraction, positive, ratio, shape};
+use super::values::{positive, shape};
+use budget::{BudgetArguments, BudgetLists, LimitArguments};
+use data::{CalibrationArguments, shapes};
 
 /// Makes a trained ONNX model smaller, without retraining: keeps the channels that carry the
 /// information which the next layers use, and rebuilds the rest from them.
@@ -131,27 +135,6 @@ pub struct SweepArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Budgets, with commas between them")]
-#[group(id = "budgets", required = true, multiple = true)]
-struct BudgetLists {
-    /// Keep these fractions of the multiply-accumulates, such as 0.75,0.5
-    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
-    macs: Vec<f64>,
-    /// Keep these fractions of the parameters
-    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
-    params: Vec<f64>,
-    /// Keep these fractions of the measured latency
-    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
-    latency: Vec<f64>,
-    /// Remove these fractions of the channels of every group
-    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = ratio)]
-    ratio: Vec<f64>,
-    /// Keep these shares of every layer's mutual information
-    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
-    mi: Vec<f64>,
-}
-
-#[derive(Debug, Args)]
 #[command(next_help_heading = "Statistics of a calibration, kept in files")]
 struct StatisticsArguments {
     /// Start from these statistics instead of calibrating; those of several files are added
@@ -237,85 +220,6 @@ pub struct PruneArguments {
     pub shown: OutputArguments,
 }
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Calibration data")]
-struct CalibrationArguments {
-    /// Unlabelled samples: .npy, .npz, a folder of .npy files, ONNX test data (.pb), or a folder of
-    /// images; may be given several times. Without it, synthetic noise is used
-    #[arg(long, value_name = "PATH")]
-    calib: Vec<PathBuf>,
-    /// Use at most this many samples
-    #[arg(long, value_name = "N", value_parser = positive)]
-    samples: Option<usize>,
-    /// Samples per run
-    #[arg(long, value_name = "N", value_parser = positive)]
-    batch: Option<usize>,
-    /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
-    #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
-    shape: Vec<(String, Vec<usize>)>,
-    /// Images: mean that is subtracted, one number or one per channel
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
-    mean: Option<Vec<f32>>,
-    /// Images: standard deviation to divide by, one number or one per channel
-    #[arg(long, value_delimiter = ',')]
-    std: Option<Vec<f32>>,
-    /// Images: factor on pixel values of 0 to 255, before mean and std
-    #[arg(long)]
-    scale: Option<f32>,
-    /// Images: pixels of the shorter side after resizing
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    resize: Option<u32>,
-    /// Images: pixels of the central square that is used
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    crop: Option<u32>,
-    /// Images: order of the axes
-    #[arg(long, value_enum)]
-    layout: Option<LayoutArgument>,
-    /// Images: order of the colours
-    #[arg(long, value_enum)]
-    color: Option<ColorArgument>,
-    /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    next_help_heading = "Budget (one of; by default a share of --mi that costs little accuracy)"
-)]
-#[group(id = "budget", multiple = false)]
-struct BudgetArguments {
-    /// Keep this fraction of the multiply-accumulates
-    #[arg(long, value_name = "F", value_parser = fraction)]
-    macs: Option<f64>,
-    /// Keep this fraction of the parameters
-    #[arg(long, value_name = "F", value_parser = fraction)]
-    params: Option<f64>,
-    /// Keep this fraction of the latency, measured with ONNX Runtime on --device
-    #[arg(long, value_name = "F", value_parser = fraction)]
-    latency: Option<f64>,
-    /// Remove this fraction of the channels of every group
-    #[arg(long, value_name = "F", value_parser = ratio)]
-    ratio: Option<f64>,
-    /// Keep this share of every layer's mutual information
-    #[arg(long, value_name = "F", value_parser = fraction)]
-    mi: Option<f64>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Limits")]
-struct LimitArguments {
-    /// Widths are multiples of N where channels leave; 1 turns it off
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
-    align: usize,
-    /// No group gets narrower than N channels
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
-    min_channels: usize,
-    /// Take what can be reached when the budget cannot
-    #[arg(long)]
-    best_effort: bool,
-}
-
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Nodes, by patterns such as '/layer4/**'")]
 struct NodeArguments {
@@ -354,7 +258,7 @@ struct RuntimeArguments {
 }
 
 /// Megabytes: little, so that memory does not grow with the samples.
-const DEFAULT_MEMORY: u64 = 32;
+const DEFAULT_MEMORY: u64 = 16;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RepairArgument {
@@ -363,36 +267,15 @@ enum RepairArgument {
     Sequential,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LayoutArgument {
-    Nchw,
-    Nhwc,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ColorArgument {
-    Rgb,
-    Bgr,
-    Gray,
-}
-
 impl PruneArguments {
     /// What the library is asked to do.
     pub fn options(&self) -> Result<Options, String> {
         let calibration = &self.calibration;
-        let budget = &self.budget;
-        let budgets = [
-            budget.macs.map(Budget::Macs),
-            budget.params.map(Budget::Params),
-            budget.latency.map(Budget::Latency),
-            budget.ratio.map(Budget::Ratio),
-            budget.mi.map(Budget::MutualInformation),
-        ];
         Ok(Options {
             calibration: calibration.calib.clone(),
             reader: calibration.reader(),
             batch: calibration.batch,
-            budget: budgets.into_iter().flatten().next(),
+            budget: self.budget.budget(),
             repair: self.repair.repair(),
             memory: self.repair.memory(),
             stats: self.statistics.stats.clone(),
@@ -420,19 +303,7 @@ impl InspectArguments {
 impl SweepArguments {
     /// The budgets in the order of the help, each once.
     pub fn budgets(&self) -> Vec<Budget> {
-        let lists = &self.budgets;
-        let macs = lists.macs.iter().copied().map(Budget::Macs);
-        let params = lists.params.iter().copied().map(Budget::Params);
-        let latency = lists.latency.iter().copied().map(Budget::Latency);
-        let ratio = lists.ratio.iter().copied().map(Budget::Ratio);
-        let mi = lists.mi.iter().copied().map(Budget::MutualInformation);
-        let mut budgets: Vec<Budget> = Vec::new();
-        for budget in macs.chain(params).chain(latency).chain(ratio).chain(mi) {
-            if !budgets.contains(&budget) {
-                budgets.push(budget);
-            }
-        }
-        budgets
+        self.budgets.budgets()
     }
 
     /// What the library is asked to do for each of them.
@@ -466,16 +337,6 @@ impl RepairArguments {
     }
 }
 
-impl LimitArguments {
-    fn limits(&self) -> Limits {
-        Limits {
-            align: self.align,
-            min_channels: self.min_channels,
-            best_effort: self.best_effort,
-        }
-    }
-}
-
 impl CompareArguments {
     /// What the library is asked to do.
     pub fn options(&self) -> Result<Options, String> {
@@ -489,36 +350,6 @@ impl CompareArguments {
                 &self.runtime,
             )?
         })
-    }
-}
-
-impl CalibrationArguments {
-    fn reader(&self) -> ReaderOptions {
-        ReaderOptions {
-            samples: self.samples,
-            image: self.image(),
-            shapes: shapes(&self.shape),
-            seed: self.seed,
-        }
-    }
-
-    fn image(&self) -> ImageOptions {
-        ImageOptions {
-            mean: self.mean.clone(),
-            std: self.std.clone(),
-            scale: self.scale,
-            resize: self.resize,
-            crop: self.crop,
-            layout: self.layout.map(|layout| match layout {
-                LayoutArgument::Nchw => Layout::Nchw,
-                LayoutArgument::Nhwc => Layout::Nhwc,
-            }),
-            color: self.color.map(|color| match color {
-                ColorArgument::Rgb => Color::Rgb,
-                ColorArgument::Bgr => Color::Bgr,
-                ColorArgument::Gray => Color::Gray,
-            }),
-        }
     }
 }
 
@@ -566,8 +397,4 @@ fn globs(option: &str, patterns: &[Glob]) -> Result<Option<Globs>, String> {
     }
     let made = Globs::new(patterns).map_err(|error| format!("{option}: {error}"))?;
     Ok(Some(made))
-}
-
-fn shapes(given: &[(String, Vec<usize>)]) -> BTreeMap<String, Vec<usize>> {
-    given.iter().cloned().collect()
 }

@@ -141,7 +141,7 @@ fn as_words(argument: &Arg, name: &str, value: &Value) -> Result<Vec<OsString>, 
 }
 
 /// clap's message without its first word and its advice on usage.
-fn plain(error: &clap::Error) -> String {
+pub fn plain(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or(&text);
     first

@@ -8,10 +8,10 @@ mod values;
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
-use crate::pipeline;
+use crate::pipeline::{self, Options};
 use args::{
     Arguments, Command, CompareArguments, InspectArguments, OutputArguments, PruneArguments,
     SweepArguments,
@@ -50,6 +50,32 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             1
         }
     }
+}
+
+/// The options of a run from words as on a command line, such as `--macs=0.5`, without files of
+/// models.
+///
+/// # Errors
+/// What the program would say about the words.
+pub fn prune_options(words: impl IntoIterator<Item = OsString>) -> Result<Options, String> {
+    let parsed = parse(&[NAME, "IN.onnx", "--dry-run"], words)?;
+    parsed.prune.options()
+}
+
+/// The options of `inspect`, as [`prune_options`].
+///
+/// # Errors
+/// What the program would say about the words.
+pub fn inspect_options(words: impl IntoIterator<Item = OsString>) -> Result<Options, String> {
+    match parse(&[NAME, "inspect", "IN.onnx"], words)?.command {
+        Some(Command::Inspect(arguments)) => arguments.options(),
+        _ => Err("expected options of inspect".to_owned()),
+    }
+}
+
+fn parse(start: &[&str], words: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
+    let line = start.iter().map(OsString::from).chain(words);
+    Arguments::try_parse_from(line).map_err(|error| config::plain(&error))
 }
 
 fn follow(arguments: Arguments, line: &str) -> Result<(), String> {
@@ -166,7 +192,7 @@ fn show<T: Serialize + std::fmt::Display>(found: &T, how: &OutputArguments) -> R
 }
 
 fn json(value: &impl Serialize) -> Result<(), String> {
-    print(&serde_json::to_string_pretty(value).map_err(|error| error.to_string())?)
+    print(&crate::report::json(value)?)
 }
 
 /// Prints to stdout; a reader that went away is no error.

@@ -4,6 +4,7 @@
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
+use crate::mi::delayed::Delayed;
 use crate::mi::{MiError, inverse, log_determinant};
 
 /// How one consumer reads the candidates.
@@ -48,11 +49,13 @@ struct State {
     row_of: Vec<usize>,
     candidates: Vec<Vec<usize>>,
     /// `inv(Cov(X_S))`.
-    precision: Mat<f64>,
+    precision: Delayed,
     /// `inv(Cov(X_S | Y))`.
-    given_output: Mat<f64>,
+    given_output: Delayed,
     /// `W*' W*` with the weights `W*` that best predict `Y` from `X_S`.
-    best_gram: Mat<f64>,
+    best_gram: Delayed,
+    /// Diagonals of the precisions, which every step reads.
+    diagonals: [Vec<f64>; 2],
     /// Trace of `Cov(Y)`, and what of it is not explained by `X_S`.
     variance: f64,
     unexplained: f64,
@@ -60,6 +63,9 @@ struct State {
 }
 
 const GONE: usize = usize::MAX;
+
+/// Downdates that are made together where channels are single inputs.
+const TOGETHER: usize = 32;
 
 impl Elimination {
     /// Starts with all candidates present.
@@ -145,13 +151,17 @@ impl State {
             precision[(i, j)] + reading.gram[(i, j)] / reading.noise
         });
         let variance = inner(reading.gram.as_ref(), reading.covariance.as_ref());
+        // The losses of channels of several inputs need more than the diagonals.
+        let is_single = reading.candidates.iter().all(|inputs| inputs.len() <= 1);
+        let together = if is_single { TOGETHER } else { 1 };
         let mut state = State {
             rows: (0..n).collect(),
             row_of: (0..n).collect(),
             candidates: reading.candidates,
-            precision,
-            given_output,
-            best_gram: reading.gram,
+            diagonals: [&precision, &given_output].map(diagonal),
+            precision: Delayed::new(precision, together),
+            given_output: Delayed::new(given_output, together),
+            best_gram: Delayed::new(reading.gram, together),
             variance,
             unexplained: 0.0,
             dead: 0,
@@ -168,8 +178,8 @@ impl State {
             .copied()
             .filter(|&row| row != GONE)
             .collect();
-        let precision = block(self.precision.as_ref(), &alive);
-        let given_output = block(self.given_output.as_ref(), &alive);
+        let precision = self.precision.block(&alive);
+        let given_output = self.given_output.block(&alive);
         let difference =
             log_determinant(given_output.as_ref())? - log_determinant(precision.as_ref())?;
         Ok(0.5 * difference)
@@ -199,10 +209,13 @@ impl State {
         let rows = self.rows_of(inputs);
         let difference = match rows.as_slice() {
             [] => 0.0,
-            [row] => self.given_output[(*row, *row)].ln() - self.precision[(*row, *row)].ln(),
+            [row] => {
+                let [precision, given_output] = &self.diagonals;
+                given_output[*row].ln() - precision[*row].ln()
+            }
             rows => {
-                log_determinant(block(self.given_output.as_ref(), rows).as_ref())?
-                    - log_determinant(block(self.precision.as_ref(), rows).as_ref())?
+                log_determinant(self.given_output.block(rows).as_ref())?
+                    - log_determinant(self.precision.block(rows).as_ref())?
             }
         };
         if difference.is_finite() {
@@ -225,29 +238,28 @@ impl State {
         if rows.is_empty() {
             return Ok(());
         }
-        let inverse_p = inverse(block(self.precision.as_ref(), &rows).as_ref())?;
-        let inverse_h = inverse(block(self.given_output.as_ref(), &rows).as_ref())?;
-        let columns_p = columns(self.precision.as_ref(), &rows);
-        let columns_b = columns(self.best_gram.as_ref(), &rows);
-        let own = block(self.best_gram.as_ref(), &rows);
+        let inverse_p = inverse(self.precision.block(&rows).as_ref())?;
+        let inverse_h = inverse(self.given_output.block(&rows).as_ref())?;
+        let columns_p = self.precision.columns(&rows);
+        let columns_b = self.best_gram.columns(&rows);
+        let own = self.best_gram.block(&rows);
         self.unexplained += inner(inverse_p.as_ref(), own.as_ref());
         // W* loses W*_c inv(P_cc) P_c:, so its gram B becomes B - U V' - V U' with V the columns
         // P_:c inv(P_cc) and U = B_:c - V B_cc / 2.
         let spread = &columns_p * &inverse_p;
         let half = &columns_b - (&spread * &own) * faer::Scale(0.5);
-        downdate(&mut self.precision, &columns_p, &spread, false);
-        let columns_h = columns(self.given_output.as_ref(), &rows);
+        let columns_h = self.given_output.columns(&rows);
         let spread_h = &columns_h * &inverse_h;
-        downdate(&mut self.given_output, &columns_h, &spread_h, false);
-        downdate(&mut self.best_gram, &half, &spread, true);
+        let [diagonal_p, diagonal_h] = &mut self.diagonals;
+        subtract_diagonal(diagonal_p, &columns_p, &spread);
+        subtract_diagonal(diagonal_h, &columns_h, &spread_h);
+        self.precision.subtract(&columns_p, &spread, false);
+        self.given_output.subtract(&columns_h, &spread_h, false);
+        self.best_gram.subtract(&half, &spread, true);
         for row in rows {
             self.row_of[self.rows[row]] = GONE;
-            for matrix in [
-                &mut self.precision,
-                &mut self.given_output,
-                &mut self.best_gram,
-            ] {
-                clear(matrix, row);
+            for matrix in self.matrices() {
+                matrix.clear(row);
             }
             self.dead += 1;
         }
@@ -257,17 +269,24 @@ impl State {
         Ok(())
     }
 
+    fn matrices(&mut self) -> [&mut Delayed; 3] {
+        [
+            &mut self.precision,
+            &mut self.given_output,
+            &mut self.best_gram,
+        ]
+    }
+
     /// Drops the rows of what left.
     fn compact(&mut self) {
         let alive: Vec<usize> = (0..self.rows.len())
             .filter(|&row| self.row_of[self.rows[row]] != GONE)
             .collect();
-        for matrix in [
-            &mut self.precision,
-            &mut self.given_output,
-            &mut self.best_gram,
-        ] {
-            *matrix = block(matrix.as_ref(), &alive);
+        for matrix in self.matrices() {
+            matrix.keep(&alive);
+        }
+        for diagonal in &mut self.diagonals {
+            *diagonal = alive.iter().map(|&row| diagonal[row]).collect();
         }
         self.rows = alive.iter().map(|&row| self.rows[row]).collect();
         for (row, &input) in self.rows.iter().enumerate() {
@@ -277,46 +296,17 @@ impl State {
     }
 }
 
-fn block(matrix: MatRef<'_, f64>, rows: &[usize]) -> Mat<f64> {
-    Mat::from_fn(rows.len(), rows.len(), |i, j| matrix[(rows[i], rows[j])])
+fn diagonal(matrix: &Mat<f64>) -> Vec<f64> {
+    (0..matrix.nrows()).map(|i| matrix[(i, i)]).collect()
 }
 
-fn columns(matrix: MatRef<'_, f64>, picked: &[usize]) -> Mat<f64> {
-    Mat::from_fn(matrix.nrows(), picked.len(), |i, j| matrix[(i, picked[j])])
-}
-
-/// `matrix -= left right'`, and `- right left'` where `twice`.
-fn downdate(matrix: &mut Mat<f64>, left: &Mat<f64>, right: &Mat<f64>, twice: bool) {
-    for column in 0..matrix.ncols() {
-        for k in 0..left.ncols() {
-            subtract(
-                matrix.col_as_slice_mut(column),
-                left.col_as_slice(k),
-                right[(column, k)],
-            );
-            if twice {
-                subtract(
-                    matrix.col_as_slice_mut(column),
-                    right.col_as_slice(k),
-                    left[(column, k)],
-                );
-            }
+/// The diagonal of `left right'` is subtracted.
+fn subtract_diagonal(diagonal: &mut [f64], left: &Mat<f64>, right: &Mat<f64>) {
+    for k in 0..left.ncols() {
+        let pairs = left.col_as_slice(k).iter().zip(right.col_as_slice(k));
+        for (value, (left, right)) in diagonal.iter_mut().zip(pairs) {
+            *value -= left * right;
         }
-    }
-}
-
-fn subtract(target: &mut [f64], source: &[f64], factor: f64) {
-    if factor != 0.0 {
-        for (t, s) in target.iter_mut().zip(source) {
-            *t -= s * factor;
-        }
-    }
-}
-
-fn clear(matrix: &mut Mat<f64>, row: usize) {
-    for other in 0..matrix.ncols() {
-        matrix[(row, other)] = 0.0;
-        matrix[(other, row)] = 0.0;
     }
 }
 

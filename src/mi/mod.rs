@@ -20,6 +20,7 @@
 //! refitted linear predictor, `1/2 logdet(I + inv(E + N) dE)`: the ranking is always that of the
 //! set that is left, no channel is judged against what is gone already.
 
+mod delayed;
 mod elimination;
 mod error;
 mod matrix;

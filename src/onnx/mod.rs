@@ -134,6 +134,17 @@ impl Model {
         found.and_then(|import| import.version)
     }
 
+    /// Names of the inputs that a caller feeds, in order: those without an initializer.
+    #[must_use]
+    pub fn input_names(&self) -> Vec<String> {
+        let Some(graph) = &self.proto.graph else {
+            return Vec::new();
+        };
+        let has_data = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
+        let names = graph.input.iter().map(|input| input.name().to_owned());
+        names.filter(|name| !has_data(name)).collect()
+    }
+
     /// SHA-256 of the model in hexadecimal digits, the same wherever its tensors are kept.
     #[must_use]
     pub fn digest(&self) -> String {

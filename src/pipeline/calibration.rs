@@ -9,8 +9,6 @@ use crate::runtime::InputSpec;
 const HOLD_BACK: usize = 8;
 /// No more samples than this are compared.
 const MOST_COMPARED: usize = 256;
-/// Samples of a trial of one group.
-const TRIAL_SAMPLES: usize = 16;
 /// Elements of all inputs in one batch, about.
 const BATCH_ELEMENTS: usize = 1 << 21;
 /// No more samples than this in one batch, unless asked for.
@@ -145,10 +143,10 @@ impl Samples {
         self.take(self.unit)
     }
 
-    /// A few samples, spread over those that the statistics see, for trials of single groups.
-    pub fn trials(&self) -> Result<Vec<Batch>, CalibrateError> {
+    /// So many samples, spread over those that the statistics see, for trials of single groups.
+    pub fn trials(&self, count: usize) -> Result<Vec<Batch>, CalibrateError> {
         let units = self.seen.len() / self.unit;
-        let wanted = (TRIAL_SAMPLES / self.unit).clamp(1, units.max(1));
+        let wanted = (count / self.unit).clamp(1, units.max(1));
         let picked = (0..wanted).map(|index| index * units / wanted);
         let samples: Vec<usize> = picked
             .flat_map(|unit| unit * self.unit..(unit + 1) * self.unit)

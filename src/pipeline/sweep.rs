@@ -1,4 +1,4 @@
-//! Several budgets for the price of little more than one: calibration and trials are shared.
+//! Several budgets in one run: calibration and trials are shared, selection and repair are not.
 
 use std::path::{Path, PathBuf};
 

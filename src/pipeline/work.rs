@@ -1,7 +1,7 @@
 //! A model under work, from its first look to the finished result.
 
 use crate::calibrate::{Statistics, probe};
-use crate::divergence::{self, Divergences};
+use crate::divergence::{self, Divergences, Effort};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
@@ -118,14 +118,11 @@ impl Work {
         options: &Options,
         tell: &dyn Fn(Event),
     ) -> Result<(Done, Evidence), Error> {
-        let budget = self.budget(options);
-        let budgets = [budget];
-        let chosen: &[Budget] = if options.plan.is_none() {
-            &budgets
-        } else {
-            &[]
+        let budgets: Vec<Budget> = match options.plan {
+            Some(_) => Vec::new(),
+            None => vec![self.budget(options)],
         };
-        let evidence = self.evidence(options, chosen, tell)?;
+        let evidence = self.evidence(options, &budgets, tell)?;
         let cut = self.cut(options, &evidence, None, tell)?;
         let done = self.judge(vec![cut], &evidence, tell)?;
         let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
@@ -298,7 +295,9 @@ impl Work {
         let limits = &options.limits;
         let selection = match (budget, &evidence.time) {
             (Budget::Latency(asked), Some(time)) => {
-                self.select_by_latency(scene, asked, limits, (time, losses), tell)?
+                tell(Event::Stage("measuring candidates"));
+                let measure = |widths: &[usize]| self.share_of_latency(widths);
+                select::select_measured(scene, asked, limits, (losses, time), measure)?
             }
             _ => select::select(scene, budget, limits, losses)?,
         };
@@ -338,7 +337,6 @@ impl Work {
             what: "groups",
         });
         let ranking = Ranking::of(scene)?;
-        let batches = self.samples.trials()?;
         let setting = divergence::Setting {
             model: &self.model,
             scene,
@@ -348,7 +346,9 @@ impl Work {
             memory: options.memory,
         };
         let progress = |groups: usize| tell(Event::Advance(groups));
-        let found = divergence::measure(setting, &batches, &progress)?;
+        let effort = Effort::of(setting, self.samples.seen().len())?;
+        let batches = self.samples.trials(effort.samples)?;
+        let found = divergence::measure(setting, effort.shares, &batches, &progress)?;
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 

@@ -136,6 +136,14 @@ pub struct SweepEntry {
     pub report: Report,
 }
 
+/// A value of this crate as JSON for people and machines.
+///
+/// # Errors
+/// A value that JSON cannot express; none of this crate's is.
+pub fn json(value: &impl Serialize) -> Result<String, String> {
+    serde_json::to_string_pretty(value).map_err(|error| error.to_string())
+}
+
 /// Paths of the data as text.
 pub(crate) fn source(paths: &[PathBuf]) -> Vec<String> {
     paths

@@ -165,6 +165,8 @@ impl Runtime {
         let builder = ort::session::Session::builder(&self.environment)?
             .with_intra_threads(self.threads)?
             .with_inter_threads(1)?
+            // Threads that wait busily between two runs take the cores from what comes between them.
+            .with_config_entry("session.force_spinning_stop", "1")?
             .with_deterministic_compute(true)?;
         let Some(id) = cuda else { return Ok(builder) };
         // TF32 has 10 bits of mantissa, too few for covariances; an exhaustive search for the

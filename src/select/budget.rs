@@ -3,7 +3,8 @@
 use crate::groups::Group;
 use crate::select::allocate::{Choice, allocate, allowed_widths};
 use crate::select::cost::CostModel;
-use crate::select::{Found, Losses, Scene, SelectError, Stop};
+use crate::select::search::{Trial, best, search};
+use crate::select::{Losses, Scene, SelectError, Stop};
 
 /// What is asked of the pruned model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,12 +76,7 @@ pub(super) fn stops(
     limits: &Limits,
     losses: Option<&Losses>,
 ) -> Result<Vec<Stop>, SelectError> {
-    let widths: Vec<usize> = scene
-        .groups
-        .groups
-        .iter()
-        .map(|group| group.channels.len())
-        .collect();
+    let widths = whole(scene);
     let stop_at = |widths: Vec<usize>| widths.into_iter().map(Stop::Width).collect();
     match budget {
         Budget::Latency(_) => Err(SelectError::Unmeasured),
@@ -156,7 +152,8 @@ fn shared(
     if whole <= target {
         return Ok(widths);
     }
-    let found = share(scene, limits, losses, model, fraction);
+    let choices = choices(scene, limits, losses);
+    let found = allocate(&choices, model, widths, target);
     let reached = model.total(&found);
     if reached > target && !limits.best_effort && !scene.prunable().is_empty() {
         let reached = format!("{:.3} of the {what}", reached / whole);
@@ -165,31 +162,48 @@ fn shared(
     Ok(found)
 }
 
-/// The widths at which `model` costs at most that share of the whole and the least is lost; the
-/// narrowest where that is out of reach.
-#[must_use]
-pub fn share(
+/// The widest widths found that `measure` finds to keep a budget of latency, with all that were
+/// measured.
+pub(super) fn measured_widths<E: From<SelectError>>(
     scene: Scene<'_>,
+    asked: f64,
     limits: &Limits,
-    losses: Option<&Losses>,
-    model: &CostModel,
-    share: f64,
-) -> Vec<usize> {
-    let groups = scene.groups.groups.iter();
-    let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();
-    let target = model.total(&whole) * share;
-    allocate(&choices(scene, limits, losses), model, whole, target)
+    (losses, model): (Option<&Losses>, &CostModel),
+    measure: impl FnMut(&[usize]) -> Result<f64, E>,
+) -> Result<(Vec<usize>, Vec<Trial>), E> {
+    let whole = whole(scene);
+    if scene.prunable().is_empty() {
+        return Ok((whole, Vec::new()));
+    }
+    let total = model.total(&whole);
+    let choices = choices(scene, limits, losses);
+    let choose = |share: f64| {
+        let widths = allocate(&choices, model, whole.clone(), total * share);
+        let modelled = model.total(&widths) / total;
+        (widths, modelled)
+    };
+    let trials = search(asked, choose, measure)?;
+    let Some(best) = best(asked, &trials) else {
+        return Ok((whole, trials));
+    };
+    // A time that is not a number keeps no budget.
+    let is_kept = best.measured <= asked;
+    if !is_kept && !limits.best_effort {
+        let error = SelectError::TooSlow {
+            asked: Budget::Latency(asked).to_string(),
+            trials: trials.len(),
+            reached: best.measured,
+            why: why(scene, limits),
+        };
+        return Err(error.into());
+    }
+    Ok((best.widths.clone(), trials))
 }
 
-/// A latency that no candidate keeps.
-#[must_use]
-pub fn too_slow(scene: Scene<'_>, asked: f64, limits: &Limits, found: &Found) -> SelectError {
-    SelectError::TooSlow {
-        asked: Budget::Latency(asked).to_string(),
-        trials: found.trials.len(),
-        reached: found.best.measured,
-        why: why(scene, limits),
-    }
+/// The width of every group as it is.
+fn whole(scene: Scene<'_>) -> Vec<usize> {
+    let groups = scene.groups.groups.iter();
+    groups.map(|group| group.channels.len()).collect()
 }
 
 fn unreached(scene: Scene<'_>, budget: Budget, limits: &Limits, reached: String) -> SelectError {
@@ -215,8 +229,7 @@ pub struct TradeOff {
 pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<TradeOff> {
     const STEPS: u32 = 20;
     let model = CostModel::macs(scene.graph, scene.groups);
-    let groups = scene.groups.groups.iter();
-    let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();
+    let whole = whole(scene);
     let total = model.total(&whole);
     let choices = choices(scene, limits, Some(losses));
     let mut points: Vec<TradeOff> = Vec::new();

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Use};
-use crate::select::spent::{Spent, Work};
+use crate::groups::{ChannelAxes, ChannelMap, Elements, Groups, Use};
+use crate::runtime::Profile;
+use crate::select::spent::{Goes, spent};
 
 /// A sum of terms, each a constant times the lengths of the axes of one weight.
 #[derive(Debug, Clone, Default)]
@@ -29,53 +30,80 @@ impl CostModel {
     /// Multiply-accumulates of one sample through convolutions and matrix products.
     #[must_use]
     pub fn macs(graph: &Graph, groups: &Groups) -> Self {
+        CostModel::macs_of(graph, groups, &|_| true)
+    }
+
+    /// Those of the nodes that `counts` names.
+    pub(crate) fn macs_of(graph: &Graph, groups: &Groups, counts: &dyn Fn(NodeId) -> bool) -> Self {
         let group_of = group_of(groups);
-        let costs = groups.costs.iter();
+        let costs = groups.costs.iter().filter(|cost| counts(cost.node));
+        let terms = costs.filter_map(|cost| {
+            let factor = cost.positions;
+            let weight = match &cost.of {
+                Elements::Weight(slot) => *slot,
+                Elements::Axes(axes) => {
+                    let axes = axes.iter();
+                    let axes = axes.map(|at| length(graph, groups, *at, &group_of));
+                    return Some(Term {
+                        factor,
+                        axes: axes.collect::<Option<_>>()?,
+                    });
+                }
+            };
+            let value = (*graph.nodes.get(cost.node)?.inputs.get(weight)?)?;
+            let shape = graph.values.get(value)?.shape.as_deref()?;
+            let axes = groups.uses.get(&(cost.node, weight));
+            Some(Term {
+                factor,
+                axes: lengths(shape, axes, &group_of),
+            })
+        });
         CostModel {
-            terms: costs
-                .filter_map(|cost| macs(graph, groups, cost, &group_of))
-                .collect(),
+            terms: terms.collect(),
         }
     }
 
-    /// Time in the unit of `spent`: that of nodes with a weight goes with their multiply-accumulates,
-    /// that of others with the elements that they make, what belongs to no node stays.
+    /// The time of a run as profiled: that of nodes with a weight goes with their
+    /// multiply-accumulates, that of others with the elements that they make, the rest stays.
     #[must_use]
-    pub fn time(graph: &Graph, groups: &Groups, spent: &[Spent]) -> Self {
+    pub fn time(graph: &Graph, groups: &Groups, profile: &Profile) -> Self {
         let group_of = group_of(groups);
         let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
         let mut model = CostModel::default();
-        for part in spent {
-            let mut terms: Vec<Term> = match part.of {
-                Work::Node(node) => {
-                    let costs = groups.costs.iter().filter(|cost| cost.node == node);
-                    let terms = costs.filter_map(|cost| macs(graph, groups, cost, &group_of));
-                    terms.collect()
+        for part in spent(graph, profile) {
+            let terms = match part.with {
+                Goes::WithWork(node) => {
+                    let macs = CostModel::macs_of(graph, groups, &|other| other == node).terms;
+                    match macs.is_empty() {
+                        true => elements(graph, groups, node, &group_of),
+                        false => macs,
+                    }
                 }
-                _ => Vec::new(),
+                Goes::WithOutputs(node) => elements(graph, groups, node, &group_of),
+                Goes::Nowhere => Vec::new(),
             };
-            if let (true, Work::Node(node) | Work::Outputs(node)) = (terms.is_empty(), part.of) {
-                terms = elements(graph, groups, node, &group_of);
-            }
             let now: f64 = terms.iter().map(|term| term.cost(&whole)).sum();
             if now > 0.0 {
-                for term in terms {
-                    model.add(term, part.time / now);
-                }
+                terms
+                    .into_iter()
+                    .for_each(|term| model.add(term, part.milliseconds / now));
             } else {
-                model.add(Term::constant(), part.time);
+                let constant = Term {
+                    factor: 1.0,
+                    axes: Vec::new(),
+                };
+                model.add(constant, part.milliseconds);
             }
         }
         model
     }
 
-    /// Adds a multiple of a term; those that go with the same channels become one, which makes the
-    /// many small nodes of a model cheap.
+    /// Adds a multiple of a term; those that go with the same channels become one, which keeps a
+    /// model of many small nodes quick to evaluate.
     fn add(&mut self, mut term: Term, times: f64) {
-        term.factor *= times;
         let is_fixed = |axis: &Axis| axis.per_channel.is_empty();
         let fixed = term.axes.iter().filter(|axis| is_fixed(axis));
-        term.factor *= fixed.map(|axis| axis.fixed).product::<f64>();
+        term.factor *= times * fixed.map(|axis| axis.fixed).product::<f64>();
         term.axes.retain(|axis| !is_fixed(axis));
         match self.terms.iter_mut().find(|known| known.axes == term.axes) {
             Some(known) => known.factor += term.factor,
@@ -93,6 +121,10 @@ impl CostModel {
                 continue;
             };
             if !crate::ops::constant::is_weight(tensor.dtype) {
+                continue;
+            }
+            // Such as a weight that is transposed before it is read.
+            if !value.readers.is_empty() && is_replaced(graph, groups, id) {
                 continue;
             }
             // A tensor that several nodes cut in the same way is stored once.
@@ -114,7 +146,6 @@ impl CostModel {
                 factor: 1.0,
                 axes: lengths(&tensor.shape, *cut, &group_of),
             }));
-            debug_assert!(id < graph.values.len());
         }
         CostModel { terms }
     }
@@ -156,13 +187,6 @@ impl CostModel {
 }
 
 impl Term {
-    fn constant() -> Term {
-        Term {
-            factor: 1.0,
-            axes: Vec::new(),
-        }
-    }
-
     fn cost(&self, widths: &[usize]) -> f64 {
         self.axes
             .iter()
@@ -209,29 +233,6 @@ impl Axis {
     }
 }
 
-/// The multiply-accumulates of one cost of a node.
-fn macs(graph: &Graph, groups: &Groups, cost: &Cost, group_of: &[usize]) -> Option<Term> {
-    let factor = cost.positions;
-    let weight = match &cost.of {
-        Elements::Weight(slot) => *slot,
-        Elements::Axes(axes) => {
-            let axes = axes.iter();
-            let axes = axes.map(|at| length(graph, groups, *at, group_of));
-            return Some(Term {
-                factor,
-                axes: axes.collect::<Option<_>>()?,
-            });
-        }
-    };
-    let value = (*graph.nodes.get(cost.node)?.inputs.get(weight)?)?;
-    let shape = graph.values.get(value)?.shape.as_deref()?;
-    let axes = groups.uses.get(&(cost.node, weight));
-    Some(Term {
-        factor,
-        axes: lengths(shape, axes, group_of),
-    })
-}
-
 /// The elements that a node makes.
 fn elements(graph: &Graph, groups: &Groups, node: NodeId, group_of: &[usize]) -> Vec<Term> {
     let outputs = graph.nodes.get(node).map(|node| node.outputs.as_slice());
@@ -253,6 +254,21 @@ fn is_folded(graph: &Graph, node: NodeId) -> bool {
         .iter()
         .flatten()
         .all(|&value| graph.values[value].is_constant)
+}
+
+/// Whether nodes read a constant only to compute others, all of which are cut and stored anew.
+fn is_replaced(graph: &Graph, groups: &Groups, value: ValueId) -> bool {
+    let anew = |&value: &ValueId| {
+        let readers = &graph.values[value].readers;
+        let cut = |at: &Use| match is_folded(graph, at.0) {
+            true => is_replaced(graph, groups, value),
+            false => groups.uses.contains_key(at),
+        };
+        !readers.is_empty() && readers.iter().all(cut)
+    };
+    graph.values[value].readers.iter().all(|&(node, _)| {
+        is_folded(graph, node) && graph.nodes[node].outputs.iter().flatten().all(anew)
+    })
 }
 
 /// The group of every channel.

@@ -35,10 +35,7 @@ pub enum SelectError {
         why: String,
     },
     /// A budget that is met by measuring, where nothing is measured.
-    #[error(
-        "a budget of latency cannot be met by selection alone: measure candidates (`search`) and \
-         select at the widths that keep it (`select_at`)"
-    )]
+    #[error("a budget of latency cannot be met without measuring: use `select_measured`")]
     Unmeasured,
     /// A plan that does not fit the model.
     #[error(

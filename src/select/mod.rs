@@ -15,13 +15,13 @@ mod search;
 mod spent;
 
 pub use allocate::{Choice, allocate, allowed_widths};
-pub use budget::{Budget, Limits, TradeOff, share, too_slow, trade_off};
+pub use budget::{Budget, Limits, TradeOff, trade_off};
 pub use cost::{CostModel, group_of};
 pub use error::SelectError;
 pub use plan::{Plan, PlannedGroup};
 pub use ranking::Ranking;
-pub use search::{Found, Trial, search};
-pub use spent::{Spent, Work, spent};
+pub use search::Trial;
+pub use spent::{Goes, Spent, spent};
 
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
@@ -94,6 +94,27 @@ pub fn select(
 ) -> Result<Selection, SelectError> {
     let stop = budget::stops(scene, budget, limits, losses)?;
     follow(scene, &stop, limits)
+}
+
+/// Chooses the channels that stay where a run may take the share `asked` of the original's time.
+/// `time` says what a run takes at given widths, up to a factor; `measure` runs a model of these
+/// widths and says what share of the original's time it takes.
+///
+/// # Errors
+/// The budget cannot be met, the statistics cannot be used, or `measure` fails.
+pub fn select_measured<E: From<SelectError>>(
+    scene: Scene<'_>,
+    asked: f64,
+    limits: &Limits,
+    (losses, time): (Option<&Losses>, &CostModel),
+    measure: impl FnMut(&[usize]) -> Result<f64, E>,
+) -> Result<Selection, E> {
+    let (widths, trials) = budget::measured_widths(scene, asked, limits, (losses, time), measure)?;
+    let selection = select_at(scene, &widths)?;
+    Ok(Selection {
+        trials,
+        ..selection
+    })
 }
 
 /// Chooses the channels that stay where the number left of every group is given.

@@ -20,21 +20,11 @@ pub struct Trial {
     pub measured: f64,
 }
 
-/// What a search found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// The candidate: where one keeps the budget the widest of those, else the cheapest.
-    pub best: Trial,
-    /// Whether it keeps the budget.
-    pub is_kept: bool,
-    /// All that were measured, in this order.
-    pub trials: Vec<Trial>,
-}
-
 /// Looks for the widest candidate that is measured at or under the share `asked` of the whole
-/// model's cost. `choose` gives the widths for a share by the cost model, with the share that these
-/// really have by it, which is larger only where nothing more can leave; `measure` gives the share
-/// that they have in truth. Returns `None` where the whole model keeps the budget by definition.
+/// model's cost, and returns all that were measured, in this order; none where the whole model keeps
+/// the budget by definition. `choose` gives the widths for a share by the cost model, with the share
+/// that these really have by it, which is larger only where nothing more can leave; `measure` gives
+/// the share that they have in truth.
 ///
 /// Measured shares are taken to be linear in modelled ones, through the whole model and the latest
 /// candidate: what a model takes beside the work that shrinks is found in the first trial.
@@ -45,15 +35,12 @@ pub fn search<E>(
     asked: f64,
     choose: impl Fn(f64) -> (Vec<usize>, f64),
     mut measure: impl FnMut(&[usize]) -> Result<f64, E>,
-) -> Result<Option<Found>, E> {
-    if asked >= 1.0 {
-        return Ok(None);
-    }
+) -> Result<Vec<Trial>, E> {
     let mut trials: Vec<Trial> = Vec::new();
     // Modelled shares: the largest known to keep the budget, the smallest known not to.
     let (mut kept, mut missed) = (0.0f64, 1.0f64);
     let mut share = asked;
-    while trials.len() < MOST_TRIALS {
+    while share < 1.0 && trials.len() < MOST_TRIALS {
         let (widths, modelled) = choose(share);
         if trials.iter().any(|trial| trial.widths == widths) {
             break;
@@ -73,27 +60,26 @@ pub fn search<E>(
             break;
         }
         let slope = (1.0 - measured) / (1.0 - modelled).max(f64::MIN_POSITIVE);
-        // At most half of what is left goes at a time: a slope may be all noise.
         let next = 1.0 - (1.0 - asked * AIM) / slope.max(f64::MIN_POSITIVE);
+        // At most half of what is left goes at a time: a slope may be all noise.
         share = next.max(modelled / 2.0).max(kept).min(missed * AIM);
         if share <= kept {
             break;
         }
     }
-    let keeps = |trial: &&Trial| trial.measured <= asked;
-    let widest = trials.iter().filter(keeps);
-    let widest = widest.max_by(|a, b| a.modelled.total_cmp(&b.modelled));
-    let cheapest = || {
-        trials
-            .iter()
-            .min_by(|a, b| a.measured.total_cmp(&b.measured))
+    Ok(trials)
+}
+
+/// The widest trial that keeps the budget, or the fastest where none does.
+#[must_use]
+pub fn best(asked: f64, trials: &[Trial]) -> Option<&Trial> {
+    let kept = trials.iter().filter(|trial| trial.measured <= asked);
+    let widest = kept.max_by(|a, b| a.modelled.total_cmp(&b.modelled));
+    let fastest = || {
+        let trials = trials.iter();
+        trials.min_by(|a, b| a.measured.total_cmp(&b.measured))
     };
-    let best = widest.or_else(cheapest).cloned();
-    Ok(best.map(|best| Found {
-        is_kept: best.measured <= asked,
-        best,
-        trials,
-    }))
+    widest.or_else(fastest)
 }
 
 #[cfg(test)]
@@ -108,36 +94,39 @@ mod tests {
         }
     }
 
-    fn found(asked: f64, clock: impl Fn(f64) -> f64, step: usize, least: usize) -> Found {
+    /// The widths and the time of the best trial, and how many there were.
+    fn found(
+        asked: f64,
+        clock: impl Fn(f64) -> f64,
+        step: usize,
+        least: usize,
+    ) -> (usize, f64, usize) {
         let measure = |widths: &[usize]| Ok::<f64, ()>(clock(widths[0] as f64 / 100.0));
-        search(asked, choose(step, least), measure)
-            .unwrap()
-            .unwrap()
+        let trials = search(asked, choose(step, least), measure).unwrap();
+        let best = best(asked, &trials).unwrap();
+        (best.widths[0], best.measured, trials.len())
     }
 
     #[test]
     fn a_true_model_needs_one_trial() {
-        let found = found(0.5, |share| share, 1, 1);
-        assert_eq!((found.trials.len(), found.best.widths[0]), (1, 50));
-        assert!(found.is_kept);
+        assert_eq!(found(0.5, |share| share, 1, 1), (50, 0.5, 1));
     }
 
     #[test]
     fn time_that_does_not_shrink_is_found_and_allowed_for() {
         // 0.3 + 0.7 s <= 0.6 where s <= 0.428.
-        let found = found(0.6, |share| 0.3 + 0.7 * share, 1, 1);
-        assert!(found.is_kept && found.trials.len() <= 3, "{found:?}");
-        assert!((39..=42).contains(&found.best.widths[0]), "{found:?}");
+        let (width, time, trials) = found(0.6, |share| 0.3 + 0.7 * share, 1, 1);
+        assert!(time <= 0.6 && trials <= 3, "{time} {trials}");
+        assert!((39..=42).contains(&width), "{width}");
     }
 
     #[test]
     fn curved_clocks_are_met_within_the_trials() {
         for power in [0.5, 0.7, 1.5, 2.0, 3.0f64] {
             for asked in [0.3, 0.5, 0.9] {
-                let found = found(asked, |share| share.powf(power), 1, 1);
-                assert!(found.is_kept, "{power} {asked}: {found:?}");
-                let least = asked * 0.85;
-                assert!(found.best.measured > least, "{power} {asked}: {found:?}");
+                let (width, time, _) = found(asked, |share| share.powf(power), 1, 1);
+                let is_near = time <= asked && time > asked * 0.85;
+                assert!(is_near, "{power} {asked}: {width} {time}");
             }
         }
     }
@@ -145,25 +134,31 @@ mod tests {
     #[test]
     fn steps_end_the_search() {
         // 0.5 is kept by far, and the next step up is 0.75.
-        let found = found(0.6, |share| share, 25, 25);
-        assert_eq!(found.best.widths, [50]);
-        assert!(found.is_kept && found.trials.len() <= 2, "{found:?}");
+        let (width, _, trials) = found(0.6, |share| share, 25, 25);
+        assert!(width == 50 && trials <= 2, "{width} {trials}");
     }
 
     #[test]
-    fn what_cannot_be_reached_says_how_far_it_got() {
-        let found = found(0.2, |share| 0.3 + 0.7 * share, 1, 10);
-        assert!(!found.is_kept);
-        assert_eq!(found.best.widths, [10]);
-        assert!((found.best.measured - 0.37).abs() < 1e-12);
+    fn what_cannot_be_reached_ends_with_the_fastest() {
+        let (width, time, _) = found(0.2, |share| 0.3 + 0.7 * share, 1, 10);
+        assert_eq!(width, 10);
+        assert!((time - 0.37).abs() < 1e-12);
     }
 
     #[test]
     fn a_clock_that_shows_nothing_ends_too() {
         for constant in [1.0, 1.5, f64::NAN] {
-            let found = found(0.5, |_| constant, 1, 1);
-            assert!(!found.is_kept && found.trials.len() <= MOST_TRIALS);
+            let (_, time, trials) = found(0.5, |_| constant, 1, 1);
+            let is_kept = time <= 0.5;
+            assert!(!is_kept && trials <= MOST_TRIALS, "{time} {trials}");
         }
+    }
+
+    #[test]
+    fn the_whole_model_need_not_be_measured() {
+        let trials = search(1.0, choose(1, 1), |_| Err("measured")).unwrap();
+        assert_eq!(trials, []);
+        assert_eq!(best(1.0, &trials), None);
     }
 
     #[test]

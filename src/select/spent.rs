@@ -9,43 +9,43 @@ use crate::runtime::{Kernel, Profile};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spent {
     /// What it goes with.
-    pub of: Work,
-    /// How much, in any unit.
-    pub time: f64,
+    pub with: Goes,
+    /// Milliseconds.
+    pub milliseconds: f64,
 }
 
 /// What time goes with as channels leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum Goes {
     /// What the node computes.
-    Node(NodeId),
+    WithWork(NodeId),
     /// The elements that the node makes, which something else handles.
-    Outputs(NodeId),
-    /// Nothing that changes.
-    Fixed,
+    WithOutputs(NodeId),
+    /// It stays.
+    Nowhere,
 }
 
 /// Whose time the profile shows. Kernels that ONNX Runtime adds itself, such as a change of layout,
-/// handle what the kernel before them made; the time between kernels is fixed.
+/// handle what the kernel before them made; the time between kernels stays.
 #[must_use]
 pub fn spent(graph: &Graph, profile: &Profile) -> Vec<Spent> {
     let mut taken = BTreeSet::new();
     let mut spent = Vec::new();
-    let mut last = Work::Fixed;
+    let mut last = Goes::Nowhere;
     for kernel in &profile.kernels {
         let node = node_of(graph, kernel, &taken);
         taken.extend(node);
-        let of = node.map_or(last, Work::Node);
-        last = node.map_or(last, Work::Outputs);
+        let with = node.map_or(last, Goes::WithWork);
+        last = node.map_or(last, Goes::WithOutputs);
         spent.push(Spent {
-            of,
-            time: kernel.milliseconds,
+            with,
+            milliseconds: kernel.milliseconds,
         });
     }
-    let inside: f64 = spent.iter().map(|part| part.time).sum();
+    let inside: f64 = spent.iter().map(|part| part.milliseconds).sum();
     spent.push(Spent {
-        of: Work::Fixed,
-        time: (profile.run - inside).max(0.0),
+        with: Goes::Nowhere,
+        milliseconds: (profile.run - inside).max(0.0),
     });
     spent
 }

@@ -8,7 +8,7 @@ use crate::calibrate::{Moments, StatisticsError};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::Tensor;
 use crate::sequential::SequentialError;
-use crate::sequential::rectified::{self, Block, Rectifier, Rows, Share};
+use crate::sequential::rectified::{Block, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{Affine, Aim, Cross, Equations, Fitted};
 use crate::surgery::{Fold, Onto, Repaired, SurgeryError};
 
@@ -22,8 +22,8 @@ pub(super) struct Job<'a> {
     pub targets: Vec<Target<'a>>,
     /// Of the rows, those that are kept.
     pub share: Share,
-    /// Per batch and block, inputs less their shift.
-    pub kept: Vec<Vec<Mat<f32>>>,
+    /// Per block, inputs less their shift.
+    pub kept: Vec<Rows>,
 }
 
 /// One consumer.
@@ -35,8 +35,8 @@ pub(super) struct Target<'a> {
     pub crosses: Vec<Cross>,
     pub sum: Option<Sum>,
     pub rectifier: Option<Rectifier>,
-    /// Per batch, what the rectifier's fit needs.
-    pub kept: Vec<Rows>,
+    /// Of its targets, those that are kept.
+    pub kept: Targets,
 }
 
 /// The sum that a consumer's output goes into.
@@ -124,13 +124,15 @@ impl<'a> Job<'a> {
                 moments.add(part.to_owned(), samples)
             })
             .collect();
-        let rows = self.share.of_batch(inputs.nrows());
+        let seen = self.kept.first().map_or(0, Rows::len);
+        let keep = (self.share.of_batch(inputs.nrows(), seen), self.share);
         if self.targets.iter().any(|target| target.rectifier.is_some()) {
-            let first = |block: &Mat<f64>| rectified::first_rows(block.as_ref(), rows);
-            self.kept.push(centred.iter().map(first).collect());
+            for (kept, block) in self.kept.iter_mut().zip(&centred) {
+                kept.push(block.as_ref(), keep.0, keep.1);
+            }
         }
         for target in &mut self.targets {
-            target.add(graph, &centred, rows, &none, [&mut dense, &mut pruned])?;
+            target.add(graph, &centred, keep, &none, [&mut dense, &mut pruned])?;
         }
         Ok(())
     }
@@ -165,12 +167,12 @@ impl<'a> Job<'a> {
 
 impl Target<'_> {
     /// Adds what the taps gathered of one batch: `centred` has the inputs per block, of which the
-    /// first `rows` are kept, `none` the entries that read zeros.
+    /// first `count` rows are kept, `none` the entries that read zeros.
     fn add(
         &mut self,
         graph: &Graph,
         centred: &[Mat<f64>],
-        rows: usize,
+        (count, share): (usize, Share),
         none: &[bool],
         [dense, pruned]: [&mut std::slice::Iter<'_, Tensor>; 2],
     ) -> Result<(), StatisticsError> {
@@ -193,27 +195,27 @@ impl Target<'_> {
         let Some(rectifier) = &mut self.rectifier else {
             return Ok(());
         };
-        let first = |matrix: &Mat<f64>| rectified::first_rows(matrix.as_ref(), rows);
-        let mut kept = Rows {
-            output: first(&output),
-            lost: lost.as_ref().map(first),
-            before: None,
-        };
+        let kept = &mut self.kept;
+        kept.output.push(output.as_ref(), count, share);
+        if let Some(lost) = &lost {
+            let rows = kept.lost.get_or_insert_default();
+            rows.push(lost.as_ref(), count, share);
+        }
         if let Some(placed) = &rectifier.before {
             let before = pick(&unpack(graph, placed, dense.next(), none)?);
             if let Some(affine) = &mut rectifier.affine {
                 add_affine(affine, &output, &before);
             }
-            kept.before = Some(first(&before));
+            let rows = kept.before.get_or_insert_default();
+            rows.push(before.as_ref(), count, share);
         }
-        self.kept.push(kept);
         Ok(())
     }
 
-    /// Fits one block; `inputs` are those that were kept, per batch and block.
-    fn fit(&self, block: usize, equations: &Equations, inputs: &[Vec<Mat<f32>>]) -> Fitted {
+    /// Fits one block; `inputs` are those that were kept, per block.
+    fn fit(&self, block: usize, equations: &Equations, inputs: &[Rows]) -> Fitted {
         let fitted = equations.solve(None);
-        let Some(rectifier) = &self.rectifier else {
+        let (Some(rectifier), Some(inputs)) = (&self.rectifier, inputs.get(block)) else {
             return fitted;
         };
         let outputs = fitted.0.nrows();
@@ -222,16 +224,14 @@ impl Target<'_> {
         let affine = sum.or(rectifier.affine.as_ref());
         let factor = |place: usize| affine.map_or(Some(1.0), |affine| affine[place].factor());
         let factors: Vec<Option<f64>> = (first..first + outputs).map(factor).collect();
-        let batches = inputs.iter().zip(&self.kept);
         let refined = Block {
             equations,
             passes: &rectifier.passes,
             lost: factors.iter().map(|f| f.map_or(0.0, |f| 1.0 / f)).collect(),
             factors,
             first,
-            batches: batches
-                .map(|(inputs, rows)| (&inputs[block], rows))
-                .collect(),
+            inputs,
+            targets: &self.kept,
         };
         refined.refine(fitted)
     }

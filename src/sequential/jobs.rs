@@ -10,7 +10,7 @@ use crate::ops::{self, constant::is_weight};
 use crate::sequential::Setting;
 use crate::sequential::job::{Job, Sum, Target};
 use crate::sequential::levels::Levels;
-use crate::sequential::rectified::{self, Rectifier, Share};
+use crate::sequential::rectified::{self, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{Affine, Cross};
 use crate::surgery::Fold;
 
@@ -78,7 +78,7 @@ impl<'a> Builder<'_, 'a> {
             moments: (0..blocks).map(moments).collect(),
             targets,
             share: Share::new(rows * samples, channels * taps, per_block),
-            kept: Vec::new(),
+            kept: (0..blocks).map(|_| Rows::default()).collect(),
         })
     }
 
@@ -131,7 +131,7 @@ impl<'a> Builder<'_, 'a> {
             crosses,
             sum,
             rectifier,
-            kept: Vec::new(),
+            kept: Targets::default(),
         })
     }
 

@@ -16,7 +16,7 @@
 //!
 //! The moved targets depend on the fit, so sums over all rows do not do: some rows are kept.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
@@ -29,8 +29,8 @@ use crate::sequential::regression::{Affine, Equations, Fitted};
 /// How often targets move.
 const ROUNDS: usize = 3;
 /// Rows that are kept for each input of a fit, and at least.
-const ROWS_PER_INPUT: usize = 24;
-const LEAST_ROWS: usize = 16384;
+const ROWS_PER_INPUT: usize = 8;
+const LEAST_ROWS: usize = 8192;
 /// Values that a job keeps at most (128 MiB).
 const MOST_VALUES: usize = 1 << 25;
 /// With fewer rows for each input there are too few to tell how far targets may move.
@@ -103,26 +103,66 @@ impl Share {
         }
     }
 
-    /// Of a batch of so many rows.
-    pub fn of_batch(self, rows: usize) -> usize {
-        rows.saturating_mul(self.keep).div_ceil(self.of).min(rows)
+    /// Of a batch of so many rows, where so many are kept already.
+    pub fn of_batch(self, rows: usize, kept: usize) -> usize {
+        let part = rows.saturating_mul(self.keep).div_ceil(self.of);
+        part.min(rows).min(self.keep.saturating_sub(kept))
     }
 }
 
-/// Rows of one batch: a column for each output that stays.
+/// Rows that are kept, in one piece of memory that is taken with the first of them.
 pub(super) struct Rows {
-    /// The dense model's outputs.
-    pub output: Mat<f32>,
-    /// What the other summand lost.
-    pub lost: Option<Mat<f32>>,
-    /// What the rectifier reads in the dense model, where that is not the output.
-    pub before: Option<Mat<f32>>,
+    data: Mat<f32>,
+    filled: usize,
 }
 
-/// The first rows in half the memory.
-pub(super) fn first_rows(matrix: MatRef<'_, f64>, rows: usize) -> Mat<f32> {
-    #[allow(clippy::cast_possible_truncation)]
-    Mat::from_fn(rows, matrix.ncols(), |i, j| matrix[(i, j)] as f32)
+impl Default for Rows {
+    fn default() -> Self {
+        Rows {
+            data: Mat::new(),
+            filled: 0,
+        }
+    }
+}
+
+impl Rows {
+    /// Keeps the first `count` rows; of all calls together `share` are kept.
+    pub fn push(&mut self, rows: MatRef<'_, f64>, count: usize, share: Share) {
+        if self.data.nrows() == 0 {
+            self.data = Mat::zeros(share.keep, rows.ncols());
+        }
+        for j in 0..rows.ncols() {
+            let free = self.data.col_as_slice_mut(j).iter_mut().skip(self.filled);
+            for (place, i) in free.zip(0..count) {
+                #[allow(clippy::cast_possible_truncation)]
+                {
+                    *place = rows[(i, j)] as f32;
+                }
+            }
+        }
+        self.filled += count;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Some rows of a column.
+    fn column(&self, j: usize, rows: &Range<usize>) -> &[f32] {
+        &self.data.col_as_slice(j)[rows.clone()]
+    }
+}
+
+/// What is kept of a consumer's targets: a column for each output that stays.
+#[derive(Default)]
+pub(super) struct Targets {
+    /// The dense model's outputs.
+    pub output: Rows,
+    /// What the other summand lost, if there is one.
+    pub lost: Option<Rows>,
+    /// What the rectifier reads in the dense model, where that is not the output.
+    pub before: Option<Rows>,
 }
 
 /// One block of a fit: what `refine` reads.
@@ -136,9 +176,14 @@ pub(super) struct Block<'a> {
     pub lost: Vec<f64>,
     /// Place of the block's first output.
     pub first: usize,
-    /// Per batch, inputs less their shift, and the rows of all blocks.
-    pub batches: Vec<(&'a Mat<f32>, &'a Rows)>,
+    /// Inputs less their shift.
+    pub inputs: &'a Rows,
+    /// Targets of all blocks.
+    pub targets: &'a Targets,
 }
+
+/// Rows that are worked on at once.
+const PIECE: usize = 512;
 
 /// Sums over rows of how far targets move, and of their products with the inputs.
 struct Moved {
@@ -149,17 +194,15 @@ struct Moved {
 impl Block<'_> {
     /// The fit after the targets have moved, from the least squares fit.
     pub fn refine(&self, fitted: Fitted) -> Fitted {
-        let rows: usize = self.batches.iter().map(|(inputs, _)| inputs.nrows()).sum();
+        let rows = self.inputs.len();
         if rows < FEWEST_PER_INPUT * fitted.0.ncols() || rows == 0 {
             return fitted;
         }
-        let mut mean = vec![0.0; fitted.0.ncols()];
-        for (inputs, _) in &self.batches {
-            for (j, mean) in mean.iter_mut().enumerate() {
-                let sum: f64 = inputs.col_as_slice(j).iter().copied().map(f64::from).sum();
-                *mean += sum / rows as f64;
-            }
-        }
+        let mean = |j| {
+            let column = self.inputs.column(j, &(0..rows));
+            column.iter().copied().map(f64::from).sum::<f64>() / rows as f64
+        };
+        let mean: Vec<f64> = (0..fitted.0.ncols()).map(mean).collect();
         (0..ROUNDS).fold(fitted, |fitted, _| {
             let (sum, products) = self.moved(&fitted);
             let moved: Vec<f64> = sum.iter().map(|sum| sum / rows as f64).collect();
@@ -170,17 +213,18 @@ impl Block<'_> {
         })
     }
 
-    /// Sums over all rows, added in the order of the batches whatever the number of threads.
+    /// Sums over all rows, added in the same order whatever the number of threads.
     fn moved(&self, fitted: &Fitted) -> (Vec<f64>, Mat<f64>) {
         #[allow(clippy::cast_possible_truncation)]
         let weight = Mat::from_fn(fitted.0.ncols(), fitted.0.nrows(), |i, j| {
             (self.equations.gain() * fitted.0[(j, i)]) as f32
         });
         let about = self.equations.outputs_at_shift(fitted);
-        let parts: Vec<Moved> = self
-            .batches
-            .par_iter()
-            .map(|(inputs, rows)| self.moved_in(inputs, rows, &weight, &about))
+        let rows = self.inputs.len();
+        let pieces = (0..rows.div_ceil(PIECE)).into_par_iter();
+        let parts: Vec<Moved> = pieces
+            .map(|piece| piece * PIECE..rows.min((piece + 1) * PIECE))
+            .map(|rows| self.moved_in(rows, &weight, &about))
             .collect();
         let zero = Mat::zeros(fitted.0.nrows(), fitted.0.ncols());
         let mut all = (vec![0.0; fitted.0.nrows()], zero);
@@ -191,8 +235,9 @@ impl Block<'_> {
         all
     }
 
-    fn moved_in(&self, inputs: &Mat<f32>, rows: &Rows, weight: &Mat<f32>, about: &[f64]) -> Moved {
+    fn moved_in(&self, rows: Range<usize>, weight: &Mat<f32>, about: &[f64]) -> Moved {
         let (low, high) = (*self.passes.start(), *self.passes.end());
+        let inputs = self.inputs.data.subrows(rows.start, rows.len());
         let mut values = inputs * weight;
         let mut sum = vec![0.0; values.ncols()];
         for (j, sum) in sum.iter_mut().enumerate() {
@@ -202,10 +247,14 @@ impl Block<'_> {
                 continue;
             };
             let place = self.first + j;
-            let output = rows.output.col_as_slice(place);
-            let lost = rows.lost.as_ref().map(|lost| lost.col_as_slice(place));
-            let before = rows.before.as_ref().unwrap_or(&rows.output);
-            let before = before.col_as_slice(place);
+            let Targets {
+                output,
+                lost,
+                before,
+            } = self.targets;
+            let before = before.as_ref().unwrap_or(output).column(place, &rows);
+            let output = output.column(place, &rows);
+            let lost = lost.as_ref().map(|lost| lost.column(place, &rows));
             for (i, value) in column.iter_mut().enumerate() {
                 let lost = lost.map_or(0.0, |lost| f64::from(lost[i]) * self.lost[j]);
                 let wanted = f64::from(output[i]) + lost;
@@ -269,11 +318,21 @@ mod tests {
         let equations = equations(gain);
         // The shift of the inputs is their mean, as all came in one call.
         let mean = (0..ROWS).map(|i| row(i).0).sum::<f64>() / ROWS as f64;
-        let inputs = Mat::from_fn(ROWS, 1, |i, _| (row(i).0 - mean) as f32);
-        let rows = Rows {
-            output: Mat::from_fn(ROWS, 1, |i, _| row(i).1 as f32),
+        let kept = |f: &dyn Fn(usize) -> f64| {
+            let mut rows = Rows::default();
+            let all = Mat::from_fn(ROWS, 1, |i, _| f(i));
+            // In two calls, as of two batches.
+            let halves = all.as_ref().split_at_row(ROWS / 3);
+            for half in [halves.0, halves.1] {
+                rows.push(half, half.nrows(), Share::new(ROWS, 1, 1));
+            }
+            rows
+        };
+        let inputs = kept(&|i| row(i).0 - mean);
+        let targets = Targets {
+            output: kept(&|i| row(i).1),
             lost: None,
-            before: Some(Mat::from_fn(ROWS, 1, |i, _| (factor * row(i).1) as f32)),
+            before: Some(kept(&|i| factor * row(i).1)),
         };
         let block = Block {
             equations: &equations,
@@ -281,7 +340,8 @@ mod tests {
             factors: vec![Some(factor)],
             lost: vec![0.0],
             first: 0,
-            batches: vec![(&inputs, &rows)],
+            inputs: &inputs,
+            targets: &targets,
         };
         let start = equations.solve(None);
         let (weight, shift) = (0..rounds).fold(start, |fit, _| block.refine(fit));
@@ -360,11 +420,13 @@ mod tests {
     #[test]
     fn a_share_of_each_batch_is_kept() {
         let share = Share::new(1_000_000, 100, 100);
-        assert_eq!(share.of_batch(1000), 17);
+        assert_eq!(share.of_batch(1000, 0), 9);
+        // Rounded up, the batches together would be more than is kept.
+        assert_eq!(share.of_batch(1000, LEAST_ROWS - 3), 3);
         let few = Share::new(1000, 100, 100);
-        assert_eq!(few.of_batch(100), 100);
+        assert_eq!(few.of_batch(100, 0), 100);
         // 128 MiB at most.
         let wide = Share::new(1_000_000, 10_000, 10_000);
-        assert!(wide.of_batch(1_000_000) * 10_000 * 4 <= 1 << 27);
+        assert!(wide.of_batch(1_000_000, 0) * 10_000 * 4 <= 1 << 27);
     }
 }

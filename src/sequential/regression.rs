@@ -2,7 +2,7 @@
 
 use faer::{Mat, MatRef, Scale};
 
-use crate::calibrate::Moments;
+use crate::calibrate::{Moments, products};
 use crate::mi::{Divisor, MiError};
 
 /// Sums of targets, and of their products with the inputs.
@@ -40,7 +40,7 @@ impl Cross {
             self.sum[column] += slice.iter().sum::<f64>();
         }
         self.count += targets.nrows();
-        self.products += targets.transpose() * inputs;
+        products::add_cross(&mut self.products, targets.as_ref(), inputs);
     }
 
     /// Means, and covariance with the inputs.

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::calibrate::{Covariance, Statistics};
 use crate::graph::{Graph, NodeId};
 use crate::groups::{ChannelMap, Groups, Kept, Use};
-use crate::mi::solve_right;
+use crate::mi::Divisor;
 use crate::onnx::Tensor;
 use crate::surgery::SurgeryError;
 use crate::surgery::fold::{Fold, Folded, Onto};
@@ -153,11 +153,19 @@ impl<'a> Task<'a> {
                 .collect()
         };
         let (kept, removed) = (columns(true), columns(false));
-        let map =
-            rebuilding(covariance, &kept, &removed).map_err(|error| SurgeryError::Repair {
-                node: self.fold.node().to_owned(),
-                error,
-            })?;
+        let shrunk = covariance.shrinking();
+        let pick = |rows: &[usize], columns: &[usize]| {
+            Mat::from_fn(rows.len(), columns.len(), |i, j| {
+                shrunk.at(rows[i], columns[j])
+            })
+        };
+        let failed = |error| SurgeryError::Repair {
+            node: self.fold.node().to_owned(),
+            error,
+        };
+        // W_R B is solved as it is: there are fewer outputs than removed inputs.
+        let divisor = Divisor::new(pick(&kept, &kept).as_ref()).map_err(failed)?;
+        let across = pick(&removed, &kept);
         // Where the unfolding was not observed, all taps share one map.
         let repeats = taps / observed.max(1);
         let source = |column: usize, repeat: usize| column * repeats + repeat;
@@ -170,7 +178,7 @@ impl<'a> Task<'a> {
                 })
             };
             let (of_kept, of_removed) = (pick(&kept), pick(&removed));
-            let rebuilt = &of_removed * &map;
+            let rebuilt = divisor.divide((&of_removed * &across).as_ref());
             for (i, shift) in shift.iter_mut().enumerate() {
                 for j in 0..kept.len() {
                     result[(i, source(j, repeat))] = of_kept[(i, j)] + rebuilt[(i, j)];
@@ -183,19 +191,4 @@ impl<'a> Task<'a> {
         }
         Ok((result, shift))
     }
-}
-
-/// `B`, removed from kept inputs, with the covariance shrunk as its data ask for.
-fn rebuilding(
-    covariance: &Covariance,
-    kept: &[usize],
-    removed: &[usize],
-) -> Result<Mat<f64>, crate::mi::MiError> {
-    let shrunk = covariance.shrunk();
-    let pick = |rows: &[usize], columns: &[usize]| {
-        Mat::from_fn(rows.len(), columns.len(), |i, j| {
-            shrunk[(rows[i], columns[j])]
-        })
-    };
-    solve_right(pick(kept, kept).as_ref(), pick(removed, kept).as_ref())
 }

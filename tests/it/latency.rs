@@ -6,7 +6,7 @@ use std::fs;
 
 use onnx_mipp::onnx;
 use onnx_mipp::runtime::{Kernel, Profile};
-use onnx_mipp::select::{CostModel, Spent, Work, spent};
+use onnx_mipp::select::{CostModel, Goes, Spent, spent};
 use serde_json::Value;
 
 use crate::masked::{batch, find, runtime};
@@ -39,16 +39,19 @@ fn time_goes_with_multiply_accumulates_and_elements() {
     };
     let spent = spent(&found.graph, &profile);
     let expected = [
-        (Work::Fixed, 1.0),
-        (Work::Node(first), 8.0),
-        (Work::Node(relu), 2.0),
-        (Work::Outputs(relu), 0.5),
-        (Work::Node(second), 4.0),
-        (Work::Outputs(second), 3.0),
-        (Work::Fixed, 2.5),
+        (Goes::Nowhere, 1.0),
+        (Goes::WithWork(first), 8.0),
+        (Goes::WithWork(relu), 2.0),
+        (Goes::WithOutputs(relu), 0.5),
+        (Goes::WithWork(second), 4.0),
+        (Goes::WithOutputs(second), 3.0),
+        (Goes::Nowhere, 2.5),
     ];
-    assert_eq!(spent, expected.map(|(of, time)| Spent { of, time }));
-    let model = CostModel::time(&found.graph, &found.groups, &spent);
+    assert_eq!(
+        spent,
+        expected.map(|(with, milliseconds)| Spent { with, milliseconds })
+    );
+    let model = CostModel::time(&found.graph, &found.groups, &profile);
     let mut widths: Vec<usize> = found
         .groups
         .groups
@@ -79,8 +82,8 @@ fn fused_kernels_belong_to_their_main_nodes() {
         ],
     };
     let nodes = spent(&found.graph, &profile);
-    let nodes: Vec<Work> = nodes.into_iter().map(|part| part.of).collect();
-    assert_eq!(nodes, [Work::Node(0), Work::Node(2), Work::Fixed]);
+    let nodes: Vec<Goes> = nodes.into_iter().map(|part| part.with).collect();
+    assert_eq!(nodes, [Goes::WithWork(0), Goes::WithWork(2), Goes::Nowhere]);
 }
 
 #[test]
@@ -96,7 +99,7 @@ fn a_real_profile_shows_every_layer_once() {
         let profile = runtime().profile(&found.model, &data).unwrap();
         let mut seen = BTreeSet::new();
         for part in spent(&found.graph, &profile) {
-            if let Work::Node(node) = part.of {
+            if let Goes::WithWork(node) = part.with {
                 assert!(seen.insert(node), "{name}: node {node} twice");
             }
         }

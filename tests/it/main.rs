@@ -4,6 +4,7 @@
 mod bad_input;
 mod builder;
 mod cli;
+mod documented;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]
 mod evaluate;
@@ -12,12 +13,14 @@ mod latency;
 mod manners;
 mod masked;
 mod memory;
+mod packaging;
 mod pages;
 mod program;
 mod prune;
 mod repair;
 mod rules;
 mod small;
+mod stages;
 mod statistics;
 mod trials;
 mod wire;

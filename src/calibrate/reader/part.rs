@@ -250,8 +250,8 @@ pub(super) fn common_shapes(
                 path: part.path.clone(),
                 input: input.name.clone(),
                 first: first.path.clone(),
-                expected: expected.clone(),
-                found,
+                expected: expected.as_slice().into(),
+                found: found.into(),
             });
         }
     }

@@ -1,0 +1,191 @@
+"""Times onnx-mipp against a plain ONNX Runtime pass over the same samples; docs/performance.md has the figures.
+
+    python bench/speed.py --bin FOLDER ratios resnet50_torchscript=128 mobilenet_v2_torchscript=512
+    python bench/speed.py --bin FOLDER samples mobilenet_v2_torchscript=64,128,256,512
+    python bench/speed.py --bin FOLDER selection 512,1024,2048
+
+FOLDER has onnx-mipp; models are those of fixtures/zoo, the images noise with a spectrum of 1/f. `ratios` runs a
+plain pass, the program once for each repair, and a plain pass again, and prints the share of each stage and
+the peak memory. `samples` prints time and memory for each number of images; `selection` the time of
+the selection for one layer of each width. Needs numpy, onnx and onnxruntime, and Linux.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+ROOT = Path(__file__).resolve().parent.parent
+ZOO = ROOT / "fixtures" / "zoo"
+SIDE = 224
+# As many images as the program takes into one batch.
+BATCH = 13
+THREADS = 2
+REPAIRS = ("once", "sequential")
+STAGE = re.compile(r"^\[ *([\d.]+) s\] (.*)$")
+
+
+def images(count: int, path: Path) -> None:
+    """Random images of unit variance whose amplitudes fall as 1/f; colours resemble each other."""
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None])
+    falling = 1 / np.maximum(frequency, 1 / SIDE)
+    found = np.lib.format.open_memmap(path, "w+", np.float32, (count, 3, SIDE, SIDE))
+    for image in found:
+        noise = rng.standard_normal((4, SIDE, SIDE))
+        own = np.fft.irfft2(np.fft.rfft2(noise) * falling, (SIDE, SIDE))
+        mixed = own[3] + 0.5 * own[:3]
+        image[:] = (mixed - mixed.mean()) / mixed.std()
+    found.flush()
+
+
+class Pass:
+    """A plain pass of the images through a model."""
+
+    def __init__(self, model: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = THREADS
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def run(self, data: Path, count: int) -> tuple[float, float]:
+        """Elapsed and CPU seconds, without the opening of the model."""
+        name = self.session.get_inputs()[0].name
+        array = np.load(data, mmap_mode="r")
+        began, cpu = time.monotonic(), time.process_time()
+        for first in range(0, count, BATCH):
+            self.session.run(None, {name: np.ascontiguousarray(array[first : min(first + BATCH, count)])})
+        return time.monotonic() - began, time.process_time() - cpu
+
+
+class Run:
+    """One run of the program: elapsed and CPU seconds, peak memory in MB, seconds of each stage."""
+
+    def __init__(self, binary: Path, model: Path, data: Path, options: list[str]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [binary, model, Path(folder, "out.onnx"), "--calib", data, "--threads", THREADS, "-v", *options]
+            command = [str(word) for word in command]
+            began = time.monotonic()
+            with tempfile.TemporaryFile("w+") as log:
+                child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+                _, status, used = os.wait4(child.pid, 0)
+                child.returncode = os.waitstatus_to_exitcode(status)
+                self.elapsed = time.monotonic() - began
+                log.seek(0)
+                text = log.read()
+        if child.returncode:
+            sys.exit(f"{' '.join(command)}\n{text}")
+        self.cpu = used.ru_utime + used.ru_stime
+        self.peak = used.ru_maxrss / 1e3
+        self.stages = stages(text)
+
+
+def stages(text: str) -> dict[str, float]:
+    """Seconds of each stage, by its first words."""
+    marks = [STAGE.match(line) for line in text.splitlines()]
+    marks = [(float(mark[1]), re.split(r" \(|:", mark[2])[0]) for mark in marks if mark]
+    marks = [(at, name) for at, name in marks if not name.startswith(("runs on", "note"))]
+    found: dict[str, float] = {}
+    for (at, name), (after, _) in zip(marks, marks[1:]):
+        found[name] = found.get(name, 0) + after - at
+    return found
+
+
+def ratios(binary: Path, data: Path, wanted: list[tuple[str, list[int]]], repairs: list[str]) -> None:
+    print("| model | images | repair | plain pass (s) | program (s) | ratio | ratio of CPU time | peak memory (MB) |")
+    print("|---|---:|---|---:|---:|---:|---:|---:|")
+    found = []
+    for name, counts in wanted:
+        model = ZOO / f"{name}.onnx"
+        plain = Pass(model)
+        plain.run(data, BATCH)
+        for count in counts:
+            before = plain.run(data, count)
+            runs = [one(binary, model, data, count, repair) for repair in repairs]
+            after = plain.run(data, count)
+            elapsed, cpu = ((a + b) / 2 for a, b in zip(before, after))
+            for repair, run in zip(repairs, runs):
+                print(f"| {name} | {count} | {repair} | {before[0]:.1f}, {after[0]:.1f} | {run.elapsed:.1f} "
+                      f"| {run.elapsed / elapsed:.1f} | {run.cpu / cpu:.1f} | {run.peak:.0f} |", flush=True)  # fmt: skip
+                found.append((name, count, repair, run))
+    names = list(dict.fromkeys(stage for *_, run in found for stage in run.stages))
+    print("\n| model | images | repair | " + " | ".join(names) + " |")
+    print("|---|---:|---|" + "---:|" * len(names))
+    for name, count, repair, run in found:
+        shares = (f"{100 * run.stages.get(stage, 0) / run.elapsed:.0f} %" for stage in names)
+        print(f"| {name} | {count} | {repair} | " + " | ".join(shares) + " |")
+
+
+def one(binary: Path, model: Path, data: Path, count: int, repair: str) -> Run:
+    return Run(binary, model, data, ["--samples", str(count), "--macs", "0.5", "--repair", repair])
+
+
+def samples(binary: Path, data: Path, wanted: list[tuple[str, list[int]]], repairs: list[str]) -> None:
+    print("| model | images | repair | program (s) | CPU time (s) | peak memory (MB) |")
+    print("|---|---:|---|---:|---:|---:|")
+    for name, counts in wanted:
+        for count in counts:
+            for repair in repairs:
+                run = one(binary, ZOO / f"{name}.onnx", data, count, repair)
+                print(f"| {name} | {count} | {repair} | {run.elapsed:.1f} | {run.cpu:.1f} | {run.peak:.0f} |", flush=True)
+
+
+def layer(width: int, path: Path) -> None:
+    """Two convolutions of one tap with so many channels between them."""
+    rng = np.random.default_rng(width)
+    helper = onnx.helper
+    narrow, nodes, stored = 64, [], []
+    for index, (made, read) in enumerate([(width, narrow), (narrow, width)]):
+        weight = rng.standard_normal((made, read, 1, 1)).astype(np.float32) / np.float32(np.sqrt(read))
+        stored.append(onnx.numpy_helper.from_array(weight, f"w{index}"))
+    nodes.append(helper.make_node("Conv", ["x", "w0"], ["a"], name="wide"))
+    nodes.append(helper.make_node("Relu", ["a"], ["b"], name="relu"))
+    nodes.append(helper.make_node("Conv", ["b", "w1"], ["y"], name="narrow"))
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", narrow, 14, 14]) for name in "xy"]
+    graph = helper.make_graph(nodes, "layer", values[:1], values[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+
+
+def selection(binary: Path, folder: Path, widths: list[int]) -> None:
+    print("| channels | calibrating (s) | selecting (s) | CPU time of the whole (s) |")
+    print("|---:|---:|---:|---:|")
+    data = folder / "inputs.npy"
+    np.save(data, np.random.default_rng(0).standard_normal((64, 64, 14, 14)).astype(np.float32))
+    for width in widths:
+        path = folder / "layer.onnx"
+        layer(width, path)
+        run = Run(binary, path, data, ["--ratio", "0.5", "--repair", "once"])
+        times = run.stages
+        print(f"| {width} | {times['calibrating']:.1f} | {times['selecting channels']:.1f} | {run.cpu:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release")
+    parser.add_argument("--repairs", default=",".join(REPAIRS))
+    parser.add_argument("what", choices=["ratios", "samples", "selection"])
+    parser.add_argument("wanted", nargs="+", help="NAME=COUNT,... of images, or widths")
+    arguments = parser.parse_args()
+    binary = arguments.bin / "onnx-mipp"
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.what == "selection":
+            widths = [int(width) for word in arguments.wanted for width in word.split(",")]
+            return selection(binary, Path(folder), widths)
+        wanted = [word.split("=") for word in arguments.wanted]
+        wanted = [(name, [int(count) for count in counts.split(",")]) for name, counts in wanted]
+        data = Path(folder) / "images.npy"
+        images(max(count for _, counts in wanted for count in counts), data)
+        {"ratios": ratios, "samples": samples}[arguments.what](binary, data, wanted, arguments.repairs.split(","))
+
+
+if __name__ == "__main__":
+    main()

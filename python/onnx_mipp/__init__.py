@@ -1,0 +1,241 @@
+"""Structured pruning of ONNX models that preserves mutual information, without retraining.
+
+    import onnx_mipp
+
+    result = onnx_mipp.prune("in.onnx", loader, macs=0.5)
+    print(result)
+    result.save("out.onnx")
+
+The options are those of the ``onnx-mipp`` command, and so are the messages of :class:`Error`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+# ONNX Runtime's packages otherwise keep a record of each process, meant for upload.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from . import _data, _native
+from ._native import Error
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Error", "Result", "inspect", "prune"]
+
+StrPath = str | os.PathLike[str]
+
+_log = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """What onnxruntime calls a ``CalibrationDataReader``."""
+
+    def get_next(self) -> Any:
+        """The next batch by input names, None at the end."""
+        ...
+
+
+class Result:
+    """A pruned model with how it came about."""
+
+    def __init__(self, outcome: _native.Outcome) -> None:
+        self._outcome = outcome
+
+    @property
+    def model_bytes(self) -> bytes:
+        """The model as the bytes of a file; :class:`Error` beyond 2 GiB, where :meth:`save` helps."""
+        return self._outcome.encode()
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The model; needs the ``onnx`` package."""
+        import onnx
+
+        return onnx.load_from_string(self._outcome.encode())
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """Which channels stay in every group, as ``--plan-out`` writes it."""
+        plan: dict[str, Any] = json.loads(self._outcome.plan())
+        return plan
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Everything that was found out, as ``--report`` writes it."""
+        report: dict[str, Any] = json.loads(self._outcome.report())
+        return report
+
+    @property
+    def html(self) -> str:
+        """The report as a page that loads nothing."""
+        return self._outcome.html()
+
+    def save(self, path: StrPath) -> None:
+        """Writes the model, aside and then renamed; external data stay external."""
+        self._outcome.save(path)
+
+    def __str__(self) -> str:
+        return self._outcome.text()
+
+
+def prune(
+    model: StrPath | bytes | onnx.ModelProto,
+    calibration: StrPath | Iterable[Any] | Reader | None = None,
+    *,
+    macs: float | None = None,
+    params: float | None = None,
+    ratio: float | None = None,
+    mi: float | None = None,
+    align: int | None = None,
+    min_channels: int | None = None,
+    best_effort: bool = False,
+    exclude: str | Iterable[str] = (),
+    only: str | Iterable[str] = (),
+    head_dim: bool = False,
+    prune_normalized: bool = False,
+    repair: Literal["none", "once", "sequential"] | None = None,
+    memory: int | None = None,
+    samples: int | None = None,
+    batch: int | None = None,
+    shape: dict[str, Sequence[int]] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    scale: float | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    layout: Literal["nchw", "nhwc"] | None = None,
+    color: Literal["rgb", "bgr", "gray"] | None = None,
+    seed: int | None = None,
+    stats: StrPath | Iterable[StrPath] = (),
+    stats_out: StrPath | None = None,
+    plan: StrPath | dict[str, Any] | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    onnxruntime: StrPath | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Result:
+    """Prunes a model on unlabelled samples.
+
+    ``model`` is a path, the bytes of a file or an ``onnx.ModelProto``. ``calibration`` is a path or
+    several, an array of samples, an iterable of batches (dicts by input name, arrays, or tuples whose
+    first parts are the inputs in order, so that a torch DataLoader works as it is), or an object with
+    onnxruntime's ``get_next()``. Without it, synthetic noise is used, with a warning. The other
+    options are those of the command, described in its guide; the budgets are ``macs``, ``params``,
+    ``ratio`` and ``mi``, of which one may be given. ``plan`` is a file or :attr:`Result.plan`.
+
+    ``progress`` is called with a line for each stage and note. Other threads run meanwhile; Ctrl-C
+    stops at the next run of the model.
+
+    Raises :class:`Error` with the command's message.
+    """
+    options = dict(
+        macs=macs, params=params, ratio=ratio, mi=mi, align=align, min_channels=min_channels,
+        best_effort=best_effort, exclude=exclude, only=only, head_dim=head_dim,
+        prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
+        shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
+        crop=crop, layout=layout, color=color, seed=seed, stats=stats, stats_out=stats_out,
+        device=device, threads=threads, onnxruntime=_library(onnxruntime),
+    )
+    source = _source(model)
+    with tempfile.TemporaryDirectory(prefix="onnx-mipp-") as folder:
+        if isinstance(plan, dict):
+            file = Path(folder) / "plan.json"
+            file.write_text(json.dumps(plan))
+            plan = file
+        files = None if calibration is None else _data.paths(calibration)
+        batches: list[str] = []
+        if calibration is not None and files is None:
+            batches = _data.write(calibration, _native.input_names(source), Path(folder))
+        words = _words(options | dict(calib=files, plan=plan))
+        return Result(_native.prune(source, words, batches, progress or _tell))
+
+
+def inspect(
+    model: StrPath | bytes | onnx.ModelProto,
+    *,
+    exclude: str | Iterable[str] = (),
+    only: str | Iterable[str] = (),
+    head_dim: bool = False,
+    prune_normalized: bool = False,
+    shape: dict[str, Sequence[int]] | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    onnxruntime: StrPath | None = None,
+) -> dict[str, Any]:
+    """The groups of channels of a model and what freezes them, as ``onnx-mipp inspect --json``.
+
+    Raises :class:`Error` with the command's message.
+    """
+    options = dict(
+        exclude=exclude, only=only, head_dim=head_dim, prune_normalized=prune_normalized,
+        shape=_shapes(shape), device=device, threads=threads, onnxruntime=_library(onnxruntime),
+    )
+    found: dict[str, Any] = json.loads(_native.inspect(_source(model), _words(options)))
+    return found
+
+
+def _source(model: Any) -> StrPath | bytes:
+    if hasattr(model, "SerializeToString"):
+        return bytes(model.SerializeToString())
+    if isinstance(model, (bytearray, memoryview)):
+        return bytes(model)
+    if isinstance(model, (str, os.PathLike, bytes)):
+        return model
+    raise TypeError(f"model: expected a path, bytes or an onnx.ModelProto, found {type(model).__name__}")
+
+
+def _words(options: dict[str, Any]) -> list[str]:
+    """The options as on a command line; those that are None or False are left out."""
+    words = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            several = isinstance(value, Iterable) and not isinstance(value, str)
+            words += [f"{option}={_text(item)}" for item in (value if several else [value])]
+    return words
+
+
+def _text(value: Any) -> str:
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+
+
+def _shapes(shape: dict[str, Sequence[int]] | None) -> list[str]:
+    return [f"{name}={_numbers(sizes)}" for name, sizes in (shape or {}).items()]
+
+
+def _numbers(values: float | Sequence[float] | None) -> str | None:
+    """Numbers with commas between them."""
+    if isinstance(values, Iterable):
+        return ",".join(map(str, values))
+    return None if values is None else str(values)
+
+
+def _library(given: StrPath | None = None) -> str | None:
+    """The library to use, by default that of this Python's onnxruntime package; None leaves the
+    search to the program."""
+    if given is not None:
+        return os.fspath(given)
+    found = importlib.util.find_spec("onnxruntime")
+    if os.environ.get("ORT_DYLIB_PATH") or found is None:
+        return None
+    folders = [Path(folder) / "capi" for folder in found.submodule_search_locations or []]
+    return next((str(folder) for folder in folders if any(folder.glob("*onnxruntime.*"))), None)
+
+
+def _tell(line: str) -> None:
+    if line.startswith("WARNING: "):
+        warnings.warn(line.removeprefix("WARNING: "), stacklevel=3)
+    else:
+        _log.info(line)

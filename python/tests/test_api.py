@@ -1,0 +1,295 @@
+"""The Python package: what it gives, and that it behaves in a process of Python."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import inspect
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_mipp
+import onnxruntime
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "fixtures/resnet_bn_torchscript.onnx"
+DATA = ROOT / "fixtures/calib.npz"
+FEW = dict(repair="once", threads=1)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    data = np.load(DATA)
+    return data[data.files[0]][:16]
+
+
+def program(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command that the package installs."""
+    command = Path(sys.executable).with_name("onnx-mipp")
+    return subprocess.run([command, *map(str, arguments)], capture_output=True, text=True)
+
+
+def run(model: bytes, images: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model)
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+@pytest.fixture(scope="module")
+def result(images: np.ndarray) -> onnx_mipp.Result:
+    return onnx_mipp.prune(MODEL, images, ratio=0.5, **FEW)
+
+
+def test_the_result_has_model_plan_and_report(result, images, tmp_path):
+    onnx.checker.check_model(result.model)
+    assert len(result.model_bytes) < 0.8 * MODEL.stat().st_size
+    report = result.report
+    assert report["input"] == str(MODEL) and report["calibration"]["source"] == ["data in memory"]
+    assert report["trade_off"], "the page has no curve"
+    assert report["macs"]["after"] <= 0.6 * report["macs"]["before"]
+    kept = {group["name"]: len(group["kept"]) for group in result.plan["groups"]}
+    assert kept == {group["name"]: group["channels"]["after"] for group in report["groups"]}
+    assert "asked --ratio 0.5" in str(result) and result.html.startswith("<!DOCTYPE html>")
+    result.save(tmp_path / "out.onnx")
+    assert (tmp_path / "out.onnx").read_bytes() == result.model_bytes
+    # The report's agreement is about that of ONNX Runtime on other images.
+    data = np.load(DATA)
+    unseen = data[data.files[0]][16:80]
+    agreed = run(MODEL.read_bytes(), unseen).argmax(1) == run(result.model_bytes, unseen).argmax(1)
+    assert agreed.mean() > 0.5
+
+
+def test_every_kind_of_data_gives_the_same_model(result, images):
+    class Reader:
+        """As onnxruntime.quantization wants it."""
+
+        def __init__(self) -> None:
+            self.left = [{"input": image[None]} for image in images]
+
+        def get_next(self):
+            return self.left.pop(0) if self.left else None
+
+    class Tensor:
+        """As much of a torch tensor as is used."""
+
+        def __init__(self, array: np.ndarray) -> None:
+            self.array = array
+
+        detach = cpu = lambda self: self
+
+        def numpy(self) -> np.ndarray:
+            return self.array
+
+    name = onnxruntime.InferenceSession(MODEL).get_inputs()[0].name
+    assert name == "input"
+    halves = [images[:10], images[10:]]
+    kinds = {
+        "arrays": halves,
+        "a generator of dicts": ({name: half} for half in halves),
+        "batches with labels": [[Tensor(half), Tensor(np.zeros(len(half)))] for half in halves],
+        "get_next": Reader(),
+    }
+    for kind, data in kinds.items():
+        again = onnx_mipp.prune(MODEL, data, ratio=0.5, **FEW)
+        assert again.model_bytes == result.model_bytes, kind
+
+
+def test_every_kind_of_model_gives_the_same_model(result, images):
+    loaded = onnx.load(MODEL)
+    for model in [str(MODEL), MODEL.read_bytes(), loaded]:
+        again = onnx_mipp.prune(model, images, ratio=0.5, **FEW)
+        assert again.model_bytes == result.model_bytes, type(model)
+
+
+def test_the_command_gives_the_same_model(result, images, tmp_path):
+    np.save(tmp_path / "calib.npy", images)
+    output = tmp_path / "out.onnx"
+    options = ["--calib", tmp_path / "calib.npy", "--ratio", 0.5, "--repair", "once", "--threads", 1]
+    done = program(MODEL, output, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    assert output.read_bytes() == result.model_bytes
+    assert json.loads(done.stdout)["asked"] == "--ratio 0.5"
+    assert program("--version").stdout.startswith("onnx-mipp ")
+    failed = program("no-such.onnx", output)
+    assert failed.returncode == 1 and "onnx-mipp: error: " in failed.stderr
+
+
+def test_errors_have_the_text_of_the_program(images, tmp_path):
+    np.save(tmp_path / "calib.npy", images)
+    cases = [
+        (dict(macs=0.001), ["--macs", 0.001]),
+        (dict(exclude=["/stem/stem.0/Cnv"]), ["--exclude", "/stem/stem.0/Cnv"]),
+    ]
+    for options, words in cases:
+        with pytest.raises(onnx_mipp.Error) as caught:
+            onnx_mipp.prune(MODEL, images, **FEW, **options)
+        end = ["--calib", tmp_path / "calib.npy", "--repair", "once", "--dry-run"]
+        assert f"error: {caught.value}\n" in program(MODEL, *words, *end).stderr
+    with pytest.raises(onnx_mipp.Error, match="up to 1"):
+        onnx_mipp.prune(MODEL, images, macs=2.0)
+    with pytest.raises(onnx_mipp.Error, match="cannot be used with"):
+        onnx_mipp.prune(MODEL, images, macs=0.5, params=0.5)
+    with pytest.raises(onnx_mipp.Error, match="no-such.onnx"):
+        onnx_mipp.prune("no-such.onnx", images)
+    with pytest.raises(onnx_mipp.Error):
+        onnx_mipp.prune(b"no model", images)
+
+
+def test_data_that_do_not_fit_are_refused(images):
+    for data, error, words in [
+        (3, TypeError, "get_next"),
+        ([], ValueError, "no sample"),
+        ([np.array([None])], ValueError, "[Oo]bject"),
+        ([{"other": images, "more": images}], onnx_mipp.Error, "input 'input'.*other"),
+        ([images, images[:, :, :4]], onnx_mipp.Error, "batch-000001.npz.*'input'"),
+        ([images.astype(np.float64) * np.nan], onnx_mipp.Error, "NaN"),
+    ]:
+        with pytest.raises(error, match=words):
+            onnx_mipp.prune(MODEL, data, ratio=0.5, **FEW)
+    with pytest.raises(TypeError, match="ModelProto"):
+        onnx_mipp.prune(5, images)
+
+
+def test_a_plan_is_applied(result, images):
+    again = onnx_mipp.prune(MODEL, images, plan=result.plan, **FEW)
+    assert again.model_bytes == result.model_bytes
+
+
+def test_inspect_is_that_of_the_command():
+    found = onnx_mipp.inspect(MODEL, exclude="/stem/**")
+    done = program("inspect", MODEL, "--exclude", "/stem/**", "--json")
+    assert found == json.loads(done.stdout)
+    assert found != onnx_mipp.inspect(MODEL)
+
+
+def test_every_option_of_the_command_is_there():
+    outside = "calib dry-run plan-out report json config quiet verbose help version".split()
+    known = set(inspect.signature(onnx_mipp.prune).parameters)
+    options = re.findall(r"^ +(?:-\w, |    )--([\w-]+)", program("--help").stdout, re.MULTILINE)
+    assert len(options) > 30
+    for option in set(options) - set(outside):
+        assert option.replace("-", "_") in known, option
+
+
+def test_no_data_is_a_warning():
+    with pytest.warns(UserWarning, match="synthetic noise"):
+        onnx_mipp.prune(MODEL, ratio=0.25, **FEW)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lines: list[str] = []
+        onnx_mipp.prune(MODEL, ratio=0.25, progress=lines.append, **FEW)
+    assert "repairing" in lines and any(line.startswith("WARNING") for line in lines)
+
+
+def test_other_threads_run_meanwhile(images):
+    ticks = 0
+    done = threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not done.is_set():
+            ticks += 1
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    begin = time.monotonic()
+    onnx_mipp.prune(MODEL, images, ratio=0.5, **FEW)
+    seconds = time.monotonic() - begin
+    done.set()
+    thread.join()
+    assert ticks > 20 * seconds, f"{ticks} ticks in {seconds} s"
+
+
+def test_an_error_in_the_callback_ends_the_work(images):
+    def fail(line: str) -> None:
+        raise LookupError(line)
+
+    with pytest.raises(LookupError, match="reading the model"):
+        onnx_mipp.prune(MODEL, images, macs=0.5, progress=fail)
+
+
+def test_ctrl_c_stops(images):
+    # Far more passes than the test waits for.
+    many = (images for _ in range(200))
+
+    def interrupt(line: str) -> None:
+        if line.startswith("calibrating"):
+            threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+
+    begin = time.monotonic()
+    # A shell starts what runs in the background with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            onnx_mipp.prune(MODEL, many, macs=0.5, progress=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - begin < 60
+    # And the process goes on.
+    assert onnx_mipp.inspect(MODEL)["groups"]
+
+
+def test_ctrl_c_ends_the_command(tmp_path):
+    command = [Path(sys.executable).with_name("onnx-mipp"), MODEL, tmp_path / "out.onnx"]
+    running = subprocess.Popen([*command, "--calib", DATA], stderr=subprocess.PIPE, text=True)
+    for line in running.stderr:
+        if line.startswith("calibrating"):
+            break
+    running.send_signal(signal.SIGINT)
+    assert running.wait(30) == -signal.SIGINT
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_the_stubs_are_those_of_the_module():
+    def names(arguments: ast.arguments) -> list[str]:
+        return [argument.arg for argument in arguments.args]
+
+    stubs = Path(onnx_mipp.__file__).with_name("_native.pyi").read_text()
+    found = {"Error"}
+    for node in ast.parse(stubs).body:
+        if isinstance(node, ast.FunctionDef):
+            real = inspect.signature(getattr(onnx_mipp._native, node.name))
+            assert names(node.args) == list(real.parameters), node.name
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef) and node.name != "Error":
+            methods = {method.name for method in node.body}
+            real = getattr(onnx_mipp._native, node.name)
+            assert methods == {name for name in vars(real) if not name.startswith("_")}
+            found.add(node.name)
+    assert found == {name for name in vars(onnx_mipp._native) if not name.startswith("_")}
+
+
+def test_the_wheel_holds_this_and_nothing_else():
+    package = importlib.metadata.distribution("onnx-mipp")
+    added = ("INSTALLER", "REQUESTED", "direct_url.json", ".pyc", "bin/onnx-mipp")
+    files = [str(file) for file in package.files if not str(file).endswith(added)]
+    about = f"onnx_mipp-{package.version}.dist-info"
+    assert sorted(files) == sorted([
+        "onnx_mipp/__init__.py",
+        "onnx_mipp/__main__.py",
+        "onnx_mipp/_data.py",
+        "onnx_mipp/_native.abi3.so",
+        "onnx_mipp/_native.pyi",
+        "onnx_mipp/py.typed",
+        f"{about}/METADATA",
+        f"{about}/RECORD",
+        f"{about}/WHEEL",
+        f"{about}/entry_points.txt",
+        f"{about}/licenses/LICENSE-APACHE",
+        f"{about}/licenses/LICENSE-MIT",
+        f"{about}/sboms/onnx-mipp-python.cyclonedx.json",
+    ])
+    needed = [need for need in package.requires if "extra" not in need]
+    assert any(need.startswith("onnxruntime") for need in needed)
+    cuda = [need for need in package.requires if "cuda" in need]
+    assert len(cuda) == 1 and cuda[0].startswith("onnxruntime-gpu")

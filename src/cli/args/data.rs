@@ -1,0 +1,100 @@
+//! The calibration data and how they are read.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
+use crate::cli::values::{positive, shape};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Calibration data")]
+pub struct CalibrationArguments {
+    /// Unlabelled samples: .npy, .npz, a folder of .npy files, ONNX test data (.pb), or a folder of
+    /// images; may be given several times. Without it, synthetic noise is used
+    #[arg(long, value_name = "PATH")]
+    pub calib: Vec<PathBuf>,
+    /// Use at most this many samples
+    #[arg(long, value_name = "N", value_parser = positive)]
+    samples: Option<usize>,
+    /// Samples per run
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub batch: Option<usize>,
+    /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
+    #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
+    shape: Vec<(String, Vec<usize>)>,
+    /// Images: mean that is subtracted, one number or one per channel
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    mean: Option<Vec<f32>>,
+    /// Images: standard deviation to divide by, one number or one per channel
+    #[arg(long, value_delimiter = ',')]
+    std: Option<Vec<f32>>,
+    /// Images: factor on pixel values of 0 to 255, before mean and std
+    #[arg(long)]
+    scale: Option<f32>,
+    /// Images: pixels of the shorter side after resizing
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    resize: Option<u32>,
+    /// Images: pixels of the central square that is used
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    crop: Option<u32>,
+    /// Images: order of the axes
+    #[arg(long, value_enum)]
+    layout: Option<LayoutArgument>,
+    /// Images: order of the colours
+    #[arg(long, value_enum)]
+    color: Option<ColorArgument>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LayoutArgument {
+    Nchw,
+    Nhwc,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ColorArgument {
+    Rgb,
+    Bgr,
+    Gray,
+}
+
+impl CalibrationArguments {
+    /// How the data are read.
+    pub fn reader(&self) -> ReaderOptions {
+        ReaderOptions {
+            samples: self.samples,
+            image: self.image(),
+            shapes: shapes(&self.shape),
+            seed: self.seed,
+        }
+    }
+
+    fn image(&self) -> ImageOptions {
+        ImageOptions {
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            scale: self.scale,
+            resize: self.resize,
+            crop: self.crop,
+            layout: self.layout.map(|layout| match layout {
+                LayoutArgument::Nchw => Layout::Nchw,
+                LayoutArgument::Nhwc => Layout::Nhwc,
+            }),
+            color: self.color.map(|color| match color {
+                ColorArgument::Rgb => Color::Rgb,
+                ColorArgument::Bgr => Color::Bgr,
+                ColorArgument::Gray => Color::Gray,
+            }),
+        }
+    }
+}
+
+/// Sizes by the name of the input.
+pub fn shapes(given: &[(String, Vec<usize>)]) -> BTreeMap<String, Vec<usize>> {
+    given.iter().cloned().collect()
+}

@@ -1,0 +1,177 @@
+//! A symmetric matrix from which products of vectors are subtracted, many at a time: one pass over the
+//! matrix for each vector costs more in memory traffic than in arithmetic.
+
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, Mat, MatRef, Par};
+
+/// `matrix - left right'`, where the columns of `left` and `right` wait to be multiplied.
+pub(super) struct Delayed {
+    /// The lower triangle counts.
+    matrix: Mat<f64>,
+    left: Vec<f64>,
+    right: Vec<f64>,
+    /// So many columns are multiplied together.
+    together: usize,
+}
+
+impl Delayed {
+    /// Of a symmetric matrix.
+    pub fn new(matrix: Mat<f64>, together: usize) -> Self {
+        Delayed {
+            matrix,
+            left: Vec::new(),
+            right: Vec::new(),
+            together,
+        }
+    }
+
+    /// One element.
+    pub fn at(&self, i: usize, j: usize) -> f64 {
+        let size = self.matrix.nrows();
+        let waiting = self.left.chunks_exact(size);
+        let pairs = waiting.zip(self.right.chunks_exact(size));
+        let sum: f64 = pairs.map(|(left, right)| left[i] * right[j]).sum();
+        self.matrix[(i.max(j), i.min(j))] - sum
+    }
+
+    /// The rows and columns of `picked`.
+    pub fn block(&self, picked: &[usize]) -> Mat<f64> {
+        Mat::from_fn(picked.len(), picked.len(), |i, j| {
+            self.at(picked[i], picked[j])
+        })
+    }
+
+    /// The columns of `picked`.
+    pub fn columns(&self, picked: &[usize]) -> Mat<f64> {
+        let size = self.matrix.nrows();
+        let mut columns = Mat::from_fn(size, picked.len(), |i, j| {
+            let column = picked[j];
+            self.matrix[(i.max(column), i.min(column))]
+        });
+        for (j, &column) in picked.iter().enumerate() {
+            let target = columns.col_as_slice_mut(j);
+            let waiting = self.left.chunks_exact(size);
+            for (left, right) in waiting.zip(self.right.chunks_exact(size)) {
+                let factor = right[column];
+                let pairs = target.iter_mut().zip(left);
+                pairs.for_each(|(value, left)| *value -= left * factor);
+            }
+        }
+        columns
+    }
+
+    /// Subtracts `left right'`, which is symmetric, or its sum with its transpose where `twice`.
+    pub fn subtract(&mut self, left: &Mat<f64>, right: &Mat<f64>, twice: bool) {
+        for k in 0..left.ncols() {
+            let (left, right) = (left.col_as_slice(k), right.col_as_slice(k));
+            self.left.extend_from_slice(left);
+            self.right.extend_from_slice(right);
+            if twice {
+                self.left.extend_from_slice(right);
+                self.right.extend_from_slice(left);
+            }
+        }
+        if self.left.len() >= self.together * self.matrix.nrows() {
+            self.settle();
+        }
+    }
+
+    /// Makes a row and its column zero.
+    pub fn clear(&mut self, row: usize) {
+        let size = self.matrix.nrows();
+        for waiting in [&mut self.left, &mut self.right] {
+            waiting.iter_mut().skip(row).step_by(size).for_each(zero);
+        }
+        let below = self.matrix.col_as_slice_mut(row).iter_mut();
+        below.for_each(zero);
+        for column in 0..row {
+            self.matrix[(row, column)] = 0.0;
+        }
+    }
+
+    /// Leaves the rows and columns of `picked`.
+    pub fn keep(&mut self, picked: &[usize]) {
+        self.settle();
+        self.matrix = self.block(picked);
+    }
+
+    /// Multiplies what waits.
+    fn settle(&mut self) {
+        let size = self.matrix.nrows();
+        let waiting = self.left.len() / size.max(1);
+        if waiting > 0 {
+            let left = MatRef::from_column_major_slice(&self.left, size, waiting);
+            let right = MatRef::from_column_major_slice(&self.right, size, waiting);
+            triangular::matmul(
+                &mut self.matrix,
+                BlockStructure::TriangularLower,
+                Accum::Add,
+                left,
+                BlockStructure::Rectangular,
+                right.transpose(),
+                BlockStructure::Rectangular,
+                -1.0,
+                Par::Seq,
+            );
+        }
+        self.left.clear();
+        self.right.clear();
+    }
+}
+
+fn zero(value: &mut f64) {
+    *value = 0.0;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: usize = 7;
+
+    fn start() -> Mat<f64> {
+        Mat::from_fn(SIZE, SIZE, |i, j| {
+            1.0 / (1 + i + j) as f64 + if i == j { 9.0 } else { 0.0 }
+        })
+    }
+
+    fn vector(k: usize) -> Mat<f64> {
+        Mat::from_fn(SIZE, 1, |i, _| ((i * 3 + k * 5) % 7) as f64 / 7.0)
+    }
+
+    /// The same steps with and without waiting.
+    #[test]
+    fn waiting_changes_nothing() {
+        for together in [1, 3, 4, 100] {
+            let mut delayed = Delayed::new(start(), together);
+            let mut plain = start();
+            for k in 0..6 {
+                let (left, right) = (vector(k), vector(k + 1));
+                if k % 2 == 0 {
+                    delayed.subtract(&left, &right, true);
+                    plain -= &left * right.transpose() + &right * left.transpose();
+                } else {
+                    delayed.subtract(&left, &left, false);
+                    plain -= &left * left.transpose();
+                }
+                if k == 3 {
+                    delayed.clear(2);
+                    for i in 0..SIZE {
+                        plain[(i, 2)] = 0.0;
+                        plain[(2, i)] = 0.0;
+                    }
+                }
+                let columns = delayed.columns(&[5, 1]);
+                let block = delayed.block(&[4, 0, 6]);
+                for i in 0..SIZE {
+                    assert!((columns[(i, 0)] - plain[(i, 5)]).abs() < 1e-12);
+                    assert!((columns[(i, 1)] - plain[(i, 1)]).abs() < 1e-12);
+                }
+                assert!((block[(0, 2)] - plain[(4, 6)]).abs() < 1e-12);
+            }
+            delayed.keep(&[0, 3, 6]);
+            assert!((delayed.at(1, 2) - plain[(3, 6)]).abs() < 1e-12);
+            assert!((delayed.at(2, 1) - plain[(3, 6)]).abs() < 1e-12);
+        }
+    }
+}
