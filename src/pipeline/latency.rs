@@ -6,9 +6,6 @@ use crate::select::CostModel;
 use crate::surgery::{self, Repaired};
 use crate::verify;
 
-/// Runs of each model in one measurement: many, because what is measured decides.
-pub(super) const RUNS: usize = 101;
-
 impl Work {
     /// The time of a run as a function of the widths, from ONNX Runtime's profile of the original.
     pub(super) fn time_model(&self, tell: &dyn Fn(Event)) -> Result<CostModel, Error> {
@@ -29,7 +26,7 @@ impl Work {
         let none = Repaired::default();
         let cut = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &none)?;
         let one = self.samples.one()?;
-        let times = verify::latency(&self.model, &[&cut], &self.runtime, &one, RUNS)?;
+        let times = verify::latency(&self.model, &[&cut], &self.runtime, &one, verify::MANY_RUNS)?;
         let mut shares = times.iter().map(|time| time.after / time.before);
         Ok(shares.next().unwrap_or(f64::NAN))
     }

@@ -7,8 +7,7 @@ use crate::groups::Groups;
 use crate::onnx::Model;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::options::{self, Globs};
-use crate::pipeline::{Error, Event, Options};
-use crate::pipeline::{hint, latency};
+use crate::pipeline::{Error, Event, Options, hint};
 use crate::report::{self, Calibration, Change, Report, source};
 use crate::runtime::{InputSpec, Runtime};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
@@ -201,9 +200,9 @@ impl Work {
         let one = self.samples.one()?;
         let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
         let runs = if is_measured {
-            latency::RUNS
+            verify::MANY_RUNS
         } else {
-            verify::RUNS
+            verify::FEW_RUNS
         };
         let times = verify::latency(&self.model, &models, &self.runtime, &one, runs)?;
         let all = cuts.into_iter().zip(comparisons).zip(times);

@@ -56,7 +56,7 @@ impl Runtime {
         model: &Model,
         batch: &[(String, Tensor)],
     ) -> Result<Profile, RuntimeError> {
-        const RUNS: usize = 51;
+        const RUNS: usize = 201;
         const MOST_SECONDS: f64 = 4.0;
         let folder = tempfile::tempdir().map_err(|source| RuntimeError::Io {
             action: "create a temporary folder in",

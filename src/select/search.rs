@@ -26,9 +26,6 @@ pub struct Trial {
 /// that these really have by it, which is larger only where nothing more can leave; `measure` gives
 /// the share that they have in truth.
 ///
-/// Measured shares are taken to be linear in modelled ones, through the whole model and the latest
-/// candidate: what a model takes beside the work that shrinks is found in the first trial.
-///
 /// # Errors
 /// Those of `measure`.
 pub fn search<E>(
@@ -37,12 +34,10 @@ pub fn search<E>(
     mut measure: impl FnMut(&[usize]) -> Result<f64, E>,
 ) -> Result<Vec<Trial>, E> {
     let mut trials: Vec<Trial> = Vec::new();
-    // Modelled shares: the largest known to keep the budget, the smallest known not to.
-    let (mut kept, mut missed) = (0.0f64, 1.0f64);
-    let mut share = asked;
-    while share < 1.0 && trials.len() < MOST_TRIALS {
-        let (widths, modelled) = choose(share);
-        if trials.iter().any(|trial| trial.widths == widths) {
+    let mut share = Some(asked).filter(|&asked| asked < 1.0);
+    while let Some(next) = share {
+        let (widths, modelled) = choose(next);
+        if trials.len() == MOST_TRIALS || trials.iter().any(|trial| trial.widths == widths) {
             break;
         }
         let measured = measure(&widths)?;
@@ -51,23 +46,38 @@ pub fn search<E>(
             modelled,
             measured,
         });
-        if measured <= asked {
-            kept = kept.max(modelled);
-        } else {
-            missed = missed.min(modelled);
-        }
-        if measured <= asked && measured >= asked * NEAR {
+        if (asked * NEAR..=asked).contains(&measured) {
             break;
         }
-        let slope = (1.0 - measured) / (1.0 - modelled).max(f64::MIN_POSITIVE);
-        let next = 1.0 - (1.0 - asked * AIM) / slope.max(f64::MIN_POSITIVE);
-        // At most half of what is left goes at a time: a slope may be all noise.
-        share = next.max(modelled / 2.0).max(kept).min(missed * AIM);
-        if share <= kept {
-            break;
-        }
+        share = next_share(asked, &trials);
     }
     Ok(trials)
+}
+
+/// The share by the cost model to try next; none where trials contradict each other. Measured shares
+/// are taken to be linear in modelled ones: between the trials next to the budget where there are
+/// some on both sides, else on from the whole model through the nearest, so that what a model takes
+/// beside the work that shrinks is found in the first trial.
+fn next_share(asked: f64, trials: &[Trial]) -> Option<f64> {
+    let points = trials.iter().map(|trial| (trial.modelled, trial.measured));
+    let (kept, missed): (Vec<_>, Vec<_>) = points.partition(|(_, measured)| *measured <= asked);
+    let by_model = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0);
+    let kept = kept.into_iter().max_by(by_model);
+    let missed = missed.into_iter().min_by(by_model);
+    let whole = (1.0, 1.0);
+    let (low, high) = match (kept, missed) {
+        (Some(kept), missed) => (kept, missed.unwrap_or(whole)),
+        (None, missed) => (missed?, whole),
+    };
+    // False also for what is not a number.
+    let is_ordered = low.0 < high.0;
+    if !is_ordered {
+        return None;
+    }
+    let slope = (high.1 - low.1) / (high.0 - low.0);
+    let share = low.0 + (asked * AIM - low.1) / slope.max(f64::MIN_POSITIVE);
+    // At most half of what is left goes at a time: a slope may be all noise.
+    Some(share.clamp(low.0 / 2.0, high.0)).filter(|share| share.is_finite())
 }
 
 /// The widest trial that keeps the budget, or the fastest where none does.

@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use onnx_mipp::calibrate::{GatherOptions, Statistics};
 use onnx_mipp::onnx;
 use onnx_mipp::runtime::{Kernel, Profile};
-use onnx_mipp::select::{CostModel, Goes, Spent, spent};
+use onnx_mipp::select::{
+    CostModel, Goes, Limits, Scene, SelectError, Spent, select_measured, spent,
+};
 use serde_json::Value;
 
 use crate::masked::{batch, find, runtime};
@@ -108,6 +111,59 @@ fn a_real_profile_shows_every_layer_once() {
             assert!(seen.contains(&cost.node), "{name}: {node} in {profile:?}");
         }
     }
+}
+
+/// The clock is made up: a quarter of the time stays, the rest goes with the MACs. The groups share the
+/// budget by parameters, which is wrong, and has to be found out by measuring.
+#[test]
+fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
+    let found = find(
+        onnx::load(&fixture("vgg_bn_torchscript.onnx"))
+            .unwrap()
+            .proto,
+    );
+    let (graph, groups) = (&found.graph, &found.groups);
+    let data = std::iter::once(Ok(batch(&found.model, 4, 3)));
+    let options = GatherOptions {
+        samples: 4,
+        seed: 1,
+        progress: &|_| {},
+    };
+    let statistics = Statistics::gather(&found.model, graph, groups, runtime(), data, &options);
+    let scene = Scene {
+        graph,
+        groups,
+        statistics: &statistics.unwrap(),
+    };
+    let macs = CostModel::macs(graph, groups);
+    let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+    let clock = |widths: &[usize]| 0.25 + 0.75 * macs.total(widths) / macs.total(&whole);
+    let wrong = CostModel::parameters(graph, groups);
+    let select = |asked: f64, best_effort: bool| {
+        let limits = Limits {
+            align: 4,
+            min_channels: 4,
+            best_effort,
+        };
+        let measure = |widths: &[usize]| Ok::<f64, SelectError>(clock(widths));
+        select_measured(scene, asked, &limits, (None, &wrong), measure)
+    };
+    for asked in [0.8, 0.6, 0.4] {
+        let selection = select(asked, false).unwrap();
+        let time = clock(&selection.plan.widths());
+        assert!(time <= asked && time > asked * 0.9, "{asked}: {time}");
+        let trials = selection.trials;
+        assert!((2..=5).contains(&trials.len()), "{asked}: {trials:?}");
+        assert!(trials.iter().any(|trial| trial.measured == time));
+    }
+    let error = select(0.2, false).unwrap_err();
+    let SelectError::TooSlow { reached, .. } = error else {
+        panic!("{error}");
+    };
+    let fastest = select(0.2, true).unwrap();
+    assert_eq!(clock(&fastest.plan.widths()), reached);
+    assert!(reached > 0.25, "{reached}");
+    assert_eq!(select(1.0, false).unwrap().plan.widths(), whole);
 }
 
 #[test]
