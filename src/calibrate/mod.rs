@@ -4,6 +4,7 @@
 mod covariance;
 mod error;
 mod folds;
+mod infer;
 mod moments;
 mod probe;
 pub(crate) mod products;
@@ -16,6 +17,7 @@ pub(crate) mod tap;
 
 pub use covariance::Covariance;
 pub use error::CalibrateError;
+pub use infer::infer;
 pub use moments::{Apart, Moments};
 pub use probe::probe;
 pub use reader::Batch;

@@ -1,4 +1,5 @@
-//! One run that shows what every value is: shapes and folded constants come from ONNX Runtime.
+//! One run that shows what every value is, where [`infer`](super::infer) cannot tell: shapes and folded
+//! constants come from ONNX Runtime.
 //!
 //! A Shape node behind every value is fetched instead of the value itself, so that activations
 //! stay where they are and are freed early; only constants and counts are fetched as data.
@@ -36,8 +37,12 @@ pub fn probe(
     for (name, tensor) in data.iter().zip(found.split_off(names.len())) {
         graph.observe(name, tensor);
     }
-    for (name, shape) in names.iter().zip(&found) {
-        graph.observe_shape(name, shape);
+    for (name, sizes) in names.iter().zip(&found) {
+        let sizes = sizes.to_i64().unwrap_or_default();
+        let shape: Result<_, _> = sizes.into_iter().map(usize::try_from).collect();
+        if let Ok(shape) = shape {
+            graph.observe_shape(name, shape);
+        }
     }
     Ok(())
 }

@@ -174,6 +174,17 @@ fn is_whole(inputs: &[InputSpec], spec: &InputSpec) -> bool {
     }
 }
 
+/// The shape of a batch of so many samples of an input whose samples have the `shape`.
+fn batch_shape(
+    inputs: &[InputSpec],
+    spec: &InputSpec,
+    shape: &[usize],
+    samples: usize,
+) -> impl Iterator<Item = usize> {
+    let batch = (!is_whole(inputs, spec)).then_some(samples);
+    batch.into_iter().chain(shape.iter().copied())
+}
+
 impl Dataset {
     fn new(
         inputs: Vec<InputSpec>,
@@ -214,6 +225,19 @@ impl Dataset {
     /// Choices that were made for the user, to be said in the output.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The inputs as a batch of so many samples has them: no size is open.
+    pub fn specs(&self, samples: usize) -> Vec<InputSpec> {
+        let inputs = self.inputs.iter().zip(&self.shapes);
+        inputs
+            .map(|(spec, shape)| InputSpec {
+                shape: batch_shape(&self.inputs, spec, shape, samples)
+                    .map(Some)
+                    .collect(),
+                ..spec.clone()
+            })
+            .collect()
     }
 
     /// SHA-256 in hexadecimal digits of all bytes that the samples are made from, of `reading` (how
@@ -294,10 +318,9 @@ impl Dataset {
         let tensors = self.inputs.iter().zip(&self.shapes).zip(bytes);
         Ok(tensors
             .map(|((spec, shape), bytes)| {
-                let batch = (!is_whole(&self.inputs, spec)).then_some(indexes.len());
                 let tensor = Tensor {
                     dtype: spec.dtype,
-                    shape: batch.into_iter().chain(shape.iter().copied()).collect(),
+                    shape: batch_shape(&self.inputs, spec, shape, indexes.len()).collect(),
                     bytes: bytes.into(),
                 };
                 (spec.name.clone(), tensor)

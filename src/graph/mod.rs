@@ -1,8 +1,8 @@
 //! The graph stage: a model's nodes and values with who makes and who reads what.
 //!
 //! [`Graph::build`] turns a [`Model`] into plain tables and checks with petgraph that it has no
-//! cycle. Shapes and folded constants are not inferred here: [`Graph::observe`] takes them from a
-//! run in ONNX Runtime.
+//! cycle. Shapes and folded constants are not inferred here: [`Graph::observe`] takes them from
+//! ONNX Runtime.
 
 mod attributes;
 mod error;
@@ -67,6 +67,16 @@ pub struct Value {
     pub is_constant: bool,
     /// Whether it is an output of the model.
     pub is_output: bool,
+    /// Whether a node's subgraph reads it.
+    pub is_captured: bool,
+}
+
+impl Value {
+    /// Whether a node or its subgraph reads the value or the model hands it out.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.is_output || self.is_captured || !self.readers.is_empty()
+    }
 }
 
 /// The tables of nodes and values of one model's main graph.
@@ -173,11 +183,9 @@ impl Graph {
         }
     }
 
-    /// Records the shape of one value in a run, given as a tensor of sizes.
-    pub fn observe_shape(&mut self, name: &str, sizes: &Tensor) {
-        let sizes = sizes.to_i64().unwrap_or_default();
-        let shape: Result<_, _> = sizes.into_iter().map(usize::try_from).collect();
-        if let (Some(id), Ok(shape)) = (self.find(name), shape) {
+    /// Records the shape of one value.
+    pub fn observe_shape(&mut self, name: &str, shape: Vec<usize>) {
+        if let Some(id) = self.find(name) {
             self.values[id].shape = Some(shape);
         }
     }
@@ -231,10 +239,13 @@ impl Graph {
             .iter()
             .map(|output| self.find(output))
             .collect();
-        let captured = captured_names(proto)
+        let captured: Vec<ValueId> = captured_names(proto)
             .iter()
             .filter_map(|name| self.find(name))
             .collect();
+        for &value in &captured {
+            self.values[value].is_captured = true;
+        }
         self.nodes.push(Node {
             name,
             op_type: proto.op_type().to_owned(),

@@ -187,10 +187,11 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// A map's length is not the axis's length.
     pub fn set(&mut self, value: ValueId, axes: Axes) -> Result<(), Freeze> {
-        let shape = self.graph.values[value]
-            .shape
-            .as_deref()
-            .unwrap_or_default();
+        let known = &self.graph.values[value];
+        if known.shape.is_none() && !known.is_used() {
+            return Ok(());
+        }
+        let shape = known.shape.as_deref().unwrap_or_default();
         let fits = axes.len() == shape.len()
             && axes
                 .iter()

@@ -1,19 +1,30 @@
 //! Nodes that other stages add to a model: they exist in every opset that ONNX Runtime runs.
 
 use crate::onnx::DataType;
+use crate::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Length};
 use crate::onnx::proto::type_proto::{Tensor as TensorType, Value};
-use crate::onnx::proto::{AttributeProto, NodeProto, TypeProto, ValueInfoProto, attribute_proto};
+use crate::onnx::proto::{
+    AttributeProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto,
+};
 
 /// A graph input of positions: int64 of one free dimension.
 #[must_use]
 pub fn positions_input(name: &str) -> ValueInfoProto {
-    const INT64: i32 = 7;
-    let shape = crate::onnx::proto::TensorShapeProto {
-        dim: vec![Default::default()],
+    tensor_input(name, DataType::Int64.code(), &[None])
+}
+
+/// A graph input of the element type with that code and of that shape, where a size may be open.
+#[must_use]
+pub fn tensor_input(name: &str, elem_type: i32, shape: &[Option<i64>]) -> ValueInfoProto {
+    let dimension = |size: &Option<i64>| Dimension {
+        value: size.map(Length::DimValue),
+        ..Default::default()
     };
     let tensor = TensorType {
-        elem_type: Some(INT64),
-        shape: Some(shape),
+        elem_type: Some(elem_type),
+        shape: Some(TensorShapeProto {
+            dim: shape.iter().map(dimension).collect(),
+        }),
     };
     ValueInfoProto {
         name: Some(name.to_owned()),

@@ -1,8 +1,10 @@
 //! Lengths of axes as data: Shape, and how its entries travel to where they are used.
 
+use std::ops::Range;
+
 use crate::graph::{Graph, Node, NodeId, NodeView, view::normalize_axis};
 use crate::groups::{Size, Walk};
-use crate::onnx::DataType;
+use crate::onnx::{DataType, Tensor};
 use crate::ops::{Freeze, Operator};
 
 pub(super) struct Shape;
@@ -17,6 +19,20 @@ impl Operator for Shape {
 #[must_use]
 pub fn starts(node: &Node) -> bool {
     node.domain.is_empty() && matches!(node.op_type.as_str(), "Shape" | "Size")
+}
+
+/// What a node that [`starts`] makes, where the shape of what it reads is known.
+#[must_use]
+pub fn told(view: NodeView<'_>) -> Option<Tensor> {
+    let shape = view.shape(view.input(0)?).ok()?;
+    let int = |size: usize| i64::try_from(size).ok();
+    if view.node.op_type == "Size" {
+        let product = shape.iter().try_fold(1_usize, |n, &s| n.checked_mul(s))?;
+        return Tensor::from_i64(&[], &[int(product)?]).ok();
+    }
+    let told = shape.get(axes_told(view, shape.len()))?;
+    let sizes: Vec<i64> = told.iter().map(|&size| int(size)).collect::<Option<_>>()?;
+    Tensor::from_i64(&[sizes.len()], &sizes).ok()
 }
 
 /// Whether the node computes few numbers from few: where it reads lengths of axes and constants
@@ -212,6 +228,13 @@ fn filled_with(graph: &Graph, value: usize) -> Option<i64> {
 
 fn axes_of(view: NodeView<'_>, data: usize) -> Vec<Size> {
     let rank = view.shape(data).map_or(0, <[usize]>::len);
+    axes_told(view, rank)
+        .map(|axis| Size::Axis(data, axis))
+        .collect()
+}
+
+/// The axes of a tensor of `rank` axes whose lengths the node tells: its attributes may leave some out.
+fn axes_told(view: NodeView<'_>, rank: usize) -> Range<usize> {
     let length = i64::try_from(rank).unwrap_or(i64::MAX);
     let bound = |name: &str, default: i64| {
         let int = view.node.int(name, default);
@@ -222,9 +245,8 @@ fn axes_of(view: NodeView<'_>, data: usize) -> Vec<Size> {
         };
         usize::try_from(int.clamp(0, length)).unwrap_or(0)
     };
-    (bound("start", 0)..bound("end", length))
-        .map(|axis| Size::Axis(data, axis))
-        .collect()
+    let start = bound("start", 0);
+    start..bound("end", length).max(start)
 }
 
 fn joined(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {

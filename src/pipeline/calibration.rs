@@ -76,16 +76,20 @@ impl Samples {
             is_synthetic,
         };
         if samples.is_open {
-            samples.batch = options.batch.map_or_else(|| samples.fitting_batch(), Ok)?;
+            samples.batch = options.batch.unwrap_or_else(|| samples.fitting_batch());
         }
         Ok(samples)
     }
 
     /// As many samples as keep the inputs of a batch small.
-    fn fitting_batch(&self) -> Result<usize, CalibrateError> {
-        let one = self.one()?;
-        let elements: usize = one.iter().map(|(_, tensor)| tensor.len()).sum();
-        Ok((BATCH_ELEMENTS / elements.max(1)).clamp(1, MOST_BATCH))
+    fn fitting_batch(&self) -> usize {
+        let elements = |spec: &InputSpec| {
+            let sizes = spec.shape.iter().flatten();
+            sizes.fold(1_usize, |n, &size| n.saturating_mul(size))
+        };
+        let one = self.dataset.specs(self.unit);
+        let all = one.iter().map(elements).fold(0, usize::saturating_add);
+        (BATCH_ELEMENTS / all.max(1)).clamp(1, MOST_BATCH)
     }
 
     /// Makes every batch of the statistics one of that many samples, where the model leaves that open.
@@ -158,7 +162,16 @@ impl Samples {
     /// A batch for the probing run: two samples where the model leaves its batch open, so that the
     /// batch is not mistaken for an axis of length one, even if single samples fill a batch.
     pub fn first_batch(&self) -> Result<Batch, CalibrateError> {
-        self.take(if self.is_open { 2 } else { self.unit })
+        self.take(self.first_size())
+    }
+
+    /// The inputs as that batch has them.
+    pub fn first_specs(&self) -> Vec<InputSpec> {
+        self.dataset.specs(self.first_size().min(self.count))
+    }
+
+    fn first_size(&self) -> usize {
+        if self.is_open { 2 } else { self.unit }
     }
 
     /// Whether samples run one by one through a model that leaves its batch open.

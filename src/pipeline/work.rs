@@ -1,6 +1,6 @@
 //! A model under work, from its first look to the finished result.
 
-use crate::calibrate::{Statistics, probe};
+use crate::calibrate::{Statistics, infer, probe};
 use crate::divergence::{self, Divergences, Effort};
 use crate::graph::Graph;
 use crate::groups::Groups;
@@ -65,6 +65,23 @@ pub(super) struct Cut {
     asked: String,
 }
 
+/// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it.
+fn observe(
+    model: &Model,
+    graph: &mut Graph,
+    runtime: &Runtime,
+    samples: &Samples,
+) -> Result<(), Error> {
+    // Single samples may be all that a model runs whose batch is open in name only: a run shows that.
+    if !samples.is_single() && infer(model, graph, runtime, &samples.first_specs()) {
+        return Ok(());
+    }
+    match probe(model, graph, runtime, &samples.first_batch()?) {
+        Err(_) if samples.is_single() => Ok(probe(model, graph, runtime, &samples.one()?)?),
+        probed => Ok(probed?),
+    }
+}
+
 impl Work {
     pub fn open(original: Model, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
         let model = original.inlined().in_order();
@@ -76,14 +93,7 @@ impl Work {
             None => runtime.session(&model)?.inputs(),
         };
         let mut samples = Samples::open(&specs, options)?;
-        let probed = probe(&model, &mut graph, &runtime, &samples.first_batch()?);
-        match probed {
-            // A batch that is open in name only: such a model runs single samples and nothing else.
-            Err(_) if samples.is_single() => {
-                probe(&model, &mut graph, &runtime, &samples.one()?)?;
-            }
-            probed => probed?,
-        }
+        observe(&model, &mut graph, &runtime, &samples)?;
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
         if let Some(together) = groups.batch {

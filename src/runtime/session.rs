@@ -102,6 +102,19 @@ impl Session {
         all.filter_map(|(name, dtype)| Some((name.clone(), (*dtype)?)))
     }
 
+    /// Name and shape of each output that is a tensor of a shape that is known. A tensor of which not even the
+    /// number of axes is known looks like a scalar: no shape is given for either.
+    pub fn output_shapes(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
+        self.inner.outputs().iter().filter_map(|outlet| {
+            let ValueType::Tensor { shape, .. } = outlet.dtype() else {
+                return None;
+            };
+            let sizes = shape.iter().map(|size| usize::try_from(*size).ok());
+            let sizes = sizes.collect::<Option<Vec<usize>>>()?;
+            (!sizes.is_empty()).then(|| (outlet.name().to_owned(), sizes))
+        })
+    }
+
     /// Name, type and shape of each output, as text to compare and to show.
     pub fn output_types(&self) -> Vec<String> {
         self.output_types.clone()

@@ -136,6 +136,19 @@ impl Runtime {
         self.open(model, builder)
     }
 
+    /// Opens a model that will not be run, for what ONNX Runtime infers: it folds constants, so that
+    /// what is computed from shapes is known, and so are the shapes that follow from that.
+    ///
+    /// # Errors
+    /// As [`Runtime::session`].
+    pub fn session_unrun(&self, model: &Model) -> Result<Session, RuntimeError> {
+        let builder = self.builder_on(None).map_err(open_error)?;
+        let builder = builder
+            .with_optimization_level(GraphOptimizationLevel::Level1)
+            .map_err(open_error)?;
+        self.open(model, builder)
+    }
+
     pub(super) fn open(
         &self,
         model: &Model,

@@ -9,6 +9,7 @@ mod documented;
 #[allow(dead_code)]
 mod evaluate;
 mod graphs;
+mod infer;
 mod latency;
 mod manners;
 mod masked;

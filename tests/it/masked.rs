@@ -2,11 +2,11 @@
 //! they are read, run in ONNX Runtime. It knows nothing of how weights are laid out or cut.
 
 use crate::builder::open;
-use onnx_mipp::calibrate::{Batch, probe};
+use onnx_mipp::calibrate::{Batch, infer, probe};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Group, Groups, Kept, Scope};
 use onnx_mipp::onnx::{DataType, Model, Tensor, decode, proto::*};
-use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
+use onnx_mipp::runtime::{Device, InputSpec, Runtime, RuntimeOptions};
 use onnx_mipp::surgery::{self, Repaired};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -51,6 +51,8 @@ pub struct Found {
     pub model: Model,
     pub graph: Graph,
     pub groups: Groups,
+    /// Whether all of that could be told without a run.
+    pub is_inferred: bool,
 }
 
 /// Takes a model through the file format and the stages up to the groups.
@@ -65,11 +67,39 @@ pub fn find_with(proto: ModelProto, scope: Scope) -> Found {
     let mut graph = Graph::build(&model).unwrap();
     let shown = batch(&model, PROBED, 1);
     probe(&model, &mut graph, runtime(), &shown).unwrap();
+    let is_inferred = infers(&model, &graph, &shown);
     let groups = Groups::find(&graph, scope);
     Found {
         model,
         graph,
         groups,
+        is_inferred,
+    }
+}
+
+/// Whether all is known without a run; what is, must be what a run showed.
+pub fn infers(model: &Model, probed: &Graph, shown: &Batch) -> bool {
+    let specs: Vec<InputSpec> = shown.iter().map(spec_of).collect();
+    let mut graph = Graph::build(model).unwrap();
+    if !infer(model, &mut graph, runtime(), &specs) {
+        return false;
+    }
+    for (told, seen) in graph.values.iter().zip(&probed.values) {
+        if seen.is_used() && seen.shape.is_some() {
+            assert_eq!(told.shape, seen.shape, "shape of {}", seen.name);
+            assert_eq!(told.dtype, seen.dtype, "type of {}", seen.name);
+        }
+        assert_eq!(told.constant, seen.constant, "constant {}", seen.name);
+        assert_eq!(told.observed, seen.observed, "count {}", seen.name);
+    }
+    true
+}
+
+fn spec_of((name, tensor): &(String, Tensor)) -> InputSpec {
+    InputSpec {
+        name: name.clone(),
+        dtype: tensor.dtype,
+        shape: tensor.shape.iter().copied().map(Some).collect(),
     }
 }
 

@@ -23,6 +23,7 @@ fn is_that_of_the_whole_model(name: &str) {
         model,
         graph,
         groups,
+        ..
     } = find(proto);
     let data = batch(&model, 6, 3);
     let options = GatherOptions {

@@ -39,6 +39,7 @@ fn a_constant_entry_of_a_computed_shape_follows_the_channels() {
     let made = b.node("Reshape", &[&rows, &target], vec![]);
     let found = head(b, &made, 6);
     assert_eq!(found.free(), [6]);
+    assert!(found.is_inferred);
     let pruned = found.check();
     // The sides, which are as long as the channels were many, stay.
     let stored = &pruned.proto.graph.as_ref().unwrap().initializer;

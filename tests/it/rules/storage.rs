@@ -113,6 +113,7 @@ fn biases_may_be_computed_from_constants() {
     let made = b.node("Conv", &[&made, &weight, &bias], vec![]);
     let found = head(b, &made, 7);
     assert_eq!(found.free(), [6, 7]);
+    assert!(found.is_inferred);
     found.check();
 }
 
