@@ -4,6 +4,7 @@ mod calibration;
 mod compare;
 mod error;
 mod hint;
+mod latency;
 mod options;
 mod statistics;
 mod sweep;

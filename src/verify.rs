@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::calibrate::{Batch, CalibrateError};
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::report::Change;
-use crate::runtime::{InputSpec, Runtime, RuntimeError, Session};
+use crate::runtime::{InputSpec, Runtime, RuntimeError, Session, median};
 
 /// Why a pruned model is refused.
 #[derive(Debug, thiserror::Error)]
@@ -209,8 +209,13 @@ fn same_signature(before: &Session, after: &Session) -> Result<(), VerifyError> 
     check("outputs", before.output_types(), after.output_types())
 }
 
+/// Runs of each model for a first idea of its latency.
+pub const FEW_RUNS: usize = 15;
+/// Runs of each model where latency is what was asked for.
+pub const MANY_RUNS: usize = 401;
+
 /// Median milliseconds of one run on the batch, of the original and of each pruned model, measured in
-/// turn.
+/// turn, over that many runs or as many as a few seconds allow.
 ///
 /// # Errors
 /// One of the models cannot be run.
@@ -219,15 +224,15 @@ pub fn latency(
     pruned: &[&Model],
     runtime: &Runtime,
     batch: &Batch,
+    runs: usize,
 ) -> Result<Vec<Change<f64>>, RuntimeError> {
-    const RUNS: usize = 15;
     const MOST_SECONDS: f64 = 4.0;
     let mut timed = Vec::new();
     for model in std::iter::once(&original).chain(pruned) {
         timed.push((runtime.session(model)?, Vec::new()));
     }
     let begin = Instant::now();
-    for run in 0..=RUNS {
+    for run in 0..=runs {
         for (session, times) in &mut timed {
             let outputs = session.outputs();
             let start = Instant::now();
@@ -241,10 +246,7 @@ pub fn latency(
             break;
         }
     }
-    let mut medians = timed.into_iter().map(|(_, mut times)| {
-        times.sort_by(f64::total_cmp);
-        times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
-    });
+    let mut medians = timed.into_iter().map(|(_, times)| median(times));
     let before = medians.next().unwrap_or(f64::NAN);
     Ok(medians.map(|after| Change { before, after }).collect())
 }

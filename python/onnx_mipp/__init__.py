@@ -94,6 +94,7 @@ def prune(
     *,
     macs: float | None = None,
     params: float | None = None,
+    latency: float | None = None,
     ratio: float | None = None,
     mi: float | None = None,
     align: int | None = None,
@@ -131,7 +132,7 @@ def prune(
     first parts are the inputs in order, so that a torch DataLoader works as it is), or an object with
     onnxruntime's ``get_next()``. Without it, synthetic noise is used, with a warning. The other
     options are those of the command, described in its guide; the budgets are ``macs``, ``params``,
-    ``ratio`` and ``mi``, of which one may be given. ``plan`` is a file or :attr:`Result.plan`.
+    ``latency``, ``ratio`` and ``mi``, of which one may be given. ``plan`` is a file or :attr:`Result.plan`.
 
     ``progress`` is called with a line for each stage and note. Other threads run meanwhile; Ctrl-C
     stops at the next run of the model.
@@ -139,8 +140,8 @@ def prune(
     Raises :class:`Error` with the command's message.
     """
     options = dict(
-        macs=macs, params=params, ratio=ratio, mi=mi, align=align, min_channels=min_channels,
-        best_effort=best_effort, exclude=exclude, only=only, head_dim=head_dim,
+        macs=macs, params=params, latency=latency, ratio=ratio, mi=mi, align=align,
+        min_channels=min_channels, best_effort=best_effort, exclude=exclude, only=only, head_dim=head_dim,
         prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
         shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
         crop=crop, layout=layout, color=color, seed=seed, stats=stats, stats_out=stats_out,

@@ -137,7 +137,7 @@ def test_errors_have_the_text_of_the_program(images, tmp_path):
     with pytest.raises(onnx_mipp.Error, match="up to 1"):
         onnx_mipp.prune(MODEL, images, macs=2.0)
     with pytest.raises(onnx_mipp.Error, match="cannot be used with"):
-        onnx_mipp.prune(MODEL, images, macs=0.5, params=0.5)
+        onnx_mipp.prune(MODEL, images, macs=0.5, latency=0.5)
     with pytest.raises(onnx_mipp.Error, match="no-such.onnx"):
         onnx_mipp.prune("no-such.onnx", images)
     with pytest.raises(onnx_mipp.Error):

@@ -53,7 +53,7 @@ pub fn compare(
     let comparison = found.map_err(&failed)?.pop().unwrap_or_default();
     tell(Event::Stage("measuring the latency"));
     let one = samples.one()?;
-    let latency = verify::latency(first, &[second], &runtime, &one)?.pop();
+    let latency = verify::latency(first, &[second], &runtime, &one, verify::MANY_RUNS)?.pop();
     Ok(Compared {
         original: original.to_owned(),
         other: other.to_owned(),

@@ -32,8 +32,7 @@ pub fn sweep(
     if !work.is_prunable() {
         return Err(Error::NothingToPrune);
     }
-    let needs_losses = |budget: &Budget| matches!(budget, Budget::Macs(_) | Budget::Params(_));
-    let evidence = work.evidence(options, budgets.iter().any(needs_losses), tell)?;
+    let evidence = work.evidence(options, budgets, tell)?;
     let mut cuts = Vec::new();
     for budget in budgets {
         tell(Event::Note(format!("for {budget}:")));

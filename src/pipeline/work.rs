@@ -6,9 +6,8 @@ use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
 use crate::pipeline::calibration::Samples;
-use crate::pipeline::hint;
 use crate::pipeline::options::{self, Globs};
-use crate::pipeline::{Error, Event, Options};
+use crate::pipeline::{Error, Event, Options, hint};
 use crate::report::{self, Calibration, Change, Report, source};
 use crate::runtime::{InputSpec, Runtime};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
@@ -45,6 +44,8 @@ pub(super) struct Done {
 pub(super) struct Evidence {
     statistics: Option<Statistics>,
     losses: Option<Losses>,
+    /// The time of a run as a function of the widths, where a budget needs it.
+    time: Option<CostModel>,
     trade_off: Vec<TradeOff>,
 }
 
@@ -126,20 +127,22 @@ impl Work {
         options: &Options,
         tell: &dyn Fn(Event),
     ) -> Result<(Done, Evidence), Error> {
-        let budget = self.budget(options);
-        let needs_losses = matches!(budget, Budget::Macs(_) | Budget::Params(_));
-        let evidence = self.evidence(options, needs_losses && options.plan.is_none(), tell)?;
+        let budgets: Vec<Budget> = match options.plan {
+            Some(_) => Vec::new(),
+            None => vec![self.budget(options)],
+        };
+        let evidence = self.evidence(options, &budgets, tell)?;
         let cut = self.cut(options, &evidence, None, tell)?;
         let done = self.judge(vec![cut], &evidence, tell)?;
         let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
         Ok((done, evidence))
     }
 
-    /// What the data say, whatever the budget.
+    /// What the data say, as far as the budgets need it.
     pub fn evidence(
         &self,
         options: &Options,
-        needs_losses: bool,
+        budgets: &[Budget],
         tell: &dyn Fn(Event),
     ) -> Result<Evidence, Error> {
         let needs_statistics = options.plan.is_none()
@@ -150,8 +153,13 @@ impl Work {
         }
         let statistics = self.statistics(options, tell)?;
         let scene = self.scene(&statistics);
-        let losses = match needs_losses {
+        let losses = match budgets.iter().any(Budget::is_shared) {
             true => Some(self.losses(scene, options, tell)?),
+            false => None,
+        };
+        let needs_time = |budget: &Budget| matches!(budget, Budget::Latency(_));
+        let time = match budgets.iter().any(needs_time) {
+            true => Some(self.time_model(tell)?),
             false => None,
         };
         let trade_off = match options.wants_page() && !scene.prunable().is_empty() {
@@ -161,6 +169,7 @@ impl Work {
         Ok(Evidence {
             statistics: Some(statistics),
             losses,
+            time,
             trade_off,
         })
     }
@@ -199,7 +208,13 @@ impl Work {
         let compared = self.samples.batches(self.samples.compared())?;
         let comparisons = verify::compare(&self.model, &models, &self.runtime, compared)?;
         let one = self.samples.one()?;
-        let times = verify::latency(&self.model, &models, &self.runtime, &one)?;
+        let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
+        let runs = if is_measured {
+            verify::MANY_RUNS
+        } else {
+            verify::FEW_RUNS
+        };
+        let times = verify::latency(&self.model, &models, &self.runtime, &one, runs)?;
         let all = cuts.into_iter().zip(comparisons).zip(times);
         let done = all.map(|((cut, comparison), latency)| Done {
             model: cut.model,
@@ -277,6 +292,7 @@ impl Work {
             let selection = Selection {
                 plan,
                 scores: vec![None; self.groups.groups.len()],
+                trials: Vec::new(),
             };
             return Ok((selection, format!("--plan {}", path.display())));
         }
@@ -285,7 +301,15 @@ impl Work {
         tell(Event::Stage("selecting channels"));
         let scene = self.scene(statistics);
         let losses = evidence.losses.as_ref();
-        let selection = select::select(scene, budget, &options.limits, losses)?;
+        let limits = &options.limits;
+        let selection = match (budget, &evidence.time) {
+            (Budget::Latency(asked), Some(time)) => {
+                tell(Event::Stage("measuring candidates"));
+                let measure = |widths: &[usize]| self.share_of_latency(widths);
+                select::select_measured(scene, asked, limits, (losses, time), measure)?
+            }
+            _ => select::select(scene, budget, limits, losses)?,
+        };
         Ok((selection, budget.to_string()))
     }
 
@@ -358,6 +382,7 @@ impl Work {
             selection: Selection {
                 plan: Plan::of(&self.groups, &stays),
                 scores: vec![None; count],
+                trials: Vec::new(),
             },
             comparison: None,
             latency: None,
@@ -405,6 +430,7 @@ impl Work {
                 after: done.model.byte_size(),
             },
             latency_ms: done.latency,
+            candidates: done.selection.trials.clone(),
             groups: Report::groups(
                 &self.graph,
                 &self.groups,

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::{Group, Groups, Reason};
-use crate::select::{Score, TradeOff};
+use crate::select::{Score, TradeOff, Trial};
 use crate::verify::Comparison;
 
 pub use inspection::{GroupInspection, Inspection, Place, inspect};
@@ -45,6 +45,8 @@ pub struct Report {
     pub bytes: Change<u64>,
     /// Milliseconds of one run, on this machine, before and after.
     pub latency_ms: Option<Change<f64>>,
+    /// The candidates that a budget of latency measured, in this order; empty for other budgets.
+    pub candidates: Vec<Trial>,
     /// Every group.
     pub groups: Vec<GroupReport>,
     /// What other budgets are expected to lose, from all MACs down; only with a report in HTML.

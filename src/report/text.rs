@@ -32,6 +32,19 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// What the candidates of a budget of latency took.
+    pub(super) fn measured(&self) -> Option<String> {
+        let shares = self.candidates.iter();
+        let shares: Vec<String> = shares.map(|t| format!("{:.4}", t.measured)).collect();
+        let candidates = match shares.len() {
+            0 => return None,
+            1 => "the candidate that was measured",
+            _ => "the candidates that were measured",
+        };
+        let shares = shares.join(", ");
+        Some(format!("{candidates} took {shares} of the latency"))
+    }
+
     fn write_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_free = |group: &&GroupReport| group.frozen.is_empty();
         let frozen = self.groups.len() - self.groups.iter().filter(is_free).count();
@@ -59,13 +72,19 @@ impl Report {
     }
 
     fn write_comparison(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "asked {}, reached ", self.asked)?;
+        if let (false, Some(latency)) = (self.candidates.is_empty(), self.latency_ms) {
+            write!(f, "{:.4} of the latency, ", share(latency))?;
+        }
         writeln!(
             f,
-            "asked {}, reached {:.4} of the MACs and {:.4} of the parameters",
-            self.asked,
+            "{:.4} of the MACs and {:.4} of the parameters",
             share(self.macs),
             share(self.parameters)
         )?;
+        if let Some(measured) = self.measured() {
+            writeln!(f, "{measured}")?;
+        }
         writeln!(
             f,
             "ran on {} with ONNX Runtime {}, repair {}",

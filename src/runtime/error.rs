@@ -85,6 +85,15 @@ pub enum RuntimeError {
         /// ONNX Runtime's words, or what did not fit.
         problem: String,
     },
+    /// A profile that cannot be used.
+    #[error(
+        "ONNX Runtime's profile cannot be read: {problem}; use the ONNX Runtime that `onnx-mipp \
+         setup` fetches, or another budget than --latency"
+    )]
+    Profile {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An input or output that cannot be fed or fetched.
     #[error("{what} '{name}': expected {expected}, found {found}")]
     Value {

@@ -3,6 +3,7 @@
 mod device;
 mod error;
 mod locate;
+mod profile;
 mod session;
 mod setup;
 mod start;
@@ -13,6 +14,8 @@ mod values;
 pub use device::Device;
 pub use error::RuntimeError;
 pub use locate::locate;
+pub(crate) use profile::median;
+pub use profile::{Kernel, Profile};
 pub(crate) use session::shape_text;
 pub use session::{InputSpec, Session};
 pub use setup::setup;

@@ -154,6 +154,14 @@ impl Session {
             .collect()
     }
 
+    /// Ends the profiling that this session was opened with and returns the profile's file.
+    pub(super) fn end_profiling(&mut self) -> Result<String, RuntimeError> {
+        let ended = self.inner.end_profiling();
+        ended.map_err(|error| RuntimeError::Profile {
+            problem: error.to_string(),
+        })
+    }
+
     fn check(&self, inputs: &[(String, Tensor)], outputs: &[String]) -> Result<(), RuntimeError> {
         let value = |what, name: &str, expected: String, found: String| RuntimeError::Value {
             what,

@@ -119,7 +119,7 @@ impl Runtime {
     /// # Errors
     /// When ONNX Runtime refuses the model, or the temporary folder cannot be written.
     pub fn session(&self, model: &Model) -> Result<Session, RuntimeError> {
-        self.open(model, self.builder(self.cuda).map_err(open_error)?)
+        self.open(model, self.builder().map_err(open_error)?)
     }
 
     /// Opens a model for a single run: as it is, without what would only pay off in later runs.
@@ -127,7 +127,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::session`].
     pub fn session_once(&self, model: &Model) -> Result<Session, RuntimeError> {
-        let builder = self.builder(self.cuda).map_err(open_error)?;
+        let builder = self.builder().map_err(open_error)?;
         let builder = builder
             .with_optimization_level(GraphOptimizationLevel::Disable)
             .map_err(open_error)?
@@ -142,14 +142,18 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::session`].
     pub fn session_unrun(&self, model: &Model) -> Result<Session, RuntimeError> {
-        let builder = self.builder(None).map_err(open_error)?;
+        let builder = self.builder_on(None).map_err(open_error)?;
         let builder = builder
             .with_optimization_level(GraphOptimizationLevel::Level1)
             .map_err(open_error)?;
         self.open(model, builder)
     }
 
-    fn open(&self, model: &Model, mut builder: SessionBuilder) -> Result<Session, RuntimeError> {
+    pub(super) fn open(
+        &self,
+        model: &Model,
+        mut builder: SessionBuilder,
+    ) -> Result<Session, RuntimeError> {
         if model.byte_size() < MEMORY_LIMIT {
             let bytes = model.encode().map_err(open_error)?;
             let inner = builder.commit_from_memory(&bytes).map_err(open_error)?;
@@ -160,12 +164,17 @@ impl Runtime {
 
     #[cfg(test)]
     pub(super) fn open_from_files(&self, model: &Model) -> Result<Session, RuntimeError> {
-        let builder = self.builder(self.cuda).map_err(open_error)?;
+        let builder = self.builder().map_err(open_error)?;
         open_from_files(model, builder, self.stop.clone())
     }
 
+    /// Session options on the device in use.
+    pub(super) fn builder(&self) -> ort::Result<SessionBuilder> {
+        self.builder_on(self.cuda)
+    }
+
     /// Session options: all of this process's cores within an operator, one operator at a time.
-    fn builder(&self, cuda: Option<u32>) -> ort::Result<SessionBuilder> {
+    fn builder_on(&self, cuda: Option<u32>) -> ort::Result<SessionBuilder> {
         let builder = ort::session::Session::builder(&self.environment)?
             .with_intra_threads(self.threads)?
             .with_inter_threads(1)?
@@ -203,7 +212,7 @@ impl Runtime {
     }
 
     fn run_probe(&self, id: u32) -> Result<(), String> {
-        let mut builder = self.builder(Some(id)).map_err(|e| e.to_string())?;
+        let mut builder = self.builder_on(Some(id)).map_err(|e| e.to_string())?;
         let bytes = probe_model().encode_to_vec();
         let inner = builder
             .commit_from_memory(&bytes)
@@ -261,7 +270,7 @@ fn version(library: &Path) -> String {
     }
 }
 
-fn open_error(error: impl std::fmt::Display) -> RuntimeError {
+pub(super) fn open_error(error: impl std::fmt::Display) -> RuntimeError {
     RuntimeError::Open {
         problem: error.to_string(),
     }

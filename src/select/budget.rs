@@ -3,6 +3,7 @@
 use crate::groups::Group;
 use crate::select::allocate::{Choice, allocate, allowed_widths};
 use crate::select::cost::CostModel;
+use crate::select::search::{Trial, best, search};
 use crate::select::{Losses, Scene, SelectError, Stop};
 
 /// What is asked of the pruned model.
@@ -12,6 +13,8 @@ pub enum Budget {
     Macs(f64),
     /// This fraction of the parameters is left.
     Params(f64),
+    /// This fraction of the time of a run on the device in use is left.
+    Latency(f64),
     /// This fraction of every group's channels leaves.
     Ratio(f64),
     /// This share of every group's mutual information is left.
@@ -23,9 +26,21 @@ impl std::fmt::Display for Budget {
         match self {
             Budget::Macs(fraction) => write!(f, "--macs {fraction}"),
             Budget::Params(fraction) => write!(f, "--params {fraction}"),
+            Budget::Latency(fraction) => write!(f, "--latency {fraction}"),
             Budget::Ratio(fraction) => write!(f, "--ratio {fraction}"),
             Budget::MutualInformation(share) => write!(f, "--mi {share}"),
         }
+    }
+}
+
+impl Budget {
+    /// Whether groups share it, so that it needs to know what each of them loses.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(
+            self,
+            Budget::Macs(_) | Budget::Params(_) | Budget::Latency(_)
+        )
     }
 }
 
@@ -61,14 +76,10 @@ pub(super) fn stops(
     limits: &Limits,
     losses: Option<&Losses>,
 ) -> Result<Vec<Stop>, SelectError> {
-    let widths: Vec<usize> = scene
-        .groups
-        .groups
-        .iter()
-        .map(|group| group.channels.len())
-        .collect();
+    let widths = whole(scene);
     let stop_at = |widths: Vec<usize>| widths.into_iter().map(Stop::Width).collect();
     match budget {
+        Budget::Latency(_) => Err(SelectError::Unmeasured),
         Budget::MutualInformation(share) => Ok(vec![Stop::Mi(share); widths.len()]),
         Budget::Ratio(ratio) => ratio_widths(scene, ratio, limits, widths).map(stop_at),
         Budget::Macs(fraction) => {
@@ -122,11 +133,8 @@ fn ratio_widths(
         widths[group] = nearest.unwrap_or(widths[group]);
     }
     if ratio > 0.0 && before == widths && !limits.best_effort && !scene.prunable().is_empty() {
-        return Err(SelectError::Budget {
-            asked: Budget::Ratio(ratio).to_string(),
-            reached: "0 channels removed".to_owned(),
-            why: why(scene, limits),
-        });
+        let reached = "0 channels removed".to_owned();
+        return Err(unreached(scene, Budget::Ratio(ratio), limits, reached));
     }
     Ok(widths)
 }
@@ -148,13 +156,62 @@ fn shared(
     let found = allocate(&choices, model, widths, target);
     let reached = model.total(&found);
     if reached > target && !limits.best_effort && !scene.prunable().is_empty() {
-        return Err(SelectError::Budget {
-            asked: budget.to_string(),
-            reached: format!("{:.3} of the {what}", reached / whole),
-            why: why(scene, limits),
-        });
+        let reached = format!("{:.3} of the {what}", reached / whole);
+        return Err(unreached(scene, budget, limits, reached));
     }
     Ok(found)
+}
+
+/// The widest widths found that `measure` finds to keep a budget of latency, with all that were
+/// measured.
+pub(super) fn measured_widths<E: From<SelectError>>(
+    scene: Scene<'_>,
+    asked: f64,
+    limits: &Limits,
+    (losses, model): (Option<&Losses>, &CostModel),
+    measure: impl FnMut(&[usize]) -> Result<f64, E>,
+) -> Result<(Vec<usize>, Vec<Trial>), E> {
+    let whole = whole(scene);
+    if scene.prunable().is_empty() {
+        return Ok((whole, Vec::new()));
+    }
+    let total = model.total(&whole);
+    let choices = choices(scene, limits, losses);
+    let choose = |share: f64| {
+        let widths = allocate(&choices, model, whole.clone(), total * share);
+        let modelled = model.total(&widths) / total;
+        (widths, modelled)
+    };
+    let trials = search(asked, choose, measure)?;
+    let Some(best) = best(asked, &trials) else {
+        return Ok((whole, trials));
+    };
+    // A time that is not a number keeps no budget.
+    let is_kept = best.measured <= asked;
+    if !is_kept && !limits.best_effort {
+        let error = SelectError::TooSlow {
+            asked: Budget::Latency(asked).to_string(),
+            trials: trials.len(),
+            reached: best.measured,
+            why: why(scene, limits),
+        };
+        return Err(error.into());
+    }
+    Ok((best.widths.clone(), trials))
+}
+
+/// The width of every group as it is.
+fn whole(scene: Scene<'_>) -> Vec<usize> {
+    let groups = scene.groups.groups.iter();
+    groups.map(|group| group.channels.len()).collect()
+}
+
+fn unreached(scene: Scene<'_>, budget: Budget, limits: &Limits, reached: String) -> SelectError {
+    SelectError::Budget {
+        asked: budget.to_string(),
+        reached,
+        why: why(scene, limits),
+    }
 }
 
 /// A point on the way from the whole model down.
@@ -172,8 +229,7 @@ pub struct TradeOff {
 pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<TradeOff> {
     const STEPS: u32 = 20;
     let model = CostModel::macs(scene.graph, scene.groups);
-    let groups = scene.groups.groups.iter();
-    let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();
+    let whole = whole(scene);
     let total = model.total(&whole);
     let choices = choices(scene, limits, Some(losses));
     let mut points: Vec<TradeOff> = Vec::new();

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Use};
+use crate::runtime::Profile;
+use crate::select::spent::{Goes, spent};
 
 /// A sum of terms, each a constant times the lengths of the axes of one weight.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +20,7 @@ struct Term {
 }
 
 /// The length of an axis: positions that never leave, and how many each channel of a group has.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Axis {
     fixed: f64,
     per_channel: BTreeMap<usize, f64>,
@@ -58,6 +60,54 @@ impl CostModel {
         });
         CostModel {
             terms: terms.collect(),
+        }
+    }
+
+    /// The time of a run as profiled: that of nodes with a weight goes with their
+    /// multiply-accumulates, that of others with the elements that they make, the rest stays.
+    #[must_use]
+    pub fn time(graph: &Graph, groups: &Groups, profile: &Profile) -> Self {
+        let group_of = group_of(groups);
+        let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+        let mut model = CostModel::default();
+        for part in spent(graph, profile) {
+            let terms = match part.with {
+                Goes::WithWork(node) => {
+                    let macs = CostModel::macs_of(graph, groups, &|other| other == node).terms;
+                    match macs.is_empty() {
+                        true => elements(graph, groups, node, &group_of),
+                        false => macs,
+                    }
+                }
+                Goes::WithOutputs(node) => elements(graph, groups, node, &group_of),
+                Goes::Nowhere => Vec::new(),
+            };
+            let now: f64 = terms.iter().map(|term| term.cost(&whole)).sum();
+            if now > 0.0 {
+                terms
+                    .into_iter()
+                    .for_each(|term| model.add(term, part.milliseconds / now));
+            } else {
+                let constant = Term {
+                    factor: 1.0,
+                    axes: Vec::new(),
+                };
+                model.add(constant, part.milliseconds);
+            }
+        }
+        model
+    }
+
+    /// Adds a multiple of a term; those that go with the same channels become one, which keeps a
+    /// model of many small nodes quick to evaluate.
+    fn add(&mut self, mut term: Term, times: f64) {
+        let is_fixed = |axis: &Axis| axis.per_channel.is_empty();
+        let fixed = term.axes.iter().filter(|axis| is_fixed(axis));
+        term.factor *= times * fixed.map(|axis| axis.fixed).product::<f64>();
+        term.axes.retain(|axis| !is_fixed(axis));
+        match self.terms.iter_mut().find(|known| known.axes == term.axes) {
+            Some(known) => known.factor += term.factor,
+            None => self.terms.push(term),
         }
     }
 
@@ -191,6 +241,20 @@ impl Axis {
                 .map(|(group, times)| times * width(group))
                 .sum::<f64>()
     }
+}
+
+/// The elements that a node makes.
+fn elements(graph: &Graph, groups: &Groups, node: NodeId, group_of: &[usize]) -> Vec<Term> {
+    let outputs = graph.nodes.get(node).map(|node| node.outputs.as_slice());
+    let made = outputs.unwrap_or_default().iter().flatten();
+    let term = |&value: &ValueId| {
+        let shape = graph.values.get(value)?.shape.as_deref()?;
+        Some(Term {
+            factor: 1.0,
+            axes: lengths(shape, groups.values.get(value), group_of),
+        })
+    };
+    made.filter_map(term).collect()
 }
 
 /// Whether everything that the node makes is known before the model runs.

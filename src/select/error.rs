@@ -17,6 +17,26 @@ pub enum SelectError {
         /// What holds the rest.
         why: String,
     },
+    /// No candidate that was measured is fast enough.
+    #[error(
+        "{asked} cannot be reached: the fastest of {trials} candidates takes {reached:.3} of the \
+         latency; {why}, and what a run does beside its layers stays; ask for less, lower --align or \
+         --min-channels, measure on a machine that does nothing else, or accept what is possible \
+         with --best-effort"
+    )]
+    TooSlow {
+        /// The budget in words, such as `--latency 0.2`.
+        asked: String,
+        /// Candidates that were measured.
+        trials: usize,
+        /// The fastest's share of the original's time.
+        reached: f64,
+        /// What holds the rest.
+        why: String,
+    },
+    /// A budget that is met by measuring, where nothing is measured.
+    #[error("a budget of latency cannot be met without measuring: use `select_measured`")]
+    Unmeasured,
     /// A plan that does not fit the model.
     #[error(
         "the plan does not fit the model at group '{group}': found {found}; use a plan that \

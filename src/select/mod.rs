@@ -11,6 +11,8 @@ mod error;
 mod plan;
 mod ranking;
 mod reading;
+mod search;
+mod spent;
 
 pub use allocate::{Choice, allocate, allowed_widths};
 pub use budget::{Budget, Limits, TradeOff, trade_off};
@@ -18,6 +20,8 @@ pub use cost::{CostModel, group_of};
 pub use error::SelectError;
 pub use plan::{Plan, PlannedGroup};
 pub use ranking::Ranking;
+pub use search::Trial;
+pub use spent::{Goes, Spent, spent};
 
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
@@ -41,6 +45,8 @@ pub struct Selection {
     pub plan: Plan,
     /// Per group, what its selection kept; `None` where nothing was selected.
     pub scores: Vec<Option<Score>>,
+    /// The candidates that were measured on the way; empty for budgets that need no measuring.
+    pub trials: Vec<Trial>,
 }
 
 /// Everything that selection reads.
@@ -79,7 +85,7 @@ pub type Losses = Vec<Vec<f64>>;
 /// Chooses the channels that stay. A budget that groups share needs `losses`.
 ///
 /// # Errors
-/// The budget cannot be met, or the statistics cannot be used.
+/// The budget cannot be met, or not without measuring, or the statistics cannot be used.
 pub fn select(
     scene: Scene<'_>,
     budget: Budget,
@@ -88,6 +94,27 @@ pub fn select(
 ) -> Result<Selection, SelectError> {
     let stop = budget::stops(scene, budget, limits, losses)?;
     follow(scene, &stop, limits)
+}
+
+/// Chooses the channels that stay where a run may take the share `asked` of the original's time.
+/// `time` says what a run takes at given widths, up to a factor; `measure` runs a model of these
+/// widths and says what share of the original's time it takes.
+///
+/// # Errors
+/// The budget cannot be met, the statistics cannot be used, or `measure` fails.
+pub fn select_measured<E: From<SelectError>>(
+    scene: Scene<'_>,
+    asked: f64,
+    limits: &Limits,
+    (losses, time): (Option<&Losses>, &CostModel),
+    measure: impl FnMut(&[usize]) -> Result<f64, E>,
+) -> Result<Selection, E> {
+    let (widths, trials) = budget::measured_widths(scene, asked, limits, (losses, time), measure)?;
+    let selection = select_at(scene, &widths)?;
+    Ok(Selection {
+        trials,
+        ..selection
+    })
 }
 
 /// Chooses the channels that stay where the number left of every group is given.
@@ -112,6 +139,7 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
     let mut selection = Selection {
         plan: Plan { groups: Vec::new() },
         scores: vec![None; count],
+        trials: Vec::new(),
     };
     let mut stays = vec![true; scene.groups.channel_count];
     // Groups are numbered in topological order of their first producer.

@@ -107,7 +107,7 @@ fn help_says_all_there_is() {
 
 #[test]
 fn usage_errors_exit_with_2() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 14] = [
         (&[], "IN.onnx"),
         (&["in.onnx"], "OUT.onnx"),
         (
@@ -123,6 +123,11 @@ fn usage_errors_exit_with_2() {
         ),
         (
             &["in.onnx", "out.onnx", "--macs", "0.5", "--plan", "p"],
+            "cannot be used with",
+        ),
+        (&["in.onnx", "out.onnx", "--latency", "0"], "above 0"),
+        (
+            &["in.onnx", "out.onnx", "--latency", "0.5", "--macs", "0.5"],
             "cannot be used with",
         ),
         (&["in.onnx", "out.onnx", "--align", "0"], "above zero"),

@@ -10,6 +10,7 @@ mod documented;
 mod evaluate;
 mod graphs;
 mod infer;
+mod latency;
 mod manners;
 mod masked;
 mod memory;

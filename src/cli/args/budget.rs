@@ -17,6 +17,9 @@ pub struct BudgetArguments {
     /// Keep this fraction of the parameters
     #[arg(long, value_name = "F", value_parser = fraction)]
     params: Option<f64>,
+    /// Keep this fraction of the latency, measured with ONNX Runtime on --device
+    #[arg(long, value_name = "F", value_parser = fraction)]
+    latency: Option<f64>,
     /// Remove this fraction of the channels of every group
     #[arg(long, value_name = "F", value_parser = ratio)]
     ratio: Option<f64>,
@@ -35,6 +38,9 @@ pub struct BudgetLists {
     /// Keep these fractions of the parameters
     #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
     params: Vec<f64>,
+    /// Keep these fractions of the measured latency
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
+    latency: Vec<f64>,
     /// Remove these fractions of the channels of every group
     #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = ratio)]
     ratio: Vec<f64>,
@@ -63,6 +69,7 @@ impl BudgetArguments {
         let budgets = [
             self.macs.map(Budget::Macs),
             self.params.map(Budget::Params),
+            self.latency.map(Budget::Latency),
             self.ratio.map(Budget::Ratio),
             self.mi.map(Budget::MutualInformation),
         ];
@@ -75,10 +82,11 @@ impl BudgetLists {
     pub fn budgets(&self) -> Vec<Budget> {
         let macs = self.macs.iter().copied().map(Budget::Macs);
         let params = self.params.iter().copied().map(Budget::Params);
+        let latency = self.latency.iter().copied().map(Budget::Latency);
         let ratio = self.ratio.iter().copied().map(Budget::Ratio);
         let mi = self.mi.iter().copied().map(Budget::MutualInformation);
         let mut budgets: Vec<Budget> = Vec::new();
-        for budget in macs.chain(params).chain(ratio).chain(mi) {
+        for budget in macs.chain(params).chain(latency).chain(ratio).chain(mi) {
             if !budgets.contains(&budget) {
                 budgets.push(budget);
             }

@@ -23,6 +23,7 @@ impl Report {
             h1 { (title) }
             p class="soft" { (self.subtitle()) }
             (self.cards())
+            @if let Some(measured) = self.measured() { p class="soft" { (measured) } }
             @if let Some(command) = &self.command { h2 { "Command" } pre { (command) } }
             h2 { "Groups of channels" }
             (self.free_groups())
