@@ -15,7 +15,7 @@ use onnx_mipp::sequential;
 use onnx_mipp::surgery::{self, Repair, Repaired};
 
 const BATCH: usize = 50;
-const TRIALS: divergence::Effort = divergence::Effort::FULL;
+const TRIALS: usize = 16;
 
 pub struct Subject<'a> {
     pub model: Model,
@@ -67,13 +67,8 @@ impl<'a> Subject<'a> {
             &ReaderOptions::default(),
         )?;
         let labels = labels(&evaluation)?;
-        let step = (all.len() / TRIALS.samples).max(1);
-        let picked: Vec<usize> = all
-            .iter()
-            .copied()
-            .step_by(step)
-            .take(TRIALS.samples)
-            .collect();
+        let step = (all.len() / TRIALS).max(1);
+        let picked: Vec<usize> = all.iter().copied().step_by(step).take(TRIALS).collect();
         let trials = calibration
             .batches(&picked, BATCH)?
             .collect::<Result<_, _>>()?;
@@ -110,7 +105,7 @@ impl<'a> Subject<'a> {
             runtime: self.runtime,
             memory: 1 << 30,
         };
-        let found = divergence::measure(setting, TRIALS.shares, &self.trials, &|_| {})?;
+        let found = divergence::measure(setting, &self.trials, &|_| {})?;
         Ok(ranking.all_losses(self.scene(), limits, &found))
     }
 

@@ -1,7 +1,7 @@
 //! A model under work, from its first look to the finished result.
 
 use crate::calibrate::{Statistics, infer, probe};
-use crate::divergence::{self, Divergences, Effort};
+use crate::divergence::{self, Divergences};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
@@ -355,9 +355,9 @@ impl Work {
             memory: options.memory,
         };
         let progress = |groups: usize| tell(Event::Advance(groups));
-        let effort = Effort::of(setting, self.samples.seen().len())?;
-        let batches = self.samples.trials(effort.samples)?;
-        let found = divergence::measure(setting, effort.shares, &batches, &progress)?;
+        let samples = divergence::samples_worth(setting, self.samples.seen().len())?;
+        let batches = self.samples.trials(samples)?;
+        let found = divergence::measure(setting, &batches, &progress)?;
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 

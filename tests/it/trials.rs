@@ -1,7 +1,7 @@
 //! The trials of narrower groups, against whole models cut and run from their inputs.
 
 use onnx_mipp::calibrate::{Batch, GatherOptions, Statistics};
-use onnx_mipp::divergence::{self, Effort, Setting};
+use onnx_mipp::divergence::{self, Setting};
 use onnx_mipp::onnx::{self, Model, proto::ModelProto};
 use onnx_mipp::select::{Limits, Ranking, Scene};
 use onnx_mipp::surgery;
@@ -53,13 +53,7 @@ fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
         // Everything that waits between two parts of the model goes through the file.
         memory: 0,
     };
-    let found = divergence::measure(
-        setting,
-        Effort::FULL.shares,
-        std::slice::from_ref(&data),
-        &|_| {},
-    )
-    .unwrap();
+    let found = divergence::measure(setting, std::slice::from_ref(&data), &|_| {}).unwrap();
     let mut compared = 0;
     for (group, trials) in found.0.iter().enumerate() {
         for trial in trials {
