@@ -14,6 +14,7 @@ mod latency;
 mod manners;
 mod masked;
 mod memory;
+mod open_sizes;
 mod packaging;
 mod pages;
 mod program;
