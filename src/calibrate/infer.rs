@@ -78,7 +78,10 @@ fn weightless(model: &Model, inputs: &[InputSpec], names: &[String]) -> Option<M
     main.initializer = few;
     // What the file says of shapes may hold for other inputs.
     main.value_info.clear();
-    main.output = names.iter().map(|name| bare(name)).collect();
+    main.output = names
+        .iter()
+        .map(|name| ops::build::bare_output(name))
+        .collect();
     Some(model)
 }
 
@@ -89,13 +92,6 @@ fn of_initializers(model: &Model) -> Model {
     let version = model.proto.ir_version().max(FREE_INITIALIZERS);
     model.proto.ir_version = Some(version);
     model
-}
-
-fn bare(name: &str) -> proto::ValueInfoProto {
-    proto::ValueInfoProto {
-        name: Some(name.to_owned()),
-        ..Default::default()
-    }
 }
 
 /// Records the data of what is computed from constants and shapes.
@@ -200,7 +196,10 @@ impl Part {
         main.sparse_initializer.clear();
         main.value_info.clear();
         main.input.clear();
-        main.output = outputs.iter().map(|name| bare(name)).collect();
+        main.output = outputs
+            .iter()
+            .map(|name| ops::build::bare_output(name))
+            .collect();
         Some(model)
     }
 }

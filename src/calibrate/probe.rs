@@ -69,10 +69,7 @@ fn shape_of(name: &str) -> String {
 
 /// The model with the named values as its outputs, and the shapes of the `tensors` among them.
 fn revealing(model: &Model, names: &[String], tensors: &[String]) -> Model {
-    let bare = |name: &str| proto::ValueInfoProto {
-        name: Some(name.to_owned()),
-        ..Default::default()
-    };
+    let bare = ops::build::bare_output;
     let mut model = model.clone();
     if let Some(main) = model.proto.graph.as_mut() {
         let known = std::mem::take(&mut main.output);

@@ -111,10 +111,11 @@ pub(super) fn other_summand(view: NodeView<'_>, own: ValueId) -> Option<ValueId>
     (adds && other != own && !constant(other)).then_some(other)
 }
 
-/// CastLike: data of its first input; the second only gives the element type.
-pub(super) struct CastLike;
+/// The data of its first input in another type, whatever else it reads (CastLike: the type) or makes
+/// (DynamicQuantizeLinear: scale and zero point, of what is left).
+pub(super) struct OfFirst;
 
-impl Operator for CastLike {
+impl Operator for OfFirst {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let output = view
             .output(0)

@@ -37,6 +37,15 @@ pub fn tensor_input(name: &str, elem_type: i32, shape: Option<&[Option<i64>]>) -
     }
 }
 
+/// An output of which ONNX Runtime finds type and shape.
+#[must_use]
+pub fn bare_output(name: &str) -> ValueInfoProto {
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        ..Default::default()
+    }
+}
+
 /// Reshape `source` to `shape` and gather `positions` along `axis` as `output`.
 #[must_use]
 pub fn gather_nodes(

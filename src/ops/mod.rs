@@ -93,7 +93,7 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
     }
     Some(match op_type {
         name if broadcast::covers(name) => &broadcast::Broadcast,
-        "CastLike" => &broadcast::CastLike,
+        "CastLike" | "DynamicQuantizeLinear" => &broadcast::OfFirst,
         "Conv" => &conv::Conv { of_integers: false },
         "ConvInteger" => &conv::Conv { of_integers: true },
         "ConvTranspose" => &conv::ConvTranspose,
@@ -131,7 +131,6 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "Tile" => &resample::Tile,
         "Shape" => &sizes::Shape,
         "QuantizeLinear" | "DequantizeLinear" => &quantize::Quantize,
-        "DynamicQuantizeLinear" => &quantize::DynamicQuantize,
         "Constant" | "ConstantOfShape" => &constant::Constant,
         name => {
             let recurrent = recurrent::find(name).map(|rule| rule as &dyn Operator);

@@ -44,19 +44,6 @@ impl Operator for Quantize {
     }
 }
 
-/// Integers that span what the data span in that run; both scale and zero point come with them.
-pub(super) struct DynamicQuantize;
-
-impl Operator for DynamicQuantize {
-    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
-        let output = view
-            .output(0)
-            .ok_or_else(|| Freeze::new("it has no output"))?;
-        let axes = walk.axes(view.need(0)?);
-        walk.set(output, axes)
-    }
-}
-
 /// The real numbers that a value stands for: what a quantiser reads to make it, or the value itself.
 pub(super) fn source(graph: &Graph, value: ValueId) -> ValueId {
     let quantises = |name: &str| matches!(name, "QuantizeLinear" | "DynamicQuantizeLinear");

@@ -48,7 +48,10 @@ impl<'a> Segment<'a> {
         let mut model = model.clone();
         let inputs = cut_out(&mut model, graph, &ends, &stops);
         if let Some(main) = model.proto.graph.as_mut() {
-            main.output = outputs.iter().map(|value| bare(name(value))).collect();
+            main.output = outputs
+                .iter()
+                .map(|value| ops::build::bare_output(name(value)))
+                .collect();
             for placed in &taps {
                 tap::append(main, graph, placed);
             }
@@ -143,7 +146,7 @@ pub(crate) fn part(
     let stops = from.iter().map(|value| (name(value), *value)).collect();
     let inputs = cut_out(model, graph, &names, &stops);
     if let Some(main) = model.proto.graph.as_mut() {
-        main.output = names.into_iter().map(bare).collect();
+        main.output = names.into_iter().map(ops::build::bare_output).collect();
     }
     inputs
 }
@@ -229,11 +232,4 @@ fn declared(graph: &Graph, value: ValueId) -> ValueInfoProto {
     let shape = value.shape.as_ref();
     let shape: Option<Vec<_>> = shape.map(|shape| shape.iter().map(length).collect());
     ops::build::tensor_input(&value.name, code, shape.as_deref())
-}
-
-fn bare(name: &str) -> ValueInfoProto {
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        ..Default::default()
-    }
 }
