@@ -15,7 +15,8 @@ use onnx_mipp::sequential;
 use onnx_mipp::surgery::{self, Repair, Repaired};
 
 const BATCH: usize = 50;
-const TRIALS: usize = 16;
+/// As the program: one sample in this many is held back, for the trials.
+const HOLD_BACK: usize = 8;
 
 pub struct Subject<'a> {
     pub model: Model,
@@ -24,8 +25,9 @@ pub struct Subject<'a> {
     pub macs: CostModel,
     statistics: Statistics,
     runtime: &'a Runtime,
-    trials: Vec<Batch>,
     calibration: Dataset,
+    seen: Vec<usize>,
+    held: Vec<usize>,
     images: Dataset,
     labels: Vec<i64>,
 }
@@ -53,12 +55,14 @@ impl<'a> Subject<'a> {
             .ok_or("no calibration data")??;
         probe(&model, &mut graph, runtime, &first)?;
         let groups = Groups::find(&graph, onnx_mipp::groups::Scope::default());
+        let is_held = |index: &usize| index % HOLD_BACK == HOLD_BACK - 1;
+        let (held, seen): (Vec<usize>, Vec<usize>) = all.into_iter().partition(is_held);
         let gather = GatherOptions {
-            samples: all.len(),
+            samples: seen.len(),
             seed: 0,
             progress: &|_| {},
         };
-        let batches = calibration.batches(&all, BATCH)?;
+        let batches = calibration.batches(&seen, BATCH)?;
         let statistics = Statistics::gather(&model, &graph, &groups, runtime, batches, &gather)?;
         let macs = CostModel::macs(&graph, &groups);
         let images = reader::open(
@@ -67,20 +71,16 @@ impl<'a> Subject<'a> {
             &ReaderOptions::default(),
         )?;
         let labels = labels(&evaluation)?;
-        let step = (all.len() / TRIALS).max(1);
-        let picked: Vec<usize> = all.iter().copied().step_by(step).take(TRIALS).collect();
-        let trials = calibration
-            .batches(&picked, BATCH)?
-            .collect::<Result<_, _>>()?;
         Ok(Subject {
             model,
-            trials,
             graph,
             groups,
             macs,
             statistics,
             runtime,
             calibration,
+            seen,
+            held,
             images,
             labels,
         })
@@ -105,7 +105,12 @@ impl<'a> Subject<'a> {
             runtime: self.runtime,
             memory: 1 << 30,
         };
-        let found = divergence::measure(setting, &self.trials, &|_| {})?;
+        let wanted = divergence::samples_worth(setting, self.seen.len())?.min(self.held.len());
+        let spread = |index: usize| self.held[index * self.held.len() / wanted];
+        let picked: Vec<usize> = (0..wanted).map(spread).collect();
+        let trials = self.calibration.batches(&picked, BATCH)?;
+        let trials = trials.collect::<Result<Vec<Batch>, _>>()?;
+        let found = divergence::measure(setting, &trials, &|_| {})?;
         Ok(ranking.all_losses(self.scene(), limits, &found))
     }
 
@@ -127,9 +132,8 @@ impl<'a> Subject<'a> {
                 memory: 1 << 30,
                 seed: 0,
             };
-            let all: Vec<usize> = (0..self.calibration.len()).collect();
-            let batches = self.calibration.batches(&all, BATCH)?;
-            repaired = sequential::repair(setting, repaired, all.len(), batches, &|_| {})?;
+            let batches = self.calibration.batches(&self.seen, BATCH)?;
+            repaired = sequential::repair(setting, repaired, self.seen.len(), batches, &|_| {})?;
         }
         let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
         let whole: Vec<usize> = self

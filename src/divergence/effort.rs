@@ -8,12 +8,12 @@ use crate::select::CostModel;
 const MOST_SAMPLES: usize = 16;
 const LEAST_SAMPLES: usize = 3;
 /// The cost of all trials, as a share of that of the samples that the statistics see.
-const OF_CALIBRATION: f64 = 0.5;
+const OF_CALIBRATION: f64 = 1.0;
 /// Multiply-accumulates that cost nothing to speak of.
 const FREE: f64 = 1e10;
 
 /// The samples that trials are worth where the statistics see `seen` of them: 16 where the trials take less
-/// than half of the multiply-accumulates of these, fewer down to 3 where they do not.
+/// than the multiply-accumulates of these, fewer down to 3 where they do not.
 ///
 /// # Errors
 /// A trial that cannot be planned.

@@ -147,14 +147,15 @@ impl Samples {
         self.take(self.unit)
     }
 
-    /// So many samples, spread over those that the statistics see, for trials of single groups.
+    /// So many samples, spread over those of the comparison, for trials of single groups: on samples that
+    /// the repair was fitted to, a trial would not see what it gets wrong elsewhere.
     pub fn trials(&self, count: usize) -> Result<Vec<Batch>, CalibrateError> {
-        let units = self.seen.len() / self.unit;
+        let units = self.compared.len() / self.unit;
         let wanted = (count / self.unit).clamp(1, units.max(1));
         let picked = (0..wanted).map(|index| index * units / wanted);
         let samples: Vec<usize> = picked
             .flat_map(|unit| unit * self.unit..(unit + 1) * self.unit)
-            .filter_map(|place| self.seen.get(place).copied())
+            .filter_map(|place| self.compared.get(place).copied())
             .collect();
         self.batches(&samples)?.collect()
     }

@@ -111,6 +111,11 @@ pub(super) struct Aim<'a> {
     pub gain: f64,
 }
 
+/// The ridge over the shrinkage intensity of the inputs. That intensity makes their covariance right as a
+/// whole; a prediction leans on its small eigenvalues, which few samples get wrong
+/// (docs/method.md, Repair, has the trials).
+const RIDGE: f64 = 10.0;
+
 /// A fitted weight, and the shift of each row of `W x`.
 pub(super) type Fitted = (Mat<f64>, Vec<f64>);
 
@@ -151,7 +156,7 @@ impl Equations {
         }
         // Added, not mixed in: of inputs that really are alike and uncorrelated, the intensity is 1,
         // and a mixture would leave nothing of what they say.
-        let ridge = (covariance.shrinkage.max(1e-7) * covariance.mean_variance())
+        let ridge = (RIDGE * covariance.shrinkage.max(1e-7) * covariance.mean_variance())
             .max(f64::MIN_POSITIVE.sqrt());
         let size = covariance.matrix.nrows();
         let ridged = &covariance.matrix + Mat::<f64>::identity(size, size) * Scale(ridge);
