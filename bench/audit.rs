@@ -1,5 +1,5 @@
 //! How far the Gaussian MI, which selection computes, is from the MI itself: on a few projections of what
-//! layers read and make, against nearest neighbours. Run with
+//! layers read and make, against nearest neighbours, with the estimate by ranks between them. Run with
 //! `cargo run --release --example audit -- MODEL.onnx --data DATA.npz`; docs/method.md has the figures.
 
 #[path = "audit/ksg.rs"]
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use faer::Mat;
 use ndarray::ArrayD;
-use onnx_mipp::calibrate::{Batch, probe, reader};
+use onnx_mipp::calibrate::{Batch, normal_scores, probe, reader};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Consumer, Groups, Scope};
 use onnx_mipp::mi::log_determinant;
@@ -58,9 +58,9 @@ fn main() -> Result<(), Failure> {
     };
     let runtime = Runtime::start(&options)?;
     println!(
-        "| model | layer | rows | projections | Gaussian | neighbours | difference | spread |"
+        "| model | layer | rows | projections | Gaussian | copula | neighbours | difference | spread |"
     );
-    println!("|---|---|---:|---|---:|---:|---:|---:|");
+    println!("|---|---|---:|---|---:|---:|---:|---:|---:|");
     for path in &arguments.models {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let model = onnx::load(path)?.inlined().in_order();
@@ -163,18 +163,20 @@ fn audit(model: &str, layer: &str, seen: &Seen, trials: usize) {
             let x: Vec<Vec<f64>> = (0..inputs)
                 .map(|part| predictor(&seen.inputs, &y[part.min(outputs - 1)], &mut rng))
                 .collect();
-            if let Some(gaussian) = gaussian(&x, &y) {
-                found.push((gaussian, ksg::ksg(&x, &y, NEIGHBOURS)));
+            let copula = gaussian(&ranked(&x), &ranked(&y));
+            if let Some((gaussian, copula)) = gaussian(&x, &y).zip(copula) {
+                found.push([gaussian, copula, ksg::ksg(&x, &y, NEIGHBOURS)]);
             }
         }
         let count = found.len().max(1) as f64;
-        let mean = |of: &dyn Fn(&(f64, f64)) -> f64| found.iter().map(of).sum::<f64>() / count;
-        let apart = mean(&|(g, k)| k - g);
-        let spread = mean(&|(g, k)| (k - g - apart).powi(2)).sqrt();
+        let mean = |of: &dyn Fn(&[f64; 3]) -> f64| found.iter().map(of).sum::<f64>() / count;
+        let apart = mean(&|[g, _, k]| k - g);
+        let spread = mean(&|[g, _, k]| (k - g - apart).powi(2)).sqrt();
         println!(
-            "| {model} | {layer} | {rows} | {kind} | {:.2} | {:.2} | {apart:+.2} | {spread:.2} |",
-            mean(&|(g, _)| *g),
-            mean(&|(_, k)| *k),
+            "| {model} | {layer} | {rows} | {kind} | {:.2} | {:.2} | {:.2} | {apart:+.2} | {spread:.2} |",
+            mean(&|[g, _, _]| *g),
+            mean(&|[_, c, _]| *c),
+            mean(&|[_, _, k]| *k),
         );
     }
 }
@@ -220,6 +222,16 @@ fn standard(mut values: Vec<f64>, rng: &mut ChaCha8Rng) -> Vec<f64> {
         *value = (*value - mean) / scale + 1e-8 * noise;
     }
     values
+}
+
+/// Normal scores. Values that only the added noise keeps apart are equal.
+fn ranked(variables: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let coarse =
+        |values: &Vec<f64>| -> Vec<f64> { values.iter().map(|v| (v * 1e6).round()).collect() };
+    variables
+        .iter()
+        .map(|values| normal_scores(&coarse(values)))
+        .collect()
 }
 
 /// The MI of Gaussian variables with these correlations; `None` where one is a combination of others.

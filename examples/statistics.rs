@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use onnx_mipp::calibrate::reader::{self, ReaderOptions};
-use onnx_mipp::calibrate::{GatherOptions, Statistics, probe};
+use onnx_mipp::calibrate::{Estimator, GatherOptions, Statistics, probe};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Groups, Scope};
 use onnx_mipp::onnx;
@@ -47,6 +47,7 @@ pub fn describe(model: PathBuf, data: PathBuf) -> Result<String, Box<dyn Error>>
     let options = GatherOptions {
         samples: data.len(),
         seed: 0,
+        estimator: Estimator::Gaussian,
         progress: &|_| {},
     };
     let found = Statistics::gather(&model, &graph, &groups, &runtime, batches, &options)?;

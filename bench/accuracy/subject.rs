@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 
 use onnx_mipp::calibrate::reader::{self, Dataset, ReaderOptions};
-use onnx_mipp::calibrate::{Batch, GatherOptions, Statistics, probe};
+use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics, probe};
 use onnx_mipp::divergence;
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::Groups;
@@ -60,6 +60,7 @@ impl<'a> Subject<'a> {
         let gather = GatherOptions {
             samples: seen.len(),
             seed: 0,
+            estimator: Estimator::Gaussian,
             progress: &|_| {},
         };
         let batches = calibration.batches(&seen, BATCH)?;

@@ -100,6 +100,7 @@ def prune(
     align: int | None = None,
     min_channels: int | None = None,
     best_effort: bool = False,
+    estimator: Literal["gaussian", "copula"] | None = None,
     exclude: str | Iterable[str] = (),
     only: str | Iterable[str] = (),
     head_dim: bool = False,
@@ -141,8 +142,8 @@ def prune(
     """
     options = dict(
         macs=macs, params=params, latency=latency, ratio=ratio, mi=mi, align=align,
-        min_channels=min_channels, best_effort=best_effort, exclude=exclude, only=only, head_dim=head_dim,
-        prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
+        min_channels=min_channels, best_effort=best_effort, estimator=estimator, exclude=exclude, only=only,
+        head_dim=head_dim, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
         shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
         crop=crop, layout=layout, color=color, seed=seed, stats=stats, stats_out=stats_out,
         device=device, threads=threads, onnxruntime=_library(onnxruntime),

@@ -1,11 +1,13 @@
 //! Calibration: reading the data that show what a model's channels carry, and the statistics of
 //! what they show.
 
+mod copula;
 mod covariance;
 mod error;
 mod folds;
 mod infer;
 mod moments;
+mod normal;
 mod probe;
 pub(crate) mod products;
 pub mod reader;
@@ -15,10 +17,12 @@ mod store;
 mod sums;
 pub(crate) mod tap;
 
+pub use copula::Estimator;
 pub use covariance::Covariance;
 pub use error::CalibrateError;
 pub use infer::infer;
 pub use moments::{Apart, Moments};
+pub use normal::normal_scores;
 pub use probe::probe;
 pub use reader::Batch;
 pub use statistics::{GatherOptions, Observed, Statistics, StatisticsError};

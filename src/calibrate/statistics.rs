@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::calibrate::covariance::Covariance;
-use crate::calibrate::{Batch, CalibrateError, Sums};
+use crate::calibrate::{Batch, CalibrateError, Estimator, Sums};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
@@ -69,6 +69,17 @@ pub struct Observed {
     pub taps: usize,
     /// One covariance per block of channels.
     pub blocks: Vec<Covariance>,
+    /// The same of the channels without their taps and by ranks, where these were asked for.
+    pub(super) ranked: Vec<Covariance>,
+}
+
+impl Observed {
+    /// The covariance of a block's channels that the estimator asks for, to select by.
+    #[must_use]
+    pub fn of_channels(&self, block: usize) -> Option<Covariance> {
+        let ranked = self.ranked.get(block).cloned();
+        ranked.or_else(|| Some(self.blocks.get(block)?.over_taps(self.taps)))
+    }
 }
 
 impl Statistics {
@@ -102,6 +113,8 @@ pub struct GatherOptions<'a> {
     pub samples: usize,
     /// Chooses the positions.
     pub seed: u64,
+    /// What the mutual information will be computed from.
+    pub estimator: Estimator,
     /// Called with the number of samples of every batch that is done.
     pub progress: &'a dyn Fn(usize),
 }

@@ -2,10 +2,12 @@
 
 use rayon::prelude::*;
 
+use crate::calibrate::copula::{self, Rows};
 use crate::calibrate::moments::{Apart, Moments};
 use crate::calibrate::tap::{self, Draw, Placed};
 use crate::calibrate::{
-    Batch, CalibrateError, GatherOptions, Observed, Statistics, StatisticsError,
+    Batch, CalibrateError, Covariance, Estimator, GatherOptions, Observed, Statistics,
+    StatisticsError,
 };
 use crate::graph::Graph;
 use crate::groups::Groups;
@@ -35,6 +37,19 @@ pub(super) struct TapSums {
     pub count: usize,
     /// The sums of each block.
     pub blocks: Vec<Moments>,
+    /// Rows for ranks, where these were asked for; no part of what files hold.
+    kept: Option<Rows>,
+}
+
+impl TapSums {
+    /// Covariances of each block's channels by ranks; none where no rows were kept.
+    fn ranked(&self) -> Vec<Covariance> {
+        let channels = self.inputs / self.taps.max(1);
+        let found = self.kept.iter().flat_map(|rows| {
+            (0..self.count).map(move |block| rows.covariance(block * channels, channels))
+        });
+        found.flatten().collect()
+    }
 }
 
 struct Gatherer {
@@ -44,6 +59,7 @@ struct Gatherer {
     inputs: usize,
     rows: usize,
     moments: Vec<Moments>,
+    kept: Option<Rows>,
 }
 
 impl Sums {
@@ -71,6 +87,9 @@ impl Sums {
                 moments
             };
             gatherer.moments = vec![moments; gatherer.blocks];
+        }
+        if options.estimator == Estimator::Copula {
+            keep_rows(&mut gatherers, options);
         }
         let mut seen = 0;
         if gatherers.is_empty() {
@@ -152,6 +171,7 @@ impl Sums {
             Some(Observed {
                 taps: tap.taps,
                 blocks: blocks?,
+                ranked: tap.ranked(),
             })
         };
         let covariances: Option<Vec<Observed>> = self.taps.par_iter().map(observed).collect();
@@ -160,6 +180,18 @@ impl Sums {
             of_consumer: self.of_consumer.clone(),
             samples: self.samples,
         })
+    }
+}
+
+/// Has rows kept, no more in all than memory allows.
+fn keep_rows(gatherers: &mut [Gatherer], options: &GatherOptions<'_>) {
+    let channels = |gatherer: &Gatherer| gatherer.inputs * gatherer.blocks / gatherer.taps();
+    let all: usize = gatherers.iter().map(channels).sum();
+    let wanted = copula::rows_of_each(all);
+    for (index, gatherer) in gatherers.iter_mut().enumerate() {
+        let (channels, taps) = (channels(gatherer), gatherer.taps());
+        let seed = tap::seed(options.seed, index as u64, u64::MAX);
+        gatherer.kept = Some(Rows::new(channels, taps, options.samples, wanted, seed));
     }
 }
 
@@ -202,12 +234,18 @@ fn gatherers(
             inputs,
             rows,
             moments: Vec::new(),
+            kept: None,
         });
     }
     (gatherers, of_consumer)
 }
 
 impl Gatherer {
+    /// Inputs per channel.
+    fn taps(&self) -> usize {
+        (self.placed.tap.taps() * self.placed.tap.covered).max(1)
+    }
+
     /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
     fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), StatisticsError> {
         let data = self.placed.unpack(&self.tensor, tensor, &draw.padding)?;
@@ -217,6 +255,9 @@ impl Gatherer {
         } else {
             first
         };
+        if let Some(kept) = &mut self.kept {
+            kept.add(&data, units);
+        }
         let width = data.ncols() / self.blocks;
         for (block, moments) in self.moments.iter_mut().enumerate() {
             moments.add(data.subcols(block * width, width).to_owned(), units);
@@ -235,6 +276,7 @@ impl Gatherer {
             inputs: self.inputs,
             count: self.blocks,
             blocks: self.moments,
+            kept: self.kept,
         }
     }
 }

@@ -5,6 +5,7 @@ mod data;
 
 use std::path::PathBuf;
 
+use crate::calibrate::Estimator;
 use crate::calibrate::reader::ReaderOptions;
 use crate::groups::Scope;
 use crate::pipeline::{Globs, Options};
@@ -117,6 +118,8 @@ pub struct SweepArguments {
     #[command(flatten)]
     limits: LimitArguments,
     #[command(flatten)]
+    selection: SelectionArguments,
+    #[command(flatten)]
     nodes: NodeArguments,
     #[command(flatten)]
     scope: ScopeArguments,
@@ -143,6 +146,15 @@ struct StatisticsArguments {
     /// Write the statistics of this calibration
     #[arg(long, value_name = "FILE.stats", conflicts_with = "stats")]
     stats_out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+struct SelectionArguments {
+    /// What channels are judged by: covariances (gaussian), or correlations of ranks (copula), which a few
+    /// huge values do not decide
+    #[arg(long, value_enum, default_value_t)]
+    estimator: EstimatorArgument,
 }
 
 #[derive(Debug, Args)]
@@ -189,6 +201,8 @@ pub struct PruneArguments {
     budget: BudgetArguments,
     #[command(flatten)]
     limits: LimitArguments,
+    #[command(flatten)]
+    selection: SelectionArguments,
     #[command(flatten)]
     nodes: NodeArguments,
     #[command(flatten)]
@@ -260,6 +274,13 @@ struct RuntimeArguments {
 /// Megabytes: little, so that memory does not grow with the samples.
 const DEFAULT_MEMORY: u64 = 16;
 
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum EstimatorArgument {
+    #[default]
+    Gaussian,
+    Copula,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RepairArgument {
     None,
@@ -284,6 +305,7 @@ impl PruneArguments {
             plan_out: self.plan_out.clone(),
             report: self.report.clone(),
             limits: self.limits.limits(),
+            estimator: self.selection.estimator(),
             ..base(&self.nodes, &self.scope, &self.runtime)?
         })
     }
@@ -318,8 +340,18 @@ impl SweepArguments {
             stats_out: self.statistics.stats_out.clone(),
             report: self.report.clone(),
             limits: self.limits.limits(),
+            estimator: self.selection.estimator(),
             ..base(&self.nodes, &self.scope, &self.runtime)?
         })
+    }
+}
+
+impl SelectionArguments {
+    fn estimator(&self) -> Estimator {
+        match self.estimator {
+            EstimatorArgument::Gaussian => Estimator::Gaussian,
+            EstimatorArgument::Copula => Estimator::Copula,
+        }
     }
 }
 
@@ -372,6 +404,7 @@ fn base(
             head_dim: scope.head_dim,
             normalized: scope.prune_normalized,
         },
+        estimator: Estimator::default(),
         exclude: globs("--exclude", &nodes.exclude)?,
         only: globs("--only", &nodes.only)?,
         repair: None,

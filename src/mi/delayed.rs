@@ -89,6 +89,13 @@ impl Delayed {
         }
     }
 
+    /// Sets a row, which is clear, and its column.
+    pub fn put(&mut self, row: usize, values: &[f64]) {
+        for (other, &value) in values.iter().enumerate() {
+            self.matrix[(row.max(other), row.min(other))] = value;
+        }
+    }
+
     /// Leaves the rows and columns of `picked`.
     pub fn keep(&mut self, picked: &[usize]) {
         self.settle();

@@ -42,6 +42,14 @@ pub fn inverse(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
     }
 }
 
+/// The lower triangular factor of a symmetric positive definite matrix, of which the lower triangle is read.
+pub(super) fn lower(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
+    if matrix.nrows() == 0 {
+        return Ok(Mat::new());
+    }
+    Ok(factor(matrix)?.L().to_owned())
+}
+
 /// `log(det(matrix))` of a symmetric positive definite matrix, of which the lower triangle is read.
 ///
 /// # Errors

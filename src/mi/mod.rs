@@ -23,10 +23,13 @@
 mod delayed;
 mod elimination;
 mod error;
+mod exchange;
 mod matrix;
+mod swept;
 
 pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
+pub use exchange::{Exchanged, exchange};
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod exchanges;
+
 /// `I(X_S; Y)` from first principles: 1/2 logdet(Cov Y + N) - 1/2 logdet(Cov(Y | X_S) + N).
 fn direct(k: &Mat<f64>, w: &Mat<f64>, noise: f64, kept: &[usize]) -> f64 {
     let n = Mat::<f64>::identity(w.nrows(), w.nrows()) * faer::Scale(noise);

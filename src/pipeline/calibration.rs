@@ -222,6 +222,7 @@ fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::calibrate::Estimator;
     use crate::calibrate::reader::ReaderOptions;
     use crate::groups::Scope;
     use crate::onnx::DataType;
@@ -250,6 +251,7 @@ mod tests {
                 min_channels: 1,
                 best_effort: false,
             },
+            estimator: Estimator::Gaussian,
             exclude: None,
             only: None,
             repair: Some(Repair::Once),

@@ -73,6 +73,12 @@ pub enum Error {
     /// A selection without statistics.
     #[error("channels cannot be selected without statistics; give --calib or --plan")]
     NoStatistics,
+    /// Ranks asked of files that have none.
+    #[error(
+        "--estimator copula needs ranks, and files of --stats hold sums only; give --calib without --stats, \
+         or leave --estimator at gaussian"
+    )]
+    NoRows,
     /// The wire format.
     #[error(transparent)]
     Onnx(#[from] OnnxError),

@@ -7,6 +7,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::calibrate::Estimator;
 use crate::calibrate::reader::ReaderOptions;
 use crate::groups::Scope;
 use crate::pipeline::Error;
@@ -33,6 +34,8 @@ pub struct Options {
     pub budget: Option<Budget>,
     /// Limits on widths.
     pub limits: Limits,
+    /// What channels are judged by.
+    pub estimator: Estimator,
     /// What may leave beyond what is exact and whole.
     pub scope: Scope,
     /// Nodes whose output channels may not change.

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::calibrate::{self, Apart, GatherOptions, Origin, Statistics, StatisticsError, Sums};
+use crate::calibrate::{
+    self, Apart, Estimator, GatherOptions, Origin, Statistics, StatisticsError, Sums,
+};
 use crate::pipeline::work::Work;
 use crate::pipeline::{Error, Event, Options};
 use crate::report::source;
@@ -40,6 +42,7 @@ impl Work {
         let gather = GatherOptions {
             samples: wanted.len(),
             seed: options.reader.seed,
+            estimator: options.estimator,
             progress: &progress,
         };
         let batches = self.samples.batches(wanted)?;
@@ -56,6 +59,9 @@ impl Work {
 
     /// The sums of all files together. Data twice, or other data than --calib names, are a slip.
     fn stored(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Statistics, Error> {
+        if options.estimator == Estimator::Copula {
+            return Err(Error::NoRows);
+        }
         tell(Event::Stage("reading statistics"));
         let failed = |path: &Path, problem: String, advice| {
             Error::Statistics(StatisticsError::File {

@@ -26,7 +26,7 @@ pub use spent::{Goes, Spent, spent};
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::Groups;
-use crate::mi::{Elimination, Removal};
+use crate::mi::{Elimination, Reading, Removal, exchange};
 
 /// What a group's selection kept.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -72,10 +72,8 @@ impl Scene<'_> {
         (0..self.groups.groups.len()).filter(judged).collect()
     }
 
-    fn elimination(&self, group: usize, stays: &[bool]) -> Result<Elimination, SelectError> {
-        let readings = reading::readings(self.graph, self.groups, self.statistics, group, stays)?;
-        let channels = self.groups.groups[group].channels.len();
-        Ok(Elimination::new(readings, channels)?)
+    fn readings(&self, group: usize, stays: &[bool]) -> Result<Vec<Reading>, SelectError> {
+        reading::readings(self.graph, self.groups, self.statistics, group, stays)
     }
 }
 
@@ -146,11 +144,11 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
     for group in scene.prunable().into_iter().rev() {
         let channels = &scene.groups.groups[group].channels;
         let allowed = limits.widths(&scene.groups.groups[group]);
-        let removals = eliminate(scene, group, &stays, &stop[group], &allowed)?;
-        for removal in &removals {
-            stays[channels[removal.candidate]] = false;
+        let left = eliminate(scene, group, &stays, &stop[group], &allowed)?;
+        for &candidate in &left.gone {
+            stays[channels[candidate]] = false;
         }
-        selection.scores[group] = Some(score(scene, group, removals.last()));
+        selection.scores[group] = Some(score(scene, group, &left));
     }
     selection.plan = Plan::of(scene.groups, &stays);
     Ok(selection)
@@ -165,13 +163,24 @@ pub(crate) enum Stop {
     Mi(f64),
 }
 
+/// What a group's selection comes to.
+#[derive(Default)]
+struct Left {
+    /// Candidates that are gone.
+    gone: Vec<usize>,
+    /// Share of the MI that is lost.
+    lost: f64,
+    /// As in [`Removal`].
+    unexplained: f64,
+}
+
 fn eliminate(
     scene: Scene<'_>,
     group: usize,
     stays: &[bool],
     stop: &Stop,
     allowed: &[usize],
-) -> Result<Vec<Removal>, SelectError> {
+) -> Result<Left, SelectError> {
     let width = scene.groups.groups[group].channels.len();
     let least = match stop {
         Stop::Width(width) => *width,
@@ -179,9 +188,10 @@ fn eliminate(
     };
     let mut removals = Vec::new();
     if least >= width {
-        return Ok(removals);
+        return Ok(Left::default());
     }
-    let mut elimination = scene.elimination(group, stays)?;
+    let readings = scene.readings(group, stays)?;
+    let mut elimination = Elimination::new(readings.clone(), width)?;
     while width - removals.len() > least {
         let Some(removal) = elimination.step()? else {
             break;
@@ -200,23 +210,47 @@ fn eliminate(
         .min()
         .unwrap_or(width);
     removals.truncate(width - target);
-    Ok(removals)
+    let total = elimination.information();
+    drop(elimination);
+    improve(readings, width, total, &removals)
 }
 
-fn score(scene: Scene<'_>, group: usize, last: Option<&Removal>) -> Score {
+/// Exchanges below this share of the MI are taken for rounding.
+const ROUNDING: f64 = 1e-9;
+
+/// Exchanges channels that left for channels that stayed while that keeps more MI.
+fn improve(
+    readings: Vec<Reading>,
+    width: usize,
+    total: f64,
+    removals: &[Removal],
+) -> Result<Left, SelectError> {
+    let Some(last) = removals.last() else {
+        return Ok(Left::default());
+    };
+    // The last to leave is the first that may come back.
+    let gone = removals.iter().rev().map(|removal| removal.candidate);
+    let found = exchange(readings, width, gone.collect(), ROUNDING * total)?;
+    let gained = if total > 0.0 {
+        found.gained / total
+    } else {
+        0.0
+    };
+    Ok(Left {
+        gone: found.gone,
+        lost: (1.0 - last.mi_left - gained).clamp(0.0, 1.0),
+        unexplained: found.unexplained,
+    })
+}
+
+fn score(scene: Scene<'_>, group: usize, left: &Left) -> Score {
     let readers = scene.groups.groups[group].consumers.iter();
     let count: usize = readers
         .filter_map(|&consumer| scene.statistics.of(consumer))
         .map(|observed| observed.blocks.len())
         .sum();
-    match last {
-        Some(removal) => Score {
-            mi_kept: removal.mi_left,
-            explained: 1.0 - removal.unexplained / count.max(1) as f64,
-        },
-        None => Score {
-            mi_kept: 1.0,
-            explained: 1.0,
-        },
+    Score {
+        mi_kept: 1.0 - left.lost,
+        explained: 1.0 - left.unexplained / count.max(1) as f64,
     }
 }

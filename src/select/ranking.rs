@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::divergence::Divergences;
 use crate::groups::Groups;
-use crate::mi::Removal;
+use crate::mi::{Elimination, Removal};
 use crate::select::{Limits, Losses, Scene, SelectError};
 
 /// Per group, its removals from the first to the last but one; empty for groups that stay whole.
@@ -19,7 +19,8 @@ impl Ranking {
     pub fn of(scene: Scene<'_>) -> Result<Self, SelectError> {
         let stays = vec![true; scene.groups.channel_count];
         let rank = |group: usize| -> Result<(usize, Vec<Removal>), SelectError> {
-            let mut elimination = scene.elimination(group, &stays)?;
+            let channels = scene.groups.groups[group].channels.len();
+            let mut elimination = Elimination::new(scene.readings(group, &stays)?, channels)?;
             let mut removals = Vec::new();
             while elimination.left().len() > 1 {
                 let Some(removal) = elimination.step()? else {

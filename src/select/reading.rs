@@ -43,10 +43,10 @@ pub(super) fn readings(
         };
         let per_block = map.len() / grams.len().max(1);
         for (block, (gram, rows)) in grams.into_iter().enumerate() {
-            let Some(covariance) = observed.blocks.get(block) else {
+            let Some(covariance) = observed.of_channels(block) else {
                 continue;
             };
-            let covariance = covariance.over_taps(observed.taps).shrunk();
+            let covariance = covariance.shrunk();
             if covariance.nrows() != per_block {
                 continue;
             }

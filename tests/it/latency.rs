@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use onnx_mipp::calibrate::{GatherOptions, Statistics};
+use onnx_mipp::calibrate::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::onnx;
 use onnx_mipp::runtime::{Kernel, Profile};
 use onnx_mipp::select::{
@@ -127,6 +127,7 @@ fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
     let options = GatherOptions {
         samples: 4,
         seed: 1,
+        estimator: Estimator::Gaussian,
         progress: &|_| {},
     };
     let statistics = Statistics::gather(&found.model, graph, groups, runtime(), data, &options);

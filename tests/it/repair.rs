@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use crate::builder::{Builder, float, int, ints};
 use crate::masked::{Found, batch, distance, find, run, runtime};
-use onnx_mipp::calibrate::{Batch, GatherOptions, Statistics};
+use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics};
 use onnx_mipp::onnx::proto::AttributeProto;
 use onnx_mipp::onnx::{Model, Tensor};
 use onnx_mipp::{ops, surgery};
@@ -84,6 +84,7 @@ fn repaired(found: &Found, data: &Batch) -> Model {
     let options = GatherOptions {
         samples: 2,
         seed: 1,
+        estimator: Estimator::Gaussian,
         progress: &|_| {},
     };
     let (graph, groups) = (&found.graph, &found.groups);

@@ -166,6 +166,28 @@ fn statistics_that_do_not_belong_are_refused() {
 }
 
 #[test]
+fn ranks_judge_otherwise_and_need_data() {
+    let (folder, [model, whole, ..]) = desk();
+    let path = |name: &str| folder.path().join(name);
+    let (output, stats, config) = (path("out.onnx"), path("s.stats"), path("rank.toml"));
+    let data = ["--calib", text(&whole)];
+    let kept = ["--stats-out", text(&stats)];
+    let plain = prune(&model, &output, &[data, kept].concat()).done();
+    let run = |options: [&str; 2]| {
+        let run = prune(&model, &output, &[data, options].concat()).done();
+        (scores(&run), fs::read(&output).unwrap())
+    };
+    let ranked = run(["--estimator", "copula"]);
+    assert_ne!(ranked.0, scores(&plain));
+    fs::write(&config, "estimator = \"copula\"").unwrap();
+    assert_eq!(run(["--config", text(&config)]), ranked);
+    // Rows are no part of the file.
+    let start = ["--stats", text(&stats), "--estimator", "copula"];
+    let words = ["--estimator copula", "--stats", "--calib"];
+    prune(&model, &output, &start).fails(1, &words);
+}
+
+#[test]
 fn a_sweep_calibrates_once_and_gives_what_single_runs_give() {
     let folder = tempfile::tempdir().unwrap();
     let (model, data) = (fixture(RESNET), fixture("calib.npz"));

@@ -1,6 +1,6 @@
 //! The trials of narrower groups, against whole models cut and run from their inputs.
 
-use onnx_mipp::calibrate::{Batch, GatherOptions, Statistics};
+use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics};
 use onnx_mipp::divergence::{self, Setting};
 use onnx_mipp::onnx::{self, Model, proto::ModelProto};
 use onnx_mipp::select::{Limits, Ranking, Scene};
@@ -29,6 +29,7 @@ fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
     let options = GatherOptions {
         samples: 6,
         seed: 1,
+        estimator: Estimator::Gaussian,
         progress: &|_| {},
     };
     let batches = std::iter::once(Ok(data.clone()));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::builder::{int, text};
 use crate::masked::{batch, runtime};
-use onnx_mipp::calibrate::{GatherOptions, Statistics};
+use onnx_mipp::calibrate::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery;
 
 const STEPS: usize = 5;
@@ -163,6 +163,7 @@ fn gates_are_repaired() {
     let options = GatherOptions {
         samples: 400,
         seed: 0,
+        estimator: Estimator::Gaussian,
         progress: &|_| {},
     };
     let statistics = Statistics::gather(
