@@ -6,6 +6,7 @@ mod error;
 mod folds;
 mod infer;
 mod moments;
+mod parts;
 mod probe;
 pub(crate) mod products;
 pub mod reader;

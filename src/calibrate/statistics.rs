@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use faer::Mat;
+
 use crate::calibrate::covariance::Covariance;
+use crate::calibrate::parts::Parts;
 use crate::calibrate::{Batch, CalibrateError, Sums};
 use crate::graph::Graph;
 use crate::groups::Groups;
@@ -69,6 +72,27 @@ pub struct Observed {
     pub taps: usize,
     /// One covariance per block of channels.
     pub blocks: Vec<Covariance>,
+    pub(super) parts: Vec<Parts>,
+}
+
+impl Observed {
+    /// Covariance of a block's channels, the mean over their inputs, without one of the parts of
+    /// the samples, and shrunk as that of all samples; none where no samples are left.
+    #[must_use]
+    pub fn shrunk_without(&self, block: usize, part: usize) -> Option<Mat<f64>> {
+        let covariance = Covariance {
+            mean: Vec::new(),
+            matrix: self.parts.get(block)?.without(part)?,
+            shrinkage: self.blocks.get(block)?.shrinkage,
+        };
+        Some(covariance.shrunk())
+    }
+
+    /// Rows of every part of the samples.
+    #[must_use]
+    pub fn part_rows(&self) -> Vec<usize> {
+        self.parts.first().map(Parts::rows).unwrap_or_default()
+    }
 }
 
 impl Statistics {

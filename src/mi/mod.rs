@@ -24,10 +24,12 @@ mod delayed;
 mod elimination;
 mod error;
 mod matrix;
+mod nested;
 
 pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};
+pub use nested::nested;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 
 mod allocate;
 mod budget;
+mod confidence;
 mod cost;
 mod error;
 mod plan;
@@ -16,6 +17,7 @@ mod spent;
 
 pub use allocate::{Choice, allocate, allowed_widths};
 pub use budget::{Budget, Limits, TradeOff, trade_off};
+pub use confidence::Interval;
 pub use cost::{CostModel, group_of};
 pub use error::SelectError;
 pub use plan::{Plan, PlannedGroup};
@@ -27,12 +29,15 @@ use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::mi::{Elimination, Removal};
+use reading::View;
 
 /// What a group's selection kept.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Score {
     /// Share of the MI with the consumers' outputs that is kept.
     pub mi_kept: f64,
+    /// Where it lies with a confidence of 95 %; `None` with fewer than two samples.
+    pub mi_interval: Option<Interval>,
     /// Mean over the consumers of the share of their output variance that the kept channels
     /// explain.
     pub explained: f64,
@@ -73,9 +78,14 @@ impl Scene<'_> {
     }
 
     fn elimination(&self, group: usize, stays: &[bool]) -> Result<Elimination, SelectError> {
-        let readings = reading::readings(self.graph, self.groups, self.statistics, group, stays)?;
+        let readings = self.views(group, stays)?;
+        let readings = readings.into_iter().filter_map(|view| view.reading());
         let channels = self.groups.groups[group].channels.len();
-        Ok(Elimination::new(readings, channels)?)
+        Ok(Elimination::new(readings.collect(), channels)?)
+    }
+
+    fn views(&self, group: usize, stays: &[bool]) -> Result<Vec<View<'_>>, SelectError> {
+        reading::views(self.graph, self.groups, self.statistics, group, stays)
     }
 }
 
@@ -146,11 +156,21 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
     for group in scene.prunable().into_iter().rev() {
         let channels = &scene.groups.groups[group].channels;
         let allowed = limits.widths(&scene.groups.groups[group]);
-        let removals = eliminate(scene, group, &stays, &stop[group], &allowed)?;
+        let mut removals = eliminate(scene, group, &stays, &stop[group], &allowed)?;
+        let intervals = confidence::intervals(scene, group, &stays, &removals)?;
+        if let (Stop::Mi(share), Some(intervals)) = (&stop[group], &intervals) {
+            removals.truncate(confidence::sure(
+                intervals,
+                *share,
+                channels.len(),
+                &allowed,
+            ));
+        }
         for removal in &removals {
             stays[channels[removal.candidate]] = false;
         }
-        selection.scores[group] = Some(score(scene, group, removals.last()));
+        let interval = intervals.and_then(|all| all.get(removals.len()).copied());
+        selection.scores[group] = Some(score(scene, group, removals.last(), interval));
     }
     selection.plan = Plan::of(scene.groups, &stays);
     Ok(selection)
@@ -161,7 +181,7 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
 pub(crate) enum Stop {
     /// At this width.
     Width(usize),
-    /// Before less than this share of the MI is left.
+    /// Before less than this share of the MI is left, as far as the samples can tell.
     Mi(f64),
 }
 
@@ -203,7 +223,12 @@ fn eliminate(
     Ok(removals)
 }
 
-fn score(scene: Scene<'_>, group: usize, last: Option<&Removal>) -> Score {
+fn score(
+    scene: Scene<'_>,
+    group: usize,
+    last: Option<&Removal>,
+    mi_interval: Option<Interval>,
+) -> Score {
     let readers = scene.groups.groups[group].consumers.iter();
     let count: usize = readers
         .filter_map(|&consumer| scene.statistics.of(consumer))
@@ -212,10 +237,12 @@ fn score(scene: Scene<'_>, group: usize, last: Option<&Removal>) -> Score {
     match last {
         Some(removal) => Score {
             mi_kept: removal.mi_left,
+            mi_interval,
             explained: 1.0 - removal.unexplained / count.max(1) as f64,
         },
         None => Score {
             mi_kept: 1.0,
+            mi_interval,
             explained: 1.0,
         },
     }
