@@ -280,3 +280,105 @@ fn stacked(data: &Mat<f64>, samples: &[usize], per_sample: usize, taps: usize) -
     }
     stacked
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::calibrate::moments::Moments;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const CHANNELS: usize = 3;
+
+    /// Rows of samples with means far from zero.
+    fn data(rows: usize, inputs: usize, seed: u64) -> Mat<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Mat::from_fn(rows, inputs, |_, j| {
+            7.0 * j as f64 + f64::from(rng.next_u32()) / f64::from(u32::MAX) * (1 + j % 3) as f64
+        })
+    }
+
+    /// Directly: for every tap the covariance of the rows of the samples that are left, then the mean.
+    fn direct(data: &Mat<f64>, per_sample: usize, taps: usize, left_out: usize) -> Mat<f64> {
+        let rows: Vec<usize> = (0..data.nrows())
+            .filter(|row| row / per_sample % PARTS != left_out)
+            .collect();
+        let count = rows.len() as f64;
+        let mean = |column: usize| rows.iter().map(|&row| data[(row, column)]).sum::<f64>() / count;
+        Mat::from_fn(CHANNELS, CHANNELS, |i, j| {
+            let of_tap = |tap: usize| {
+                let (i, j) = (i * taps + tap, j * taps + tap);
+                let (a, b) = (mean(i), mean(j));
+                let products = rows
+                    .iter()
+                    .map(|&row| (data[(row, i)] - a) * (data[(row, j)] - b));
+                products.sum::<f64>() / count
+            };
+            (0..taps).map(of_tap).sum::<f64>() / taps as f64
+        })
+    }
+
+    fn assert_near(found: &Mat<f64>, expected: &Mat<f64>) {
+        let difference = (found - expected).norm_max();
+        assert!(difference < 1e-9, "{difference}");
+    }
+
+    #[test]
+    fn what_is_left_without_a_part_is_that_of_its_rows() {
+        // Few rows of a sample and many, one input of a channel and several, batches of any size.
+        for (per_sample, taps) in [(2, 1), (9, 1), (4, 4), (20, 4)] {
+            let (samples, inputs) = (13, CHANNELS * taps);
+            let all = data(samples * per_sample, inputs, 3);
+            let mut moments = Moments::new(inputs).dealt(taps);
+            let mut from = 0;
+            for batch in [1, 7, 5] {
+                let rows = all.as_ref().subrows(from * per_sample, batch * per_sample);
+                moments.add(rows.to_owned(), batch);
+                from += batch;
+            }
+            let whole = moments.covariance().unwrap().over_taps(taps).matrix;
+            assert_near(&whole, &direct(&all, per_sample, taps, PARTS));
+            let parts = moments.into_parts().unwrap();
+            let rows: Vec<usize> = [3, 3, 3, 2, 2].map(|count| count * per_sample).into();
+            assert_eq!(parts.rows(), rows);
+            for part in 0..PARTS {
+                let found = parts.without(part).unwrap();
+                assert_near(&found, &direct(&all, per_sample, taps, part));
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_runs_are_dealt_on_from_one_to_the_next() {
+        for (per_sample, taps) in [(2, 1), (9, 1), (4, 4)] {
+            let inputs = CHANNELS * taps;
+            let all = data(14 * per_sample, inputs, 4);
+            let run = |from: usize, samples: usize| {
+                let mut moments = Moments::new(inputs).dealt(taps).mergeable();
+                let rows = all
+                    .as_ref()
+                    .subrows(from * per_sample, samples * per_sample);
+                moments.add(rows.to_owned(), samples);
+                moments
+            };
+            let mut merged = run(0, 4);
+            merged.merge(run(4, 3)).unwrap();
+            merged.merge(run(7, 7)).unwrap();
+            let parts = merged.into_parts().unwrap();
+            for part in 0..PARTS {
+                let found = parts.without(part).unwrap();
+                assert_near(&found, &direct(&all, per_sample, taps, part));
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_only_part_nothing_is_left() {
+        let mut moments = Moments::new(CHANNELS).dealt(1);
+        moments.add(data(2, CHANNELS, 1), 1);
+        let parts = moments.into_parts().unwrap();
+        assert!(parts.without(0).is_none());
+        assert!(parts.without(1).is_some());
+    }
+}

@@ -76,14 +76,35 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// What rows of one block of single inputs show, samples in `batches`.
+    #[cfg(test)]
+    pub(crate) fn of_rows(batches: Vec<Mat<f64>>, rows_per_sample: usize) -> Option<Observed> {
+        let mut moments = crate::calibrate::Moments::new(batches.first()?.ncols()).dealt(1);
+        for batch in batches {
+            let samples = batch.nrows() / rows_per_sample;
+            moments.add(batch, samples);
+        }
+        Some(Observed {
+            taps: 1,
+            blocks: vec![moments.covariance()?],
+            parts: vec![moments.into_parts()?],
+        })
+    }
+
     /// Covariance of a block's channels, the mean over their inputs, without one of the parts of
-    /// the samples, and shrunk as that of all samples; none where no samples are left.
+    /// the samples, and shrunk as so many fewer samples ask for: the intensity falls with their
+    /// number. None where no samples are left.
     #[must_use]
     pub fn shrunk_without(&self, block: usize, part: usize) -> Option<Mat<f64>> {
+        let parts = self.parts.get(block)?;
+        let rows = parts.rows();
+        let all: usize = rows.iter().sum();
+        let left = all - rows.get(part).copied().unwrap_or_default();
+        let more = all as f64 / left.max(1) as f64;
         let covariance = Covariance {
             mean: Vec::new(),
-            matrix: self.parts.get(block)?.without(part)?,
-            shrinkage: self.blocks.get(block)?.shrinkage,
+            matrix: parts.without(part)?,
+            shrinkage: (self.blocks.get(block)?.shrinkage * more).min(1.0),
         };
         Some(covariance.shrunk())
     }

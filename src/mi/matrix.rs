@@ -59,9 +59,23 @@ pub fn log_determinant(matrix: MatRef<'_, f64>) -> Result<f64, MiError> {
 /// # Errors
 /// The matrix is not positive definite.
 pub(super) fn log_steps(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, MiError> {
-    let size = matrix.nrows();
+    steps_of(&factor(matrix)?)
+}
+
+/// [`log_steps`] and [`inverse`] of one factor.
+///
+/// # Errors
+/// The matrix is not positive definite.
+pub(super) fn log_steps_and_inverse(
+    matrix: MatRef<'_, f64>,
+) -> Result<(Vec<f64>, Mat<f64>), MiError> {
     let factor = factor(matrix)?;
+    Ok((steps_of(&factor)?, factor.inverse()))
+}
+
+fn steps_of(factor: &Llt<f64>) -> Result<Vec<f64>, MiError> {
     let lower = factor.L();
+    let size = lower.nrows();
     let steps: Vec<f64> = (0..size).map(|i| 2.0 * lower[(i, i)].ln()).collect();
     match steps.iter().all(|step| step.is_finite()) {
         true => Ok(steps),

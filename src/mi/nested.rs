@@ -2,8 +2,8 @@
 
 use faer::Mat;
 
-use crate::mi::matrix::log_steps;
-use crate::mi::{MiError, Reading, inverse};
+use crate::mi::matrix::{log_steps, log_steps_and_inverse};
+use crate::mi::{MiError, Reading};
 
 /// `I(X_S; Y)` in nats where S has the first w candidates of `order`, with all inputs that are of no
 /// candidate and not absent, for every w from 0 on. `order` has every candidate once.
@@ -16,6 +16,9 @@ use crate::mi::{MiError, Reading, inverse};
 /// The covariance is not positive definite.
 pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, MiError> {
     let size = reading.covariance.nrows();
+    if size == 0 {
+        return Ok(vec![0.0; order.len() + 1]);
+    }
     let mut is_placed = vec![false; size];
     let candidates = reading.candidates.iter().flatten();
     for &input in candidates.chain(&reading.absent) {
@@ -34,8 +37,7 @@ pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, MiError> {
     let covariance = Mat::from_fn(inputs.len(), inputs.len(), |i, j| {
         reading.covariance[(inputs[i], inputs[j])]
     });
-    let own = log_steps(covariance.as_ref())?;
-    let precision = inverse(covariance.as_ref())?;
+    let (own, precision) = log_steps_and_inverse(covariance.as_ref())?;
     drop(covariance);
     let last = inputs.len().saturating_sub(1);
     let given_output = Mat::from_fn(inputs.len(), inputs.len(), |i, j| {

@@ -158,13 +158,10 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
         let allowed = limits.widths(&scene.groups.groups[group]);
         let mut removals = eliminate(scene, group, &stays, &stop[group], &allowed)?;
         let intervals = confidence::intervals(scene, group, &stays, &removals)?;
-        if let (Stop::Mi(share), Some(intervals)) = (&stop[group], &intervals) {
-            removals.truncate(confidence::sure(
-                intervals,
-                *share,
-                channels.len(),
-                &allowed,
-            ));
+        if let Stop::Mi(share) = &stop[group] {
+            let intervals = intervals.as_deref().unwrap_or_default();
+            let sure = confidence::sure(intervals, *share, channels.len(), &allowed);
+            removals.truncate(sure);
         }
         for removal in &removals {
             stays[channels[removal.candidate]] = false;

@@ -16,12 +16,12 @@ const NOISE_SHARE: f64 = 5.0;
 /// How one consumer, or one block of it, reads a group, whatever the samples.
 pub(super) struct View<'a> {
     pub observed: &'a Observed,
-    block: usize,
+    pub block: usize,
     /// `W' W` over the outputs that stay and all taps, and the number of these rows.
-    gram: Mat<f64>,
-    rows: usize,
-    candidates: Vec<Vec<usize>>,
-    absent: Vec<usize>,
+    pub gram: Mat<f64>,
+    pub rows: usize,
+    pub candidates: Vec<Vec<usize>>,
+    pub absent: Vec<usize>,
 }
 
 impl View<'_> {
