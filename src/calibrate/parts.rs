@@ -264,7 +264,8 @@ impl Triangle {
 fn stacked(data: &Mat<f64>, samples: &[usize], per_sample: usize, taps: usize) -> Mat<f64> {
     let rows = samples.len() * per_sample;
     let mut stacked = Mat::zeros(rows * taps, data.ncols() / taps);
-    for input in 0..data.ncols() {
+    // Whole channels only.
+    for input in 0..data.ncols() / taps * taps {
         let from = data.col_as_slice(input);
         let target = stacked.col_as_slice_mut(input / taps);
         let target = target.chunks_exact_mut(rows.max(1)).nth(input % taps);
