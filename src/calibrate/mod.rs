@@ -8,6 +8,7 @@ mod folds;
 mod infer;
 mod moments;
 mod normal;
+mod parts;
 mod probe;
 pub(crate) mod products;
 pub mod reader;

@@ -1,13 +1,16 @@
 //! Streaming second moments of a tensor's channels, in f64, with a data-chosen shrinkage.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::calibrate::covariance::Covariance;
 use crate::calibrate::folds::Folds;
+use crate::calibrate::parts::Parts;
 use crate::calibrate::products;
 use crate::calibrate::spread::{Spread, shift_products};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
+use serde::{Deserialize, Serialize};
 
 /// Sums over the rows seen so far: one row per sampled position, one column per input.
 #[derive(Debug, Clone)]
@@ -17,13 +20,26 @@ pub struct Moments {
     /// Subtracted from every row before it is squared, so that f64 loses nothing to a large mean.
     shift: Vec<f64>,
     sum: Vec<f64>,
-    /// Lower triangle of the sum of the rows' outer products.
+    /// Lower triangle of the sum of the rows' outer products; empty where the parts add up to it.
     products: Mat<f64>,
     /// Sum over the samples of the squared Frobenius norm of the sample's second moment.
     scatter: f64,
     folds: Option<Folds>,
     /// What adding the sums of another run needs.
     spread: Option<Spread>,
+    parts: Option<Parts>,
+}
+
+/// What was counted beside the sums.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Counts {
+    pub inputs: usize,
+    pub rows: usize,
+    pub samples: usize,
+    /// Rows of the folds, where there are any.
+    pub folds: Option<Vec<usize>>,
+    /// Rows of the parts.
+    pub parts: Vec<usize>,
 }
 
 /// Sums that cannot be added: of different inputs, or merged already.
@@ -43,6 +59,26 @@ impl Moments {
             scatter: 0.0,
             folds: None,
             spread: None,
+            parts: None,
+        }
+    }
+
+    /// Also deals the samples to parts, of channels with `taps` inputs each.
+    #[must_use]
+    pub fn dealt(self, taps: usize) -> Self {
+        let parts = Parts::new(self.inputs(), taps);
+        self.with_parts(parts)
+    }
+
+    fn with_parts(self, parts: Parts) -> Self {
+        let products = match parts.is_whole() {
+            true => Mat::new(),
+            false => self.products,
+        };
+        Moments {
+            products,
+            parts: Some(parts),
+            ..self
         }
     }
 
@@ -97,7 +133,12 @@ impl Moments {
         let per_sample = data.nrows() / samples;
         // A sample's scatter is the norm of X'X, which is also that of the smaller X X'.
         if per_sample < data.ncols() {
-            products::add_lower(&mut self.products, data.as_ref());
+            if let Some(parts) = &mut self.parts {
+                parts.add(&data, samples, self.samples);
+            }
+            if self.holds_products() {
+                products::add_lower(&mut self.products, data.as_ref());
+            }
             let mut inner = Mat::zeros(per_sample, per_sample);
             for sample in 0..samples {
                 let part = data.as_ref().subrows(sample * per_sample, per_sample);
@@ -112,12 +153,29 @@ impl Moments {
                 product(&mut own, Accum::Replace, part);
                 let norm = symmetric_norm(own.as_ref()) / (per_sample * per_sample) as f64;
                 self.scatter += norm;
-                add_lower(&mut self.products, &own);
+                if let Some(parts) = &mut self.parts {
+                    parts.add_known(&data, &own, samples, self.samples, sample);
+                }
+                if self.holds_products() {
+                    add_lower(&mut self.products, &own);
+                }
             }
         }
         self.rows += data.nrows();
         self.samples += samples;
         data
+    }
+
+    fn holds_products(&self) -> bool {
+        !self.parts.as_ref().is_some_and(Parts::is_whole)
+    }
+
+    /// The sum of the rows' outer products, lower triangle.
+    fn whole(&self) -> Cow<'_, Mat<f64>> {
+        match &self.parts {
+            Some(parts) if parts.is_whole() => Cow::Owned(parts.whole()),
+            _ => Cow::Borrowed(&self.products),
+        }
     }
 
     /// Adds the sums of another run, made [mergeable](Moments::mergeable), as if its rows had come
@@ -126,7 +184,7 @@ impl Moments {
     /// # Errors
     /// See above; the sums are not to be used then.
     pub fn merge(&mut self, mut other: Moments) -> Result<(), Apart> {
-        if self.inputs() != other.inputs() {
+        if self.inputs() != other.inputs() || self.parts.is_some() != other.parts.is_some() {
             return Err(Apart);
         }
         if other.samples == 0 {
@@ -144,9 +202,14 @@ impl Moments {
             .map(|(a, b)| a - b)
             .collect();
         let counts = (other.rows, other.samples);
-        self.scatter += other.scatter + spread.growth(&by, &other.sum, &other.products, counts);
-        shift_products(&mut other.products, &by, &other.sum, other.rows);
-        add_lower(&mut self.products, &other.products);
+        self.scatter += other.scatter + spread.growth(&by, &other.sum, &other.whole(), counts);
+        if self.holds_products() {
+            shift_products(&mut other.products, &by, &other.sum, other.rows);
+            add_lower(&mut self.products, &other.products);
+        }
+        if let Some((parts, more)) = self.parts.as_mut().zip(other.parts.take()) {
+            parts.merge(more, &by, self.samples);
+        }
         for ((sum, more), by) in self.sum.iter_mut().zip(&other.sum).zip(&by) {
             *sum += more - other.rows as f64 * by;
         }
@@ -163,29 +226,34 @@ impl Moments {
         Ok(())
     }
 
-    /// Nothing seen yet, with room for the sums of a file: `folds` has the rows of each fold.
-    pub(super) fn stored(
-        inputs: usize,
-        rows: usize,
-        samples: usize,
-        folds: Option<&[usize]>,
-    ) -> Self {
-        Moments {
-            rows,
-            samples,
+    /// Nothing seen yet, with room for the sums of a file, of channels with `taps` inputs each.
+    pub(super) fn stored(counts: &Counts, taps: usize) -> Self {
+        let inputs = counts.inputs;
+        let folds = counts.folds.as_deref();
+        let moments = Moments {
+            rows: counts.rows,
+            samples: counts.samples,
             shift: vec![0.0; inputs],
             folds: folds.map(|rows| Folds::stored(inputs, rows)),
             ..Moments::new(inputs).mergeable()
+        };
+        moments.with_parts(Parts::stored(inputs, taps, &counts.parts))
+    }
+
+    /// What was counted.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            inputs: self.inputs(),
+            rows: self.rows,
+            samples: self.samples,
+            folds: self.folds.as_ref().map(Folds::rows),
+            parts: self.parts.as_ref().map(Parts::rows).unwrap_or_default(),
         }
     }
 
-    /// Rows, samples and the rows of the folds.
-    pub(super) fn counts(&self) -> (usize, usize, Option<Vec<usize>>) {
-        (
-            self.rows,
-            self.samples,
-            self.folds.as_ref().map(Folds::rows),
-        )
+    /// The sums of the parts.
+    pub(super) fn into_parts(self) -> Option<Parts> {
+        self.parts
     }
 
     /// Shows all sums to `visit`, always in the same order, triangles column by column.
@@ -201,8 +269,11 @@ impl Moments {
             visit(&mut spread.pulls)?;
             visit_lower(&mut spread.means, visit)?;
         }
-        match &mut self.folds {
-            Some(folds) => folds.visit(visit),
+        if let Some(folds) = &mut self.folds {
+            folds.visit(visit)?;
+        }
+        match &mut self.parts {
+            Some(parts) => parts.visit(visit),
             None => Ok(()),
         }
     }
@@ -227,18 +298,19 @@ impl Moments {
         }
         let (count, size) = (self.rows as f64, self.inputs());
         let offset = self.offset();
+        let products = self.whole();
         let mut matrix = Mat::zeros(size, size);
         for j in 0..size {
             for i in j..size {
-                let value = self.products[(i, j)] / count - offset[i] * offset[j];
+                let value = products[(i, j)] / count - offset[i] * offset[j];
                 matrix[(i, j)] = value;
                 matrix[(j, i)] = value;
             }
         }
-        let norm = symmetric_norm(self.products.as_ref()) / (count * count);
+        let norm = symmetric_norm(products.as_ref().as_ref()) / (count * count);
         let samples = self.samples as f64;
         let spread = (self.scatter - samples * norm).max(0.0) / (samples * samples);
-        let trace: f64 = (0..size).map(|i| self.products[(i, i)] / count).sum();
+        let trace: f64 = (0..size).map(|i| products[(i, i)] / count).sum();
         let distance = norm - trace * trace / size.max(1) as f64;
         let shrinkage = if self.samples < 2 {
             1.0

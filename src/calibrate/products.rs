@@ -20,10 +20,32 @@ pub(crate) fn least_shrinkage(inputs: usize) -> f64 {
     }
 }
 
+/// A lower triangle.
+pub(crate) enum Lower<'a> {
+    Single(&'a Mat<f32>),
+    Double(&'a Mat<f64>),
+}
+
 /// Adds the lower triangle of `rows' rows`.
 pub(crate) fn add_lower(target: &mut Mat<f64>, all: MatRef<'_, f64>) {
     if all.ncols() < LEAST_INPUTS {
         return super::moments::product(target, Accum::Add, all);
+    }
+    lowers(all, all.ncols(), |sum| match sum {
+        Lower::Single(sum) => add(target, sum, |column| column),
+        Lower::Double(sum) => super::moments::add_lower(target, sum),
+    });
+}
+
+/// Shows lower triangles that together are that of `rows' rows`; in f32 where these are of `inputs`.
+pub(crate) fn lowers(all: MatRef<'_, f64>, inputs: usize, mut show: impl FnMut(Lower<'_>)) {
+    let exact = |rows: MatRef<'_, f64>| {
+        let mut sum = Mat::zeros(all.ncols(), all.ncols());
+        super::moments::product(&mut sum, Accum::Replace, rows);
+        sum
+    };
+    if inputs < LEAST_INPUTS {
+        return show(Lower::Double(&exact(all)));
     }
     let mut sum = Mat::<f32>::zeros(all.ncols(), all.ncols());
     for part in parts(all.nrows()) {
@@ -39,12 +61,10 @@ pub(crate) fn add_lower(target: &mut Mat<f64>, all: MatRef<'_, f64>) {
             1.0,
             Par::Seq,
         );
-        if !is_finite(&sum) {
-            let part = part_of(all, part);
-            super::moments::product(target, Accum::Add, part);
-            continue;
+        match is_finite(&sum) {
+            true => show(Lower::Single(&sum)),
+            false => show(Lower::Double(&exact(part_of(all, part)))),
         }
-        add(target, &sum, |column| column);
     }
 }
 

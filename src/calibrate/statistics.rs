@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use faer::Mat;
+
 use crate::calibrate::covariance::Covariance;
+use crate::calibrate::parts::Parts;
 use crate::calibrate::{Batch, CalibrateError, Estimator, Sums};
 use crate::graph::Graph;
 use crate::groups::Groups;
@@ -69,6 +72,7 @@ pub struct Observed {
     pub taps: usize,
     /// One covariance per block of channels.
     pub blocks: Vec<Covariance>,
+    pub(super) parts: Vec<Parts>,
     /// The same of the channels without their taps and by ranks, where these were asked for.
     pub(super) ranked: Vec<Covariance>,
 }
@@ -79,6 +83,55 @@ impl Observed {
     pub fn of_channels(&self, block: usize) -> Option<Covariance> {
         let ranked = self.ranked.get(block).cloned();
         ranked.or_else(|| Some(self.blocks.get(block)?.over_taps(self.taps)))
+    }
+
+    /// Whether selection goes by ranks.
+    #[must_use]
+    pub fn is_ranked(&self) -> bool {
+        !self.ranked.is_empty()
+    }
+
+    /// What rows of one block of single inputs show, samples in `batches`.
+    #[cfg(test)]
+    pub(crate) fn of_rows(batches: Vec<Mat<f64>>, rows_per_sample: usize) -> Option<Observed> {
+        let mut moments = crate::calibrate::Moments::new(batches.first()?.ncols()).dealt(1);
+        for batch in batches {
+            let samples = batch.nrows() / rows_per_sample;
+            moments.add(batch, samples);
+        }
+        Some(Observed {
+            taps: 1,
+            blocks: vec![moments.covariance()?],
+            parts: vec![moments.into_parts()?],
+            ranked: Vec::new(),
+        })
+    }
+
+    /// Covariance of a block's channels, the mean over their inputs, without one of the parts of
+    /// the samples, and shrunk as so many fewer samples ask for: the intensity falls with their
+    /// number. None where no samples are left.
+    #[must_use]
+    pub fn shrunk_without(&self, block: usize, part: usize) -> Option<Mat<f64>> {
+        let parts = self.parts.get(block)?;
+        let rows = parts.rows();
+        let all: usize = rows.iter().sum();
+        let left = all - rows.get(part).copied().unwrap_or_default();
+        let more = all as f64 / left.max(1) as f64;
+        let covariance = Covariance {
+            mean: Vec::new(),
+            matrix: parts.without(part)?,
+            shrinkage: (self.blocks.get(block)?.shrinkage * more).min(1.0),
+        };
+        Some(covariance.shrunk())
+    }
+
+    /// Rows of every part of the samples; none where selection goes by ranks, which parts do not have.
+    #[must_use]
+    pub fn part_rows(&self) -> Vec<usize> {
+        if self.is_ranked() {
+            return Vec::new();
+        }
+        self.parts.first().map(Parts::rows).unwrap_or_default()
     }
 }
 

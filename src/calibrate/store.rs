@@ -8,14 +8,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::calibrate::folds::FOLDS;
-use crate::calibrate::moments::Moments;
+use crate::calibrate::moments::{Counts, Moments};
+use crate::calibrate::parts::PARTS;
 use crate::calibrate::sums::TapSums;
 use crate::calibrate::{StatisticsError, Sums};
 use crate::graph::Graph;
 use crate::groups::Groups;
 
 /// The first bytes of a file, with the number of the format.
-const MAGIC: &[u8; 24] = b"onnx-mipp statistics 1\n\0";
+const MAGIC: &[u8; 24] = b"onnx-mipp statistics 2\n\0";
+/// The same in every format.
+const KIND: &[u8] = b"onnx-mipp statistics ";
 /// No header is longer: it has a line or so for each layer.
 const MOST_HEADER: u64 = 1 << 28;
 
@@ -43,16 +46,7 @@ struct Header {
 #[derive(Serialize, Deserialize)]
 struct TapHeader {
     place: String,
-    blocks: Vec<BlockHeader>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct BlockHeader {
-    inputs: usize,
-    rows: usize,
-    samples: usize,
-    /// Rows of the folds, where there are any.
-    folds: Option<Vec<usize>>,
+    blocks: Vec<Counts>,
 }
 
 /// Writes mergeable sums to `path`, aside and then renamed.
@@ -86,18 +80,9 @@ fn fill_file(file: &File, origin: &Origin, sums: &mut Sums) -> io::Result<()> {
 }
 
 fn put(out: &mut impl Write, origin: &Origin, sums: &mut Sums) -> io::Result<()> {
-    let block = |moments: &Moments| {
-        let (rows, samples, folds) = moments.counts();
-        BlockHeader {
-            inputs: moments.inputs(),
-            rows,
-            samples,
-            folds,
-        }
-    };
     let tap = |tap: &TapSums| TapHeader {
         place: tap.place.clone(),
-        blocks: tap.blocks.iter().map(block).collect(),
+        blocks: tap.blocks.iter().map(Moments::counts).collect(),
     };
     let header = Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -154,9 +139,11 @@ pub fn read(
     }
     let mut sums = Sums::none(graph, groups);
     let is_same = |tap: &TapSums, found: &TapHeader| {
-        let inputs =
-            |block: &BlockHeader| (block.inputs, block.folds.as_ref().map_or(FOLDS, Vec::len));
-        let expected = std::iter::repeat_n((tap.inputs, FOLDS), tap.count);
+        let inputs = |block: &Counts| {
+            let folds = block.folds.as_ref().map_or(FOLDS, Vec::len);
+            (block.inputs, folds, block.parts.len())
+        };
+        let expected = std::iter::repeat_n((tap.inputs, FOLDS, PARTS), tap.count);
         tap.place == found.place && expected.eq(found.blocks.iter().map(inputs))
     };
     let pairs = || sums.taps.iter().zip(&header.taps);
@@ -169,8 +156,7 @@ pub fn read(
     }
     for (tap, found) in sums.taps.iter_mut().zip(&header.taps) {
         for found in &found.blocks {
-            let folds = found.folds.as_deref();
-            let mut moments = Moments::stored(found.inputs, found.rows, found.samples, folds);
+            let mut moments = Moments::stored(found, tap.taps);
             let read = moments.visit(&mut |values| fill(&mut input, values));
             read.map_err(damaged)?;
             tap.blocks.push(moments);
@@ -185,7 +171,10 @@ fn take_header(input: &mut impl Read) -> io::Result<Header> {
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic)?;
     if &magic != MAGIC {
-        return Err(io::Error::other("it begins with other bytes"));
+        return Err(io::Error::other(match magic.starts_with(KIND) {
+            true => "another version of this program wrote it, in another format",
+            false => "it begins with other bytes",
+        }));
     }
     let mut length = [0; 8];
     input.read_exact(&mut length)?;

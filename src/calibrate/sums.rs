@@ -80,7 +80,8 @@ impl Sums {
         let (mut gatherers, of_consumer) = gatherers(graph, groups, options.samples);
         for gatherer in &mut gatherers {
             let rows = gatherer.rows.saturating_mul(options.samples);
-            let moments = Moments::of_rows(gatherer.inputs, rows);
+            let taps = gatherer.placed.tap.inputs_per_channel();
+            let moments = Moments::of_rows(gatherer.inputs, rows).dealt(taps);
             let moments = if mergeable {
                 moments.mergeable()
             } else {
@@ -165,19 +166,23 @@ impl Sums {
     ///
     /// # Errors
     /// [`StatisticsError::NoSamples`] where nothing was seen.
-    pub fn statistics(&self) -> Result<Statistics, StatisticsError> {
-        let observed = |tap: &TapSums| {
-            let blocks: Option<Vec<_>> = tap.blocks.iter().map(Moments::covariance).collect();
+    pub fn statistics(self) -> Result<Statistics, StatisticsError> {
+        let observed = |tap: TapSums| {
+            let ranked = tap.ranked();
+            let blocks = tap.blocks.into_iter();
+            let blocks = blocks.map(|block| Some((block.covariance()?, block.into_parts()?)));
+            let (blocks, parts) = blocks.collect::<Option<Vec<_>>>()?.into_iter().unzip();
             Some(Observed {
                 taps: tap.taps,
-                blocks: blocks?,
-                ranked: tap.ranked(),
+                blocks,
+                parts,
+                ranked,
             })
         };
-        let covariances: Option<Vec<Observed>> = self.taps.par_iter().map(observed).collect();
+        let covariances: Option<Vec<Observed>> = self.taps.into_par_iter().map(observed).collect();
         Ok(Statistics {
             covariances: covariances.ok_or(StatisticsError::NoSamples)?,
-            of_consumer: self.of_consumer.clone(),
+            of_consumer: self.of_consumer,
             samples: self.samples,
         })
     }
@@ -272,7 +277,7 @@ impl Gatherer {
                 Some(window) => format!("{}[{}]/{} {window:?}", self.tensor, tap.axis, tap.covered),
                 None => format!("{}[{}]/{}", self.tensor, tap.axis, tap.covered),
             },
-            taps: tap.taps() * tap.covered,
+            taps: tap.inputs_per_channel(),
             inputs: self.inputs,
             count: self.blocks,
             blocks: self.moments,

@@ -53,6 +53,12 @@ impl Tap {
     pub fn taps(&self) -> usize {
         self.window.as_ref().map_or(1, Window::taps)
     }
+
+    /// Columns of a row for each channel.
+    #[must_use]
+    pub fn inputs_per_channel(&self) -> usize {
+        self.taps() * self.covered
+    }
 }
 
 /// A tap with the geometry of its tensor.

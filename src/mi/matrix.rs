@@ -58,15 +58,36 @@ pub fn log_determinant(matrix: MatRef<'_, f64>) -> Result<f64, MiError> {
     if matrix.nrows() == 0 {
         return Ok(0.0);
     }
+    Ok(log_steps(matrix)?.iter().sum())
+}
+
+/// For each row of a symmetric positive definite matrix, of which the lower triangle is read, what
+/// `log(det)` grows by when it and its column come to those before it.
+///
+/// # Errors
+/// The matrix is not positive definite.
+pub(super) fn log_steps(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, MiError> {
+    steps_of(&factor(matrix)?)
+}
+
+/// [`log_steps`] and [`inverse`] of one factor.
+///
+/// # Errors
+/// The matrix is not positive definite.
+pub(super) fn log_steps_and_inverse(
+    matrix: MatRef<'_, f64>,
+) -> Result<(Vec<f64>, Mat<f64>), MiError> {
     let factor = factor(matrix)?;
+    Ok((steps_of(&factor)?, factor.inverse()))
+}
+
+fn steps_of(factor: &Llt<f64>) -> Result<Vec<f64>, MiError> {
     let lower = factor.L();
-    let sum: f64 = (0..matrix.nrows()).map(|i| lower[(i, i)].ln()).sum();
-    if sum.is_finite() {
-        Ok(2.0 * sum)
-    } else {
-        Err(MiError::NotPositiveDefinite {
-            size: matrix.nrows(),
-        })
+    let size = lower.nrows();
+    let steps: Vec<f64> = (0..size).map(|i| 2.0 * lower[(i, i)].ln()).collect();
+    match steps.iter().all(|step| step.is_finite()) {
+        true => Ok(steps),
+        false => Err(MiError::NotPositiveDefinite { size }),
     }
 }
 

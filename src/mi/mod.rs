@@ -25,12 +25,14 @@ mod elimination;
 mod error;
 mod exchange;
 mod matrix;
+mod nested;
 mod swept;
 
 pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
 pub use exchange::{Exchanged, exchange};
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};
+pub use nested::nested;
 
 #[cfg(test)]
 mod tests;

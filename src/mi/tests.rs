@@ -51,6 +51,21 @@ fn covariance(factor: MatRef<'_, f64>) -> Mat<f64> {
 }
 
 #[test]
+fn nested_sets_may_grow_by_blocks_and_by_nothing() {
+    let k = covariance(matrix(3, &[1.0, 0.2, 0.1, 0.3, 0.8, 0.5, 0.1, 0.4, 0.9]).as_ref());
+    let w = matrix(2, &[0.5, 0.3, 0.2, 0.1, 0.9, 0.4]);
+    let reading = Reading {
+        candidates: vec![vec![0, 2], vec![], vec![1]],
+        ..reading(&k, &w, 0.3)
+    };
+    let found = nested(&reading, &[2, 1, 0]).unwrap();
+    let expected: [&[usize]; 4] = [&[], &[1], &[1], &[0, 1, 2]];
+    for (found, kept) in found.iter().zip(expected) {
+        assert!((found - direct(&k, &w, 0.3, kept)).abs() < 1e-10);
+    }
+}
+
+#[test]
 fn independent_inputs_have_the_capacity_of_parallel_channels() {
     // Y_i = w_i X_i + noise, X_i independent: I = sum of 1/2 ln(1 + w_i^2 v_i / s).
     let (v, w, s) = ([1.0, 2.0, 0.5], [3.0, -1.0, 0.2], 0.3);
@@ -168,6 +183,26 @@ proptest! {
             let rest = &k - &k_as * inverse(k_ss.as_ref()).unwrap() * k_as.transpose();
             let unexplained = (&w * rest * w.transpose()).diagonal().column_vector().sum() / variance;
             prop_assert!((removal.unexplained - unexplained).abs() < 1e-8);
+        }
+    }
+
+    #[test]
+    fn nested_sets_have_the_information_of_fresh_solves((k, w) in problems(), noise in 0.01..1.0f64) {
+        let n = k.nrows();
+        // Input 0 is of no candidate, the last is gone; the others in another order than they lie.
+        let order: Vec<usize> = (0..n - 2).rev().collect();
+        let reading = Reading {
+            candidates: (1..n - 1).map(|input| vec![input]).collect(),
+            absent: vec![n - 1],
+            ..reading(&k, &w, noise)
+        };
+        let found = nested(&reading, &order).unwrap();
+        prop_assert_eq!(found.len(), n - 1);
+        for (count, found) in found.iter().enumerate() {
+            let kept: Vec<usize> = std::iter::once(0)
+                .chain(order[..count].iter().map(|candidate| candidate + 1))
+                .collect();
+            prop_assert!((found - direct(&k, &w, noise, &kept)).abs() < 1e-8);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::report::{Change, Compared, GroupReport, Inspection, Report, Sweep, SweepEntry};
+use crate::select::Interval;
 use crate::verify::Comparison;
 
 impl fmt::Display for Report {
@@ -45,11 +46,27 @@ impl Report {
         Some(format!("{candidates} took {shares} of the latency"))
     }
 
+    /// The group that keeps the least of its MI.
+    pub(super) fn least_mi(&self) -> Option<String> {
+        let kept = |group: &GroupReport| group.score.map_or(1.0, |score| score.mi_kept);
+        let cut = self.groups.iter().filter(|group| kept(group) < 1.0);
+        let least = cut.min_by(|a, b| kept(a).total_cmp(&kept(b)))?;
+        let sure = match interval(least) {
+            Some(interval) => format!("{interval} with a confidence of 95 %"),
+            None => "with unknown confidence: too few samples".to_owned(),
+        };
+        let percent = kept(least) * 100.0;
+        Some(format!(
+            "least MI kept: {percent:.1} % of '{}', {sure}",
+            least.name
+        ))
+    }
+
     fn write_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_free = |group: &&GroupReport| group.frozen.is_empty();
         let frozen = self.groups.len() - self.groups.iter().filter(is_free).count();
         if frozen < self.groups.len() {
-            let head = ["group", "channels", "kept", "MI kept", "explained"];
+            let head = ["group", "channels", "kept", "MI kept", "95 %", "explained"];
             let mut rows = vec![head.map(str::to_owned)];
             rows.extend(self.groups.iter().filter(is_free).map(row));
             table(f, &rows)?;
@@ -84,6 +101,9 @@ impl Report {
         )?;
         if let Some(measured) = self.measured() {
             writeln!(f, "{measured}")?;
+        }
+        if let Some(least) = self.least_mi() {
+            writeln!(f, "{least}")?;
         }
         writeln!(
             f,
@@ -190,7 +210,7 @@ impl fmt::Display for Compared {
     }
 }
 
-fn row(group: &GroupReport) -> [String; 5] {
+fn row(group: &GroupReport) -> [String; 6] {
     let percent =
         |share: Option<f64>| share.map_or("-".to_owned(), |s| format!("{:.1} %", s * 100.0));
     [
@@ -198,8 +218,16 @@ fn row(group: &GroupReport) -> [String; 5] {
         group.channels.before.to_string(),
         group.channels.after.to_string(),
         percent(group.score.map(|score| score.mi_kept)),
+        interval(group).unwrap_or("-".to_owned()),
         percent(group.score.map(|score| score.explained)),
     ]
+}
+
+/// Where the MI kept lies; none where it is not known, or all is kept.
+pub(super) fn interval(group: &GroupReport) -> Option<String> {
+    let is_cut = group.channels.after < group.channels.before;
+    let Interval { low, high } = group.score.filter(|_| is_cut)?.mi_interval?;
+    Some(format!("{:.1}-{:.1} %", low * 100.0, high * 100.0))
 }
 
 pub(super) fn share(change: Change<f64>) -> f64 {

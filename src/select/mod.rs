@@ -6,6 +6,7 @@
 
 mod allocate;
 mod budget;
+mod confidence;
 mod cost;
 mod error;
 mod plan;
@@ -16,6 +17,7 @@ mod spent;
 
 pub use allocate::{Choice, allocate, allowed_widths};
 pub use budget::{Budget, Limits, TradeOff, trade_off};
+pub use confidence::Interval;
 pub use cost::{CostModel, group_of};
 pub use error::SelectError;
 pub use plan::{Plan, PlannedGroup};
@@ -27,12 +29,15 @@ use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::mi::{Elimination, Reading, Removal, exchange};
+use reading::View;
 
 /// What a group's selection kept.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Score {
     /// Share of the MI with the consumers' outputs that is kept.
     pub mi_kept: f64,
+    /// Where it lies with a confidence of 95 %; `None` with fewer than two samples.
+    pub mi_interval: Option<Interval>,
     /// Mean over the consumers of the share of their output variance that the kept channels
     /// explain.
     pub explained: f64,
@@ -73,7 +78,11 @@ impl Scene<'_> {
     }
 
     fn readings(&self, group: usize, stays: &[bool]) -> Result<Vec<Reading>, SelectError> {
-        reading::readings(self.graph, self.groups, self.statistics, group, stays)
+        Ok(readings(&self.views(group, stays)?))
+    }
+
+    fn views(&self, group: usize, stays: &[bool]) -> Result<Vec<View<'_>>, SelectError> {
+        reading::views(self.graph, self.groups, self.statistics, group, stays)
     }
 }
 
@@ -144,7 +153,7 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
     for group in scene.prunable().into_iter().rev() {
         let channels = &scene.groups.groups[group].channels;
         let allowed = limits.widths(&scene.groups.groups[group]);
-        let left = eliminate(scene, group, &stays, &stop[group], &allowed)?;
+        let left = one(scene, group, &stays, &stop[group], &allowed)?;
         for &candidate in &left.gone {
             stays[channels[candidate]] = false;
         }
@@ -159,7 +168,7 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
 pub(crate) enum Stop {
     /// At this width.
     Width(usize),
-    /// Before less than this share of the MI is left.
+    /// Before less than this share of the MI is left, as far as the samples can tell.
     Mi(f64),
 }
 
@@ -170,11 +179,14 @@ struct Left {
     gone: Vec<usize>,
     /// Share of the MI that is lost.
     lost: f64,
+    /// Where the share that is kept lies.
+    interval: Option<Interval>,
     /// As in [`Removal`].
     unexplained: f64,
 }
 
-fn eliminate(
+/// Selects in one group: an elimination, what of it the samples are sure of, exchanges.
+fn one(
     scene: Scene<'_>,
     group: usize,
     stays: &[bool],
@@ -182,16 +194,41 @@ fn eliminate(
     allowed: &[usize],
 ) -> Result<Left, SelectError> {
     let width = scene.groups.groups[group].channels.len();
+    let views = scene.views(group, stays)?;
+    let (mut removals, total) = eliminate(&views, width, stop, allowed)?;
+    if let Stop::Mi(share) = stop
+        && !views.iter().any(|view| view.observed.is_ranked())
+    {
+        let intervals = confidence::intervals(&views, width, &removals)?;
+        removals.truncate(confidence::sure(&intervals, *share, width, allowed));
+    }
+    let left = improve(readings(&views), width, total, &removals)?;
+    Ok(Left {
+        interval: confidence::interval(&views, width, &left.gone, 1.0 - left.lost)?,
+        ..left
+    })
+}
+
+fn readings(views: &[View<'_>]) -> Vec<Reading> {
+    views.iter().filter_map(View::reading).collect()
+}
+
+/// The removals down to an allowed width, and the MI of the whole in nats.
+fn eliminate(
+    views: &[View<'_>],
+    width: usize,
+    stop: &Stop,
+    allowed: &[usize],
+) -> Result<(Vec<Removal>, f64), SelectError> {
     let least = match stop {
         Stop::Width(width) => *width,
         Stop::Mi(_) => allowed.last().copied().unwrap_or(width),
     };
     let mut removals = Vec::new();
     if least >= width {
-        return Ok(Left::default());
+        return Ok((removals, 0.0));
     }
-    let readings = scene.readings(group, stays)?;
-    let mut elimination = Elimination::new(readings.clone(), width)?;
+    let mut elimination = Elimination::new(readings(views), width)?;
     while width - removals.len() > least {
         let Some(removal) = elimination.step()? else {
             break;
@@ -210,9 +247,7 @@ fn eliminate(
         .min()
         .unwrap_or(width);
     removals.truncate(width - target);
-    let total = elimination.information();
-    drop(elimination);
-    improve(readings, width, total, &removals)
+    Ok((removals, elimination.information()))
 }
 
 /// Exchanges below this share of the MI are taken for rounding.
@@ -240,6 +275,7 @@ fn improve(
         gone: found.gone,
         lost: (1.0 - last.mi_left - gained).clamp(0.0, 1.0),
         unexplained: found.unexplained,
+        interval: None,
     })
 }
 
@@ -251,6 +287,7 @@ fn score(scene: Scene<'_>, group: usize, left: &Left) -> Score {
         .sum();
     Score {
         mi_kept: 1.0 - left.lost,
+        mi_interval: left.interval,
         explained: 1.0 - left.unexplained / count.max(1) as f64,
     }
 }

@@ -2,7 +2,7 @@
 
 use faer::Mat;
 
-use crate::calibrate::{Covariance, Statistics};
+use crate::calibrate::{Covariance, Observed, Statistics};
 use crate::graph::Graph;
 use crate::groups::{Consumer, Groups};
 use crate::mi::Reading;
@@ -13,17 +13,61 @@ use crate::select::SelectError;
 /// kernel this is about half the variance of the output itself (docs/method.md has the trials).
 const NOISE_SHARE: f64 = 5.0;
 
+/// How one consumer, or one block of it, reads a group, whatever the samples.
+pub(super) struct View<'a> {
+    pub observed: &'a Observed,
+    pub block: usize,
+    /// `W' W` over the outputs that stay and all taps, and the number of these rows.
+    pub gram: Mat<f64>,
+    pub rows: usize,
+    pub candidates: Vec<Vec<usize>>,
+    pub absent: Vec<usize>,
+}
+
+impl View<'_> {
+    /// What it is by all samples.
+    pub fn reading(&self) -> Option<Reading> {
+        self.of(self.observed.of_channels(self.block)?.shrunk())
+    }
+
+    /// What it is by all samples but those of one part.
+    pub fn reading_without(&self, part: usize) -> Option<Reading> {
+        self.of(self.observed.shrunk_without(self.block, part)?)
+    }
+
+    fn of(&self, covariance: Mat<f64>) -> Option<Reading> {
+        let (size, gram) = (self.gram.nrows(), &self.gram);
+        if covariance.nrows() != size {
+            return None;
+        }
+        let column = |j: usize| {
+            (0..size)
+                .map(|i| gram[(i, j)] * covariance[(i, j)])
+                .sum::<f64>()
+        };
+        let variance: f64 = (0..size).map(column).sum();
+        let noise = NOISE_SHARE * variance / self.rows.max(1) as f64;
+        Some(Reading {
+            gram: gram.clone(),
+            noise: noise.max(f64::MIN_POSITIVE.sqrt()),
+            candidates: self.candidates.clone(),
+            absent: self.absent.clone(),
+            covariance,
+        })
+    }
+}
+
 /// What the consumers of a group see of it when only the channels with `stays` are left elsewhere.
-pub(super) fn readings(
+pub(super) fn views<'a>(
     graph: &Graph,
     groups: &Groups,
-    statistics: &Statistics,
+    statistics: &'a Statistics,
     group: usize,
     stays: &[bool],
-) -> Result<Vec<Reading>, SelectError> {
-    let mut readings = Vec::new();
+) -> Result<Vec<View<'a>>, SelectError> {
+    let mut views = Vec::new();
     let Some(group) = groups.groups.get(group) else {
-        return Ok(readings);
+        return Ok(views);
     };
     let mut candidate_of = vec![None; groups.channel_count];
     for (candidate, &channel) in group.channels.iter().enumerate() {
@@ -43,11 +87,7 @@ pub(super) fn readings(
         };
         let per_block = map.len() / grams.len().max(1);
         for (block, (gram, rows)) in grams.into_iter().enumerate() {
-            let Some(covariance) = observed.of_channels(block) else {
-                continue;
-            };
-            let covariance = covariance.shrunk();
-            if covariance.nrows() != per_block {
+            if block >= observed.blocks.len() || gram.nrows() != per_block {
                 continue;
             }
             let mut candidates = vec![Vec::new(); group.channels.len()];
@@ -64,24 +104,17 @@ pub(super) fn readings(
                     None => {}
                 }
             }
-            let variance: f64 = (0..per_block)
-                .map(|j| {
-                    (0..per_block)
-                        .map(|i| gram[(i, j)] * covariance[(i, j)])
-                        .sum::<f64>()
-                })
-                .sum();
-            let noise = (NOISE_SHARE * variance / rows.max(1) as f64).max(f64::MIN_POSITIVE.sqrt());
-            readings.push(Reading {
-                covariance,
+            views.push(View {
+                observed,
+                block,
                 gram,
-                noise,
+                rows,
                 candidates,
                 absent,
             });
         }
     }
-    Ok(readings)
+    Ok(views)
 }
 
 /// `W' W` where the weight is computed as well: with rows `w` of the other factor, the mean of

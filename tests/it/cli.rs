@@ -306,8 +306,12 @@ fn every_budget_holds() {
     let shares = |mi: &str| {
         let report = desk.report(&["--mi", mi, "--align", "1"]);
         for group in report["groups"].as_array().unwrap() {
+            // That much is kept for sure.
+            let interval = &group["score"]["mi_interval"];
+            let [low, high] = ["low", "high"].map(|end| interval[end].as_f64().unwrap_or(1.0));
+            assert!(low >= mi.parse().unwrap(), "{group}");
             let kept = group["score"]["mi_kept"].as_f64().unwrap_or(1.0);
-            assert!(kept >= mi.parse().unwrap(), "{group}");
+            assert!(low <= kept && kept <= high, "{group}");
         }
         left(&report, "parameters")
     };
@@ -315,6 +319,30 @@ fn every_budget_holds() {
     assert!(much < little && little < 1.0, "{much} {little}");
     let asked = desk.report(&[])["asked"].clone();
     assert!(asked.as_str().unwrap().starts_with("--mi 0.9"), "{asked}");
+}
+
+#[test]
+fn the_report_says_how_sure_the_mi_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = (fixture(RESNET), fixture(CALIB));
+    let run = |samples: &str, options: &[&str]| {
+        let output = folder.path().join("out.onnx");
+        let start = [text(&model), text(&output), "--calib", text(&data)];
+        let few = ["--samples", samples, "--repair", "none", "--align", "1"];
+        mipp([start.as_slice(), &few, options].concat()).done().out
+    };
+    let out = run("40", &["--ratio", "0.5"]);
+    let table: Vec<&str> = out.lines().take_while(|line| !line.is_empty()).collect();
+    let summary: Vec<&str> = out
+        .lines()
+        .filter(|line| line.starts_with("least MI"))
+        .collect();
+    insta::assert_snapshot!("confidence", [table, summary].concat().join("\n"));
+    // Of one sample nothing is sure, so that nothing leaves.
+    let out = run("1", &["--mi", "0.8"]);
+    assert!(out.contains("reached 1.0000 of the MACs"), "{out}");
+    let out = run("1", &["--ratio", "0.5"]);
+    assert!(out.contains("with unknown confidence"), "{out}");
 }
 
 #[test]

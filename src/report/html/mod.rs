@@ -5,7 +5,7 @@ mod drawing;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::report::text::{bytes, count, share};
+use crate::report::text::{bytes, count, interval, share};
 use crate::report::{Change, GroupReport, Report, Sweep, SweepEntry};
 use chart::{Chart, percent};
 
@@ -24,6 +24,7 @@ impl Report {
             p class="soft" { (self.subtitle()) }
             (self.cards())
             @if let Some(measured) = self.measured() { p class="soft" { (measured) } }
+            @if let Some(least) = self.least_mi() { p class="soft" { (least) } }
             @if let Some(command) = &self.command { h2 { "Command" } pre { (command) } }
             h2 { "Groups of channels" }
             (self.free_groups())
@@ -90,7 +91,8 @@ impl Report {
                 p { "No group may be pruned." }
             } @else {
                 p class="soft" {
-                    "The bar shows the channels kept, its colour the MI kept. Data weight says how far the measured "
+                    "The bar shows the channels kept, its colour the MI kept, in brackets where that lies with a "
+                    "confidence of 95 %. Data weight says how far the measured "
                     "covariance decides (the rest is shrinkage towards a neutral one): the more samples, the nearer to 100 %."
                 }
                 ul class="groups" {
@@ -262,7 +264,10 @@ fn bar(group: &GroupReport) -> Markup {
             span class="figures" {
                 span { (after) " of " (before) " channels" }
                 @if let Some(score) = group.score {
-                    span { "MI kept " (percent(score.mi_kept)) }
+                    span {
+                        "MI kept " (percent(score.mi_kept))
+                        @if let Some(interval) = interval(group) { " (" (interval) ")" }
+                    }
                     span { "explained " (percent(score.explained)) }
                 }
                 @if let Some(weight) = group.data_weight { span { "data weight " (percent(weight)) } }

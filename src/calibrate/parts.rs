@@ -1,0 +1,385 @@
+//! The samples dealt to five parts: what tells how far a figure of all of them is to be trusted.
+//!
+//! Selection reads the channels only, the mean over the taps of their kernel, so that a part keeps no
+//! more: an input counts as a row of its own for each tap.
+
+use std::io;
+
+use faer::Mat;
+
+use crate::calibrate::products::{self, Lower};
+
+/// So many parts; sample number i is in part i modulo this.
+pub(super) const PARTS: usize = 5;
+
+/// Sums over the samples of each part.
+#[derive(Debug, Clone)]
+pub(super) struct Parts {
+    /// Inputs per channel.
+    taps: usize,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone)]
+struct Part {
+    rows: usize,
+    /// Sum of the rows, for each input.
+    sum: Vec<f64>,
+    /// Sum of the rows' outer products over channels, also over taps.
+    products: Triangle,
+}
+
+/// The lower triangle of a symmetric matrix, column by column.
+#[derive(Debug, Clone)]
+struct Triangle {
+    size: usize,
+    values: Vec<f64>,
+}
+
+impl Parts {
+    pub fn new(inputs: usize, taps: usize) -> Self {
+        Parts::stored(inputs, taps, &[0; PARTS])
+    }
+
+    /// Room for the sums of a file, with the rows of each part.
+    pub fn stored(inputs: usize, taps: usize, rows: &[usize]) -> Self {
+        let taps = taps.max(1);
+        let part = |&rows: &usize| Part {
+            rows,
+            sum: vec![0.0; inputs],
+            products: Triangle::new(inputs / taps),
+        };
+        Parts {
+            taps,
+            parts: rows.iter().map(part).collect(),
+        }
+    }
+
+    /// Rows of each part.
+    pub fn rows(&self) -> Vec<usize> {
+        self.parts.iter().map(|part| part.rows).collect()
+    }
+
+    /// Whether the parts' products add up to those of all inputs.
+    pub fn is_whole(&self) -> bool {
+        self.taps == 1
+    }
+
+    /// The lower triangle of the products of all parts together.
+    pub fn whole(&self) -> Mat<f64> {
+        let size = self.parts.first().map_or(0, |part| part.products.size);
+        let mut whole = Mat::zeros(size, size);
+        for part in &self.parts {
+            for (column, below) in part.products.columns().enumerate() {
+                let target = whole.col_as_slice_mut(column).iter_mut().skip(column);
+                target.zip(below).for_each(|(sum, more)| *sum += more);
+            }
+        }
+        whole
+    }
+
+    /// Adds rows of whole samples, of which the first has number `first`.
+    pub fn add(&mut self, data: &Mat<f64>, samples: usize, first: usize) {
+        let per_sample = data.nrows() / samples.max(1);
+        for number in 0..PARTS.min(samples) {
+            let mine: Vec<usize> = (number..samples).step_by(PARTS).collect();
+            let rows = stacked(data, &mine, per_sample, self.taps);
+            self.add_sums(data, &mine, per_sample, first);
+            let Some(part) = self.parts.get_mut((first + number) % PARTS) else {
+                continue;
+            };
+            let wide = data.ncols();
+            products::lowers(rows.as_ref(), wide, |sum| match sum {
+                Lower::Single(sum) => part.products.add(sum),
+                Lower::Double(sum) => part.products.add(sum),
+            });
+        }
+    }
+
+    /// Adds one sample of which the products of all inputs are known.
+    pub fn add_known(
+        &mut self,
+        data: &Mat<f64>,
+        own: &Mat<f64>,
+        samples: usize,
+        first: usize,
+        sample: usize,
+    ) {
+        self.add_sums(data, &[sample], data.nrows() / samples.max(1), first);
+        let taps = self.taps;
+        let Some(part) = self.parts.get_mut((first + sample) % PARTS) else {
+            return;
+        };
+        if taps == 1 {
+            return part.products.add(own);
+        }
+        let channels = own.ncols() / taps;
+        let over_taps = |i: usize, j: usize| -> f64 {
+            (0..taps).map(|t| own[(i * taps + t, j * taps + t)]).sum()
+        };
+        part.products
+            .add(&Mat::from_fn(channels, channels, |i, j| match i >= j {
+                true => over_taps(i, j),
+                false => 0.0,
+            }));
+    }
+
+    /// Counts and sums the rows of samples that are all of one part.
+    fn add_sums(&mut self, data: &Mat<f64>, samples: &[usize], per_sample: usize, first: usize) {
+        let number = samples.first().map_or(0, |sample| (first + sample) % PARTS);
+        let Some(part) = self.parts.get_mut(number) else {
+            return;
+        };
+        part.rows += samples.len() * per_sample;
+        for (column, sum) in part.sum.iter_mut().enumerate() {
+            let column = data.col_as_slice(column);
+            let rows = samples
+                .iter()
+                .flat_map(|sample| column.iter().skip(sample * per_sample).take(per_sample));
+            *sum += rows.sum::<f64>();
+        }
+    }
+
+    /// Adds the parts of another run, whose rows are `by` too large and whose first sample gets the
+    /// number `first`.
+    pub fn merge(&mut self, other: Parts, by: &[f64], first: usize) {
+        for (number, mut more) in other.parts.into_iter().enumerate() {
+            more.shift(by, self.taps);
+            let Some(part) = self.parts.get_mut((first + number) % PARTS) else {
+                continue;
+            };
+            let pairs = part.products.values.iter_mut().zip(&more.products.values);
+            pairs.for_each(|(sum, more)| *sum += more);
+            let pairs = part.sum.iter_mut().zip(&more.sum);
+            pairs.for_each(|(sum, more)| *sum += more);
+            part.rows += more.rows;
+        }
+    }
+
+    /// Shows all sums, part by part.
+    pub fn visit(&mut self, visit: &mut dyn FnMut(&mut [f64]) -> io::Result<()>) -> io::Result<()> {
+        for part in &mut self.parts {
+            visit(&mut part.sum)?;
+            visit(&mut part.products.values)?;
+        }
+        Ok(())
+    }
+
+    /// Covariance of the channels, the mean over the taps, in the rows of all parts but `left_out`;
+    /// none where nothing is left.
+    pub fn without(&self, left_out: usize) -> Option<Mat<f64>> {
+        let parts = || {
+            let all = self.parts.iter().enumerate();
+            all.filter_map(move |(index, part)| (index != left_out).then_some(part))
+        };
+        let rows: usize = parts().map(|part| part.rows).sum();
+        let first = self.parts.first().filter(|_| rows > 0)?;
+        let (size, count) = (first.products.size, (rows * self.taps) as f64);
+        let means: Vec<f64> = (0..first.sum.len())
+            .map(|input| parts().filter_map(|part| part.sum.get(input)).sum::<f64>() / rows as f64)
+            .collect();
+        let mut matrix = Mat::zeros(size, size);
+        for part in parts() {
+            for (column, below) in part.products.columns().enumerate() {
+                let target = matrix.col_as_slice_mut(column).iter_mut().skip(column);
+                target.zip(below).for_each(|(sum, more)| *sum += more);
+            }
+        }
+        let means: Vec<&[f64]> = means.chunks_exact(self.taps).collect();
+        for (j, right) in means.iter().enumerate() {
+            for (i, left) in means.iter().enumerate().skip(j) {
+                let product: f64 = left.iter().zip(*right).map(|(a, b)| a * b).sum();
+                let value = matrix[(i, j)] / count - product / self.taps as f64;
+                matrix[(i, j)] = value;
+                matrix[(j, i)] = value;
+            }
+        }
+        Some(matrix)
+    }
+}
+
+impl Part {
+    /// Its sums where every row is less by `by`.
+    fn shift(&mut self, by: &[f64], taps: usize) {
+        let count = self.rows as f64;
+        let (by_channel, sums): (Vec<&[f64]>, Vec<&[f64]>) = by
+            .chunks_exact(taps)
+            .zip(self.sum.chunks_exact(taps))
+            .unzip();
+        for (j, column) in self.products.columns_mut().enumerate() {
+            for (i, value) in column.iter_mut().enumerate() {
+                let (a, b) = (by_channel[i + j], by_channel[j]);
+                let (left, right) = (sums[i + j], sums[j]);
+                let change =
+                    (0..taps).map(|t| count * a[t] * b[t] - left[t] * b[t] - a[t] * right[t]);
+                *value += change.sum::<f64>();
+            }
+        }
+        for (sum, by) in self.sum.iter_mut().zip(by) {
+            *sum -= count * by;
+        }
+    }
+}
+
+impl Triangle {
+    fn new(size: usize) -> Self {
+        Triangle {
+            size,
+            values: vec![0.0; size * (size + 1) / 2],
+        }
+    }
+
+    /// Every column from the diagonal down.
+    fn columns(&self) -> impl Iterator<Item = &[f64]> {
+        let mut rest = self.values.as_slice();
+        (0..self.size).rev().map_while(move |below| {
+            let (column, more) = rest.split_at_checked(below + 1)?;
+            rest = more;
+            Some(column)
+        })
+    }
+
+    fn columns_mut(&mut self) -> impl Iterator<Item = &mut [f64]> {
+        let mut rest = self.values.as_mut_slice();
+        (0..self.size).rev().map_while(move |below| {
+            let (column, more) = std::mem::take(&mut rest).split_at_mut_checked(below + 1)?;
+            rest = more;
+            Some(column)
+        })
+    }
+
+    /// Adds the lower triangle of a matrix.
+    fn add<T: Copy + Into<f64>>(&mut self, more: &Mat<T>) {
+        for (column, target) in self.columns_mut().enumerate() {
+            let below = more.col_as_slice(column).iter().skip(column);
+            target
+                .iter_mut()
+                .zip(below)
+                .for_each(|(sum, &more)| *sum += more.into());
+        }
+    }
+}
+
+/// The rows of some samples with a column for each channel: the taps come below each other.
+fn stacked(data: &Mat<f64>, samples: &[usize], per_sample: usize, taps: usize) -> Mat<f64> {
+    let rows = samples.len() * per_sample;
+    let mut stacked = Mat::zeros(rows * taps, data.ncols() / taps);
+    // Whole channels only.
+    for input in 0..data.ncols() / taps * taps {
+        let from = data.col_as_slice(input);
+        let target = stacked.col_as_slice_mut(input / taps);
+        let target = target.chunks_exact_mut(rows.max(1)).nth(input % taps);
+        let parts = target
+            .into_iter()
+            .flat_map(|target| target.chunks_exact_mut(per_sample.max(1)));
+        for (target, sample) in parts.zip(samples) {
+            let Some(from) = from.get(sample * per_sample..(sample + 1) * per_sample) else {
+                continue;
+            };
+            target.copy_from_slice(from);
+        }
+    }
+    stacked
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::calibrate::moments::Moments;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const CHANNELS: usize = 3;
+
+    /// Rows of samples with means far from zero.
+    fn data(rows: usize, inputs: usize, seed: u64) -> Mat<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Mat::from_fn(rows, inputs, |_, j| {
+            7.0 * j as f64 + f64::from(rng.next_u32()) / f64::from(u32::MAX) * (1 + j % 3) as f64
+        })
+    }
+
+    /// Directly: for every tap the covariance of the rows of the samples that are left, then the mean.
+    fn direct(data: &Mat<f64>, per_sample: usize, taps: usize, left_out: usize) -> Mat<f64> {
+        let rows: Vec<usize> = (0..data.nrows())
+            .filter(|row| row / per_sample % PARTS != left_out)
+            .collect();
+        let count = rows.len() as f64;
+        let mean = |column: usize| rows.iter().map(|&row| data[(row, column)]).sum::<f64>() / count;
+        Mat::from_fn(CHANNELS, CHANNELS, |i, j| {
+            let of_tap = |tap: usize| {
+                let (i, j) = (i * taps + tap, j * taps + tap);
+                let (a, b) = (mean(i), mean(j));
+                let products = rows
+                    .iter()
+                    .map(|&row| (data[(row, i)] - a) * (data[(row, j)] - b));
+                products.sum::<f64>() / count
+            };
+            (0..taps).map(of_tap).sum::<f64>() / taps as f64
+        })
+    }
+
+    fn assert_near(found: &Mat<f64>, expected: &Mat<f64>) {
+        let difference = (found - expected).norm_max();
+        assert!(difference < 1e-9, "{difference}");
+    }
+
+    #[test]
+    fn what_is_left_without_a_part_is_that_of_its_rows() {
+        // Few rows of a sample and many, one input of a channel and several, batches of any size.
+        for (per_sample, taps) in [(2, 1), (9, 1), (4, 4), (20, 4)] {
+            let (samples, inputs) = (13, CHANNELS * taps);
+            let all = data(samples * per_sample, inputs, 3);
+            let mut moments = Moments::new(inputs).dealt(taps);
+            let mut from = 0;
+            for batch in [1, 7, 5] {
+                let rows = all.as_ref().subrows(from * per_sample, batch * per_sample);
+                moments.add(rows.to_owned(), batch);
+                from += batch;
+            }
+            let whole = moments.covariance().unwrap().over_taps(taps).matrix;
+            assert_near(&whole, &direct(&all, per_sample, taps, PARTS));
+            let parts = moments.into_parts().unwrap();
+            let rows: Vec<usize> = [3, 3, 3, 2, 2].map(|count| count * per_sample).into();
+            assert_eq!(parts.rows(), rows);
+            for part in 0..PARTS {
+                let found = parts.without(part).unwrap();
+                assert_near(&found, &direct(&all, per_sample, taps, part));
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_runs_are_dealt_on_from_one_to_the_next() {
+        for (per_sample, taps) in [(2, 1), (9, 1), (4, 4)] {
+            let inputs = CHANNELS * taps;
+            let all = data(14 * per_sample, inputs, 4);
+            let run = |from: usize, samples: usize| {
+                let mut moments = Moments::new(inputs).dealt(taps).mergeable();
+                let rows = all
+                    .as_ref()
+                    .subrows(from * per_sample, samples * per_sample);
+                moments.add(rows.to_owned(), samples);
+                moments
+            };
+            let mut merged = run(0, 4);
+            merged.merge(run(4, 3)).unwrap();
+            merged.merge(run(7, 7)).unwrap();
+            let parts = merged.into_parts().unwrap();
+            for part in 0..PARTS {
+                let found = parts.without(part).unwrap();
+                assert_near(&found, &direct(&all, per_sample, taps, part));
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_only_part_nothing_is_left() {
+        let mut moments = Moments::new(CHANNELS).dealt(1);
+        moments.add(data(2, CHANNELS, 1), 1);
+        let parts = moments.into_parts().unwrap();
+        assert!(parts.without(0).is_none());
+        assert!(parts.without(1).is_some());
+    }
+}
