@@ -15,6 +15,8 @@
 //! interval goes from the smaller of `t` and `e` less Student's t of `g - 1` degrees of freedom
 //! times `s` to the larger of them and as much.
 
+use rayon::prelude::*;
+
 use crate::mi::{Removal, nested};
 use crate::select::SelectError;
 use crate::select::reading::View;
@@ -92,8 +94,8 @@ fn without_parts(
     let rows = views.first().map(|view| view.observed.part_rows());
     let rows = rows.unwrap_or_default();
     let count: usize = rows.iter().sum();
-    let (mut without, mut sizes) = (Vec::new(), Vec::new());
-    for (part, &rows) in rows.iter().enumerate().filter(|(_, rows)| **rows > 0) {
+    let used: Vec<usize> = (0..rows.len()).filter(|&part| rows[part] > 0).collect();
+    let shares = |&part: &usize| -> Result<Vec<f64>, SelectError> {
         let mut information = vec![0.0; order.len() + 1];
         for reading in views.iter().filter_map(|view| view.reading_without(part)) {
             for (sum, more) in information.iter_mut().zip(nested(&reading, order)?) {
@@ -102,13 +104,13 @@ fn without_parts(
         }
         let all = information.last().copied().unwrap_or_default();
         let kept = information.iter().rev().take(removals + 1);
-        without.push(
-            kept.map(|kept| if all > 0.0 { kept / all } else { 1.0 })
-                .collect(),
-        );
-        sizes.push(rows as f64 / count as f64);
-    }
-    Ok((without, sizes))
+        Ok(kept
+            .map(|kept| if all > 0.0 { kept / all } else { 1.0 })
+            .collect())
+    };
+    let without: Result<Vec<_>, SelectError> = used.par_iter().map(shares).collect();
+    let sizes = used.iter().map(|&part| rows[part] as f64 / count as f64);
+    Ok((without?, sizes.collect()))
 }
 
 /// The most removals at which this and all wider allowed widths keep `share` for sure.
