@@ -232,6 +232,13 @@ mod tests {
 
     /// Samples of the probing run of a model with one input of that shape.
     fn probed(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> usize {
+        opened(shape, batch, samples).first_batch().unwrap()[0]
+            .1
+            .shape[0]
+    }
+
+    /// Noise for a model with one input of that shape.
+    fn opened(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> Samples {
         let spec = InputSpec {
             name: "x".to_owned(),
             dtype: DataType::Float,
@@ -267,8 +274,7 @@ mod tests {
             report: None,
             command: None,
         };
-        let samples = Samples::open(&[spec], &options).unwrap();
-        samples.first_batch().unwrap()[0].1.shape[0]
+        Samples::open(&[spec], &options).unwrap()
     }
 
     #[test]
@@ -295,6 +301,27 @@ mod tests {
         assert_eq!(compared, [7, 15]);
         assert_eq!(seen.len(), 14);
         assert!(compared.iter().all(|index| !seen.contains(index)));
+    }
+
+    /// Trials see what the repair does not.
+    #[test]
+    fn trials_run_on_samples_held_back() {
+        let values = |batches: Vec<Batch>| -> Vec<f32> {
+            let tensors = batches.iter().map(|batch| &batch[0].1);
+            let values = tensors.flat_map(|tensor| tensor.to_f32().unwrap().into_iter());
+            values.collect()
+        };
+        let samples = opened(&[None, Some(3)], None, 32);
+        let read = |wanted: &[usize]| {
+            let batches = samples.batches(wanted).unwrap();
+            values(batches.collect::<Result<_, _>>().unwrap())
+        };
+        assert_eq!(samples.compared(), [7, 15, 23, 31]);
+        assert_eq!(values(samples.trials(2).unwrap()), read(&[7, 23]));
+        assert_eq!(
+            values(samples.trials(16).unwrap()),
+            read(samples.compared())
+        );
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Report {
         let least = cut.min_by(|a, b| kept(a).total_cmp(&kept(b)))?;
         let sure = match interval(least) {
             Some(interval) => format!("{interval} with a confidence of 95 %"),
-            None => "with unknown confidence: too few samples".to_owned(),
+            None => "with unknown confidence (one sample, or ranks)".to_owned(),
         };
         let percent = kept(least) * 100.0;
         Some(format!(

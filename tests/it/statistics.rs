@@ -187,6 +187,29 @@ fn ranks_judge_otherwise_and_need_data() {
     assert_ne!(ranked.0, scores(&plain));
     fs::write(&config, "estimator = \"copula\"").unwrap();
     assert_eq!(run(["--config", text(&config)]), ranked);
+    // Ranks have no interval: --mi goes by the share itself.
+    let start = [text(&model), text(&output), "--mi", "0.9", "--json"];
+    let options = [
+        "--batch",
+        "7",
+        "--estimator",
+        "copula",
+        "--calib",
+        text(&whole),
+    ];
+    let report = mipp([start.as_slice(), &options].concat()).done().out;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let narrower = |group: &&Value| group["score"]["mi_kept"].as_f64() < Some(1.0);
+    let groups = report["groups"].as_array().unwrap().iter();
+    let found: Vec<&Value> = groups
+        .filter(|g| g["score"].is_object())
+        .filter(narrower)
+        .collect();
+    assert!(!found.is_empty());
+    for group in found {
+        assert!(group["score"]["mi_kept"].as_f64() >= Some(0.9), "{group}");
+        assert!(group["score"]["mi_interval"].is_null(), "{group}");
+    }
     // Rows are no part of the file.
     let start = ["--stats", text(&stats), "--estimator", "copula"];
     let words = ["--estimator copula", "--stats", "--calib"];
