@@ -8,6 +8,7 @@
 //!                   ops                mi                    verify
 //! ```
 
+mod aside;
 pub mod calibrate;
 pub mod cli;
 mod digest;

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::aside::aside;
 use crate::calibrate::folds::FOLDS;
 use crate::calibrate::moments::{Counts, Moments};
 use crate::calibrate::parts::PARTS;
@@ -59,13 +60,7 @@ pub fn write(path: &Path, origin: &Origin, sums: &mut Sums) -> Result<(), Statis
         problem: format!("cannot be written: {error}"),
         advice: "choose a folder that exists, may be written and has room",
     };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let file = tempfile::Builder::new()
-        .tempfile_in(folder)
-        .map_err(failed)?;
+    let file = aside(path).map_err(failed)?;
     fill_file(file.as_file(), origin, sums).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())

@@ -22,6 +22,7 @@ pub use error::{OnnxError, TensorError};
 pub use save::save;
 pub use tensor::Tensor;
 
+use crate::aside::folder;
 use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -46,7 +47,7 @@ pub struct Model {
 /// [`OnnxError::Io`], or [`OnnxError::File`] with what [`decode`] found.
 pub fn load(path: &Path) -> Result<Model, OnnxError> {
     let bytes = mapped::map(path).map_err(|error| OnnxError::io(path, "read", error))?;
-    decode(bytes, Some(folder_of(path))).map_err(|error| in_file(path, error))
+    decode(bytes, Some(folder(path))).map_err(|error| in_file(path, error))
 }
 
 /// Reads a model from the bytes of a model file; external data are looked for in `folder`.
@@ -79,7 +80,7 @@ pub fn file_bytes(path: &Path) -> Result<u64, OnnxError> {
     let mut model = load(path)?;
     let mut total = length(path)?;
     for location in external::locations(&mut model.proto) {
-        total += length(&folder_of(path).join(location))?;
+        total += length(&folder(path).join(location))?;
     }
     Ok(total)
 }
@@ -171,14 +172,6 @@ impl Model {
             Ok::<(), Infallible>(())
         });
         proto.encoded_len() as u64
-    }
-}
-
-/// The folder of a file; "." for a bare name.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

@@ -3,10 +3,11 @@
 use super::{
     Model, OnnxError, PROTOBUF_LIMIT, Tensor,
     external::{self, NOT_ATTACHED},
-    folder_of, in_file,
+    in_file,
     proto::{ModelProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation},
     walk::{self, Owner},
 };
+use crate::aside::aside;
 use bytes::Bytes;
 use prost::Message;
 use std::{
@@ -101,15 +102,6 @@ fn move_away(path: &Path) -> io::Result<Option<TempPath>> {
     let away = aside(path)?.into_temp_path();
     fs::rename(path, &away)?;
     Ok(Some(away))
-}
-
-/// A new temporary file beside `path`, with the permissions of an ordinary new file.
-fn aside(path: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".onnx-mipp-").suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(path))
 }
 
 fn write_aside(

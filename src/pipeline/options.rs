@@ -7,6 +7,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::aside::{aside, folder};
 use crate::calibrate::Estimator;
 use crate::calibrate::reader::ReaderOptions;
 use crate::groups::Scope;
@@ -207,15 +208,7 @@ fn check_target(path: &Path) -> Result<(), Error> {
             std::io::ErrorKind::IsADirectory,
         )));
     }
-    let made = tempfile::Builder::new().tempfile_in(folder(path));
-    made.map_err(failed).map(drop)
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
+    aside(path).map_err(failed).map(drop)
 }
 
 /// Whether a report goes there as a page.
@@ -253,9 +246,7 @@ fn write_text(path: &Path, text: &str) -> Result<(), Error> {
         path: path.to_owned(),
         error,
     };
-    let mut file = tempfile::Builder::new()
-        .tempfile_in(folder(path))
-        .map_err(failed)?;
+    let mut file = aside(path).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
