@@ -285,3 +285,57 @@ impl Gatherer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::calibrate::probe;
+    use crate::groups::Scope;
+    use crate::onnx;
+    use crate::runtime::RuntimeOptions;
+
+    const BATCH: usize = 8;
+
+    /// What leaves the device is counted; what is inside comes from fetching all of it.
+    #[test]
+    fn samples_leave_the_device_and_activations_do_not() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/fixtures/resnet_bn_torchscript.onnx"
+        );
+        let model = onnx::load(path.as_ref()).unwrap();
+        let mut graph = Graph::build(&model).unwrap();
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let values: Vec<f32> = (0..BATCH * 28 * 28).map(|i| (i % 17) as f32).collect();
+        let image = Tensor::from_f32(&[BATCH, 1, 28, 28], values).unwrap();
+        let batch = vec![("input".to_owned(), image)];
+        probe(&model, &mut graph, &runtime, &batch).unwrap();
+        let groups = Groups::find(&graph, Scope::default());
+        let leaving = |samples: usize| {
+            let (gatherers, _) = gatherers(&graph, &groups, samples);
+            let placed: Vec<Placed> = gatherers.iter().map(|g| g.placed.clone()).collect();
+            let names: Vec<String> = placed.iter().map(|p| p.output.clone()).collect();
+            let mut session = runtime
+                .session(&tap::tapped(&model, &graph, &placed))
+                .unwrap();
+            assert_eq!(session.outputs(), names, "and nothing else");
+            let draws = gatherers.iter().map(|g| g.placed.draw(g.rows, 0).unwrap());
+            let positions = placed.iter().map(|p| p.positions.clone());
+            let mut feeds = batch.clone();
+            feeds.extend(positions.zip(draws.map(|draw| draw.indices)));
+            let found = session.run(&feeds, &names).unwrap();
+            let bytes: usize = found.iter().map(|t| t.to_f32().unwrap().len() * 4).sum();
+            let rows: usize = gatherers.iter().map(|g| g.rows * g.inputs * g.blocks).sum();
+            assert_eq!(bytes, 4 * BATCH * rows);
+            bytes / BATCH
+        };
+        let floats = graph.values.iter().filter(|value| value.constant.is_none());
+        let inside: usize = floats
+            .filter_map(|value| Some(value.shape.as_ref()?.iter().product::<usize>() / BATCH * 4))
+            .sum();
+        // Many samples need few positions of each.
+        assert!(leaving(4096) * 10 < inside, "{} {inside}", leaving(4096));
+        assert!(leaving(32768) * 3 < leaving(4096));
+    }
+}
