@@ -256,7 +256,15 @@ for extra in [{}, {'NO_COLOR': '1'}]:
     environment = {k: v for k, v in os.environ.items() if k not in ('NO_COLOR', 'CLICOLOR')}
     environment.update({'TERM': 'xterm-256color'}, **extra)
     subprocess.run([sys.argv[1], 'none.onnx', 'out.onnx'], stderr=follower, env=environment)
-    print(ascii(os.read(leader, 10000)))";
+    os.close(follower)
+    # What was written comes in pieces; after the last one Linux fails and others end.
+    found = b''
+    try:
+        while piece := os.read(leader, 10000):
+            found += piece
+    except OSError:
+        pass
+    print(ascii(found))";
     let run = python(["-c", script, env!("CARGO_BIN_EXE_onnx-mipp")]).done();
     let [coloured, plain] = run.out.lines().collect::<Vec<_>>()[..] else {
         panic!("{}", run.out);
