@@ -57,6 +57,7 @@ impl<'a> Subject<'a> {
         let groups = Groups::find(&graph, onnx_mipp::groups::Scope::default());
         let is_held = |index: &usize| index % HOLD_BACK == HOLD_BACK - 1;
         let (held, seen): (Vec<usize>, Vec<usize>) = all.into_iter().partition(is_held);
+        let held = if held.is_empty() { seen.clone() } else { held };
         let gather = GatherOptions {
             samples: seen.len(),
             seed: 0,

@@ -73,7 +73,7 @@ pub(super) fn interval(
 }
 
 /// Of a group that keeps all its channels.
-const WHOLE: Interval = Interval {
+pub(super) const WHOLE: Interval = Interval {
     low: 1.0,
     high: 1.0,
 };

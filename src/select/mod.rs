@@ -194,6 +194,12 @@ fn one(
     allowed: &[usize],
 ) -> Result<Left, SelectError> {
     let width = scene.groups.groups[group].channels.len();
+    if matches!(stop, Stop::Width(least) if *least >= width) {
+        return Ok(Left {
+            interval: Some(confidence::WHOLE),
+            ..Left::default()
+        });
+    }
     let views = scene.views(group, stays)?;
     let (mut removals, total) = eliminate(&views, width, stop, allowed)?;
     if let Stop::Mi(share) = stop
