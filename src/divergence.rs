@@ -5,15 +5,18 @@
 //! between the trials, the layer's own loss curve interpolates (docs/method.md, Sharing a budget).
 //!
 //! A trial runs only what the narrowing can change. What stands before it computes what it always
-//! does: the dense model is run once, part by part, and each group's trials start from its values.
+//! does: the dense model is run part by part, and each group's trials start from its values. Behind the nodes that
+//! are cut, its nodes are the dense model's again, opened once for all trials (`parts`).
 
 mod effort;
+mod parts;
 mod reach;
 
 pub use effort::samples_worth;
 
 use std::collections::BTreeMap;
 
+use parts::{Division, Parts};
 use reach::Reach;
 
 use crate::calibrate::{Batch, CalibrateError};
@@ -99,15 +102,19 @@ pub fn measure(
 ) -> Result<Divergences, DivergenceError> {
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = vec![Vec::new(); groups.groups.len()];
-    let trials = trials(setting)?;
+    let division = Division::of(setting.scene);
+    let trials = trials(setting, &division)?;
+    if trials.is_empty() {
+        return Ok(Divergences(all));
+    }
     // Asked for by the next part too, so that they wait until the trials have run.
     let mut requests = vec![Vec::new(); trials.len() + 1];
     for (level, trials) in trials.iter().enumerate() {
         requests[level].extend(&trials.reach.inputs);
         requests[level + 1].extend(&trials.reach.inputs);
     }
-    let mut track = Track::new(graph, requests, setting.memory);
-    let dense = dense_outputs(setting, batches)?;
+    let mut track = Track::new(graph, requests, setting.memory / 2);
+    let (mut parts, dense) = Parts::open(setting, &division, batches)?;
     for (level, trials) in trials.iter().enumerate() {
         let segment = Segment::new(setting.model, graph, &track.schedule, level, Vec::new());
         let mut segment = segment.open(setting.runtime)?;
@@ -115,7 +122,7 @@ pub fn measure(
             segment.run(&mut track, number, Some(batch), Vec::new())?;
         }
         for &width in &trials.widths {
-            let found = trials.run(setting, &mut track, width, batches.len())?;
+            let found = trials.run(setting, (&mut track, &mut parts), width, batches.len())?;
             let divergence = divergence(&dense, &found);
             all[trials.group].push(Trial { width, divergence });
         }
@@ -133,7 +140,7 @@ struct Trials {
 }
 
 /// The trials of all prunable groups, in the order in which their parts of the model begin.
-fn trials(setting: Setting<'_>) -> Result<Vec<Trials>, DivergenceError> {
+fn trials(setting: Setting<'_>, division: &Division) -> Result<Vec<Trials>, DivergenceError> {
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = Vec::new();
     for group in setting.scene.prunable() {
@@ -142,11 +149,10 @@ fn trials(setting: Setting<'_>) -> Result<Vec<Trials>, DivergenceError> {
             continue;
         };
         let stays = setting.ranking.stays(groups, group, narrowest);
-        let touched = surgery::touched(graph, &Kept::new(groups, &stays))?;
         all.push(Trials {
             group,
             widths,
-            reach: Reach::of(graph, &touched),
+            reach: Reach::of(graph, &Kept::new(groups, &stays), division)?,
         });
     }
     all.sort_by_key(|trials| trials.reach.first);
@@ -158,7 +164,7 @@ impl Trials {
     fn run(
         &self,
         setting: Setting<'_>,
-        track: &mut Track,
+        (track, parts): (&mut Track, &mut Parts<'_>),
         width: usize,
         batches: usize,
     ) -> Result<Outputs, DivergenceError> {
@@ -170,16 +176,16 @@ impl Trials {
         let stays = setting.ranking.stays(groups, self.group, width);
         let repaired = surgery::repair(graph, groups, statistics, &stays)?;
         let kept = Kept::new(groups, &stays);
-        let wanted = |node: usize| self.reach.nodes[node];
+        let wanted = |node: usize| self.reach.head[node];
         let mut model = surgery::cut(setting.model, graph, &kept, &repaired, &wanted)?;
-        let (from, ends) = (&self.reach.inputs, &self.reach.outputs);
+        let (from, ends) = (&self.reach.inputs, &self.reach.ends);
         let inputs = segments::part(&mut model, graph, ends, from);
         let mut outputs = Outputs::new();
         if ends.is_empty() {
             return Ok(outputs);
         }
         let mut session = setting.runtime.session(&model)?;
-        let names: Vec<String> = ends.iter().map(|&v| graph.values[v].name.clone()).collect();
+        let names = names(graph, ends);
         for number in 0..batches {
             let mut feeds = Batch::new();
             for &value in &inputs {
@@ -190,10 +196,18 @@ impl Trials {
                 // A missing one is named by the session's own error.
                 feeds.extend(kept.map(|tensor| (graph.values[value].name.clone(), tensor)));
             }
-            collect(&mut outputs, graph, ends, &session.run(&feeds, &names)?)?;
+            let found = session.run(&feeds, &names)?;
+            let mut changed: Made = ends.iter().copied().zip(found).collect();
+            parts.run_from(self.reach.part, number, &mut changed)?;
+            collect(&mut outputs, graph, &changed)?;
         }
         Ok(outputs)
     }
+}
+
+fn names(graph: &Graph, values: &[ValueId]) -> Vec<String> {
+    let name = |&value: &ValueId| graph.values[value].name.clone();
+    values.iter().map(name).collect()
 }
 
 /// The allowed widths nearest to the shares, each once, without the whole.
@@ -217,29 +231,13 @@ fn trial_widths(allowed: &[usize], shares: &[f64]) -> Vec<usize> {
 /// Per output of floats, its values, flat, and the number of samples.
 type Outputs = BTreeMap<ValueId, (Vec<f64>, usize)>;
 
-/// All outputs of the dense model.
-fn dense_outputs(setting: Setting<'_>, batches: &[Batch]) -> Result<Outputs, DivergenceError> {
-    let graph = setting.scene.graph;
-    let ends: Vec<ValueId> = (0..graph.values.len())
-        .filter(|&value| graph.values[value].is_output)
-        .collect();
-    let names: Vec<String> = ends.iter().map(|&v| graph.values[v].name.clone()).collect();
-    let mut session = setting.runtime.session(setting.model)?;
-    let mut all = Outputs::new();
-    for batch in batches {
-        collect(&mut all, graph, &ends, &session.run(batch, &names)?)?;
-    }
-    Ok(all)
-}
+/// Values of one batch.
+type Made = BTreeMap<ValueId, Tensor>;
 
-fn collect(
-    all: &mut Outputs,
-    graph: &Graph,
-    ends: &[ValueId],
-    found: &[Tensor],
-) -> Result<(), DivergenceError> {
-    for (&end, tensor) in ends.iter().zip(found) {
-        if crate::ops::constant::is_weight(tensor.dtype) {
+/// Adds a batch's outputs.
+fn collect(all: &mut Outputs, graph: &Graph, made: &Made) -> Result<(), DivergenceError> {
+    for (&end, tensor) in made {
+        if graph.values[end].is_output && crate::ops::constant::is_weight(tensor.dtype) {
             let failed = |error| DivergenceError::Output {
                 output: graph.values[end].name.clone(),
                 error,

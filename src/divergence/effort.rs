@@ -1,5 +1,6 @@
 //! How many samples the trials run on: they are to cost less than running the calibration data.
 
+use crate::divergence::parts::Division;
 use crate::divergence::{DivergenceError, Setting};
 use crate::select::CostModel;
 
@@ -24,7 +25,7 @@ pub fn samples_worth(setting: Setting<'_>, seen: usize) -> Result<usize, Diverge
     let cost = |counts: &dyn Fn(usize) -> bool| {
         CostModel::macs_of(scene.graph, scene.groups, counts).total(&whole)
     };
-    let trials = super::trials(setting)?;
+    let trials = super::trials(setting, &Division::of(scene))?;
     let each = trials
         .iter()
         .map(|trials| trials.widths.len() as f64 * cost(&|node| trials.reach.nodes[node]));

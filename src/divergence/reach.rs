@@ -2,53 +2,76 @@
 
 use std::collections::BTreeSet;
 
+use crate::divergence::parts::Division;
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::groups::Kept;
+use crate::surgery::{self, SurgeryError};
 
-/// The part of a model that a trial has to run again.
+/// The part of a model that a trial has to run again: its head, which is cut, and the parts of the dense model behind it.
 #[derive(Debug)]
 pub(super) struct Reach {
-    /// Per node, whether it belongs to the part.
+    /// Per node, whether a trial runs it.
     pub nodes: Vec<bool>,
-    /// Where the part begins, in the order of the graph.
+    /// Where it begins, in the order of the graph.
     pub first: usize,
-    /// Values that it reads and does not make.
+    /// Per node, whether it belongs to the head.
+    pub head: Vec<bool>,
+    /// Values that the head reads and does not make.
     pub inputs: Vec<ValueId>,
-    /// Outputs of the model that it makes.
-    pub outputs: Vec<ValueId>,
+    /// What is asked of the head: what parts behind it read, and outputs of the model.
+    pub ends: Vec<ValueId>,
+    /// The first part of the dense model behind the head.
+    pub part: usize,
 }
 
 impl Reach {
-    /// Everything that depends on what `touched` nodes compute.
-    pub fn of(graph: &Graph, touched: &BTreeSet<NodeId>) -> Self {
+    /// Everything that depends on what differs where only the channels of `kept` are left.
+    pub fn of(graph: &Graph, kept: &Kept<'_>, division: &Division) -> Result<Self, SurgeryError> {
+        let touched = surgery::touched(graph, kept)?;
         let mut nodes = vec![false; graph.nodes.len()];
         let mut made = vec![false; graph.values.len()];
         let mut first = graph.nodes.len();
-        let runs = |value: &ValueId| !graph.values[*value].is_constant;
         for (place, &node) in graph.order.iter().enumerate() {
-            let known = &graph.nodes[node];
             if touched.contains(&node) || reads(graph, node).any(|value| made[value]) {
                 nodes[node] = true;
                 first = first.min(place);
-                for &value in known.outputs.iter().flatten() {
+                for &value in graph.nodes[node].outputs.iter().flatten() {
                     made[value] = true;
                 }
             }
         }
-        let all = (0..graph.nodes.len()).filter(|&node| nodes[node]);
+        let narrowed = (0..graph.nodes.len())
+            .filter(|&node| reads(graph, node).any(|value| is_narrowed(kept, value)));
+        let part = division.after(touched.iter().copied().chain(narrowed));
+        let head: Vec<bool> = (0..nodes.len())
+            .map(|node| nodes[node] && division.is_before(node, part))
+            .collect();
+        let makes = |value: ValueId| graph.values[value].producer.is_some_and(|node| head[node]);
+        let all = (0..nodes.len()).filter(|&node| head[node]);
         let inputs: BTreeSet<ValueId> = all
             .flat_map(|node| reads(graph, node))
-            .filter(|value| runs(value) && !made[*value])
+            .filter(|&value| !graph.values[value].is_constant && !makes(value))
             .collect();
-        let outputs = (0..graph.values.len())
-            .filter(|&value| made[value] && graph.values[value].is_output)
-            .collect();
-        Reach {
-            nodes,
+        let is_end = |value: &ValueId| {
+            let is_output = graph.values[*value].is_output;
+            makes(*value) && (is_output || division.is_read_from(*value, part))
+        };
+        Ok(Reach {
             first,
             inputs: inputs.into_iter().collect(),
-            outputs,
-        }
+            ends: (0..graph.values.len()).filter(is_end).collect(),
+            nodes,
+            head,
+            part,
+        })
     }
+}
+
+/// Whether channels of a value leave.
+fn is_narrowed(kept: &Kept<'_>, value: ValueId) -> bool {
+    let axes = kept.groups().values.get(value);
+    let mut maps = axes.into_iter().flatten().flatten();
+    maps.any(|map| kept.count(map) < map.len())
 }
 
 fn reads(graph: &Graph, node: NodeId) -> impl Iterator<Item = ValueId> + '_ {
