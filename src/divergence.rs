@@ -16,6 +16,8 @@ pub use effort::samples_worth;
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use parts::{Division, Parts};
 use reach::Reach;
 
@@ -121,8 +123,10 @@ pub fn measure(
         for (number, batch) in batches.iter().enumerate() {
             segment.run(&mut track, number, Some(batch), Vec::new())?;
         }
-        for &width in &trials.widths {
-            let found = trials.run(setting, (&mut track, &mut parts), width, batches.len())?;
+        let heads = trials.widths.par_iter();
+        let heads: Result<Vec<Head>, _> = heads.map(|&width| trials.cut(setting, width)).collect();
+        for (&width, head) in trials.widths.iter().zip(heads?) {
+            let found = trials.run(setting, (&mut track, &mut parts), head, batches.len())?;
             let divergence = divergence(&dense, &found);
             all[trials.group].push(Trial { width, divergence });
         }
@@ -159,15 +163,15 @@ fn trials(setting: Setting<'_>, division: &Division) -> Result<Vec<Trials>, Dive
     Ok(all)
 }
 
+/// The head of a trial, and what it is fed.
+struct Head {
+    model: Model,
+    inputs: Vec<ValueId>,
+}
+
 impl Trials {
-    /// The outputs that change when the group has this width.
-    fn run(
-        &self,
-        setting: Setting<'_>,
-        (track, parts): (&mut Track, &mut Parts<'_>),
-        width: usize,
-        batches: usize,
-    ) -> Result<Outputs, DivergenceError> {
+    /// The head when the group has this width.
+    fn cut(&self, setting: Setting<'_>, width: usize) -> Result<Head, DivergenceError> {
         let Scene {
             graph,
             groups,
@@ -178,17 +182,29 @@ impl Trials {
         let kept = Kept::new(groups, &stays);
         let wanted = |node: usize| self.reach.head[node];
         let mut model = surgery::cut(setting.model, graph, &kept, &repaired, &wanted)?;
-        let (from, ends) = (&self.reach.inputs, &self.reach.ends);
-        let inputs = segments::part(&mut model, graph, ends, from);
+        let inputs = segments::part(&mut model, graph, &self.reach.ends, &self.reach.inputs);
+        Ok(Head { model, inputs })
+    }
+
+    /// The outputs that change with this head.
+    fn run(
+        &self,
+        setting: Setting<'_>,
+        (track, parts): (&mut Track, &mut Parts<'_>),
+        head: Head,
+        batches: usize,
+    ) -> Result<Outputs, DivergenceError> {
+        let graph = setting.scene.graph;
+        let ends = &self.reach.ends;
         let mut outputs = Outputs::new();
         if ends.is_empty() {
             return Ok(outputs);
         }
-        let mut session = setting.runtime.session(&model)?;
+        let mut session = setting.runtime.session(&head.model)?;
         let names = names(graph, ends);
         for number in 0..batches {
             let mut feeds = Batch::new();
-            for &value in &inputs {
+            for &value in &head.inputs {
                 let kept = track
                     .shelf
                     .get(number, value)

@@ -161,7 +161,8 @@ struct SelectionArguments {
 #[command(next_help_heading = "Repair")]
 struct RepairArguments {
     /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
-    /// by layer on what the smaller model makes [default: sequential with --calib, else once]
+    /// by layer on what the smaller model makes [default: sequential with --calib, once without it and in
+    /// a sweep]
     #[arg(long, value_enum)]
     repair: Option<RepairArgument>,
     /// Megabytes of activations that a sequential repair keeps in memory; more go to a temporary file
@@ -334,7 +335,8 @@ impl SweepArguments {
             calibration: self.calibration.calib.clone(),
             reader: self.calibration.reader(),
             batch: self.calibration.batch,
-            repair: self.repair.repair(),
+            // Trying budgets is to be cheap; the one that is chosen deserves a run of its own.
+            repair: self.repair.repair().or(Some(Repair::Once)),
             memory: self.repair.memory(),
             stats: self.statistics.stats.clone(),
             stats_out: self.statistics.stats_out.clone(),

@@ -141,7 +141,8 @@ impl fmt::Display for Sweep {
         table(f, &rows)?;
         writeln!(f)?;
         for entry in &self.entries {
-            writeln!(f, "wrote {}", entry.path.display())?;
+            let (path, repair) = (entry.path.display(), entry.report.repair);
+            writeln!(f, "wrote {path}, repair {repair}")?;
         }
         Ok(())
     }

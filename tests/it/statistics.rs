@@ -223,14 +223,7 @@ fn ranks_judge_otherwise_and_need_data() {
 fn a_sweep_calibrates_once_and_gives_what_single_runs_give() {
     let folder = tempfile::tempdir().unwrap();
     let (model, data) = (fixture(RESNET), fixture("calib.npz"));
-    let few = [
-        "--calib",
-        text(&data),
-        "--samples",
-        "32",
-        "--repair",
-        "once",
-    ];
+    let few = ["--calib", text(&data), "--samples", "32"];
     let report = folder.path().join("sweep.json");
     let start = [
         "sweep",
@@ -259,7 +252,8 @@ fn a_sweep_calibrates_once_and_gives_what_single_runs_give() {
         assert!(row.starts_with(asked), "{}", run.out);
     }
     let single = folder.path().join("single.onnx");
-    let budget = ["--macs", "0.5", "-q"];
+    // What a sweep does by default.
+    let budget = ["--macs", "0.5", "--repair", "once", "-q"];
     mipp([[text(&model), text(&single)].as_slice(), &budget, &few].concat()).done();
     let [swept, single] =
         [folder.path().join(&names[0]), single].map(|path| fs::read(path).unwrap());
