@@ -97,9 +97,7 @@ mod tests {
             let run: Vec<usize> = starts.iter().copied().filter(|&s| s <= level).collect();
             let start = run[run.len() - 1];
             let is_last = level + 1 == work.len() || starts.contains(&(level + 1));
-            for again in start..=level {
-                sum += work[again];
-            }
+            sum += work[start..=level].iter().sum::<f64>();
             for (id, crossing) in crossings.iter().enumerate() {
                 let is_read = (start..=level).any(|again| crossing.readers.contains(&again));
                 let is_new = crossing.made.is_some_and(|made| made >= start);

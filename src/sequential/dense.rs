@@ -119,7 +119,10 @@ mod tests {
         let tensor = |shape: &[usize]| Tensor::from_f32(shape, values.clone()).unwrap();
         let picked = |tensor, channels: &[usize], is_last| {
             let found = picked(tensor, channels, is_last);
-            (found.shape.clone(), found.to_f32().unwrap().into_raw_vec_and_offset().0)
+            (
+                found.shape.clone(),
+                found.to_f32().unwrap().into_raw_vec_and_offset().0,
+            )
         };
         // Two samples of three channels at two positions.
         let expected = vec![4.0, 5.0, 0.0, 1.0, 10.0, 11.0, 6.0, 7.0];
