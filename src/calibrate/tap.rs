@@ -12,7 +12,7 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
 use crate::calibrate::StatisticsError;
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::{Consumer, Window};
 use crate::onnx::{Model, Tensor, proto};
 use crate::ops;
@@ -73,6 +73,9 @@ pub(crate) struct Placed {
     pub places: usize,
     /// Whether the channels come last in the gathered tensor.
     pub channels_last: bool,
+    /// The node that is repeated on the positions alone, so that its whole output need not be there
+    /// as it is: fused nodes make none.
+    pub pointwise: Option<NodeId>,
 }
 
 /// One choice of positions for a tap.
@@ -110,7 +113,22 @@ impl Placed {
             places,
             channels_last,
             tap,
+            pointwise: None,
         })
+    }
+
+    /// The same, of a pointwise node's output gathered before it where that is less.
+    pub fn before_pointwise(self, graph: &Graph) -> Self {
+        let node = graph.values[self.tap.value].producer.filter(|&node| {
+            let source = ops::pointwise(graph.view(node));
+            let shape = source.and_then(|source| graph.values[source].shape.as_ref());
+            let fewer = shape.and_then(|shape| shape.get(1)) < Some(&self.channels);
+            fewer && shape.is_some() && self.tap.axis == 1 && self.tap.window.is_none()
+        });
+        Placed {
+            pointwise: node,
+            ..self
+        }
     }
 
     /// The same tensor observed position by position.
@@ -279,18 +297,42 @@ pub(crate) fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Place
     }
     main.input
         .push(ops::build::positions_input(&placed.positions));
-    let axis = if placed.channels_last { 1 } else { 2 };
-    main.node.extend(ops::build::gather_nodes(
-        source,
-        &named("shape"),
-        &placed.positions,
-        &placed.output,
-        axis,
-    ));
+    let nodes = pointwise_nodes(main, graph, placed).unwrap_or_else(|| {
+        let axis = if placed.channels_last { 1 } else { 2 };
+        let shape = named("shape");
+        ops::build::gather_nodes(source, &shape, &placed.positions, &placed.output, axis).into()
+    });
+    main.node.extend(nodes);
     main.output.push(proto::ValueInfoProto {
         name: Some(placed.output.clone()),
         ..Default::default()
     });
+}
+
+/// The nodes that repeat the tapped tensor's own on the positions.
+fn pointwise_nodes(
+    main: &mut proto::GraphProto,
+    graph: &Graph,
+    placed: &Placed,
+) -> Option<Vec<proto::NodeProto>> {
+    let source = ops::pointwise(graph.view(placed.pointwise?))?;
+    let shape = graph.values[source].shape.as_ref()?;
+    let mut grid = vec![1; shape.len()];
+    let channels = i64::try_from(*shape.get(1)?).ok()?;
+    let flat = [0, channels, -1];
+    grid.get_mut(..3)?.copy_from_slice(&flat);
+    let name = &graph.values[placed.tap.value].name;
+    let is_maker = |node: &&proto::NodeProto| node.output.first() == Some(name);
+    let node = main.node.iter().find(is_maker)?;
+    let named = |what: &str| format!("{}/{what}", placed.output);
+    let (before, inner) = (named("shape_before"), named("grid"));
+    let shapes = [before.as_str(), &inner, &named("shape")];
+    let nodes = ops::build::pointwise_nodes(node, shapes, &placed.positions, &placed.output);
+    for (name, shape) in [(&before, flat.as_slice()), (&inner, &grid)] {
+        let tensor = Tensor::from_i64(&[shape.len()], shape).ok()?;
+        main.initializer.push(tensor.to_proto(name));
+    }
+    Some(nodes)
 }
 
 /// Taps of the wanted consumers, each once, with the consumers that share it.
@@ -323,4 +365,69 @@ pub(crate) fn seed(seed: u64, tap: u64, batch: u64) -> u64 {
     state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     state ^ (state >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::calibrate::probe;
+    use crate::groups::{Groups, Scope};
+    use crate::runtime::{Runtime, RuntimeOptions};
+
+    /// The truth is what a tap of the whole output gathers.
+    #[test]
+    fn a_pointwise_node_is_repeated_on_the_positions() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/fixtures/mobilenet_bn_torchscript.onnx"
+        );
+        let model = crate::onnx::load(path.as_ref()).unwrap();
+        let mut graph = Graph::build(&model).unwrap();
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let values: Vec<f32> = (0..2 * 28 * 28).map(|i| (i % 17) as f32).collect();
+        let image = Tensor::from_f32(&[2, 1, 28, 28], values).unwrap();
+        let mut feeds = vec![("input".to_owned(), image)];
+        probe(&model, &mut graph, &runtime, &feeds).unwrap();
+        let (mut plain, mut repeated) = (Vec::new(), Vec::new());
+        for consumer in Groups::find(&graph, Scope::default()).consumers {
+            let tap = Tap {
+                value: consumer.output,
+                axis: consumer.output_axis,
+                window: None,
+                covered: 1,
+            };
+            let place = || Placed::new(&graph, tap.clone(), plain.len() + repeated.len());
+            let (Some(first), Some(second)) = (place(), place()) else {
+                continue;
+            };
+            let second = second.before_pointwise(&graph);
+            if second.pointwise.is_some() {
+                plain.push(first);
+                let output = format!("{}/again", second.output);
+                let positions = format!("{}/again", second.positions);
+                repeated.push(Placed {
+                    output,
+                    positions,
+                    ..second
+                });
+            }
+        }
+        assert!(plain.len() > 2, "{}", plain.len());
+        let all: Vec<Placed> = plain.iter().chain(&repeated).cloned().collect();
+        for placed in &all {
+            let draw = placed.draw(5, 1).unwrap();
+            feeds.push((placed.positions.clone(), draw.places));
+        }
+        let names: Vec<String> = all.iter().map(|placed| placed.output.clone()).collect();
+        let mut session = runtime.session(&tapped(&model, &graph, &all)).unwrap();
+        let found = session.run(&feeds, &names).unwrap();
+        let (expected, again) = found.split_at(plain.len());
+        for (expected, again) in expected.iter().zip(again) {
+            assert_eq!(expected.shape, again.shape);
+            let pairs = expected.to_f64().unwrap().into_iter();
+            let mut pairs = pairs.zip(again.to_f64().unwrap());
+            assert!(pairs.all(|(a, b)| (a - b).abs() <= 1e-4 * (1.0 + a.abs())));
+        }
+    }
 }

@@ -165,7 +165,8 @@ struct RepairArguments {
     /// a sweep]
     #[arg(long, value_enum)]
     repair: Option<RepairArgument>,
-    /// Megabytes of activations that a sequential repair keeps in memory; more go to a temporary file
+    /// Megabytes of samples and activations that a sequential repair keeps in memory; more go to a
+    /// temporary file
     #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY)]
     memory: u64,
 }
@@ -272,8 +273,8 @@ struct RuntimeArguments {
     onnxruntime: Option<PathBuf>,
 }
 
-/// Megabytes: little, so that memory does not grow with the samples.
-const DEFAULT_MEMORY: u64 = 16;
+/// Megabytes: a bound, so that memory does not grow with the samples beyond it.
+const DEFAULT_MEMORY: u64 = 256;
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum EstimatorArgument {

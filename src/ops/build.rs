@@ -61,6 +61,32 @@ pub fn gather_nodes(
     [node("Reshape", &[source, shape], &flat), gather]
 }
 
+/// The [pointwise](crate::ops::pointwise) `node` on some `positions` of what it reads. `shapes` are
+/// names of those of its input with the positions along one axis, of what is gathered of it with the
+/// axes of the input, and of `output`.
+#[must_use]
+pub fn pointwise_nodes(
+    node: &NodeProto,
+    shapes: [&str; 3],
+    positions: &str,
+    output: &str,
+) -> Vec<NodeProto> {
+    let named = |what: &str| format!("{output}/{what}");
+    let source = node.input.first().map_or("", String::as_str);
+    let (gathered, inputs, made) = (named("gathered"), named("inputs"), named("made"));
+    let mut nodes = gather_nodes(source, shapes[0], positions, &gathered, 2).to_vec();
+    nodes.push(self::node("Reshape", &[&gathered, shapes[1]], &inputs));
+    let mut again = node.clone();
+    again.name = Some(made.clone());
+    again.output = vec![made.clone()];
+    if let Some(input) = again.input.first_mut() {
+        *input = inputs;
+    }
+    nodes.push(again);
+    nodes.push(self::node("Reshape", &[&made, shapes[2]], output));
+    nodes
+}
+
 /// `left + right`, the node that carries a bias where the operator before has none.
 #[must_use]
 pub fn add_node(left: &str, right: &str, output: &str) -> NodeProto {

@@ -1,6 +1,6 @@
 //! Conv and ConvTranspose: consume input channels, make output channels.
 
-use crate::graph::NodeView;
+use crate::graph::{NodeView, ValueId};
 use crate::groups::{
     Atom, AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout, Window,
 };
@@ -327,6 +327,17 @@ fn blocks_left(view: NodeView<'_>, kept: &Kept<'_>, in_axis: usize) -> Result<Ve
     let blocks = left / sizes.inputs_per_block.max(1);
     let blocks = i64::try_from(blocks).map_err(|_| Freeze::new("too many channels"))?;
     Ok(vec![Edit::Int("group", blocks)])
+}
+
+/// What a convolution reads that makes each position from the same one alone.
+pub(super) fn pointwise(view: NodeView<'_>) -> Option<ValueId> {
+    if !view.node.domain.is_empty() || view.node.op_type != "Conv" {
+        return None;
+    }
+    let window = window(view).ok()?;
+    let stays = window.taps() == 1 && window.input == window.output;
+    let is_dense = window.strides.iter().all(|&stride| stride == 1);
+    view.input(DATA).filter(|_| stays && is_dense)
 }
 
 fn window(view: NodeView<'_>) -> Result<Window, Freeze> {

@@ -152,6 +152,13 @@ pub fn passes(view: NodeView<'_>) -> Option<RangeInclusive<f64>> {
     rectifier::passes(view)
 }
 
+/// What the node reads, where it makes each position behind the channels from the same position of
+/// that alone, with weights that all positions share.
+#[must_use]
+pub fn pointwise(view: NodeView<'_>) -> Option<ValueId> {
+    conv::pointwise(view)
+}
+
 /// Whether the data of the node's outputs depend on that input's data, not just on its type.
 #[must_use]
 pub fn reads_data(node: &Node, slot: usize) -> bool {

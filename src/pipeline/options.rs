@@ -45,7 +45,7 @@ pub struct Options {
     pub only: Option<Globs>,
     /// How weights are repaired; `None`: sequentially with calibration data, once without.
     pub repair: Option<Repair>,
-    /// Bytes of activations that a sequential repair holds in memory.
+    /// Bytes of samples and activations that a sequential repair holds in memory.
     pub memory: u64,
     /// Where models run.
     pub runtime: RuntimeOptions,

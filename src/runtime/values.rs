@@ -33,11 +33,11 @@ macro_rules! by_type {
 
 const SUPPORTED: &str = "a tensor of float, integer (8 to 64 bits) or bool elements";
 
-/// A tensor as ONNX Runtime's value. The elements are copied: `bytes` may be unaligned.
-pub(super) fn feed(
+/// A tensor as ONNX Runtime's value. The elements are copied only where they are not aligned.
+pub(super) fn feed<'t>(
     name: &str,
-    tensor: &Tensor,
-) -> Result<SessionInputValue<'static>, RuntimeError> {
+    tensor: &'t Tensor,
+) -> Result<SessionInputValue<'t>, RuntimeError> {
     let refused = |found: String| RuntimeError::Value {
         what: "input",
         name: name.into(),
@@ -51,11 +51,16 @@ pub(super) fn feed(
     result.map_err(refused)
 }
 
-fn numbers<T>(tensor: &Tensor) -> Result<SessionInputValue<'static>, String>
+fn numbers<T>(tensor: &Tensor) -> Result<SessionInputValue<'_>, String>
 where
     T: Pod + PrimitiveTensorElementType + std::fmt::Debug,
 {
-    value(tensor, bytemuck::pod_collect_to_vec::<u8, T>(&tensor.bytes))
+    let Ok(elements) = bytemuck::try_cast_slice::<u8, T>(&tensor.bytes) else {
+        return value(tensor, bytemuck::pod_collect_to_vec::<u8, T>(&tensor.bytes));
+    };
+    ort::value::TensorRef::from_array_view((tensor.shape.as_slice(), elements))
+        .map(Into::into)
+        .map_err(|error| error.to_string())
 }
 
 fn booleans(tensor: &Tensor) -> Result<SessionInputValue<'static>, String> {

@@ -1,12 +1,14 @@
 //! A model run in parts: from values that earlier parts left to values that are asked for.
 //!
 //! What later parts read waits on a shelf, in memory up to a limit and in a temporary file beyond, so
-//! that every node runs once, however many parts there are.
+//! that no node has to run again for each part.
 
+mod restarts;
 mod schedule;
 mod segment;
 mod shelf;
 
+pub(crate) use restarts::{Crossing, starts};
 pub(crate) use schedule::Schedule;
 pub(crate) use segment::{Open, Segment, part};
 pub(crate) use shelf::Shelf;

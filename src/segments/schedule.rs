@@ -1,8 +1,9 @@
 //! Which segment runs which nodes, and which values pass from one segment to later ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::segments::Crossing;
 
 /// The segments of one model: segment `k` computes what is asked for at level `k` and was not
 /// computed before.
@@ -61,6 +62,8 @@ impl Schedule {
             }
             if last > made.unwrap_or(0) {
                 schedule.outputs[made.unwrap_or(0)].push(value);
+            }
+            if last > made.unwrap_or(0) || made.is_none() {
                 schedule.done[last].push(value);
             }
         }
@@ -80,6 +83,22 @@ impl Schedule {
     /// Values that a segment leaves to later ones.
     pub fn outputs(&self, level: usize) -> &[ValueId] {
         &self.outputs[level]
+    }
+
+    /// Values that segments read which do not make them; `cost` is what moving one costs.
+    pub fn crossings(&self, graph: &Graph, cost: &dyn Fn(ValueId) -> f64) -> Vec<Crossing> {
+        let mut readers: BTreeMap<ValueId, BTreeSet<usize>> = BTreeMap::new();
+        for (level, values) in self.inputs.iter().enumerate() {
+            for &value in values {
+                readers.entry(value).or_default().insert(level);
+            }
+        }
+        let crossing = |(value, readers)| Crossing {
+            cost: cost(value),
+            made: maker(graph, value).and_then(|node| self.stage(node)),
+            readers,
+        };
+        readers.into_iter().map(crossing).collect()
     }
 
     /// Values that are not read any more after a segment.

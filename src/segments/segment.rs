@@ -33,18 +33,24 @@ impl<'a> Segment<'a> {
         level: usize,
         taps: Vec<Placed>,
     ) -> Self {
+        let ends = (schedule.inputs(level), schedule.outputs(level));
+        Segment::between(model, graph, ends, taps)
+    }
+
+    /// The part of `model` from values that wait to values that will, with taps.
+    pub fn between(
+        model: &Model,
+        graph: &'a Graph,
+        (inputs, outputs): (&[ValueId], &[ValueId]),
+        taps: Vec<Placed>,
+    ) -> Self {
         let name = |value: &ValueId| graph.values[*value].name.as_str();
-        let (passed, outputs): (Vec<_>, Vec<_>) = schedule
-            .outputs(level)
+        let (passed, outputs): (Vec<_>, Vec<_>) = outputs
             .iter()
             .partition(|&&value| graph.values[value].producer.is_none());
         let sources = taps.iter().map(|placed| name(&placed.tap.value));
         let ends: Vec<&str> = outputs.iter().map(name).chain(sources).collect();
-        let stops: BTreeMap<&str, ValueId> = schedule
-            .inputs(level)
-            .iter()
-            .map(|value| (name(value), *value))
-            .collect();
+        let stops = inputs.iter().map(|value| (name(value), *value)).collect();
         let mut model = model.clone();
         let inputs = cut_out(&mut model, graph, &ends, &stops);
         if let Some(main) = model.proto.graph.as_mut() {

@@ -1,5 +1,7 @@
 //! One fit: the inputs that consumers share, and what each of them has to reach.
 
+use std::collections::BTreeSet;
+
 use faer::Mat;
 use rayon::prelude::*;
 
@@ -53,23 +55,14 @@ pub(super) struct Sum {
 }
 
 impl<'a> Job<'a> {
-    /// Values of the dense model that it needs.
-    pub fn dense(&self) -> Vec<ValueId> {
-        self.dense_taps().map(|placed| placed.tap.value).collect()
-    }
-
-    /// Values of the pruned model that it needs.
-    pub fn pruned(&self) -> Vec<ValueId> {
-        self.pruned_taps().map(|placed| placed.tap.value).collect()
-    }
-
-    /// Taps of the dense model.
-    pub fn dense_taps(&self) -> impl Iterator<Item = &Placed> {
+    /// Taps of the dense model, each with the channels that stay.
+    pub fn dense_taps(&self) -> impl Iterator<Item = (&Placed, &[usize])> {
         self.targets.iter().flat_map(|target| {
             let sum = target.sum.iter().flat_map(|sum| [&sum.own, &sum.other]);
             let rectifier = target.rectifier.as_ref();
             let before = rectifier.and_then(|rectifier| rectifier.before.as_ref());
-            std::iter::once(&target.output).chain(sum).chain(before)
+            let taps = std::iter::once(&target.output).chain(sum).chain(before);
+            taps.map(|placed| (placed, target.stays.as_slice()))
         })
     }
 
@@ -88,8 +81,9 @@ impl<'a> Job<'a> {
 
     /// What the dense model's taps are fed.
     pub fn dense_feeds(&self, draw: &Draw) -> Vec<(String, Tensor)> {
-        let named = |placed: &Placed| (placed.positions.clone(), draw.places.clone());
-        self.dense_taps().map(named).collect()
+        let taps = self.dense_taps();
+        taps.map(|(placed, _)| (placed.positions.clone(), draw.places.clone()))
+            .collect()
     }
 
     /// What the pruned model's taps are fed.
@@ -176,17 +170,17 @@ impl Target<'_> {
         none: &[bool],
         [dense, pruned]: [&mut std::slice::Iter<'_, Tensor>; 2],
     ) -> Result<(), StatisticsError> {
-        let pick = |matrix: &Mat<f64>| {
-            Mat::from_fn(matrix.nrows(), self.stays.len(), |i, j| {
-                matrix[(i, self.stays[j])]
-            })
+        let stay = self.stays.len();
+        let mut dense = |placed: &Placed| {
+            let placed = placed.clone().with_channels(stay);
+            unpack(graph, &placed, dense.next(), none)
         };
-        let output = pick(&unpack(graph, &self.output, dense.next(), none)?);
+        let output = dense(&self.output)?;
         add_blocks(&mut self.crosses, &output, centred);
         let mut lost = None;
         if let Some(sum) = &mut self.sum {
-            let own = pick(&unpack(graph, &sum.own, dense.next(), none)?);
-            let other = pick(&unpack(graph, &sum.other, dense.next(), none)?);
+            let own = dense(&sum.own)?;
+            let other = dense(&sum.other)?;
             let left = unpack(graph, &sum.other_pruned, pruned.next(), none)?;
             add_affine(&mut sum.affine, &output, &own);
             let lost = lost.insert(other - left);
@@ -202,7 +196,7 @@ impl Target<'_> {
             rows.push(lost.as_ref(), count, share);
         }
         if let Some(placed) = &rectifier.before {
-            let before = pick(&unpack(graph, placed, dense.next(), none)?);
+            let before = dense(placed)?;
             if let Some(affine) = &mut rectifier.affine {
                 add_affine(affine, &output, &before);
             }
@@ -279,17 +273,21 @@ fn unpack(
     placed.unpack(name, tensor.ok_or_else(missing)?, padding)
 }
 
-/// Adds one batch to all jobs: `found` has what the taps of the dense and of the pruned model
-/// gathered, job after job.
-pub(super) fn add_all(
-    jobs: &mut [Job<'_>],
-    draws: &[Draw],
-    found: [Vec<Tensor>; 2],
-) -> Result<(), SequentialError> {
-    let [mut dense, mut pruned] = found.map(Vec::into_iter);
+/// What one batch has for the jobs of a level: the positions of each, and what the taps of the dense
+/// and of the pruned model gathered, job after job.
+pub(super) struct Sampled {
+    pub draws: Vec<Draw>,
+    pub dense: Vec<Tensor>,
+    pub pruned: Vec<Tensor>,
+}
+
+/// Adds one batch to all jobs.
+pub(super) fn add_all(jobs: &mut [Job<'_>], sampled: Sampled) -> Result<(), SequentialError> {
+    let mut dense = sampled.dense.into_iter();
+    let mut pruned = sampled.pruned.into_iter();
     let work: Vec<_> = jobs
         .iter_mut()
-        .zip(draws)
+        .zip(&sampled.draws)
         .map(|(job, draw)| {
             let counts = [job.dense_taps().count(), job.pruned_taps().count()];
             let dense: Vec<Tensor> = dense.by_ref().take(counts[0]).collect();
@@ -300,4 +298,10 @@ pub(super) fn add_all(
     work.into_par_iter()
         .try_for_each(|(job, draw, dense, pruned)| job.add(draw, &dense, &pruned))?;
     Ok(())
+}
+
+/// The values of taps, each once.
+pub(super) fn wanted<'p>(taps: impl IntoIterator<Item = &'p Placed>) -> Vec<ValueId> {
+    let all: BTreeSet<ValueId> = taps.into_iter().map(|placed| placed.tap.value).collect();
+    all.into_iter().collect()
 }

@@ -98,6 +98,7 @@ impl<'a> Builder<'_, 'a> {
             window: None,
             covered: 1,
         })?;
+        let output = output.before_pointwise(graph);
         let stays: Vec<usize> = match groups.made_by(consumer) {
             Some(map) => self.kept.positions(map),
             None => (0..output.channels).collect(),
@@ -186,7 +187,8 @@ impl<'a> Builder<'_, 'a> {
                     covered: 1,
                 };
                 let mut place = |value| self.place(tap(value));
-                return Some([place(own)?, place(other)?, place(other)?]);
+                let own = place(own)?.before_pointwise(graph);
+                return Some([own, place(other)?, place(other)?]);
             }
             // Whether what lies between is affine is seen in the data.
             let [Some(output)] = *node.outputs else {

@@ -3,8 +3,8 @@
 //!
 //! A repair in one pass fits each consumer to the dense model's inputs; what the layers before lost
 //! is not in its equations, and errors add up. Here the consumers are walked in topological order,
-//! level by level. At each level the dense and the pruned model run one segment further, on the
-//! same samples. With `x` the pruned model's inputs and `t` the dense model's outputs of a consumer,
+//! level by level, and at each the pruned model runs one segment further. The dense model has run
+//! before, on the same samples. With `x` the pruned model's inputs and `t` the dense model's outputs of a consumer,
 //!
 //! ```text
 //! W' = W1 + Cov(t - W1 x, x) inv(Cov(x))        b' = mean(t) - W' mean(x)
@@ -14,26 +14,29 @@
 //! pulls `W'` back to it. Where the output goes on into a sum, as at the end of a residual
 //! branch, `t` also makes good what the other summand lost: the sum is what should be as before.
 //!
-//! What a later segment reads of an earlier one is kept between them, on disk where it is more than
-//! the memory allowed. So both models run once, whatever their depth.
+//! A level starts from values that an earlier one put away, on disk where they are more than the
+//! memory allowed, and runs the nodes since then again where that is cheaper than to put away more.
 
+mod course;
+mod dense;
 mod job;
 mod jobs;
 mod levels;
 mod rectified;
 mod regression;
 
-use std::collections::BTreeSet;
-
+use crate::calibrate::tap::Draw;
 use crate::calibrate::{Batch, CalibrateError, Statistics, StatisticsError};
-use crate::graph::{Graph, ValueId};
+use crate::graph::Graph;
 use crate::groups::{Groups, Kept};
 use crate::onnx::Model;
 use crate::runtime::Runtime;
-use crate::segments::{Open, Segment, SegmentError, Track};
+use crate::segments::{Open, Segment, SegmentError};
 use crate::surgery::{self, Repaired, SurgeryError};
 
-use job::Job;
+use course::Course;
+use dense::Dense;
+use job::{Job, Sampled};
 use levels::Levels;
 
 /// Why a sequential repair failed.
@@ -68,7 +71,7 @@ pub struct Setting<'a> {
     pub stays: &'a [bool],
     /// Where segments run.
     pub runtime: &'a Runtime,
-    /// Bytes of activations that are held in memory between two segments.
+    /// Bytes of samples and of activations between two segments that are held in memory.
     pub memory: u64,
     /// Chooses the sampled positions.
     pub seed: u64,
@@ -94,32 +97,32 @@ pub fn repair(
     if jobs.is_empty() {
         return Ok(once);
     }
-    let dense = jobs.iter().map(|jobs| wanted(jobs.iter().map(Job::dense)));
-    let pruned = jobs.iter().map(|jobs| wanted(jobs.iter().map(Job::pruned)));
-    let half = setting.memory / 2;
-    let mut tracks = [
-        Track::new(setting.graph, dense.collect(), half),
-        Track::new(setting.graph, pruned.collect(), half),
-    ];
-    let mut first = Some(batches);
+    let pruned = jobs
+        .iter()
+        .map(|jobs| job::wanted(jobs.iter().flat_map(Job::pruned_taps)));
+    let mut walk = Walk {
+        setting,
+        kept,
+        course: Course::new(&setting, &kept, &pruned.collect::<Vec<_>>()),
+        dense: Dense::open(&setting, &jobs, setting.memory / 2)?,
+    };
     let mut repaired = once;
-    for (level, jobs) in jobs.iter_mut().enumerate() {
-        let mut walk = Walk {
-            setting,
-            kept,
-            level,
-            tracks: &mut tracks,
-        };
+    let mut first = Some(batches);
+    for level in 0..jobs.len() {
         match first.take() {
-            Some(batches) => walk.run(jobs, &repaired, batches.map(|batch| batch.map(Some)))?,
+            Some(batches) => {
+                walk.run(level, &mut jobs, &repaired, batches.map(|b| b.map(Some)))?;
+            }
             None => {
-                let again = (0..walk.tracks[0].shelf.batches()).map(|_| Ok(None));
-                walk.run(jobs, &repaired, again)?;
+                let again = (0..walk.dense.batches()).map(|_| Ok(None));
+                walk.run(level, &mut jobs, &repaired, again)?;
             }
         }
-        for job in jobs.drain(..) {
+        for job in jobs[level].drain(..) {
             job.solve(&mut repaired)?;
         }
+        walk.dense.finish(level);
+        walk.course.finish(level);
         progress(Step::Done);
     }
     Ok(repaired)
@@ -134,77 +137,96 @@ pub enum Step {
     Done,
 }
 
-/// Each value once.
-fn wanted(values: impl Iterator<Item = Vec<ValueId>>) -> Vec<ValueId> {
-    let all: BTreeSet<ValueId> = values.flatten().collect();
-    all.into_iter().collect()
-}
-
-/// One level of the walk.
-struct Walk<'a, 't> {
+/// Both models on their way.
+struct Walk<'a> {
     setting: Setting<'a>,
     kept: Kept<'a>,
-    level: usize,
-    tracks: &'t mut [Track; 2],
+    course: Course,
+    dense: Dense<'a>,
 }
 
-impl<'a> Walk<'a, '_> {
-    /// Runs one segment of both models on all batches: `None` for a batch that was seen before,
-    /// whose values are on the shelves.
+impl<'a> Walk<'a> {
+    /// Runs a level on all batches: `None` for one that was seen before. With the first level the
+    /// dense model runs for all of them.
     fn run(
         &mut self,
-        jobs: &mut [Job<'_>],
+        level: usize,
+        jobs: &mut [Vec<Job<'_>>],
         repaired: &Repaired,
         batches: impl Iterator<Item = Result<Option<Batch>, CalibrateError>>,
     ) -> Result<(), SequentialError> {
-        let mut segments = self.segments(jobs, repaired)?;
+        let mut segment = self.segment(level, &jobs[level], repaired)?;
+        let mut last: Option<Sampled> = None;
         for (number, batch) in batches.enumerate() {
-            let batch = batch?;
-            let mut draws = Vec::new();
-            for (index, job) in jobs.iter().enumerate() {
-                draws.extend(job.draw(self.setting.seed, self.level, index, number));
-            }
-            let all = || jobs.iter().zip(&draws);
-            let feeds = [
-                all()
-                    .flat_map(|(job, draw)| job.dense_feeds(draw))
-                    .collect(),
-                all()
-                    .flat_map(|(job, draw)| job.pruned_feeds(draw))
-                    .collect(),
-            ];
-            let mut found = [Vec::new(), Vec::new()];
-            let sides = self.tracks.iter_mut().zip(&mut segments).zip(feeds);
-            for (((track, segment), feeds), found) in sides.zip(&mut found) {
-                *found = segment.run(track, number, batch.as_ref(), feeds)?;
-            }
-            job::add_all(jobs, &draws, found)?;
+            let given = batch?.map(|batch| (batch, self.dense_feeds(jobs, number)));
+            let jobs = &mut jobs[level];
+            let draws = self.draws(level, jobs, number);
+            let feeds = jobs.iter().zip(&draws);
+            let feeds = feeds.flat_map(|(job, draw)| job.pruned_feeds(draw));
+            let feeds: Batch = feeds.collect();
+            let (dense, course) = (&mut self.dense, &mut self.course);
+            let run = || {
+                let batch = match given {
+                    Some((batch, feeds)) => {
+                        dense.run(number, &batch, feeds)?;
+                        Some(batch)
+                    }
+                    None => None,
+                };
+                let pruned = segment.run(&mut course.track, number, batch.as_ref(), feeds)?;
+                Ok::<_, SegmentError>((dense.found(level, number)?, pruned))
+            };
+            // The batch before is added meanwhile.
+            let add = || match last.take() {
+                Some(sampled) => job::add_all(jobs, sampled),
+                None => Ok(()),
+            };
+            let (found, added) = rayon::join(run, add);
+            added?;
+            let (dense, pruned) = found?;
+            last = Some(Sampled {
+                draws,
+                dense,
+                pruned,
+            });
         }
-        for track in self.tracks.iter_mut() {
-            track.finish(self.level);
+        match last {
+            Some(sampled) => job::add_all(&mut jobs[level], sampled),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// The level's segments of the dense and of the pruned model.
-    fn segments(
+    /// The positions for each job of a level in one batch.
+    fn draws(&self, level: usize, jobs: &[Job<'_>], number: usize) -> Vec<Draw> {
+        let all = jobs.iter().enumerate();
+        all.filter_map(|(index, job)| job.draw(self.setting.seed, level, index, number))
+            .collect()
+    }
+
+    /// The positions for all taps of the dense model.
+    fn dense_feeds(&self, jobs: &[Vec<Job<'_>>], number: usize) -> Batch {
+        let mut feeds = Batch::new();
+        for (level, jobs) in jobs.iter().enumerate() {
+            let draws = self.draws(level, jobs, number);
+            let all = jobs.iter().zip(&draws);
+            feeds.extend(all.flat_map(|(job, draw)| job.dense_feeds(draw)));
+        }
+        feeds
+    }
+
+    /// The part of the pruned model that a level runs.
+    fn segment(
         &self,
+        level: usize,
         jobs: &[Job<'_>],
         repaired: &Repaired,
-    ) -> Result<Vec<Open<'a>>, SequentialError> {
+    ) -> Result<Open<'a>, SequentialError> {
         let Setting { model, graph, .. } = self.setting;
-        let schedule = &self.tracks[1].schedule;
-        let runs_here = |node: usize| schedule.stage(node) == Some(self.level);
+        let runs_here = |node: usize| self.course.runs(level, node);
         let cut = surgery::cut(model, graph, &self.kept, repaired, &runs_here)?;
-        let taps = [
-            jobs.iter().flat_map(Job::dense_taps).cloned().collect(),
-            jobs.iter().flat_map(Job::pruned_taps).cloned().collect(),
-        ];
-        let mut segments = Vec::new();
-        for ((track, model), taps) in self.tracks.iter().zip([model, &cut]).zip(taps) {
-            let segment = Segment::new(model, graph, &track.schedule, self.level, taps);
-            segments.push(segment.open(self.setting.runtime)?);
-        }
-        Ok(segments)
+        let taps = jobs.iter().flat_map(Job::pruned_taps).cloned().collect();
+        let (inputs, outputs) = self.course.ends(graph, level);
+        let segment = Segment::between(&cut, graph, (inputs, &outputs), taps);
+        Ok(segment.open(self.setting.runtime)?)
     }
 }
