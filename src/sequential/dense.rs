@@ -11,7 +11,8 @@ use crate::sequential::{SequentialError, Setting};
 
 /// The dense model with the taps of all levels.
 pub(super) struct Dense<'a> {
-    segment: Open<'a>,
+    /// `None` when all batches were seen: an open model holds the memory of its runs.
+    segment: Option<Open<'a>>,
     /// Of a single segment: nothing waits on its shelf.
     track: Track,
     /// Per batch, by the number of the tap.
@@ -41,7 +42,7 @@ impl<'a> Dense<'a> {
         let track = Track::new(setting.graph, vec![job::wanted(&taps)], 0);
         let segment = Segment::new(setting.model, setting.graph, &track.schedule, 0, taps);
         Ok(Dense {
-            segment: segment.open(setting.runtime)?,
+            segment: Some(segment.open(setting.runtime)?),
             track,
             shelf: Shelf::new(memory),
             stays,
@@ -51,10 +52,11 @@ impl<'a> Dense<'a> {
 
     /// Runs a batch; `feeds` are the positions for all taps.
     pub fn run(&mut self, number: usize, batch: &Batch, feeds: Batch) -> Result<(), SegmentError> {
-        let found = self
-            .segment
-            .run(&mut self.track, number, Some(batch), feeds)?;
         self.shelf.open(number);
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        let found = segment.run(&mut self.track, number, Some(batch), feeds)?;
         for (tap, (tensor, (stays, is_last))) in found.into_iter().zip(&self.stays).enumerate() {
             self.shelf
                 .put(number, tap, picked(tensor, stays, *is_last))?;
@@ -74,8 +76,9 @@ impl<'a> Dense<'a> {
         Ok(found.collect::<Result<_, _>>()?)
     }
 
-    /// Forgets the samples of a level.
+    /// Forgets the samples of a level, whose batches were all seen.
     pub fn finish(&mut self, level: usize) {
+        self.segment = None;
         let taps = self.levels.get(level).cloned().unwrap_or_default();
         self.shelf.drop_values(&taps.collect::<Vec<_>>());
     }
