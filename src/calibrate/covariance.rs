@@ -48,9 +48,19 @@ impl Covariance {
     /// unless all inputs are constant.
     #[must_use]
     pub fn shrunk(&self) -> Mat<f64> {
-        let size = self.matrix.nrows();
-        let shrinking = self.shrinking();
-        Mat::from_fn(size, size, |i, j| shrinking.at(i, j))
+        self.clone().into_shrunk()
+    }
+
+    /// The same in the place of this one.
+    #[must_use]
+    pub fn into_shrunk(mut self) -> Mat<f64> {
+        let Shrinking { factor, floor, .. } = self.shrinking();
+        for column in 0..self.matrix.ncols() {
+            let values = self.matrix.col_as_slice_mut(column);
+            values.iter_mut().for_each(|value| *value *= factor);
+            self.matrix[(column, column)] += floor;
+        }
+        self.matrix
     }
 
     /// The same, element by element.

@@ -7,10 +7,11 @@
 
 use std::io;
 
-use crate::calibrate::moments::{add_lower, visit_lower};
+use crate::calibrate::products::Rows;
 use crate::calibrate::spread::shift_products;
+use crate::calibrate::triangle::{Lower, Triangle, mirror};
 use crate::mi::solve_right;
-use faer::{Accum, Mat, Scale};
+use faer::{Mat, Scale};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -35,8 +36,8 @@ struct Fold {
     rows: usize,
     /// Sum of the rows.
     sum: Vec<f64>,
-    /// Lower triangle of the sum of the rows' outer products.
-    products: Mat<f64>,
+    /// Sum of the rows' outer products.
+    products: Triangle,
 }
 
 impl Folds {
@@ -46,22 +47,21 @@ impl Folds {
         let fold = || Fold {
             rows: 0,
             sum: vec![0.0; inputs],
-            products: Mat::zeros(inputs, inputs),
+            products: Triangle::new(inputs),
         };
         few.then(|| Folds((0..FOLDS).map(|_| fold()).collect()))
     }
 
     /// Adds rows of whole samples, each fold its share.
-    pub fn add(&mut self, data: &Mat<f64>, samples: usize) {
-        let per_sample = data.nrows() / samples.max(1);
+    pub fn add(&mut self, rows: &Rows<'_>, samples: usize) {
+        let per_sample = rows.count() / samples.max(1);
         for (number, fold) in self.0.iter_mut().enumerate() {
             let [from, to] = [number, number + 1].map(|at| samples * at / FOLDS * per_sample);
             fold.rows += to - from;
-            let part = data.as_ref().subrows(from, to - from);
             for (column, sum) in fold.sum.iter_mut().enumerate() {
-                *sum += part.col(column).iter().sum::<f64>();
+                *sum += rows.sum(column, from..to);
             }
-            super::moments::product(&mut fold.products, Accum::Add, part);
+            rows.add_lower(from..to, &mut fold.products);
         }
     }
 
@@ -70,7 +70,7 @@ impl Folds {
         let fold = |&rows: &usize| Fold {
             rows,
             sum: vec![0.0; inputs],
-            products: Mat::zeros(inputs, inputs),
+            products: Triangle::new(inputs),
         };
         Folds(rows.iter().map(fold).collect())
     }
@@ -84,7 +84,7 @@ impl Folds {
     pub fn visit(&mut self, visit: &mut dyn FnMut(&mut [f64]) -> io::Result<()>) -> io::Result<()> {
         for fold in &mut self.0 {
             visit(&mut fold.sum)?;
-            visit_lower(&mut fold.products, visit)?;
+            visit(&mut fold.products.values)?;
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Folds {
     pub fn merge(&mut self, other: Folds, by: &[f64]) {
         for (fold, mut more) in self.0.iter_mut().zip(other.0) {
             shift_products(&mut more.products, by, &more.sum, more.rows);
-            add_lower(&mut fold.products, &more.products);
+            fold.products.add(&more.products);
             for ((sum, value), by) in fold.sum.iter_mut().zip(&more.sum).zip(by) {
                 *sum += value - more.rows as f64 * by;
             }
@@ -145,15 +145,14 @@ impl Folds {
         let rows: usize = folds().map(|(_, fold)| fold.rows).sum();
         let mut matrix = Mat::zeros(size, size);
         for (_, fold) in folds() {
-            add_lower(&mut matrix, &fold.products);
+            fold.products.add_to(&mut matrix);
         }
         for j in 0..size {
-            for i in j..size {
-                let value = matrix[(i, j)] / rows.max(1) as f64 - offset[i] * offset[j];
-                matrix[(i, j)] = value;
-                matrix[(j, i)] = value;
+            for (i, value) in (j..).zip(matrix.below(j)) {
+                *value = *value / rows.max(1) as f64 - offset[i] * offset[j];
             }
         }
+        mirror(&mut matrix);
         matrix
     }
 }
@@ -242,7 +241,8 @@ mod tests {
 
     fn shrinkage(count: usize, noise: f64) -> f64 {
         let mut folds = Folds::wanted(40, count).unwrap();
-        folds.add(&rows(count, 40, noise, 1), count);
+        let rows = rows(count, 40, noise, 1);
+        folds.add(&Rows::new(&rows), count);
         folds.shrinkage(&[0.0; 40]).unwrap()
     }
 

@@ -17,6 +17,7 @@ mod statistics;
 mod store;
 mod sums;
 pub(crate) mod tap;
+mod triangle;
 
 pub use copula::Estimator;
 pub use covariance::Covariance;

@@ -1,13 +1,13 @@
 //! Streaming second moments of a tensor's channels, in f64, with a data-chosen shrinkage.
 
-use std::borrow::Cow;
 use std::io;
 
 use crate::calibrate::covariance::Covariance;
 use crate::calibrate::folds::Folds;
 use crate::calibrate::parts::Parts;
-use crate::calibrate::products;
+use crate::calibrate::products::{self, Rows, sum};
 use crate::calibrate::spread::{Spread, shift_products};
+use crate::calibrate::triangle::{Lower, Triangle, mirror, squared_norm, visit_lower};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,8 @@ pub struct Moments {
     /// Subtracted from every row before it is squared, so that f64 loses nothing to a large mean.
     shift: Vec<f64>,
     sum: Vec<f64>,
-    /// Lower triangle of the sum of the rows' outer products; empty where the parts add up to it.
-    products: Mat<f64>,
+    /// Sum of the rows' outer products; empty where the parts add up to it.
+    products: Triangle,
     /// Sum over the samples of the squared Frobenius norm of the sample's second moment.
     scatter: f64,
     folds: Option<Folds>,
@@ -55,7 +55,7 @@ impl Moments {
             samples: 0,
             shift: Vec::new(),
             sum: vec![0.0; inputs],
-            products: Mat::zeros(inputs, inputs),
+            products: Triangle::new(inputs),
             scatter: 0.0,
             folds: None,
             spread: None,
@@ -72,7 +72,7 @@ impl Moments {
 
     fn with_parts(self, parts: Parts) -> Self {
         let products = match parts.is_whole() {
-            true => Mat::new(),
+            true => Triangle::new(0),
             false => self.products,
         };
         Moments {
@@ -113,57 +113,92 @@ impl Moments {
         if samples == 0 || data.nrows() == 0 {
             return data;
         }
-        if self.shift.is_empty() {
-            let count = data.nrows() as f64;
-            self.shift = (0..data.ncols())
-                .map(|j| data.col_as_slice(j).iter().sum::<f64>() / count)
-                .collect();
-        }
+        self.start(&data);
         for (column, shift) in self.shift.iter().enumerate() {
             let slice = data.col_as_slice_mut(column);
             slice.iter_mut().for_each(|x| *x -= shift);
-            self.sum[column] += slice.iter().sum::<f64>();
+        }
+        self.accumulate(&Rows::new(&data), samples);
+        data
+    }
+
+    /// The same of rows whose products are summed in f32.
+    #[allow(clippy::cast_possible_truncation)]
+    pub(super) fn add_single(&mut self, mut data: Mat<f32>, samples: usize) {
+        if samples == 0 || data.nrows() == 0 {
+            return;
+        }
+        if !products::fits(&data) {
+            self.add(products::exact(&data), samples);
+            return;
+        }
+        self.start(&data);
+        for (column, shift) in self.shift.iter().enumerate() {
+            let values = data.col_as_slice_mut(column).iter_mut();
+            values.for_each(|x| *x = (f64::from(*x) - shift) as f32);
+        }
+        self.accumulate(&Rows::Single(data), samples);
+    }
+
+    /// The first rows say what is subtracted of all.
+    fn start<T: Copy + Into<f64>>(&mut self, data: &Mat<T>) {
+        if self.shift.is_empty() {
+            let count = data.nrows() as f64;
+            let mean = |column| sum(data.col_as_slice(column)) / count;
+            self.shift = (0..data.ncols()).map(mean).collect();
+        }
+    }
+
+    fn accumulate(&mut self, rows: &Rows<'_>, samples: usize) {
+        for (column, sum) in self.sum.iter_mut().enumerate() {
+            *sum += rows.sum(column, 0..rows.count());
         }
         if let Some(folds) = &mut self.folds {
-            folds.add(&data, samples);
+            folds.add(rows, samples);
         }
         if let Some(spread) = &mut self.spread {
-            spread.add(&data, samples);
+            spread.add(&rows.exact(), samples);
         }
-        let per_sample = data.nrows() / samples;
+        let per_sample = rows.count() / samples;
         // A sample's scatter is the norm of X'X, which is also that of the smaller X X'.
-        if per_sample < data.ncols() {
+        if per_sample < rows.inputs() {
             if let Some(parts) = &mut self.parts {
-                parts.add(&data, samples, self.samples);
+                parts.add(rows, samples, self.samples);
             }
             if self.holds_products() {
-                products::add_lower(&mut self.products, data.as_ref());
+                rows.add_all(&mut self.products);
             }
-            let mut inner = Mat::zeros(per_sample, per_sample);
             for sample in 0..samples {
-                let part = data.as_ref().subrows(sample * per_sample, per_sample);
-                product(&mut inner, Accum::Replace, part.transpose());
-                let norm = symmetric_norm(inner.as_ref()) / (per_sample * per_sample) as f64;
-                self.scatter += norm;
+                let norm = rows.squared_norm(sample * per_sample..(sample + 1) * per_sample);
+                self.scatter += norm / (per_sample * per_sample) as f64;
             }
         } else {
-            let mut own = Mat::zeros(data.ncols(), data.ncols());
-            for sample in 0..samples {
-                let part = data.as_ref().subrows(sample * per_sample, per_sample);
-                product(&mut own, Accum::Replace, part);
-                let norm = symmetric_norm(own.as_ref()) / (per_sample * per_sample) as f64;
-                self.scatter += norm;
-                if let Some(parts) = &mut self.parts {
-                    parts.add_known(&data, &own, samples, self.samples, sample);
-                }
-                if self.holds_products() {
-                    add_lower(&mut self.products, &own);
-                }
+            self.accumulate_each(rows, samples);
+        }
+        self.rows += rows.count();
+        self.samples += samples;
+    }
+
+    /// Of samples with more rows than inputs.
+    fn accumulate_each(&mut self, rows: &Rows<'_>, samples: usize) {
+        let data = rows.exact();
+        let per_sample = rows.count() / samples;
+        let mut own = Mat::zeros(data.ncols(), data.ncols());
+        for sample in 0..samples {
+            let part = data
+                .as_ref()
+                .as_ref()
+                .subrows(sample * per_sample, per_sample);
+            product(&mut own, Accum::Replace, part);
+            let norm = squared_norm(own.as_ref()) / (per_sample * per_sample) as f64;
+            self.scatter += norm;
+            if let Some(parts) = &mut self.parts {
+                parts.add_known(rows, &own, samples, self.samples, sample);
+            }
+            if self.holds_products() {
+                self.products.add_lower(&own);
             }
         }
-        self.rows += data.nrows();
-        self.samples += samples;
-        data
     }
 
     fn holds_products(&self) -> bool {
@@ -171,10 +206,10 @@ impl Moments {
     }
 
     /// The sum of the rows' outer products, lower triangle.
-    fn whole(&self) -> Cow<'_, Mat<f64>> {
+    fn whole(&self) -> Mat<f64> {
         match &self.parts {
-            Some(parts) if parts.is_whole() => Cow::Owned(parts.whole()),
-            _ => Cow::Borrowed(&self.products),
+            Some(parts) if parts.is_whole() => parts.whole(),
+            _ => self.products.lower(),
         }
     }
 
@@ -205,7 +240,7 @@ impl Moments {
         self.scatter += other.scatter + spread.growth(&by, &other.sum, &other.whole(), counts);
         if self.holds_products() {
             shift_products(&mut other.products, &by, &other.sum, other.rows);
-            add_lower(&mut self.products, &other.products);
+            self.products.add(&other.products);
         }
         if let Some((parts, more)) = self.parts.as_mut().zip(other.parts.take()) {
             parts.merge(more, &by, self.samples);
@@ -264,7 +299,7 @@ impl Moments {
         visit(&mut self.shift)?;
         visit(&mut self.sum)?;
         visit(std::slice::from_mut(&mut self.scatter))?;
-        visit_lower(&mut self.products, visit)?;
+        visit(&mut self.products.values)?;
         if let Some(spread) = &mut self.spread {
             visit(&mut spread.pulls)?;
             visit_lower(&mut spread.means, visit)?;
@@ -298,19 +333,11 @@ impl Moments {
         }
         let (count, size) = (self.rows as f64, self.inputs());
         let offset = self.offset();
-        let products = self.whole();
-        let mut matrix = Mat::zeros(size, size);
-        for j in 0..size {
-            for i in j..size {
-                let value = products[(i, j)] / count - offset[i] * offset[j];
-                matrix[(i, j)] = value;
-                matrix[(j, i)] = value;
-            }
-        }
-        let norm = symmetric_norm(products.as_ref().as_ref()) / (count * count);
+        let mut matrix = self.whole();
+        let norm = squared_norm(matrix.as_ref()) / (count * count);
         let samples = self.samples as f64;
         let spread = (self.scatter - samples * norm).max(0.0) / (samples * samples);
-        let trace: f64 = (0..size).map(|i| products[(i, i)] / count).sum();
+        let trace: f64 = (0..size).map(|i| matrix[(i, i)] / count).sum();
         let distance = norm - trace * trace / size.max(1) as f64;
         let shrinkage = if self.samples < 2 {
             1.0
@@ -329,6 +356,12 @@ impl Moments {
             .zip(&offset)
             .map(|(shift, offset)| shift + offset)
             .collect();
+        for j in 0..size {
+            for (i, value) in (j..).zip(matrix.below(j)) {
+                *value = *value / count - offset[i] * offset[j];
+            }
+        }
+        mirror(&mut matrix);
         Some(Covariance {
             mean,
             matrix,
@@ -350,41 +383,6 @@ pub(super) fn product(target: &mut Mat<f64>, accumulate: Accum, rows: MatRef<'_,
         1.0,
         Par::Seq,
     );
-}
-
-/// Shows the lower triangle, column by column.
-pub(super) fn visit_lower(
-    matrix: &mut Mat<f64>,
-    visit: &mut dyn FnMut(&mut [f64]) -> io::Result<()>,
-) -> io::Result<()> {
-    for column in 0..matrix.ncols() {
-        if let Some(below) = matrix.col_as_slice_mut(column).get_mut(column..) {
-            visit(below)?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn add_lower(target: &mut Mat<f64>, more: &Mat<f64>) {
-    for column in 0..target.ncols() {
-        let pairs = target.col_as_slice_mut(column).iter_mut();
-        pairs
-            .zip(more.col_as_slice(column))
-            .skip(column)
-            .for_each(|(sum, more)| *sum += more);
-    }
-}
-
-/// Squared Frobenius norm of a symmetric matrix of which the lower triangle is stored.
-fn symmetric_norm(lower: MatRef<'_, f64>) -> f64 {
-    let mut sum = 0.0;
-    for j in 0..lower.ncols() {
-        sum += lower[(j, j)] * lower[(j, j)];
-        for i in j + 1..lower.nrows() {
-            sum += 2.0 * lower[(i, j)] * lower[(i, j)];
-        }
-    }
-    sum
 }
 
 #[cfg(test)]

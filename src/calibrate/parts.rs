@@ -7,7 +7,8 @@ use std::io;
 
 use faer::Mat;
 
-use crate::calibrate::products::{self, Lower};
+use crate::calibrate::products::Rows;
+use crate::calibrate::triangle::{Lower, Triangle, mirror};
 
 /// So many parts; sample number i is in part i modulo this.
 pub(super) const PARTS: usize = 5;
@@ -27,13 +28,6 @@ struct Part {
     sum: Vec<f64>,
     /// Sum of the rows' outer products over channels, also over taps.
     products: Triangle,
-}
-
-/// The lower triangle of a symmetric matrix, column by column.
-#[derive(Debug, Clone)]
-struct Triangle {
-    size: usize,
-    values: Vec<f64>,
 }
 
 impl Parts {
@@ -67,76 +61,65 @@ impl Parts {
 
     /// The lower triangle of the products of all parts together.
     pub fn whole(&self) -> Mat<f64> {
-        let size = self.parts.first().map_or(0, |part| part.products.size);
+        let size = self.parts.first().map_or(0, |part| part.products.size());
         let mut whole = Mat::zeros(size, size);
         for part in &self.parts {
-            for (column, below) in part.products.columns().enumerate() {
-                let target = whole.col_as_slice_mut(column).iter_mut().skip(column);
-                target.zip(below).for_each(|(sum, more)| *sum += more);
-            }
+            part.products.add_to(&mut whole);
         }
         whole
     }
 
     /// Adds rows of whole samples, of which the first has number `first`.
-    pub fn add(&mut self, data: &Mat<f64>, samples: usize, first: usize) {
-        let per_sample = data.nrows() / samples.max(1);
+    pub fn add(&mut self, rows: &Rows<'_>, samples: usize, first: usize) {
+        let per_sample = rows.count() / samples.max(1);
         for number in 0..PARTS.min(samples) {
             let mine: Vec<usize> = (number..samples).step_by(PARTS).collect();
-            let rows = stacked(data, &mine, per_sample, self.taps);
-            self.add_sums(data, &mine, per_sample, first);
-            let Some(part) = self.parts.get_mut((first + number) % PARTS) else {
-                continue;
-            };
-            let wide = data.ncols();
-            products::lowers(rows.as_ref(), wide, |sum| match sum {
-                Lower::Single(sum) => part.products.add(sum),
-                Lower::Double(sum) => part.products.add(sum),
-            });
+            self.add_sums(rows, &mine, per_sample, first);
+            if let Some(part) = self.parts.get_mut((first + number) % PARTS) {
+                let rows = rows.stacked(&mine, per_sample, self.taps);
+                rows.add_all(&mut part.products);
+            }
         }
     }
 
     /// Adds one sample of which the products of all inputs are known.
     pub fn add_known(
         &mut self,
-        data: &Mat<f64>,
+        rows: &Rows<'_>,
         own: &Mat<f64>,
         samples: usize,
         first: usize,
         sample: usize,
     ) {
-        self.add_sums(data, &[sample], data.nrows() / samples.max(1), first);
+        self.add_sums(rows, &[sample], rows.count() / samples.max(1), first);
         let taps = self.taps;
         let Some(part) = self.parts.get_mut((first + sample) % PARTS) else {
             return;
         };
         if taps == 1 {
-            return part.products.add(own);
+            return part.products.add_lower(own);
         }
         let channels = own.ncols() / taps;
         let over_taps = |i: usize, j: usize| -> f64 {
             (0..taps).map(|t| own[(i * taps + t, j * taps + t)]).sum()
         };
-        part.products
-            .add(&Mat::from_fn(channels, channels, |i, j| match i >= j {
-                true => over_taps(i, j),
-                false => 0.0,
-            }));
+        for column in 0..channels {
+            let below = part.products.below(column).iter_mut().zip(column..);
+            below.for_each(|(sum, row)| *sum += over_taps(row, column));
+        }
     }
 
     /// Counts and sums the rows of samples that are all of one part.
-    fn add_sums(&mut self, data: &Mat<f64>, samples: &[usize], per_sample: usize, first: usize) {
+    fn add_sums(&mut self, rows: &Rows<'_>, samples: &[usize], per_sample: usize, first: usize) {
         let number = samples.first().map_or(0, |sample| (first + sample) % PARTS);
         let Some(part) = self.parts.get_mut(number) else {
             return;
         };
         part.rows += samples.len() * per_sample;
         for (column, sum) in part.sum.iter_mut().enumerate() {
-            let column = data.col_as_slice(column);
-            let rows = samples
-                .iter()
-                .flat_map(|sample| column.iter().skip(sample * per_sample).take(per_sample));
-            *sum += rows.sum::<f64>();
+            let of =
+                |sample: &usize| rows.sum(column, sample * per_sample..(sample + 1) * per_sample);
+            *sum += samples.iter().map(of).sum::<f64>();
         }
     }
 
@@ -148,8 +131,7 @@ impl Parts {
             let Some(part) = self.parts.get_mut((first + number) % PARTS) else {
                 continue;
             };
-            let pairs = part.products.values.iter_mut().zip(&more.products.values);
-            pairs.for_each(|(sum, more)| *sum += more);
+            part.products.add(&more.products);
             let pairs = part.sum.iter_mut().zip(&more.sum);
             pairs.for_each(|(sum, more)| *sum += more);
             part.rows += more.rows;
@@ -174,26 +156,22 @@ impl Parts {
         };
         let rows: usize = parts().map(|part| part.rows).sum();
         let first = self.parts.first().filter(|_| rows > 0)?;
-        let (size, count) = (first.products.size, (rows * self.taps) as f64);
+        let (size, count) = (first.products.size(), (rows * self.taps) as f64);
         let means: Vec<f64> = (0..first.sum.len())
             .map(|input| parts().filter_map(|part| part.sum.get(input)).sum::<f64>() / rows as f64)
             .collect();
         let mut matrix = Mat::zeros(size, size);
         for part in parts() {
-            for (column, below) in part.products.columns().enumerate() {
-                let target = matrix.col_as_slice_mut(column).iter_mut().skip(column);
-                target.zip(below).for_each(|(sum, more)| *sum += more);
-            }
+            part.products.add_to(&mut matrix);
         }
         let means: Vec<&[f64]> = means.chunks_exact(self.taps).collect();
         for (j, right) in means.iter().enumerate() {
-            for (i, left) in means.iter().enumerate().skip(j) {
+            for (value, left) in matrix.below(j).iter_mut().zip(&means[j..]) {
                 let product: f64 = left.iter().zip(*right).map(|(a, b)| a * b).sum();
-                let value = matrix[(i, j)] / count - product / self.taps as f64;
-                matrix[(i, j)] = value;
-                matrix[(j, i)] = value;
+                *value = *value / count - product / self.taps as f64;
             }
         }
+        mirror(&mut matrix);
         Some(matrix)
     }
 }
@@ -206,10 +184,10 @@ impl Part {
             .chunks_exact(taps)
             .zip(self.sum.chunks_exact(taps))
             .unzip();
-        for (j, column) in self.products.columns_mut().enumerate() {
-            for (i, value) in column.iter_mut().enumerate() {
-                let (a, b) = (by_channel[i + j], by_channel[j]);
-                let (left, right) = (sums[i + j], sums[j]);
+        for j in 0..self.products.size() {
+            for (i, value) in (j..).zip(self.products.below(j)) {
+                let (a, b) = (by_channel[i], by_channel[j]);
+                let (left, right) = (sums[i], sums[j]);
                 let change =
                     (0..taps).map(|t| count * a[t] * b[t] - left[t] * b[t] - a[t] * right[t]);
                 *value += change.sum::<f64>();
@@ -219,67 +197,6 @@ impl Part {
             *sum -= count * by;
         }
     }
-}
-
-impl Triangle {
-    fn new(size: usize) -> Self {
-        Triangle {
-            size,
-            values: vec![0.0; size * (size + 1) / 2],
-        }
-    }
-
-    /// Every column from the diagonal down.
-    fn columns(&self) -> impl Iterator<Item = &[f64]> {
-        let mut rest = self.values.as_slice();
-        (0..self.size).rev().map_while(move |below| {
-            let (column, more) = rest.split_at_checked(below + 1)?;
-            rest = more;
-            Some(column)
-        })
-    }
-
-    fn columns_mut(&mut self) -> impl Iterator<Item = &mut [f64]> {
-        let mut rest = self.values.as_mut_slice();
-        (0..self.size).rev().map_while(move |below| {
-            let (column, more) = std::mem::take(&mut rest).split_at_mut_checked(below + 1)?;
-            rest = more;
-            Some(column)
-        })
-    }
-
-    /// Adds the lower triangle of a matrix.
-    fn add<T: Copy + Into<f64>>(&mut self, more: &Mat<T>) {
-        for (column, target) in self.columns_mut().enumerate() {
-            let below = more.col_as_slice(column).iter().skip(column);
-            target
-                .iter_mut()
-                .zip(below)
-                .for_each(|(sum, &more)| *sum += more.into());
-        }
-    }
-}
-
-/// The rows of some samples with a column for each channel: the taps come below each other.
-fn stacked(data: &Mat<f64>, samples: &[usize], per_sample: usize, taps: usize) -> Mat<f64> {
-    let rows = samples.len() * per_sample;
-    let mut stacked = Mat::zeros(rows * taps, data.ncols() / taps);
-    // Whole channels only.
-    for input in 0..data.ncols() / taps * taps {
-        let from = data.col_as_slice(input);
-        let target = stacked.col_as_slice_mut(input / taps);
-        let target = target.chunks_exact_mut(rows.max(1)).nth(input % taps);
-        let parts = target
-            .into_iter()
-            .flat_map(|target| target.chunks_exact_mut(per_sample.max(1)));
-        for (target, sample) in parts.zip(samples) {
-            let Some(from) = from.get(sample * per_sample..(sample + 1) * per_sample) else {
-                continue;
-            };
-            target.copy_from_slice(from);
-        }
-    }
-    stacked
 }
 
 #[cfg(test)]

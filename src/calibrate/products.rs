@@ -1,9 +1,15 @@
 //! Sums of products of many columns. They take most of the time of a run, so those of one batch are summed in
 //! f32, which takes half of it, and only the batches in f64.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::traits::ComplexField;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+
+use crate::calibrate::triangle::{Lower, squared_norm};
 
 /// Of fewer inputs products take next to no time, and stay in f64.
 const LEAST_INPUTS: usize = 512;
@@ -11,6 +17,10 @@ const LEAST_INPUTS: usize = 512;
 const MOST_ROWS: usize = 4096;
 /// Sums in f32 say nothing about variances below this share of the mean variance.
 const RESOLUTION: f64 = 1e-5;
+/// Rows with larger elements have sums that f32 cannot hold.
+const LARGEST: f64 = 1e16;
+/// Columns of a product that are made together: so many that their sums stay in the cache until they are added.
+const PANEL: usize = 128;
 
 /// The shrinkage that covers what the sums of so many inputs round off.
 pub(crate) fn least_shrinkage(inputs: usize) -> f64 {
@@ -20,54 +30,193 @@ pub(crate) fn least_shrinkage(inputs: usize) -> f64 {
     }
 }
 
-/// A lower triangle.
-pub(crate) enum Lower<'a> {
-    Single(&'a Mat<f32>),
-    Double(&'a Mat<f64>),
+/// Rows as their products are summed: in f32 of many inputs.
+pub(super) enum Rows<'a> {
+    Single(Mat<f32>),
+    Double(Cow<'a, Mat<f64>>),
 }
 
-/// Adds the lower triangle of `rows' rows`.
-pub(crate) fn add_lower(target: &mut Mat<f64>, all: MatRef<'_, f64>) {
-    if all.ncols() < LEAST_INPUTS {
-        return super::moments::product(target, Accum::Add, all);
+impl<'a> Rows<'a> {
+    pub fn new(rows: &'a Mat<f64>) -> Self {
+        match is_single(rows.ncols()) && fits(rows) {
+            true => Rows::Single(rounded(rows.as_ref(), (0, rows.nrows()))),
+            false => Rows::Double(Cow::Borrowed(rows)),
+        }
     }
-    lowers(all, all.ncols(), |sum| match sum {
-        Lower::Single(sum) => add(target, sum, |column| column),
-        Lower::Double(sum) => super::moments::add_lower(target, sum),
-    });
-}
 
-/// Shows lower triangles that together are that of `rows' rows`; in f32 where these are of `inputs`.
-pub(crate) fn lowers(all: MatRef<'_, f64>, inputs: usize, mut show: impl FnMut(Lower<'_>)) {
-    let exact = |rows: MatRef<'_, f64>| {
-        let mut sum = Mat::zeros(all.ncols(), all.ncols());
-        super::moments::product(&mut sum, Accum::Replace, rows);
-        sum
-    };
-    if inputs < LEAST_INPUTS {
-        return show(Lower::Double(&exact(all)));
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Rows::Single(rows) => rows.nrows(),
+            Rows::Double(rows) => rows.nrows(),
+        }
     }
-    let mut sum = Mat::<f32>::zeros(all.ncols(), all.ncols());
-    for part in parts(all.nrows()) {
-        let rows = rounded(all, part);
-        triangular::matmul(
-            &mut sum,
-            BlockStructure::TriangularLower,
-            Accum::Replace,
-            rows.transpose(),
-            BlockStructure::Rectangular,
-            &rows,
-            BlockStructure::Rectangular,
-            1.0,
-            Par::Seq,
-        );
-        match is_finite(&sum) {
-            true => show(Lower::Single(&sum)),
-            false => show(Lower::Double(&exact(part_of(all, part)))),
+
+    /// Number of columns.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Rows::Single(rows) => rows.ncols(),
+            Rows::Double(rows) => rows.ncols(),
+        }
+    }
+
+    /// Sum of a column over some of the rows.
+    pub fn sum(&self, column: usize, rows: Range<usize>) -> f64 {
+        match self {
+            Rows::Single(all) => sum(&all.col_as_slice(column)[rows]),
+            Rows::Double(all) => sum(&all.col_as_slice(column)[rows]),
+        }
+    }
+
+    /// The same in f64, of which there is a copy at most.
+    pub fn exact(&self) -> Cow<'_, Mat<f64>> {
+        match self {
+            Rows::Single(rows) => Cow::Owned(exact(rows)),
+            Rows::Double(rows) => Cow::Borrowed(rows),
+        }
+    }
+
+    /// The rows of some samples with a column for each channel: the taps come below each other.
+    pub fn stacked(&self, samples: &[usize], per_sample: usize, taps: usize) -> Rows<'static> {
+        match self {
+            Rows::Single(rows) => Rows::Single(stacked(rows, samples, per_sample, taps)),
+            Rows::Double(rows) => {
+                Rows::Double(Cow::Owned(stacked(rows, samples, per_sample, taps)))
+            }
+        }
+    }
+
+    /// Adds the lower triangle of the products of some of the rows.
+    pub fn add_lower(&self, rows: Range<usize>, target: &mut impl Lower) {
+        for (first, count) in parts(rows.len()) {
+            let first = rows.start + first;
+            match self {
+                Rows::Single(all) => add_panels(all.as_ref().subrows(first, count), target),
+                Rows::Double(all) => {
+                    add_panels(all.as_ref().as_ref().subrows(first, count), target)
+                }
+            }
+        }
+    }
+
+    /// Adds the lower triangle of the products of all rows.
+    pub fn add_all(&self, target: &mut impl Lower) {
+        self.add_lower(0..self.count(), target);
+    }
+
+    /// The squared Frobenius norm of the products of some of the rows with each other, which is that
+    /// of the products of the columns over these rows.
+    pub fn squared_norm(&self, rows: Range<usize>) -> f64 {
+        match self {
+            Rows::Single(all) => inner_norm(all.as_ref().subrows(rows.start, rows.len())),
+            Rows::Double(all) => inner_norm(all.as_ref().as_ref().subrows(rows.start, rows.len())),
         }
     }
 }
 
+/// Whether the products of so many inputs are summed in f32.
+pub(super) fn is_single(inputs: usize) -> bool {
+    inputs >= LEAST_INPUTS
+}
+
+/// Whether the sums of such rows fit into f32.
+pub(super) fn fits<T: Copy + Into<f64>>(rows: &Mat<T>) -> bool {
+    (0..rows.ncols()).all(|column| {
+        let values = rows.col_as_slice(column).iter();
+        values.fold(true, |fit, &value| fit & (value.into().abs() < LARGEST))
+    })
+}
+
+/// Rows in f64.
+pub(super) fn exact(rows: &Mat<f32>) -> Mat<f64> {
+    let mut exact = Mat::zeros(rows.nrows(), rows.ncols());
+    for column in 0..rows.ncols() {
+        let pairs = exact.col_as_slice_mut(column).iter_mut();
+        let pairs = pairs.zip(rows.col_as_slice(column));
+        pairs.for_each(|(to, &from)| *to = f64::from(from));
+    }
+    exact
+}
+
+/// Sum of many values, in eight sums that do not wait for each other.
+pub(super) fn sum<T: Copy + Into<f64>>(values: &[T]) -> f64 {
+    let (eights, rest) = values.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for eight in eights {
+        let pairs = sums.iter_mut().zip(eight);
+        pairs.for_each(|(sum, &value)| *sum += value.into());
+    }
+    let rest = rest.iter().map(|&value| value.into());
+    sums.into_iter().chain(rest).sum()
+}
+
+/// Adds the lower triangle of `rows' rows`, some columns at a time.
+fn add_panels<T: ComplexField + Copy + Into<f64>>(rows: MatRef<'_, T>, target: &mut impl Lower) {
+    let size = rows.ncols();
+    let mut room = vec![T::zero_impl(); size * PANEL.min(size)];
+    for first in (0..size).step_by(PANEL) {
+        let (height, width) = (size - first, PANEL.min(size - first));
+        let (sums, _) = room.split_at_mut(height * width);
+        let mut panel = MatMut::from_column_major_slice_mut(sums, height, width);
+        let right = rows.subcols(first, width);
+        let (top, bottom) = panel.as_mut().split_at_row_mut(width);
+        lower(top, right.transpose(), right);
+        let left = rows.subcols(first + width, height - width).transpose();
+        matmul(bottom, Accum::Replace, left, right, T::one_impl(), Par::Seq);
+        for (column, sums) in sums.chunks_exact(height).enumerate() {
+            let below = target.below(first + column).iter_mut();
+            let pairs = below.zip(sums.iter().skip(column));
+            pairs.for_each(|(sum, &more)| *sum += more.into());
+        }
+    }
+}
+
+/// The lower triangle of a product.
+fn lower<T: ComplexField>(target: MatMut<'_, T>, left: MatRef<'_, T>, right: MatRef<'_, T>) {
+    triangular::matmul(
+        target,
+        BlockStructure::TriangularLower,
+        Accum::Replace,
+        left,
+        BlockStructure::Rectangular,
+        right,
+        BlockStructure::Rectangular,
+        T::one_impl(),
+        Par::Seq,
+    );
+}
+
+fn inner_norm<T: ComplexField + Copy + Into<f64>>(rows: MatRef<'_, T>) -> f64 {
+    let mut products = Mat::zeros(rows.nrows(), rows.nrows());
+    lower(products.as_mut(), rows, rows.transpose());
+    squared_norm(products.as_ref())
+}
+
+fn stacked<T: ComplexField + Copy>(
+    data: &Mat<T>,
+    samples: &[usize],
+    per_sample: usize,
+    taps: usize,
+) -> Mat<T> {
+    let rows = samples.len() * per_sample;
+    let mut stacked = Mat::zeros(rows * taps, data.ncols() / taps);
+    // Whole channels only.
+    for input in 0..data.ncols() / taps * taps {
+        let from = data.col_as_slice(input);
+        let target = stacked.col_as_slice_mut(input / taps);
+        let target = target.chunks_exact_mut(rows.max(1)).nth(input % taps);
+        let parts = target
+            .into_iter()
+            .flat_map(|target| target.chunks_exact_mut(per_sample.max(1)));
+        for (target, sample) in parts.zip(samples) {
+            let Some(from) = from.get(sample * per_sample..(sample + 1) * per_sample) else {
+                continue;
+            };
+            target.copy_from_slice(from);
+        }
+    }
+    stacked
+}
 /// Adds `left' right`, of which `right` has the inputs.
 pub(crate) fn add_cross(target: &mut Mat<f64>, left: MatRef<'_, f64>, right: MatRef<'_, f64>) {
     if right.ncols() < LEAST_INPUTS {
@@ -98,7 +247,7 @@ pub(crate) fn add_cross(target: &mut Mat<f64>, left: MatRef<'_, f64>, right: Mat
             );
             continue;
         }
-        add(target, &sum, |_| 0);
+        add(target, &sum);
     }
 }
 
@@ -119,14 +268,19 @@ fn is_finite(sum: &Mat<f32>) -> bool {
 
 #[allow(clippy::cast_possible_truncation)]
 fn rounded(rows: MatRef<'_, f64>, (first, count): (usize, usize)) -> Mat<f32> {
-    Mat::from_fn(count, rows.ncols(), |i, j| rows[(first + i, j)] as f32)
+    let mut rounded = Mat::zeros(count, rows.ncols());
+    for column in 0..rows.ncols() {
+        let from = rows.col(column).subrows(first, count).iter();
+        let to = rounded.col_as_slice_mut(column).iter_mut();
+        to.zip(from).for_each(|(to, &from)| *to = from as f32);
+    }
+    rounded
 }
 
-/// Adds every column from the row that `from` says on.
-fn add(target: &mut Mat<f64>, sum: &Mat<f32>, from: impl Fn(usize) -> usize) {
+fn add(target: &mut Mat<f64>, sum: &Mat<f32>) {
     for column in 0..target.ncols() {
         let pairs = target.col_as_slice_mut(column).iter_mut();
-        let pairs = pairs.zip(sum.col_as_slice(column)).skip(from(column));
+        let pairs = pairs.zip(sum.col_as_slice(column));
         pairs.for_each(|(sum, &more)| *sum += f64::from(more));
     }
 }
@@ -147,7 +301,7 @@ mod tests {
         };
         let (inputs, targets) = (rows(LEAST_INPUTS), rows(3));
         let mut found = Mat::zeros(LEAST_INPUTS, LEAST_INPUTS);
-        add_lower(&mut found, inputs.as_ref());
+        Rows::new(&inputs).add_all(&mut found);
         let exact = inputs.transpose() * &inputs;
         let scale = |j: usize| exact[(j, j)].sqrt();
         for j in 0..LEAST_INPUTS {
@@ -179,7 +333,7 @@ mod tests {
         let rows = |count: usize| Mat::from_fn(3, count, |i, j| 1e20 * (1.0 + (i * j % 7) as f64));
         let (inputs, targets) = (rows(LEAST_INPUTS), rows(2));
         let mut found = Mat::zeros(LEAST_INPUTS, LEAST_INPUTS);
-        add_lower(&mut found, inputs.as_ref());
+        Rows::new(&inputs).add_all(&mut found);
         let exact = inputs.transpose() * &inputs;
         assert!((found[(9, 4)] / exact[(9, 4)] - 1.0).abs() < 1e-12);
         let mut found = Mat::zeros(2, LEAST_INPUTS);

@@ -15,6 +15,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, ColRef, Mat, MatRef, Par};
 
 use super::moments::product;
+use super::triangle::Lower;
 
 /// Sums over the samples, each of equally many rows.
 #[derive(Debug, Clone)]
@@ -91,11 +92,10 @@ fn form(lower: &Mat<f64>, d: &[f64]) -> f64 {
 }
 
 /// The sums of products after a shift by `by`: `sum` is that of the rows before it.
-pub(super) fn shift_products(products: &mut Mat<f64>, by: &[f64], sum: &[f64], rows: usize) {
+pub(super) fn shift_products(products: &mut impl Lower, by: &[f64], sum: &[f64], rows: usize) {
     let count = rows as f64;
     for j in 0..by.len() {
-        let column = products.col_as_slice_mut(j).iter_mut().enumerate();
-        for (i, value) in column.skip(j) {
+        for (i, value) in (j..).zip(products.below(j)) {
             *value += count * by[i] * by[j] - sum[i] * by[j] - by[i] * sum[j];
         }
     }

@@ -122,7 +122,7 @@ impl Observed {
             matrix: parts.without(part)?,
             shrinkage: (self.blocks.get(block)?.shrinkage * more).min(1.0),
         };
-        Some(covariance.shrunk())
+        Some(covariance.into_shrunk())
     }
 
     /// Rows of every part of the samples; none where selection goes by ranks, which parts do not have.

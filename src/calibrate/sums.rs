@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::calibrate::copula::{self, Rows};
 use crate::calibrate::moments::{Apart, Moments};
+use crate::calibrate::products;
 use crate::calibrate::tap::{self, Draw, Placed};
 use crate::calibrate::{
     Batch, CalibrateError, Covariance, Estimator, GatherOptions, Observed, Statistics,
@@ -253,15 +254,26 @@ impl Gatherer {
 
     /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
     fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), StatisticsError> {
-        let data = self.placed.unpack(&self.tensor, tensor, &draw.padding)?;
         let first = tensor.shape.first().copied().unwrap_or_default();
         let units = if first % samples.max(1) == 0 {
             samples
         } else {
             first
         };
+        let (name, padding) = (&self.tensor, &draw.padding);
+        if let ([moments], None) = (self.moments.as_mut_slice(), &self.kept)
+            && products::is_single(self.inputs)
+        {
+            moments.add_single(self.placed.unpack(name, tensor, padding)?, units);
+            return Ok(());
+        }
+        let data = self.placed.unpack(name, tensor, padding)?;
         if let Some(kept) = &mut self.kept {
             kept.add(&data, units);
+        }
+        if let [moments] = self.moments.as_mut_slice() {
+            moments.add(data, units);
+            return Ok(());
         }
         let width = data.ncols() / self.blocks;
         for (block, moments) in self.moments.iter_mut().enumerate() {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use faer::Mat;
+use faer::traits::ComplexField;
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -181,20 +182,27 @@ impl Placed {
     ///
     /// # Errors
     /// When the tensor has another shape, or holds NaN or infinities.
-    pub fn unpack(
+    pub fn unpack<T: ComplexField + Copy + From<f32> + Into<f64>>(
         &self,
         name: &str,
         tensor: &Tensor,
         padding: &[bool],
-    ) -> Result<Mat<f64>, StatisticsError> {
+    ) -> Result<Mat<T>, StatisticsError> {
         let matrix = self.rows_of(tensor, padding);
         let matrix = matrix.ok_or_else(|| StatisticsError::Shape {
             tensor: name.to_owned(),
             shape: tensor.shape.clone(),
         })?;
-        let mut values = (0..matrix.ncols()).flat_map(|j| matrix.col_as_slice(j));
-        match values.find(|value| !value.is_finite()) {
-            Some(&value) => Err(StatisticsError::NotFinite {
+        // Whole columns first, without an end inside them.
+        let is_finite = |column: &&[T]| {
+            let all = column.iter();
+            all.fold(true, |finite, &value| finite & value.into().is_finite())
+        };
+        let mut columns = (0..matrix.ncols()).map(|j| matrix.col_as_slice(j));
+        let found = columns.find(|column| !is_finite(column));
+        let mut values = found.into_iter().flatten().map(|&value| value.into());
+        match values.find(|value: &f64| !value.is_finite()) {
+            Some(value) => Err(StatisticsError::NotFinite {
                 tensor: name.to_owned(),
                 value,
             }),
@@ -202,7 +210,11 @@ impl Placed {
         }
     }
 
-    fn rows_of(&self, tensor: &Tensor, padding: &[bool]) -> Option<Mat<f64>> {
+    fn rows_of<T: ComplexField + Copy + From<f32>>(
+        &self,
+        tensor: &Tensor,
+        padding: &[bool],
+    ) -> Option<Mat<T>> {
         let &[first, second, third] = tensor.shape.as_slice() else {
             return None;
         };
@@ -214,8 +226,7 @@ impl Placed {
         if channels != self.channels || entries != padding.len() {
             return None;
         }
-        let values = tensor.to_f32().ok()?;
-        let values = values.as_slice()?;
+        let values = tensor.as_f32().ok()?;
         let taps = self.tap.taps().max(1);
         let rows = entries / taps;
         let (of_channel, of_entry) = if self.channels_last {
@@ -236,7 +247,7 @@ impl Placed {
                 let padding = padding.iter().skip(tap).step_by(taps);
                 for ((to, &value), &is_padding) in target.iter_mut().zip(found).zip(padding) {
                     if !is_padding {
-                        *to = f64::from(value);
+                        *to = T::from(value);
                     }
                 }
             }

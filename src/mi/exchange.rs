@@ -189,12 +189,14 @@ impl State {
             let pairs = pairs.zip(reading.covariance.col_as_slice(j));
             pairs.map(|(a, b)| a * b).sum::<f64>()
         });
+        let variance = variance.sum();
+        let (prior, given_output) = rayon::join(
+            || Swept::new(reading.covariance.as_ref(), &is_in),
+            || Swept::new(given_output.as_ref(), &is_in),
+        );
         Ok(State {
-            variance: variance.sum(),
-            sides: [
-                Swept::new(reading.covariance.as_ref(), &is_in)?,
-                Swept::new(given_output.as_ref(), &is_in)?,
-            ],
+            variance,
+            sides: [prior?, given_output?],
             is_in,
             losses: vec![0.0; stays.len()],
             candidates: reading.candidates,

@@ -1,7 +1,8 @@
 //! The few matrix functions that selection and repair need, on faer.
 
+use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::{DenseSolveCore, Llt, Solve};
-use faer::{Mat, MatRef, Side};
+use faer::{Accum, Mat, MatRef, Par, Side};
 
 use crate::mi::MiError;
 
@@ -48,6 +49,32 @@ pub(super) fn lower(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
         return Ok(Mat::new());
     }
     Ok(factor(matrix)?.L().to_owned())
+}
+
+/// [`lower`] and [`inverse`] of one factor.
+pub(super) fn lower_and_inverse(matrix: MatRef<'_, f64>) -> Result<(Mat<f64>, Mat<f64>), MiError> {
+    if matrix.nrows() == 0 {
+        return Ok((Mat::new(), Mat::new()));
+    }
+    let factor = factor(matrix)?;
+    Ok((factor.L().to_owned(), factor.inverse()))
+}
+
+/// The lower triangle of `rows' rows`, and zeros above it.
+pub(super) fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {
+    let mut gram = Mat::zeros(rows.ncols(), rows.ncols());
+    triangular::matmul(
+        &mut gram,
+        BlockStructure::TriangularLower,
+        Accum::Replace,
+        rows.transpose(),
+        BlockStructure::Rectangular,
+        rows,
+        BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+    gram
 }
 
 /// `log(det(matrix))` of a symmetric positive definite matrix, of which the lower triangle is read.

@@ -32,7 +32,7 @@ pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
 pub use exchange::{Exchanged, exchange};
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};
-pub use nested::nested;
+pub use nested::{nested, pair};
 
 #[cfg(test)]
 mod tests;

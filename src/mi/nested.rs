@@ -1,9 +1,10 @@
 //! The MI of a whole row of sets, each in the next, at the cost of one.
 
-use faer::Mat;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, Mat, MatRef, Par};
 
-use crate::mi::matrix::{log_steps, log_steps_and_inverse};
-use crate::mi::{MiError, Reading};
+use crate::mi::matrix::{gram, log_steps, log_steps_and_inverse, lower};
+use crate::mi::{MiError, Reading, log_determinant};
 
 /// `I(X_S; Y)` in nats where S has the first w candidates of `order`, with all inputs that are of no
 /// candidate and not absent, for every w from 0 on. `order` has every candidate once.
@@ -19,21 +20,7 @@ pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, MiError> {
     if size == 0 {
         return Ok(vec![0.0; order.len() + 1]);
     }
-    let mut is_placed = vec![false; size];
-    let candidates = reading.candidates.iter().flatten();
-    for &input in candidates.chain(&reading.absent) {
-        if let Some(placed) = is_placed.get_mut(input) {
-            *placed = true;
-        }
-    }
-    let mut inputs: Vec<usize> = (0..size).filter(|&input| !is_placed[input]).collect();
-    let mut ends = vec![inputs.len()];
-    for &candidate in order {
-        let own = reading.candidates.get(candidate);
-        inputs.extend(own.map(Vec::as_slice).unwrap_or_default());
-        ends.push(inputs.len());
-    }
-    inputs.extend(&reading.absent);
+    let (inputs, ends) = in_order(&reading.candidates, &reading.absent, size, order);
     let covariance = Mat::from_fn(inputs.len(), inputs.len(), |i, j| {
         reading.covariance[(inputs[i], inputs[j])]
     });
@@ -53,4 +40,78 @@ pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, MiError> {
     }
     let at = |end: &usize| all.get(*end).copied().unwrap_or(information);
     Ok(ends.iter().map(at).collect())
+}
+
+/// As [`nested`] of the first `kept` candidates and of all: two sets only, where a consumer has fewer outputs
+/// than inputs and its weights are known. `reading.gram` is not read; `weights` has a column for each
+/// input.
+///
+/// With `K = L L'` and `V = W L`, what `X_S` leaves open of Y has the covariance `V_R V_R' + s I`, of the
+/// columns R that come after S: a matrix as wide as the outputs.
+///
+/// # Errors
+/// The covariance is not positive definite.
+pub fn pair(
+    covariance: MatRef<'_, f64>,
+    weights: MatRef<'_, f64>,
+    noise: f64,
+    (candidates, absent): (&[Vec<usize>], &[usize]),
+    (order, kept): (&[usize], usize),
+) -> Result<[f64; 2], MiError> {
+    let size = covariance.nrows();
+    let (inputs, ends) = in_order(candidates, absent, size, order);
+    let ordered = Mat::from_fn(size, size, |i, j| covariance[(inputs[i], inputs[j])]);
+    let factor = lower(ordered.as_ref())?;
+    drop(ordered);
+    let weights = Mat::from_fn(weights.nrows(), size, |i, j| weights[(i, inputs[j])]);
+    let mut outputs = Mat::zeros(weights.nrows(), size);
+    triangular::matmul(
+        &mut outputs,
+        BlockStructure::Rectangular,
+        Accum::Replace,
+        &weights,
+        BlockStructure::Rectangular,
+        &factor,
+        BlockStructure::TriangularLower,
+        1.0,
+        Par::Seq,
+    );
+    let mut open = Mat::<f64>::identity(weights.nrows(), weights.nrows()) * faer::Scale(noise);
+    let mut last = size;
+    let mut left_open = |first: usize| {
+        let columns = outputs.as_ref().subcols(first, last - first);
+        open += gram(columns.transpose());
+        last = first;
+        log_determinant(open.as_ref())
+    };
+    let at = |candidates: usize| ends.get(candidates).copied().unwrap_or(size);
+    let of_all = left_open(at(order.len()))?;
+    let of_kept = left_open(at(kept))?;
+    let of_none = left_open(0)?;
+    Ok([0.5 * (of_none - of_kept), 0.5 * (of_none - of_all)])
+}
+
+/// All inputs, those of no candidate first and what is absent last, and how many there are before and after
+/// each candidate.
+fn in_order(
+    candidates: &[Vec<usize>],
+    absent: &[usize],
+    size: usize,
+    order: &[usize],
+) -> (Vec<usize>, Vec<usize>) {
+    let mut is_placed = vec![false; size];
+    for &input in candidates.iter().flatten().chain(absent) {
+        if let Some(placed) = is_placed.get_mut(input) {
+            *placed = true;
+        }
+    }
+    let mut inputs: Vec<usize> = (0..size).filter(|&input| !is_placed[input]).collect();
+    let mut ends = vec![inputs.len()];
+    for &candidate in order {
+        let own = candidates.get(candidate);
+        inputs.extend(own.map(Vec::as_slice).unwrap_or_default());
+        ends.push(inputs.len());
+    }
+    inputs.extend(absent);
+    (inputs, ends)
 }

@@ -10,11 +10,13 @@
 //! Sweeping (Goodnight, *A tutorial on the SWEEP operator*, 1979) moves variables `p` from one side to
 //! the other with one product of their columns, `T <- T - T_:p inv(T_pp) T_p:`.
 
-use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
+use faer::linalg::triangular_solve::{
+    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
+};
 use faer::{Mat, MatRef, Par};
 
 use crate::mi::delayed::Delayed;
-use crate::mi::matrix::lower;
+use crate::mi::matrix::{gram, lower_and_inverse};
 use crate::mi::{MiError, inverse};
 
 /// Products of columns that are subtracted together.
@@ -38,30 +40,27 @@ impl Swept {
                 covariance[(rows[i], columns[j])]
             })
         };
-        let factor = lower(part(&inside, &inside).as_ref())?;
-        let divided = |mut right: Mat<f64>| {
-            solve_lower_triangular_in_place(factor.as_ref(), right.as_mut(), Par::Seq);
-            right
-        };
-        let root = divided(Mat::identity(inside.len(), inside.len()));
-        let spread = divided(part(&inside, &outside));
+        let (factor, precision) = lower_and_inverse(part(&inside, &inside).as_ref())?;
+        let mut spread = part(&inside, &outside);
+        solve_lower_triangular_in_place(factor.as_ref(), spread.as_mut(), Par::Seq);
+        let rest = part(&outside, &outside) - gram(spread.as_ref());
+        // Now the map from what is inside.
+        solve_upper_triangular_in_place(factor.transpose(), spread.as_mut(), Par::Seq);
+        // The lower triangle counts, and the order of variables is kept inside and outside.
         let mut table = Mat::zeros(covariance.nrows(), covariance.nrows());
-        let mut put = |rows: &[usize], columns: &[usize], values: Mat<f64>| {
-            for (j, &column) in columns.iter().enumerate() {
-                for (i, &row) in rows.iter().enumerate() {
-                    table[(row, column)] = values[(i, j)];
-                    table[(column, row)] = values[(i, j)];
-                }
+        for (j, &column) in inside.iter().enumerate() {
+            for (i, &row) in inside.iter().enumerate().skip(j) {
+                table[(row, column)] = -precision[(i, j)];
             }
-        };
-        put(
-            &inside,
-            &inside,
-            root.transpose() * &root * faer::Scale(-1.0),
-        );
-        put(&inside, &outside, root.transpose() * &spread);
-        let explained = spread.transpose() * &spread;
-        put(&outside, &outside, part(&outside, &outside) - explained);
+        }
+        for (j, &column) in outside.iter().enumerate() {
+            for (i, &row) in inside.iter().enumerate() {
+                table[(row.max(column), row.min(column))] = spread[(i, j)];
+            }
+            for (i, &row) in outside.iter().enumerate().skip(j) {
+                table[(row, column)] = rest[(i, j)];
+            }
+        }
         Ok(Swept {
             diagonal: (0..table.nrows()).map(|i| table[(i, i)]).collect(),
             table: Delayed::new(table, TOGETHER),

@@ -203,6 +203,13 @@ proptest! {
                 .chain(order[..count].iter().map(|candidate| candidate + 1))
                 .collect();
             prop_assert!((found - direct(&k, &w, noise, &kept)).abs() < 1e-8);
+            let inputs = (reading.candidates.as_slice(), reading.absent.as_slice());
+            let sets = (order.as_slice(), count);
+            let two = pair(reading.covariance.as_ref(), w.as_ref(), noise, inputs, sets).unwrap();
+            let present: Vec<usize> = (0..n - 1).collect();
+            for (found, kept) in two.iter().zip([kept, present]) {
+                prop_assert!((found - direct(&k, &w, noise, &kept)).abs() < 1e-8);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
 use bytes::Bytes;
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
+use std::borrow::Cow;
 
 /// A constant tensor. `bytes` holds the elements of `shape`, row-major and little-endian.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,6 +220,20 @@ impl Tensor {
     /// As [`Tensor::to_f64`].
     pub fn to_f32(&self) -> Result<ArrayD<f32>, TensorError> {
         self.array(numbers!(self, f32))
+    }
+
+    /// The elements as f32 in row-major order, without a copy where they are.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_f32`].
+    pub(crate) fn as_f32(&self) -> Result<Cow<'_, [f32]>, TensorError> {
+        let is_native = self.dtype == DataType::Float && cfg!(target_endian = "little");
+        let borrowed = is_native.then(|| bytemuck::try_cast_slice(&self.bytes));
+        if let Some(Ok(values)) = borrowed {
+            self.check_length()?;
+            return Ok(Cow::Borrowed(values));
+        }
+        Ok(Cow::Owned(self.to_f32()?.into_iter().collect()))
     }
 
     /// The elements of an integer or bool tensor, in row-major order.

@@ -17,7 +17,7 @@
 
 use rayon::prelude::*;
 
-use crate::mi::{Removal, nested};
+use crate::mi::{MiError, Removal, nested};
 use crate::select::SelectError;
 use crate::select::reading::View;
 
@@ -41,8 +41,12 @@ pub(super) fn intervals(
     removals: &[Removal],
 ) -> Result<Vec<Interval>, SelectError> {
     let gone: Vec<usize> = removals.iter().map(|removal| removal.candidate).collect();
-    let (without, sizes) =
-        without_parts(views, &last_to_leave_first(candidates, &gone), gone.len())?;
+    let order = last_to_leave_first(candidates, &gone);
+    let of = |view: &View<'_>, part| {
+        let found = view.reading_without(part).map(|r| nested(&r, &order));
+        found.transpose()
+    };
+    let (without, sizes) = without_parts(views, gone.len(), of)?;
     if without.len() < 2 {
         return Ok(Vec::new());
     }
@@ -66,9 +70,14 @@ pub(super) fn interval(
     if gone.is_empty() {
         return Ok(Some(WHOLE));
     }
-    let (without, sizes) =
-        without_parts(views, &last_to_leave_first(candidates, gone), gone.len())?;
-    let found = || jackknife(kept, &shares_at(&without, gone.len()), &sizes);
+    let order = last_to_leave_first(candidates, gone);
+    let stay = candidates.saturating_sub(gone.len());
+    let of = |view: &View<'_>, part| {
+        let found = view.pair_without(part, &order, stay)?;
+        Ok(found.map(Vec::from))
+    };
+    let (without, sizes) = without_parts(views, 1, of)?;
+    let found = || jackknife(kept, &shares_at(&without, 1), &sizes);
     Ok((without.len() > 1).then(found))
 }
 
@@ -84,26 +93,34 @@ fn shares_at(without: &[Vec<f64>], removed: usize) -> Vec<f64> {
     at.copied().collect()
 }
 
-/// For each part that has samples, the shares of MI without it after so many removals, from none on,
-/// and the part's share of the samples.
+/// For each part that has samples, the shares of MI without it after so many steps, from none on,
+/// and the part's share of the samples. `of` has the MI of each consumer without a part after all steps
+/// to none.
 fn without_parts(
     views: &[View<'_>],
-    order: &[usize],
-    removals: usize,
+    steps: usize,
+    of: impl Fn(&View<'_>, usize) -> Result<Option<Vec<f64>>, MiError> + Sync,
 ) -> Result<(Vec<Vec<f64>>, Vec<f64>), SelectError> {
     let rows = views.first().map(|view| view.observed.part_rows());
     let rows = rows.unwrap_or_default();
     let count: usize = rows.iter().sum();
     let used: Vec<usize> = (0..rows.len()).filter(|&part| rows[part] > 0).collect();
     let shares = |&part: &usize| -> Result<Vec<f64>, SelectError> {
-        let mut information = vec![0.0; order.len() + 1];
-        for reading in views.iter().filter_map(|view| view.reading_without(part)) {
-            for (sum, more) in information.iter_mut().zip(nested(&reading, order)?) {
-                *sum += more;
-            }
+        let each: Vec<Option<Vec<f64>>> = views
+            .par_iter()
+            .map(|view| of(view, part))
+            .collect::<Result<_, MiError>>()?;
+        let mut information: Vec<f64> = Vec::new();
+        for one in each.into_iter().flatten() {
+            information.resize(one.len(), 0.0);
+            let pairs = information.iter_mut().zip(one);
+            pairs.for_each(|(sum, more)| *sum += more);
+        }
+        if information.is_empty() {
+            information = vec![0.0; steps + 1];
         }
         let all = information.last().copied().unwrap_or_default();
-        let kept = information.iter().rev().take(removals + 1);
+        let kept = information.iter().rev().take(steps + 1);
         Ok(kept
             .map(|kept| if all > 0.0 { kept / all } else { 1.0 })
             .collect())
@@ -268,6 +285,7 @@ mod tests {
             block: 0,
             gram: Mat::identity(4, 4),
             rows: 4,
+            weights: Some(Mat::identity(4, 4)),
             candidates: (0..4).map(|input| vec![input]).collect(),
             absent: Vec::new(),
         }
@@ -288,9 +306,12 @@ mod tests {
         let mixture = Mat::from_fn(4, 4, |i, j| MIXTURE[j][i]);
         let observed = Observed::of_rows(vec![sources * mixture], 1).unwrap();
         let view = view(&observed);
-        let (without, sizes) =
-            without_parts(std::slice::from_ref(&view), &[0, 1, 2, 3], 2).unwrap();
-        let without: Vec<f64> = without.iter().map(|shares| shares[2]).collect();
+        let of = |view: &View<'_>, part| {
+            let found = view.pair_without(part, &[0, 1, 2, 3], 2)?;
+            Ok(found.map(Vec::from))
+        };
+        let (without, sizes) = without_parts(std::slice::from_ref(&view), 1, of).unwrap();
+        let without: Vec<f64> = without.iter().map(|shares| shares[1]).collect();
         jackknife(share(&view.reading().unwrap()), &without, &sizes)
     }
 

@@ -29,6 +29,7 @@ use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::mi::{Elimination, Reading, Removal, exchange};
+use rayon::prelude::*;
 use reading::View;
 
 /// What a group's selection kept.
@@ -65,7 +66,7 @@ pub struct Scene<'a> {
     pub statistics: &'a Statistics,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
     /// Indexes of the groups that may be pruned and can be judged.
     #[must_use]
     pub fn prunable(&self) -> Vec<usize> {
@@ -81,7 +82,7 @@ impl Scene<'_> {
         Ok(readings(&self.views(group, stays)?))
     }
 
-    fn views(&self, group: usize, stays: &[bool]) -> Result<Vec<View<'_>>, SelectError> {
+    fn views(self, group: usize, stays: &[bool]) -> Result<Vec<View<'a>>, SelectError> {
         reading::views(self.graph, self.groups, self.statistics, group, stays)
     }
 }
@@ -149,18 +150,59 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
         trials: Vec::new(),
     };
     let mut stays = vec![true; scene.groups.channel_count];
+    let mut unsure: Option<Unsure<'_>> = None;
     // Groups are numbered in topological order of their first producer.
     for group in scene.prunable().into_iter().rev() {
         let channels = &scene.groups.groups[group].channels;
         let allowed = limits.widths(&scene.groups.groups[group]);
-        let left = one(scene, group, &stays, &stop[group], &allowed)?;
+        // No group waits for how sure another's selection is.
+        let (interval, found) = rayon::join(
+            || unsure.take().map(Unsure::interval).transpose(),
+            || one(scene, group, &stays, &stop[group], &allowed),
+        );
+        selection.put(interval?);
+        let (left, views) = found?;
         for &candidate in &left.gone {
             stays[channels[candidate]] = false;
         }
         selection.scores[group] = Some(score(scene, group, &left));
+        unsure = Some(Unsure {
+            group,
+            views,
+            left,
+            width: channels.len(),
+        });
     }
+    selection.put(unsure.map(Unsure::interval).transpose()?);
     selection.plan = Plan::of(scene.groups, &stays);
     Ok(selection)
+}
+
+impl Selection {
+    fn put(&mut self, found: Option<(usize, Option<Interval>)>) {
+        if let Some((group, interval)) = found
+            && let Some(Some(score)) = self.scores.get_mut(group)
+        {
+            score.mi_interval = interval;
+        }
+    }
+}
+
+/// What was selected in a group, before it is known how sure that is.
+struct Unsure<'a> {
+    group: usize,
+    views: Vec<View<'a>>,
+    left: Left,
+    width: usize,
+}
+
+impl Unsure<'_> {
+    /// The group, and where the share lies that is kept.
+    fn interval(self) -> Result<(usize, Option<Interval>), SelectError> {
+        let (gone, kept) = (&self.left.gone, 1.0 - self.left.lost);
+        let interval = confidence::interval(&self.views, self.width, gone, kept)?;
+        Ok((self.group, interval))
+    }
 }
 
 /// Where a group's elimination ends.
@@ -179,26 +221,22 @@ struct Left {
     gone: Vec<usize>,
     /// Share of the MI that is lost.
     lost: f64,
-    /// Where the share that is kept lies.
-    interval: Option<Interval>,
     /// As in [`Removal`].
     unexplained: f64,
 }
 
-/// Selects in one group: an elimination, what of it the samples are sure of, exchanges.
-fn one(
-    scene: Scene<'_>,
+/// Selects in one group: an elimination, what of it the samples are sure of, exchanges. Also returns how
+/// the group's consumers read it.
+fn one<'a>(
+    scene: Scene<'a>,
     group: usize,
     stays: &[bool],
     stop: &Stop,
     allowed: &[usize],
-) -> Result<Left, SelectError> {
+) -> Result<(Left, Vec<View<'a>>), SelectError> {
     let width = scene.groups.groups[group].channels.len();
     if matches!(stop, Stop::Width(least) if *least >= width) {
-        return Ok(Left {
-            interval: Some(confidence::WHOLE),
-            ..Left::default()
-        });
+        return Ok((Left::default(), Vec::new()));
     }
     let views = scene.views(group, stays)?;
     let (mut removals, total) = eliminate(&views, width, stop, allowed)?;
@@ -209,14 +247,11 @@ fn one(
         removals.truncate(confidence::sure(&intervals, *share, width, allowed));
     }
     let left = improve(readings(&views), width, total, &removals)?;
-    Ok(Left {
-        interval: confidence::interval(&views, width, &left.gone, 1.0 - left.lost)?,
-        ..left
-    })
+    Ok((left, views))
 }
 
 fn readings(views: &[View<'_>]) -> Vec<Reading> {
-    views.iter().filter_map(View::reading).collect()
+    views.par_iter().filter_map(View::reading).collect()
 }
 
 /// The removals down to an allowed width, and the MI of the whole in nats.
@@ -281,7 +316,6 @@ fn improve(
         gone: found.gone,
         lost: (1.0 - last.mi_left - gained).clamp(0.0, 1.0),
         unexplained: found.unexplained,
-        interval: None,
     })
 }
 
@@ -293,7 +327,7 @@ fn score(scene: Scene<'_>, group: usize, left: &Left) -> Score {
         .sum();
     Score {
         mi_kept: 1.0 - left.lost,
-        mi_interval: left.interval,
+        mi_interval: None,
         explained: 1.0 - left.unexplained / count.max(1) as f64,
     }
 }

@@ -1,11 +1,12 @@
 //! From statistics and weights to the readings that the elimination works on.
 
-use faer::Mat;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, Mat, MatRef, Par};
 
 use crate::calibrate::{Covariance, Observed, Statistics};
 use crate::graph::Graph;
 use crate::groups::{Consumer, Groups};
-use crate::mi::Reading;
+use crate::mi::{MiError, Reading, nested, pair};
 use crate::ops;
 use crate::select::SelectError;
 
@@ -20,6 +21,8 @@ pub(super) struct View<'a> {
     /// `W' W` over the outputs that stay and all taps, and the number of these rows.
     pub gram: Mat<f64>,
     pub rows: usize,
+    /// W, where it has far fewer rows than inputs.
+    pub weights: Option<Mat<f64>>,
     pub candidates: Vec<Vec<usize>>,
     pub absent: Vec<usize>,
 }
@@ -27,7 +30,7 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// What it is by all samples.
     pub fn reading(&self) -> Option<Reading> {
-        self.of(self.observed.of_channels(self.block)?.shrunk())
+        self.of(self.observed.of_channels(self.block)?.into_shrunk())
     }
 
     /// What it is by all samples but those of one part.
@@ -35,25 +38,53 @@ impl View<'_> {
         self.of(self.observed.shrunk_without(self.block, part)?)
     }
 
+    /// The MI of the first `kept` candidates of `order` and of all, by all samples but those of one
+    /// part; `None` where these do not fit.
+    pub fn pair_without(
+        &self,
+        part: usize,
+        order: &[usize],
+        kept: usize,
+    ) -> Result<Option<[f64; 2]>, MiError> {
+        let Some(weights) = &self.weights else {
+            let all = self.reading_without(part).map(|r| nested(&r, order));
+            let pair = |all: Vec<f64>| Some([*all.get(kept)?, *all.last()?]);
+            return Ok(all.transpose()?.and_then(pair));
+        };
+        let covariance = self.observed.shrunk_without(self.block, part);
+        let covariance = covariance.and_then(|found| Some((self.noise(&found)?, found)));
+        let pair = covariance.map(|(noise, covariance)| {
+            let inputs = (self.candidates.as_slice(), self.absent.as_slice());
+            let (covariance, weights) = (covariance.as_ref(), weights.as_ref());
+            pair(covariance, weights, noise, inputs, (order, kept))
+        });
+        pair.transpose()
+    }
+
     fn of(&self, covariance: Mat<f64>) -> Option<Reading> {
+        Some(Reading {
+            noise: self.noise(&covariance)?,
+            gram: self.gram.clone(),
+            candidates: self.candidates.clone(),
+            absent: self.absent.clone(),
+            covariance,
+        })
+    }
+
+    /// The noise floor; `None` where the covariance does not fit.
+    fn noise(&self, covariance: &Mat<f64>) -> Option<f64> {
         let (size, gram) = (self.gram.nrows(), &self.gram);
         if covariance.nrows() != size {
             return None;
         }
         let column = |j: usize| {
-            (0..size)
-                .map(|i| gram[(i, j)] * covariance[(i, j)])
-                .sum::<f64>()
+            let pairs = gram.col_as_slice(j).iter();
+            let pairs = pairs.zip(covariance.col_as_slice(j));
+            pairs.map(|(a, b)| a * b).sum::<f64>()
         };
         let variance: f64 = (0..size).map(column).sum();
         let noise = NOISE_SHARE * variance / self.rows.max(1) as f64;
-        Some(Reading {
-            gram: gram.clone(),
-            noise: noise.max(f64::MIN_POSITIVE.sqrt()),
-            candidates: self.candidates.clone(),
-            absent: self.absent.clone(),
-            covariance,
-        })
+        Some(noise.max(f64::MIN_POSITIVE.sqrt()))
     }
 }
 
@@ -86,7 +117,15 @@ pub(super) fn views<'a>(
             None => grams(graph, groups, consumer, stays)?,
         };
         let per_block = map.len() / grams.len().max(1);
-        for (block, (gram, rows)) in grams.into_iter().enumerate() {
+        for (
+            block,
+            Weighed {
+                gram,
+                rows,
+                weights,
+            },
+        ) in grams.into_iter().enumerate()
+        {
             if block >= observed.blocks.len() || gram.nrows() != per_block {
                 continue;
             }
@@ -109,12 +148,20 @@ pub(super) fn views<'a>(
                 block,
                 gram,
                 rows,
+                weights,
                 candidates,
                 absent,
             });
         }
     }
     Ok(views)
+}
+
+/// How one block of a consumer weighs its inputs.
+struct Weighed {
+    gram: Mat<f64>,
+    rows: usize,
+    weights: Option<Mat<f64>>,
 }
 
 /// `W' W` where the weight is computed as well: with rows `w` of the other factor, the mean of
@@ -124,7 +171,7 @@ fn weighed_by(
     groups: &Groups,
     statistics: &Statistics,
     partner: usize,
-) -> Vec<(Mat<f64>, usize)> {
+) -> Vec<Weighed> {
     let Some((observed, consumer)) = statistics.of(partner).zip(groups.consumers.get(partner))
     else {
         return Vec::new();
@@ -142,8 +189,11 @@ fn weighed_by(
     let gram = |covariance: &Covariance| {
         let (matrix, mean) = (&covariance.matrix, &covariance.mean);
         let second = |i: usize, j: usize| matrix[(i, j)] + mean[i] * mean[j];
-        let gram = Mat::from_fn(mean.len(), mean.len(), |i, j| second(i, j) * rows as f64);
-        (gram, rows)
+        Weighed {
+            gram: Mat::from_fn(mean.len(), mean.len(), |i, j| second(i, j) * rows as f64),
+            rows,
+            weights: None,
+        }
     };
     observed.blocks.iter().map(gram).collect()
 }
@@ -154,7 +204,7 @@ fn grams(
     groups: &Groups,
     consumer: &Consumer,
     stays: &[bool],
-) -> Result<Vec<(Mat<f64>, usize)>, SelectError> {
+) -> Result<Vec<Weighed>, SelectError> {
     let weight = ops::quantize::weight(graph.view(consumer.node), consumer.weight);
     let Some(weight) = weight else {
         return Ok(Vec::new());
@@ -177,7 +227,29 @@ fn grams(
         let unfolded = Mat::from_fn(rows.len() * taps, channels, |i, c| {
             matrix[(rows[i / taps], c * taps + i % taps)]
         });
-        grams.push((unfolded.transpose() * &unfolded, rows.len() * taps));
+        grams.push(Weighed {
+            gram: gram(unfolded.as_ref()),
+            rows: unfolded.nrows(),
+            weights: (2 * unfolded.nrows() <= channels).then_some(unfolded),
+        });
     }
     Ok(grams)
+}
+
+/// `rows' rows`.
+fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {
+    let size = rows.ncols();
+    let mut lower = Mat::zeros(size, size);
+    triangular::matmul(
+        &mut lower,
+        BlockStructure::TriangularLower,
+        Accum::Replace,
+        rows.transpose(),
+        BlockStructure::Rectangular,
+        rows,
+        BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+    Mat::from_fn(size, size, |i, j| lower[(i.max(j), i.min(j))])
 }

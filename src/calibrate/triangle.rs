@@ -1,0 +1,160 @@
+//! Symmetric matrices of which the lower triangle is stored.
+
+use std::io;
+
+use faer::{Mat, MatRef};
+
+/// Columns and rows that are mirrored together.
+const TILE: usize = 32;
+
+/// A symmetric matrix of which the lower triangle counts.
+pub(super) trait Lower {
+    /// A column from the diagonal down.
+    fn below(&mut self, column: usize) -> &mut [f64];
+}
+
+impl Lower for Mat<f64> {
+    fn below(&mut self, column: usize) -> &mut [f64] {
+        let all = self.col_as_slice_mut(column);
+        all.get_mut(column..).unwrap_or_default()
+    }
+}
+
+/// The lower triangle of a symmetric matrix, column by column.
+#[derive(Debug, Clone)]
+pub(super) struct Triangle {
+    size: usize,
+    pub values: Vec<f64>,
+}
+
+impl Lower for Triangle {
+    fn below(&mut self, column: usize) -> &mut [f64] {
+        // The columns before it are one element shorter each.
+        let first = column * (2 * self.size + 1).saturating_sub(column) / 2;
+        let range = first..first + self.size.saturating_sub(column);
+        self.values.get_mut(range).unwrap_or_default()
+    }
+}
+
+impl Triangle {
+    pub fn new(size: usize) -> Self {
+        Triangle {
+            size,
+            values: vec![0.0; size * (size + 1) / 2],
+        }
+    }
+
+    /// Rows, as many as columns.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Every column from the diagonal down.
+    pub fn columns(&self) -> impl Iterator<Item = &[f64]> {
+        let mut rest = self.values.as_slice();
+        (0..self.size).rev().map_while(move |below| {
+            let (column, more) = rest.split_at_checked(below + 1)?;
+            rest = more;
+            Some(column)
+        })
+    }
+
+    /// Adds another of the same size.
+    pub fn add(&mut self, more: &Triangle) {
+        let pairs = self.values.iter_mut().zip(&more.values);
+        pairs.for_each(|(sum, more)| *sum += more);
+    }
+
+    /// Adds the lower triangle of a matrix.
+    pub fn add_lower(&mut self, more: &Mat<f64>) {
+        for column in 0..self.size {
+            let below = more.col_as_slice(column).iter().skip(column);
+            let pairs = self.below(column).iter_mut().zip(below);
+            pairs.for_each(|(sum, more)| *sum += more);
+        }
+    }
+
+    /// Adds it to the lower triangle of a matrix.
+    pub fn add_to(&self, target: &mut Mat<f64>) {
+        for (column, more) in self.columns().enumerate() {
+            let pairs = target.below(column).iter_mut().zip(more);
+            pairs.for_each(|(sum, more)| *sum += more);
+        }
+    }
+
+    /// As a matrix with a lower triangle.
+    pub fn lower(&self) -> Mat<f64> {
+        let mut lower = Mat::zeros(self.size, self.size);
+        self.add_to(&mut lower);
+        lower
+    }
+}
+
+/// Shows the lower triangle, column by column.
+pub(super) fn visit_lower(
+    matrix: &mut Mat<f64>,
+    visit: &mut dyn FnMut(&mut [f64]) -> io::Result<()>,
+) -> io::Result<()> {
+    (0..matrix.ncols()).try_for_each(|column| visit(matrix.below(column)))
+}
+
+/// Makes the upper triangle that of the lower one.
+pub(super) fn mirror(matrix: &mut Mat<f64>) {
+    let size = matrix.nrows();
+    let tiles = || (0..size).step_by(TILE);
+    for left in tiles() {
+        for top in tiles().filter(|&top| top >= left) {
+            for column in left..size.min(left + TILE) {
+                for row in top.max(column + 1)..size.min(top + TILE) {
+                    matrix[(column, row)] = matrix[(row, column)];
+                }
+            }
+        }
+    }
+}
+
+/// Squared Frobenius norm of a symmetric matrix of which the lower triangle is stored.
+pub(super) fn squared_norm<T: Copy + Into<f64>>(lower: MatRef<'_, T>) -> f64 {
+    let column = |column: usize| -> f64 {
+        let mut below = lower.col(column).iter().skip(column);
+        let square = |value: &T| (*value).into() * (*value).into();
+        below.next().map_or(0.0, square) + 2.0 * below.map(square).sum::<f64>()
+    };
+    (0..lower.ncols()).map(column).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Larger than a tile, and no multiple of it.
+    const SIZE: usize = 2 * TILE + 5;
+
+    fn full() -> Mat<f64> {
+        Mat::from_fn(SIZE, SIZE, |i, j| (i.max(j) * 100 + i.min(j)) as f64)
+    }
+
+    #[test]
+    fn mirrored_lower_triangles_are_symmetric() {
+        let mut matrix = Mat::from_fn(SIZE, SIZE, |i, j| match i >= j {
+            true => full()[(i, j)],
+            false => f64::NAN,
+        });
+        assert_eq!(squared_norm(matrix.as_ref()), full().squared_norm_l2());
+        mirror(&mut matrix);
+        assert_eq!(matrix, full());
+    }
+
+    #[test]
+    fn triangles_hold_the_columns_from_the_diagonal_down() {
+        let mut triangle = Triangle::new(SIZE);
+        triangle.add_lower(&full());
+        for (column, below) in triangle.clone().columns().enumerate() {
+            assert_eq!(below, &full().col_as_slice(column)[column..]);
+            assert_eq!(below, triangle.below(column));
+        }
+        let mut lower = triangle.lower();
+        mirror(&mut lower);
+        assert_eq!(lower, full());
+    }
+}
