@@ -1,65 +1,99 @@
-//! The dense model's side of all fits. Nothing of it depends on the repair: the model runs once, and
+//! The dense model's side of all fits. Nothing of it depends on the repair: its nodes run once, and
 //! of what its taps gather the outputs that stay wait for their level.
 
 use std::ops::Range;
 
 use crate::calibrate::Batch;
+use crate::calibrate::tap::Placed;
 use crate::onnx::Tensor;
 use crate::segments::{Open, Segment, SegmentError, Shelf, Track};
+use crate::sequential::Setting;
 use crate::sequential::job::{self, Job};
-use crate::sequential::{SequentialError, Setting};
 
-/// The dense model with the taps of all levels.
+/// Elements that a run gathers of a sample, about: those of a batch are all in memory at once.
+const MOST_GATHERED: usize = 1 << 21;
+
+/// The dense model with the taps of all levels. It runs in one stage, or in more where its taps gather much.
 pub(super) struct Dense<'a> {
-    /// `None` when all batches were seen: an open model holds the memory of its runs.
+    setting: Setting<'a>,
+    /// The stage that runs, open. An open model holds the memory of its runs.
     segment: Option<Open<'a>>,
-    /// Of a single segment: nothing waits on its shelf.
+    /// What crosses from stage to stage.
     track: Track,
     /// Per batch, by the number of the tap.
     shelf: Shelf,
-    /// Per tap, the channels that stay, and whether they come last.
-    stays: Vec<(Vec<usize>, bool)>,
+    taps: Vec<Placed>,
+    /// Per tap, the channels that stay.
+    stays: Vec<Vec<usize>>,
     /// Per level, its taps.
     levels: Vec<Range<usize>>,
+    /// Per stage, its levels.
+    stages: Vec<Range<usize>>,
 }
 
 impl<'a> Dense<'a> {
-    /// Opens it for the jobs of all levels; `memory` bytes of samples are held in memory.
-    pub fn open(
-        setting: &Setting<'a>,
-        jobs: &[Vec<Job<'_>>],
-        memory: u64,
-    ) -> Result<Self, SequentialError> {
+    /// For the jobs of all levels; `memory` bytes of samples and activations are held in memory.
+    pub fn new(setting: &Setting<'a>, jobs: &[Vec<Job<'_>>], memory: u64) -> Self {
         let (mut taps, mut stays, mut levels) = (Vec::new(), Vec::new(), Vec::new());
+        let mut gathered = Vec::new();
         for jobs in jobs {
             let first = taps.len();
             for (placed, channels) in jobs.iter().flat_map(Job::dense_taps) {
                 taps.push(placed.clone());
-                stays.push((channels.to_vec(), placed.channels_last));
+                stays.push(channels.to_vec());
             }
             levels.push(first..taps.len());
+            let of_job = |job: &Job<'_>| {
+                let widths = job.dense_taps().map(|(placed, _)| placed.channels);
+                widths.sum::<usize>().saturating_mul(job.rows)
+            };
+            gathered.push(jobs.iter().map(of_job).sum());
         }
-        let track = Track::new(setting.graph, vec![job::wanted(&taps)], 0);
-        let segment = Segment::new(setting.model, setting.graph, &track.schedule, 0, taps);
-        Ok(Dense {
-            segment: Some(segment.open(setting.runtime)?),
-            track,
-            shelf: Shelf::new(memory),
+        let stages = stages(&gathered);
+        let asked = |stage: &Range<usize>| job::wanted(&taps[taps_of(&levels, stage)]);
+        let requests = stages.iter().map(asked).collect();
+        Dense {
+            setting: *setting,
+            segment: None,
+            track: Track::new(setting.graph, requests, memory / 2),
+            shelf: Shelf::new(memory / 2),
+            taps,
             stays,
             levels,
-        })
+            stages,
+        }
     }
 
-    /// Runs a batch; `feeds` are the positions for all taps.
-    pub fn run(&mut self, number: usize, batch: &Batch, feeds: Batch) -> Result<(), SegmentError> {
+    /// Opens the stage that begins with a level; returns the levels that it is for.
+    pub fn begin(&mut self, level: usize) -> Result<Option<Range<usize>>, SegmentError> {
+        let mut stages = self.stages.iter();
+        let Some(stage) = stages.position(|stage| stage.start == level) else {
+            return Ok(None);
+        };
+        let taps = self.taps[taps_of(&self.levels, &self.stages[stage])].to_vec();
+        let Setting { model, graph, .. } = self.setting;
+        let segment = Segment::new(model, graph, &self.track.schedule, stage, taps);
+        self.segment = Some(segment.open(self.setting.runtime)?);
+        Ok(Some(self.stages[stage].clone()))
+    }
+
+    /// Runs a batch through the stage that is open, for these levels; `feeds` are the positions for their taps.
+    /// The first stage reads the batch itself.
+    pub fn run(
+        &mut self,
+        stage: &Range<usize>,
+        (number, batch): (usize, Option<&Batch>),
+        feeds: Batch,
+    ) -> Result<(), SegmentError> {
         self.shelf.open(number);
         let Some(segment) = &mut self.segment else {
             return Ok(());
         };
-        let found = segment.run(&mut self.track, number, Some(batch), feeds)?;
-        for (tap, (tensor, (stays, is_last))) in found.into_iter().zip(&self.stays).enumerate() {
+        let found = segment.run(&mut self.track, number, batch, feeds)?;
+        for (tap, tensor) in taps_of(&self.levels, stage).zip(found) {
+            let (stays, is_last) = (&self.stays[tap], self.taps[tap].channels_last);
             self.shelf
-                .put(number, tap, picked(tensor, stays, *is_last))?;
+                .put(number, tap, picked(tensor, stays, is_last))?;
         }
         Ok(())
     }
@@ -79,8 +113,37 @@ impl<'a> Dense<'a> {
     /// Forgets the samples of a level, whose batches were all seen.
     pub fn finish(&mut self, level: usize) {
         self.segment = None;
+        if let Some(stage) = self.stages.iter().position(|stage| stage.start == level) {
+            self.track.finish(stage);
+        }
         let taps = self.levels.get(level).cloned().unwrap_or_default();
         self.shelf.drop_values(&taps.collect::<Vec<_>>());
+    }
+}
+
+/// Runs of levels that gather so much together, or one level that gathers more.
+fn stages(gathered: &[usize]) -> Vec<Range<usize>> {
+    let mut stages: Vec<Range<usize>> = Vec::new();
+    let mut sum = 0_usize;
+    for (level, &more) in gathered.iter().enumerate() {
+        sum = sum.saturating_add(more);
+        match stages.last_mut() {
+            Some(stage) if sum <= MOST_GATHERED => stage.end = level + 1,
+            _ => {
+                stages.push(level..level + 1);
+                sum = more;
+            }
+        }
+    }
+    stages
+}
+
+/// The taps of some levels.
+fn taps_of(levels: &[Range<usize>], stage: &Range<usize>) -> Range<usize> {
+    let all = levels.get(stage.clone()).unwrap_or_default();
+    match (all.first(), all.last()) {
+        (Some(first), Some(last)) => first.start..last.end,
+        _ => 0..0,
     }
 }
 
@@ -115,6 +178,14 @@ fn picked(tensor: Tensor, channels: &[usize], is_last: bool) -> Tensor {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn stages_gather_no_more_than_one_level_must() {
+        let most = MOST_GATHERED;
+        assert_eq!(stages(&[most / 2, most / 2, 1]), [0..2, 2..3]);
+        assert_eq!(stages(&[1, 3 * most, 1, 1]), [0..1, 1..2, 2..4]);
+        assert_eq!(stages(&[usize::MAX, usize::MAX]), [0..1, 1..2]);
+    }
 
     #[test]
     fn channels_are_picked_along_either_axis() {

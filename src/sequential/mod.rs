@@ -25,6 +25,8 @@ mod levels;
 mod rectified;
 mod regression;
 
+use std::ops::Range;
+
 use crate::calibrate::tap::Draw;
 use crate::calibrate::{Batch, CalibrateError, Statistics, StatisticsError};
 use crate::graph::Graph;
@@ -104,7 +106,7 @@ pub fn repair(
         setting,
         kept,
         course: Course::new(&setting, &kept, &pruned.collect::<Vec<_>>()),
-        dense: Dense::open(&setting, &jobs, setting.memory / 2)?,
+        dense: Dense::new(&setting, &jobs, setting.memory / 2),
     };
     let mut repaired = once;
     let mut first = Some(batches);
@@ -146,8 +148,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Runs a level on all batches: `None` for one that was seen before. With the first level the
-    /// dense model runs for all of them.
+    /// Runs a level on all batches: `None` for one that was seen before. Where a stage of the dense model begins,
+    /// it runs as well.
     fn run(
         &mut self,
         level: usize,
@@ -156,9 +158,12 @@ impl<'a> Walk<'a> {
         batches: impl Iterator<Item = Result<Option<Batch>, CalibrateError>>,
     ) -> Result<(), SequentialError> {
         let mut segment = self.segment(level, &jobs[level], repaired)?;
+        let stage = self.dense.begin(level)?;
         let mut last: Option<Sampled> = None;
         for (number, batch) in batches.enumerate() {
-            let given = batch?.map(|batch| (batch, self.dense_feeds(jobs, number)));
+            let batch = batch?;
+            let stage = stage.as_ref();
+            let stage = stage.map(|levels| (levels, self.dense_feeds(jobs, levels, number)));
             let jobs = &mut jobs[level];
             let draws = self.draws(level, jobs, number);
             let feeds = jobs.iter().zip(&draws);
@@ -166,13 +171,9 @@ impl<'a> Walk<'a> {
             let feeds: Batch = feeds.collect();
             let (dense, course) = (&mut self.dense, &mut self.course);
             let run = || {
-                let batch = match given {
-                    Some((batch, feeds)) => {
-                        dense.run(number, &batch, feeds)?;
-                        Some(batch)
-                    }
-                    None => None,
-                };
+                if let Some((levels, feeds)) = stage {
+                    dense.run(levels, (number, batch.as_ref()), feeds)?;
+                }
                 let pruned = segment.run(&mut course.track, number, batch.as_ref(), feeds)?;
                 Ok::<_, SegmentError>((dense.found(level, number)?, pruned))
             };
@@ -203,12 +204,12 @@ impl<'a> Walk<'a> {
             .collect()
     }
 
-    /// The positions for all taps of the dense model.
-    fn dense_feeds(&self, jobs: &[Vec<Job<'_>>], number: usize) -> Batch {
+    /// The positions for the dense model's taps of some levels.
+    fn dense_feeds(&self, jobs: &[Vec<Job<'_>>], levels: &Range<usize>, number: usize) -> Batch {
         let mut feeds = Batch::new();
-        for (level, jobs) in jobs.iter().enumerate() {
-            let draws = self.draws(level, jobs, number);
-            let all = jobs.iter().zip(&draws);
+        for level in levels.clone() {
+            let draws = self.draws(level, &jobs[level], number);
+            let all = jobs[level].iter().zip(&draws);
             feeds.extend(all.flat_map(|(job, draw)| job.dense_feeds(draw)));
         }
         feeds
