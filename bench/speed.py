@@ -3,11 +3,13 @@
     python bench/speed.py --bin FOLDER ratios resnet50_torchscript=128 mobilenet_v2_torchscript=512
     python bench/speed.py --bin FOLDER samples mobilenet_v2_torchscript=64,128,256,512
     python bench/speed.py --bin FOLDER selection 512,1024,2048
+    python bench/speed.py --bin FOLDER sweep resnet mobilenet
 
 FOLDER has onnx-mipp; models are those of fixtures/zoo, the images noise with a spectrum of 1/f. `ratios` runs a
 plain pass, the program once for each repair, and a plain pass again, and prints the share of each stage and
 the peak memory. `samples` prints time and memory for each number of images; `selection` the time of
-the selection for one layer of each width. Needs numpy, onnx and onnxruntime, and Linux.
+the selection for one layer of each width, `sweep` that of one run and of four budgets at once on fixtures, the better of
+two each. Needs numpy, onnx and onnxruntime, and Linux.
 """
 
 import argparse
@@ -69,9 +71,10 @@ class Pass:
 class Run:
     """One run of the program: elapsed and CPU seconds, peak memory in MB, seconds of each stage."""
 
-    def __init__(self, binary: Path, model: Path, data: Path, options: list[str]) -> None:
+    def __init__(self, binary: Path, model: Path, data: Path, options: list[str], is_sweep: bool = False) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            command = [binary, model, Path(folder, "out.onnx"), "--calib", data, "--threads", THREADS, "-v", *options]
+            start = ["sweep", model, "--out-dir", folder] if is_sweep else [model, Path(folder, "out.onnx")]
+            command = [binary, *start, "--calib", data, "--threads", THREADS, "-v", *options]
             command = [str(word) for word in command]
             began = time.monotonic()
             with tempfile.TemporaryFile("w+") as log:
@@ -168,14 +171,34 @@ def selection(binary: Path, folder: Path, widths: list[int]) -> None:
         print(f"| {width} | {times['calibrating']:.1f} | {times['selecting channels']:.1f} | {run.cpu:.1f} |", flush=True)
 
 
+def sweep(binary: Path, names: list[str]) -> None:
+    print("| model | repair | one run | four budgets | ratio of elapsed | of CPU time |")
+    print("|---|---|---:|---:|---:|---:|")
+    data = ROOT / "fixtures" / "calib.npz"
+    one, four = ["--macs", "0.5"], ["--macs", "0.9,0.75,0.5,0.25"]
+    repairs = {"by default": [], **{repair: ["--repair", repair] for repair in REPAIRS}}
+    for name in names:
+        model = ROOT / "fixtures" / f"{name}_bn_torchscript.onnx"
+        for repair, option in repairs.items():
+            runs = [
+                min((Run(binary, model, data, [*budgets, *option], budgets is four) for _ in range(2)), key=lambda run: run.cpu)
+                for budgets in (one, four)
+            ]
+            times = (f"{run.elapsed:.1f} ({run.cpu:.1f})" for run in runs)
+            elapsed, cpu = runs[1].elapsed / runs[0].elapsed, runs[1].cpu / runs[0].cpu
+            print(f"| {name} | {repair} | " + " | ".join(times) + f" | {elapsed:.2f} | {cpu:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release")
     parser.add_argument("--repairs", default=",".join(REPAIRS))
-    parser.add_argument("what", choices=["ratios", "samples", "selection"])
-    parser.add_argument("wanted", nargs="+", help="NAME=COUNT,... of images, or widths")
+    parser.add_argument("what", choices=["ratios", "samples", "selection", "sweep"])
+    parser.add_argument("wanted", nargs="+", help="NAME=COUNT,... of images, widths, or names of fixtures")
     arguments = parser.parse_args()
     binary = arguments.bin / "onnx-mipp"
+    if arguments.what == "sweep":
+        return sweep(binary, arguments.wanted)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.what == "selection":
             widths = [int(width) for word in arguments.wanted for width in word.split(",")]
