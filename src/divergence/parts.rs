@@ -60,7 +60,8 @@ pub(super) struct Parts<'a> {
 
 /// One part, open.
 struct Part {
-    session: Session,
+    /// `None` where nothing is asked of it, as between two outputs of the same depth.
+    session: Option<Session>,
     inputs: Vec<ValueId>,
     ends: Vec<ValueId>,
 }
@@ -132,7 +133,10 @@ impl<'a> Parts<'a> {
             // A missing one is named by the session's own error.
             feeds.extend(tensor.map(|tensor| (self.graph.values[value].name.clone(), tensor)));
         }
-        let found = session.run(&feeds, &names(self.graph, ends))?;
+        let found = match session {
+            Some(session) => session.run(&feeds, &names(self.graph, ends))?,
+            None => Vec::new(),
+        };
         Ok(ends.iter().copied().zip(found).collect())
     }
 
@@ -158,8 +162,9 @@ impl Part {
         let ends: Vec<ValueId> = wanted.into_iter().filter(is_made_here).collect();
         let mut model = setting.model.clone();
         let inputs = segments::part(&mut model, graph, &ends, schedule.inputs(part));
+        let session = (!ends.is_empty()).then(|| setting.runtime.session(&model));
         Ok(Part {
-            session: setting.runtime.session(&model)?,
+            session: session.transpose()?,
             inputs,
             ends,
         })

@@ -61,7 +61,7 @@ pub(super) fn lower_and_inverse(matrix: MatRef<'_, f64>) -> Result<(Mat<f64>, Ma
 }
 
 /// The lower triangle of `rows' rows`, and zeros above it.
-pub(super) fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {
+pub(crate) fn lower_gram(rows: MatRef<'_, f64>) -> Mat<f64> {
     let mut gram = Mat::zeros(rows.ncols(), rows.ncols());
     triangular::matmul(
         &mut gram,

@@ -31,6 +31,7 @@ mod swept;
 pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
 pub use exchange::{Exchanged, exchange};
+pub(crate) use matrix::lower_gram;
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};
 pub use nested::{nested, pair};
 

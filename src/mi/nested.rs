@@ -3,7 +3,7 @@
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 
-use crate::mi::matrix::{gram, log_steps, log_steps_and_inverse, lower};
+use crate::mi::matrix::{log_steps, log_steps_and_inverse, lower, lower_gram};
 use crate::mi::{MiError, Reading, log_determinant};
 
 /// `I(X_S; Y)` in nats where S has the first w candidates of `order`, with all inputs that are of no
@@ -80,7 +80,7 @@ pub fn pair(
     let mut last = size;
     let mut left_open = |first: usize| {
         let columns = outputs.as_ref().subcols(first, last - first);
-        open += gram(columns.transpose());
+        open += lower_gram(columns.transpose());
         last = first;
         log_determinant(open.as_ref())
     };

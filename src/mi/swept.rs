@@ -16,7 +16,7 @@ use faer::linalg::triangular_solve::{
 use faer::{Mat, MatRef, Par};
 
 use crate::mi::delayed::Delayed;
-use crate::mi::matrix::{gram, lower_and_inverse};
+use crate::mi::matrix::{lower_and_inverse, lower_gram};
 use crate::mi::{MiError, inverse};
 
 /// Products of columns that are subtracted together.
@@ -43,7 +43,7 @@ impl Swept {
         let (factor, precision) = lower_and_inverse(part(&inside, &inside).as_ref())?;
         let mut spread = part(&inside, &outside);
         solve_lower_triangular_in_place(factor.as_ref(), spread.as_mut(), Par::Seq);
-        let rest = part(&outside, &outside) - gram(spread.as_ref());
+        let rest = part(&outside, &outside) - lower_gram(spread.as_ref());
         // Now the map from what is inside.
         solve_upper_triangular_in_place(factor.transpose(), spread.as_mut(), Par::Seq);
         // The lower triangle counts, and the order of variables is kept inside and outside.

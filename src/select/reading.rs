@@ -1,12 +1,11 @@
 //! From statistics and weights to the readings that the elimination works on.
 
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Mat, MatRef};
 
 use crate::calibrate::{Covariance, Observed, Statistics};
 use crate::graph::Graph;
 use crate::groups::{Consumer, Groups};
-use crate::mi::{MiError, Reading, nested, pair};
+use crate::mi::{MiError, Reading, lower_gram, nested, pair};
 use crate::ops;
 use crate::select::SelectError;
 
@@ -238,18 +237,7 @@ fn grams(
 
 /// `rows' rows`.
 fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {
-    let size = rows.ncols();
-    let mut lower = Mat::zeros(size, size);
-    triangular::matmul(
-        &mut lower,
-        BlockStructure::TriangularLower,
-        Accum::Replace,
-        rows.transpose(),
-        BlockStructure::Rectangular,
-        rows,
-        BlockStructure::Rectangular,
-        1.0,
-        Par::Seq,
-    );
+    let lower = lower_gram(rows);
+    let size = lower.nrows();
     Mat::from_fn(size, size, |i, j| lower[(i.max(j), i.min(j))])
 }

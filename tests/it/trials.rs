@@ -6,16 +6,20 @@ use onnx_mipp::onnx::{self, Model, proto::ModelProto};
 use onnx_mipp::select::{Limits, Ranking, Scene};
 use onnx_mipp::surgery;
 
-use crate::builder::{Builder, INT64, int};
+use crate::builder::{Builder, INT64, int, ints};
 use crate::masked::{Found, batch, find, run, runtime};
 use crate::program::fixture;
 
-/// The squared change of the only output over its variance across samples.
+/// The squared change of each output over its variance across samples, in all.
 fn divergence(dense: &Model, cut: &Model, data: &Batch) -> f64 {
-    let [dense, cut] = [dense, cut].map(|model| run(model, data)[0].to_f64().unwrap());
-    let mean = dense.mean_axis(ndarray::Axis(0)).unwrap();
     let squares = |values: ndarray::ArrayD<f64>| values.mapv(|value| value * value).sum();
-    squares(&dense - &cut) / squares(&dense - &mean)
+    let pairs = run(dense, data).into_iter().zip(run(cut, data));
+    let each = pairs.map(|(dense, cut)| {
+        let [dense, cut] = [dense, cut].map(|tensor| tensor.to_f64().unwrap());
+        let mean = dense.mean_axis(ndarray::Axis(0)).unwrap();
+        squares(&dense - &cut) / squares(&dense - &mean)
+    });
+    each.sum()
 }
 
 fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
@@ -103,4 +107,23 @@ fn a_part_may_resize_to_sizes_that_the_rest_computes() {
     let made = b.node("Resize", &[&made, "", "", &sizes], vec![]);
     b.output(&made, 4);
     is_that_of_the_whole_model("resized", b.finish(), 2);
+}
+
+#[test]
+fn a_part_may_have_nothing_to_compute() {
+    // Most of the work is in heads of the same depth, behind all of which a branch goes on: between two heads
+    // nothing is made that anything else reads.
+    let mut b = Builder::new(13);
+    b.input("x", &[4, 6, 6]);
+    let made = b.conv("x", [16, 4, 3, 3], vec![ints("pads", &[1; 4])]);
+    let stem = b.node("Relu", &[&made], vec![]);
+    let branch = b.conv(&stem, [24, 16, 1, 1], vec![]);
+    for _ in 0..6 {
+        let head = b.conv(&stem, [48, 16, 3, 3], vec![]);
+        b.output(&head, 4);
+    }
+    let branch = b.node("Relu", &[&branch], vec![]);
+    let made = b.pointwise(&branch, 24, 2);
+    b.output(&made, 4);
+    is_that_of_the_whole_model("heads", b.finish(), 3);
 }
