@@ -11,6 +11,7 @@
 mod aside;
 pub mod calibrate;
 pub mod cli;
+pub mod combine;
 mod digest;
 pub mod divergence;
 pub mod graph;

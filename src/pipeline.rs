@@ -1,6 +1,7 @@
 //! The whole pass, stage after stage: a model file in, a smaller one out.
 
 mod calibration;
+mod combining;
 mod compare;
 mod error;
 mod hint;

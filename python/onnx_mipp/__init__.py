@@ -101,6 +101,7 @@ def prune(
     min_channels: int | None = None,
     best_effort: bool = False,
     estimator: Literal["gaussian", "copula"] | None = None,
+    no_combine: bool = False,
     exclude: str | Iterable[str] = (),
     only: str | Iterable[str] = (),
     head_dim: bool = False,
@@ -142,7 +143,7 @@ def prune(
     """
     options = dict(
         macs=macs, params=params, latency=latency, ratio=ratio, mi=mi, align=align,
-        min_channels=min_channels, best_effort=best_effort, estimator=estimator, exclude=exclude, only=only,
+        min_channels=min_channels, best_effort=best_effort, estimator=estimator, no_combine=no_combine, exclude=exclude, only=only,
         head_dim=head_dim, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
         shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
         crop=crop, layout=layout, color=color, seed=seed, stats=stats, stats_out=stats_out,

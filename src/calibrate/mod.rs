@@ -18,6 +18,7 @@ mod store;
 mod sums;
 pub(crate) mod tap;
 mod triangle;
+mod turn;
 
 pub use copula::Estimator;
 pub use covariance::Covariance;

@@ -17,17 +17,17 @@ pub(super) const PARTS: usize = 5;
 #[derive(Debug, Clone)]
 pub(super) struct Parts {
     /// Inputs per channel.
-    taps: usize,
-    parts: Vec<Part>,
+    pub(super) taps: usize,
+    pub(super) parts: Vec<Part>,
 }
 
 #[derive(Debug, Clone)]
-struct Part {
+pub(super) struct Part {
     rows: usize,
     /// Sum of the rows, for each input.
-    sum: Vec<f64>,
+    pub(super) sum: Vec<f64>,
     /// Sum of the rows' outer products over channels, also over taps.
-    products: Triangle,
+    pub(super) products: Triangle,
 }
 
 impl Parts {

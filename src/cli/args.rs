@@ -155,6 +155,10 @@ struct SelectionArguments {
     /// huge values do not decide
     #[arg(long, value_enum, default_value_t)]
     estimator: EstimatorArgument,
+    /// Keep channels as they are: no linear combinations of them where nothing but linear layers reads and
+    /// makes them
+    #[arg(long)]
+    no_combine: bool,
 }
 
 #[derive(Debug, Args)]
@@ -308,6 +312,7 @@ impl PruneArguments {
             report: self.report.clone(),
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),
+            combine: !self.selection.no_combine,
             ..base(&self.nodes, &self.scope, &self.runtime)?
         })
     }
@@ -344,6 +349,7 @@ impl SweepArguments {
             report: self.report.clone(),
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),
+            combine: !self.selection.no_combine,
             ..base(&self.nodes, &self.scope, &self.runtime)?
         })
     }
@@ -408,6 +414,7 @@ fn base(
             normalized: scope.prune_normalized,
         },
         estimator: Estimator::default(),
+        combine: true,
         exclude: globs("--exclude", &nodes.exclude)?,
         only: globs("--only", &nodes.only)?,
         repair: None,

@@ -20,6 +20,7 @@
 //! refitted linear predictor, `1/2 logdet(I + inv(E + N) dE)`: the ranking is always that of the
 //! set that is left, no channel is judged against what is gone already.
 
+mod basis;
 mod delayed;
 mod elimination;
 mod error;
@@ -28,6 +29,7 @@ mod matrix;
 mod nested;
 mod swept;
 
+pub use basis::basis;
 pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
 pub use exchange::{Exchanged, exchange};

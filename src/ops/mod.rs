@@ -9,6 +9,7 @@ pub mod constant;
 pub mod quantize;
 pub mod sizes;
 
+mod alike;
 mod attention;
 mod blocks;
 mod broadcast;
@@ -30,9 +31,11 @@ mod sequence;
 
 use std::ops::RangeInclusive;
 
+pub use alike::{Alike, Unscaled};
+
 use crate::graph::{Node, NodeView, ValueId};
 use crate::groups::{Kept, Walk};
-use crate::onnx::Tensor;
+use crate::onnx::{Tensor, TensorError};
 
 /// Why a rule gave up: the channels that the node touches must stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +160,21 @@ pub fn passes(view: NodeView<'_>) -> Option<RangeInclusive<f64>> {
 #[must_use]
 pub fn pointwise(view: NodeView<'_>) -> Option<ValueId> {
     conv::pointwise(view)
+}
+
+/// What the node does to channels, where that is the same for all of an axis, or but for constants.
+#[must_use]
+pub fn alike(view: NodeView<'_>) -> Option<Alike> {
+    alike::alike(view)
+}
+
+/// The node that [scales](Alike::Scales) channels, divided; `None` where its constants are not there.
+///
+/// # Errors
+/// Constants that are no floats, or beyond their type.
+#[must_use]
+pub fn unscaled(view: NodeView<'_>) -> Option<Result<Unscaled, TensorError>> {
+    alike::unscaled(view)
 }
 
 /// Whether the data of the node's outputs depend on that input's data, not just on its type.

@@ -259,6 +259,7 @@ mod tests {
                 best_effort: false,
             },
             estimator: Estimator::Gaussian,
+            combine: true,
             exclude: None,
             only: None,
             repair: Some(Repair::Once),

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use crate::calibrate::{CalibrateError, StatisticsError};
+use crate::combine::CombineError;
 use crate::divergence::DivergenceError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
@@ -94,6 +95,9 @@ pub enum Error {
     /// The statistics.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
+    /// Channels that cannot be combined.
+    #[error(transparent)]
+    Combine(#[from] CombineError),
     /// The trials.
     #[error(transparent)]
     Divergence(#[from] DivergenceError),

@@ -37,6 +37,9 @@ pub struct Options {
     pub limits: Limits,
     /// What channels are judged by.
     pub estimator: Estimator,
+    /// Whether combinations of channels may stay instead of channels, where nothing but linear layers
+    /// touches them.
+    pub combine: bool,
     /// What may leave beyond what is exact and whole.
     pub scope: Scope,
     /// Nodes whose output channels may not change.

@@ -1,6 +1,7 @@
 //! A model under work, from its first look to the finished result.
 
 use crate::calibrate::{Statistics, infer, probe};
+use crate::combine::Combined;
 use crate::divergence::{self, Divergences};
 use crate::graph::Graph;
 use crate::groups::Groups;
@@ -43,6 +44,8 @@ pub(super) struct Done {
 #[derive(Default)]
 pub(super) struct Evidence {
     statistics: Option<Statistics>,
+    /// The model in the channels that the statistics speak of, where these are combinations.
+    pub combined: Option<Combined>,
     losses: Option<Losses>,
     /// The time of a run as a function of the widths, where a budget needs it.
     time: Option<CostModel>,
@@ -147,14 +150,23 @@ impl Work {
     ) -> Result<Evidence, Error> {
         let needs_statistics = options.plan.is_none()
             || options.repair() != Repair::None
-            || options.stats_out.is_some();
+            || options.stats_out.is_some()
+            || self.plans_combinations(options)?;
         if !needs_statistics {
             return Ok(Evidence::default());
         }
-        let statistics = self.statistics(options, tell)?;
-        let scene = self.scene(&statistics);
+        let mut statistics = self.statistics(options, tell)?;
+        let mut evidence = Evidence {
+            combined: self.combined(options, &mut statistics)?,
+            ..Evidence::default()
+        };
+        let scene = Scene {
+            graph: self.dense(&evidence).1,
+            groups: &self.groups,
+            statistics: &statistics,
+        };
         let losses = match budgets.iter().any(Budget::is_shared) {
-            true => Some(self.losses(scene, options, tell)?),
+            true => Some(self.losses(self.dense(&evidence).0, scene, options, tell)?),
             false => None,
         };
         let needs_time = |budget: &Budget| matches!(budget, Budget::Latency(_));
@@ -166,12 +178,11 @@ impl Work {
             true => self.trade_off(scene, options, losses.as_ref())?,
             false => Vec::new(),
         };
-        Ok(Evidence {
-            statistics: Some(statistics),
-            losses,
-            time,
-            trade_off,
-        })
+        evidence.statistics = Some(statistics);
+        evidence.losses = losses;
+        evidence.time = time;
+        evidence.trade_off = trade_off;
+        Ok(evidence)
     }
 
     /// The model cut to a budget, by default that of the options or their plan, and repaired.
@@ -184,11 +195,9 @@ impl Work {
     ) -> Result<Cut, Error> {
         let (selection, asked) = self.select(options, evidence, budget, tell)?;
         let stays = selection.plan.stays(&self.groups)?;
-        let repaired = match &evidence.statistics {
-            Some(statistics) => self.repair(options, statistics, &stays, tell)?,
-            None => Repaired::default(),
-        };
-        let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
+        let (model, graph) = self.dense(evidence);
+        let repaired = self.repair(options, evidence, &stays, tell)?;
+        let model = surgery::prune(model, graph, &self.groups, &stays, &repaired)?;
         Ok(Cut {
             model,
             selection,
@@ -228,12 +237,12 @@ impl Work {
         Ok(done.collect())
     }
 
-    fn scene<'a>(&'a self, statistics: &'a Statistics) -> Scene<'a> {
-        Scene {
-            graph: &self.graph,
+    fn scene<'a>(&'a self, evidence: &'a Evidence) -> Option<Scene<'a>> {
+        Some(Scene {
+            graph: self.dense(evidence).1,
             groups: &self.groups,
-            statistics,
-        }
+            statistics: evidence.statistics.as_ref()?,
+        })
     }
 
     fn budget(&self, options: &Options) -> Budget {
@@ -244,23 +253,24 @@ impl Work {
     fn repair(
         &self,
         options: &Options,
-        statistics: &Statistics,
+        evidence: &Evidence,
         stays: &[bool],
         tell: &dyn Fn(Event),
     ) -> Result<Repaired, Error> {
-        if options.repair() == Repair::None {
-            return Ok(Repaired::default());
-        }
+        let scene = match self.scene(evidence) {
+            Some(scene) if options.repair() != Repair::None => scene,
+            _ => return Ok(Repaired::default()),
+        };
         tell(Event::Stage("repairing"));
-        let once = surgery::repair(&self.graph, &self.groups, statistics, stays)?;
+        let once = surgery::repair(scene.graph, scene.groups, scene.statistics, stays)?;
         if options.repair() == Repair::Once {
             return Ok(once);
         }
         let setting = sequential::Setting {
-            model: &self.model,
-            graph: &self.graph,
-            groups: &self.groups,
-            statistics,
+            model: self.dense(evidence).0,
+            graph: scene.graph,
+            groups: scene.groups,
+            statistics: scene.statistics,
             stays,
             runtime: &self.runtime,
             memory: options.memory,
@@ -297,12 +307,11 @@ impl Work {
             return Ok((selection, format!("--plan {}", path.display())));
         }
         let budget = budget.unwrap_or_else(|| self.budget(options));
-        let statistics = evidence.statistics.as_ref().ok_or(Error::NoStatistics)?;
+        let scene = self.scene(evidence).ok_or(Error::NoStatistics)?;
         tell(Event::Stage("selecting channels"));
-        let scene = self.scene(statistics);
         let losses = evidence.losses.as_ref();
         let limits = &options.limits;
-        let selection = match (budget, &evidence.time) {
+        let mut selection = match (budget, &evidence.time) {
             (Budget::Latency(asked), Some(time)) => {
                 tell(Event::Stage("measuring candidates"));
                 let measure = |widths: &[usize]| self.share_of_latency(widths);
@@ -310,6 +319,13 @@ impl Work {
             }
             _ => select::select(scene, budget, limits, losses)?,
         };
+        let combined = evidence
+            .combined
+            .iter()
+            .flat_map(|combined| &combined.groups);
+        for (planned, &combined) in selection.plan.groups.iter_mut().zip(combined) {
+            planned.combined = combined && planned.kept.len() < planned.channels;
+        }
         Ok((selection, budget.to_string()))
     }
 
@@ -336,6 +352,7 @@ impl Work {
     /// What the outputs lose at the widths of every group: measured trials on a few samples.
     fn losses(
         &self,
+        model: &Model,
         scene: Scene<'_>,
         options: &Options,
         tell: &dyn Fn(Event),
@@ -347,7 +364,7 @@ impl Work {
         });
         let ranking = Ranking::of(scene)?;
         let setting = divergence::Setting {
-            model: &self.model,
+            model,
             scene,
             ranking: &ranking,
             limits: &options.limits,
@@ -434,8 +451,7 @@ impl Work {
             groups: Report::groups(
                 &self.graph,
                 &self.groups,
-                &left,
-                &done.selection.scores,
+                &done.selection,
                 evidence.statistics.as_ref(),
             ),
             trade_off: evidence.trade_off.clone(),

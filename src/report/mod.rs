@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::{Group, Groups, Reason};
-use crate::select::{Score, TradeOff, Trial};
+use crate::select::{Score, Selection, TradeOff, Trial};
 use crate::verify::Comparison;
 
 pub use inspection::{GroupInspection, Inspection, Place, inspect};
@@ -88,6 +88,8 @@ pub struct GroupReport {
     pub name: String,
     /// Channels before and after.
     pub channels: Change<usize>,
+    /// The channels that are left are combinations of the original's.
+    pub combined: bool,
     /// What the selection kept; `None` where nothing was selected.
     pub score: Option<Score>,
     /// How far the measured covariances of what its readers see decide the score, and not the
@@ -158,16 +160,19 @@ impl Report {
     pub fn groups(
         graph: &Graph,
         groups: &Groups,
-        widths: &[usize],
-        scores: &[Option<Score>],
+        selection: &Selection,
         statistics: Option<&Statistics>,
     ) -> Vec<GroupReport> {
+        let (plan, scores) = (&selection.plan.groups, &selection.scores);
         let one = |(index, group): (usize, &Group)| GroupReport {
             name: group.name.clone(),
             channels: Change {
                 before: group.channels.len(),
-                after: widths.get(index).copied().unwrap_or(group.channels.len()),
+                after: plan
+                    .get(index)
+                    .map_or(group.channels.len(), |group| group.kept.len()),
             },
+            combined: plan.get(index).is_some_and(|group| group.combined),
             score: scores.get(index).copied().flatten(),
             data_weight: statistics.and_then(|statistics| data_weight(group, statistics)),
             frozen: group

@@ -78,7 +78,12 @@ impl<'a> Scene<'a> {
         (0..self.groups.groups.len()).filter(judged).collect()
     }
 
-    fn readings(&self, group: usize, stays: &[bool]) -> Result<Vec<Reading>, SelectError> {
+    /// How the consumers of a group read it when only the channels with `stays` are left elsewhere.
+    pub(crate) fn readings(
+        &self,
+        group: usize,
+        stays: &[bool],
+    ) -> Result<Vec<Reading>, SelectError> {
         Ok(readings(&self.views(group, stays)?))
     }
 

@@ -21,6 +21,9 @@ pub struct PlannedGroup {
     pub channels: usize,
     /// Which of them stay, ascending, counted from 0.
     pub kept: Vec<usize>,
+    /// The channels are [combinations](crate::combine) of the original's, the most telling first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub combined: bool,
 }
 
 impl Plan {
@@ -34,6 +37,7 @@ impl Plan {
                 name: group.name.clone(),
                 channels: group.channels.len(),
                 kept: kept.collect(),
+                combined: false,
             }
         });
         Plan {

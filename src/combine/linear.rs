@@ -1,0 +1,241 @@
+//! Which groups nothing but linear layers touches, and on which constants their channels lie.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::groups::{ChannelMap, Group, Groups};
+use crate::onnx::{DataType, Tensor, TensorError};
+use crate::ops::{self, Alike};
+use crate::select::group_of;
+
+/// A group whose channels may be turned.
+#[derive(Debug, Default)]
+pub(super) struct Linear {
+    /// The constants that its channels lie on, with the axis.
+    pub constants: Vec<(ValueId, usize)>,
+    /// Constants to take instead before anything is turned: nodes that scale channels leave that to the weight
+    /// before them.
+    pub prepared: BTreeMap<ValueId, Tensor>,
+}
+
+/// Where the channels of one group are; nothing but them lies along these axes.
+#[derive(Default)]
+struct Places {
+    values: BTreeMap<ValueId, usize>,
+    uses: BTreeMap<(NodeId, usize), usize>,
+    /// They share an axis with others, come in another order, or lie along two axes.
+    is_mixed: bool,
+}
+
+/// The groups that may be turned.
+pub(super) fn find(graph: &Graph, groups: &Groups) -> BTreeMap<usize, Linear> {
+    let places = places(groups);
+    let candidates = groups.groups.iter().zip(&places).enumerate();
+    let candidates = candidates
+        .filter(|(_, (group, places))| !places.is_mixed && is_candidate(graph, groups, group));
+    candidates
+        .filter_map(|(index, (_, places))| {
+            let found = Finder {
+                graph,
+                places,
+                found: Linear::default(),
+            };
+            Some((index, found.all()?.ok()?))
+        })
+        .collect()
+}
+
+fn is_candidate(graph: &Graph, groups: &Groups, group: &Group) -> bool {
+    let reads_computed = |&index: &usize| {
+        let consumer = groups.consumers.get(index);
+        consumer
+            .is_none_or(|c| c.partner.is_some() || graph.view(c.node).constant(c.weight).is_none())
+    };
+    group.frozen.is_empty()
+        && group.channels.len() > 1
+        && !group.consumers.is_empty()
+        && !group.consumers.iter().any(reads_computed)
+}
+
+/// All places of every group, in one pass.
+fn places(groups: &Groups) -> Vec<Places> {
+    let group_of = group_of(groups);
+    let mut places: Vec<Places> = groups.groups.iter().map(|_| Places::default()).collect();
+    let owners = |map: &ChannelMap| -> BTreeSet<usize> {
+        let owners = map.iter().filter_map(|&channel| group_of.get(channel));
+        owners.copied().collect()
+    };
+    let mut note = |map: &ChannelMap, put: &mut dyn FnMut(&mut Places) -> bool| {
+        for owner in owners(map) {
+            let (Some(places), Some(group)) = (places.get_mut(owner), groups.groups.get(owner))
+            else {
+                continue;
+            };
+            let is_first = put(places);
+            places.is_mixed |= !is_first || *map != group.channels;
+        }
+    };
+    for (value, axes) in groups.values.iter().enumerate() {
+        for (axis, map) in axes.iter().enumerate() {
+            if let Some(map) = map {
+                note(map, &mut |places| {
+                    places.values.insert(value, axis).is_none()
+                });
+            }
+        }
+    }
+    for (&at, axes) in &groups.uses {
+        for (axis, map) in axes.iter().enumerate() {
+            if let Some(map) = map {
+                note(map, &mut |places| places.uses.insert(at, axis).is_none());
+            }
+        }
+    }
+    places
+}
+
+/// Looks at every node that one group touches.
+struct Finder<'a> {
+    graph: &'a Graph,
+    places: &'a Places,
+    found: Linear,
+}
+
+impl Finder<'_> {
+    /// All of the group's constants; `None` where one of its nodes is in the way.
+    fn all(mut self) -> Option<Result<Linear, TensorError>> {
+        let mut nodes = BTreeSet::new();
+        for &id in self.places.values.keys() {
+            let value = self.graph.values.get(id)?;
+            if value.is_output || value.is_captured {
+                return None;
+            }
+            nodes.insert(value.producer?);
+            nodes.extend(value.readers.iter().map(|&(node, _)| node));
+        }
+        if self
+            .places
+            .uses
+            .keys()
+            .any(|(node, _)| !nodes.contains(node))
+        {
+            return None;
+        }
+        let mut scaling = Vec::new();
+        for node in nodes {
+            let is_alike = match ops::alike(self.graph.view(node))? {
+                Alike::Weighs(slot) => self.weighs(node, slot),
+                Alike::Adds => self.adds(node),
+                Alike::Scales => {
+                    scaling.push(node);
+                    Some(())
+                }
+            };
+            is_alike?;
+        }
+        for node in scaling {
+            if let Err(error) = self.scales(node)? {
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(self.found))
+    }
+
+    /// The computed inputs of a node that hold the group's channels, and whether its output does.
+    fn reads_and_makes(&self, node: NodeId) -> (Vec<usize>, bool) {
+        let holds =
+            |value: &Option<ValueId>| value.is_some_and(|v| self.places.values.contains_key(&v));
+        let node = &self.graph.nodes[node];
+        let reads = (0..node.inputs.len()).filter(|&slot| holds(&node.inputs[slot]));
+        (reads.collect(), node.outputs.iter().any(holds))
+    }
+
+    /// A weight reads the channels or makes them, with all that it adds to them.
+    fn weighs(&mut self, node: NodeId, weight: usize) -> Option<()> {
+        let (reads, makes) = self.reads_and_makes(node);
+        let inputs = &self.graph.nodes[node].inputs;
+        let constants: Vec<usize> = match (reads.as_slice(), makes) {
+            ([_], false) => vec![weight],
+            ([], true) => (0..inputs.len())
+                .filter(|&slot| self.graph.view(node).constant(slot).is_some())
+                .collect(),
+            _ => return None,
+        };
+        let of_node = (node, 0)..(node + 1, 0);
+        if self.places.uses.range(of_node).count() != constants.len() {
+            return None;
+        }
+        constants
+            .into_iter()
+            .try_for_each(|slot| self.constant(node, slot))
+    }
+
+    /// All that is added holds the channels.
+    fn adds(&mut self, node: NodeId) -> Option<()> {
+        let (reads, makes) = self.reads_and_makes(node);
+        let filled = self.graph.nodes[node].inputs.iter().enumerate();
+        let filled: Vec<usize> = filled
+            .filter(|(_, v)| v.is_some())
+            .map(|(slot, _)| slot)
+            .collect();
+        if !makes {
+            return None;
+        }
+        let mut rest = filled.into_iter().filter(|slot| !reads.contains(slot));
+        rest.try_for_each(|slot| self.constant(node, slot))
+    }
+
+    /// The scale goes into the weight before it, which nothing else reads.
+    fn scales(&mut self, node: NodeId) -> Option<Result<(), TensorError>> {
+        let view = self.graph.view(node);
+        let (reads, makes) = self.reads_and_makes(node);
+        let source = self.graph.values.get(view.input(0)?)?;
+        let maker = source.producer?;
+        let Some(Alike::Weighs(_)) = ops::alike(self.graph.view(maker)) else {
+            return None;
+        };
+        if reads != [0] || !makes || source.readers.len() != 1 {
+            return None;
+        }
+        let unscaled = match ops::unscaled(view)? {
+            Ok(unscaled) => unscaled,
+            Err(error) => return Some(Err(error)),
+        };
+        let of_maker = (maker, 0)..(maker + 1, 0);
+        for (&(_, slot), &axis) in self.places.uses.range(of_maker) {
+            let value = self.graph.view(maker).input(slot)?;
+            let tensor = self.graph.values[value].constant.as_ref()?;
+            match super::scaling::along(tensor, axis, &unscaled.scale) {
+                Ok(scaled) => self.found.prepared.insert(value, scaled),
+                Err(error) => return Some(Err(error)),
+            };
+        }
+        for (slot, tensor) in unscaled.constants {
+            let value = view.input(slot)?;
+            if !self.is_own(value) || self.places.uses.get(&(node, slot)) != Some(&0) {
+                return None;
+            }
+            self.found.prepared.insert(value, tensor);
+            if slot == unscaled.added {
+                self.found.constants.push((value, 0));
+            }
+        }
+        Some(Ok(()))
+    }
+
+    /// A constant that the channels lie on.
+    fn constant(&mut self, node: NodeId, slot: usize) -> Option<()> {
+        let value = self.graph.view(node).input(slot)?;
+        let axis = *self.places.uses.get(&(node, slot))?;
+        self.is_own(value)
+            .then(|| self.found.constants.push((value, axis)))
+    }
+
+    /// Whether the constant is stored as it is, in floats, and read once.
+    fn is_own(&self, value: ValueId) -> bool {
+        let value = &self.graph.values[value];
+        let is_float = matches!(value.dtype, Some(DataType::Float | DataType::Double));
+        let is_stored = value.producer.is_none() && value.constant.is_some();
+        is_float && is_stored && value.readers.len() == 1 && !value.is_output && !value.is_captured
+    }
+}

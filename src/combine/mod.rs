@@ -1,0 +1,157 @@
+//! Combinations of channels instead of channels, where nothing but linear layers touches them.
+//!
+//! Between a convolution without an activation and the ones that read it, as in the narrow streams of
+//! inverted residual blocks, channels may be turned into any other orthogonal basis: with `T` along every axis
+//! of every constant on which they lie, the model computes what it did. In the basis of those
+//! directions that tell most about the consumers' outputs, a few of them tell more than as many channels do.
+//! So the stage hands on a model, its graph and its statistics in that basis, and all that follows prunes them
+//! as it would prune any channels (docs/method.md, Combinations of channels).
+
+mod linear;
+mod scaling;
+mod turn;
+
+use std::collections::BTreeMap;
+
+use faer::Mat;
+
+use crate::calibrate::Statistics;
+use crate::graph::{Graph, ValueId};
+use crate::groups::Groups;
+use crate::mi::{self, MiError};
+use crate::onnx::{Model, Tensor, TensorError};
+use crate::select::{Scene, SelectError};
+use linear::Linear;
+
+/// Why channels could not be combined.
+#[derive(Debug, thiserror::Error)]
+pub enum CombineError {
+    /// What the consumers see of a group could not be read.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The directions of a group could not be found.
+    #[error("combining the channels of '{group}': {error}")]
+    Directions {
+        /// The group.
+        group: String,
+        /// What went wrong.
+        error: MiError,
+    },
+    /// A constant that channels lie on could not be turned.
+    #[error("combining the channels of '{group}': tensor '{tensor}': {error}")]
+    Constant {
+        /// The group.
+        group: String,
+        /// The constant.
+        tensor: String,
+        /// What went wrong.
+        error: TensorError,
+    },
+}
+
+/// A model that computes what the original does, in other channels.
+#[derive(Debug, Clone)]
+pub struct Combined {
+    /// The model.
+    pub model: Model,
+    /// Its graph: the original's but for constants.
+    pub graph: Graph,
+    /// Per group, whether its channels are combinations of the original's.
+    pub groups: Vec<bool>,
+}
+
+/// Per group, whether its channels may be combined: nothing but linear layers touches them.
+#[must_use]
+pub fn combinable(graph: &Graph, groups: &Groups) -> Vec<bool> {
+    let found = linear::find(graph, groups);
+    let mut combinable = vec![false; groups.groups.len()];
+    for index in found.into_keys() {
+        combinable[index] = true;
+    }
+    combinable
+}
+
+/// Turns the channels of the groups that are `wanted`, may be combined and pruned, and can be judged; the
+/// statistics turn with them. `None` where there is no such group.
+///
+/// # Errors
+/// Statistics or constants that cannot be read.
+pub fn combine(
+    model: &Model,
+    graph: &Graph,
+    groups: &Groups,
+    statistics: &mut Statistics,
+    wanted: &dyn Fn(usize) -> bool,
+) -> Result<Option<Combined>, CombineError> {
+    let scene = Scene {
+        graph,
+        groups,
+        statistics,
+    };
+    let mut linear = linear::find(graph, groups);
+    let mut bases = BTreeMap::new();
+    for group in scene.prunable().into_iter().filter(|&group| wanted(group)) {
+        let Some(linear) = linear.remove(&group) else {
+            continue;
+        };
+        let readings = scene.readings(group, &vec![true; groups.channel_count])?;
+        let failed = |error| CombineError::Directions {
+            group: groups.groups[group].name.clone(),
+            error,
+        };
+        let channels = groups.groups[group].channels.len();
+        let basis = mi::basis(&readings, channels).map_err(failed)?;
+        bases.insert(group, (linear, basis));
+    }
+    if bases.is_empty() {
+        return Ok(None);
+    }
+    let mut combined = Combined {
+        model: model.clone(),
+        graph: graph.clone(),
+        groups: vec![false; groups.groups.len()],
+    };
+    for (group, (linear, basis)) in bases {
+        combined.turn(&linear, &basis, &groups.groups[group].name)?;
+        combined.groups[group] = true;
+        statistics.turn(&groups.groups[group].consumers, &basis);
+    }
+    Ok(Some(combined))
+}
+
+impl Combined {
+    /// Turns the constants that the channels of one group lie on.
+    fn turn(&mut self, linear: &Linear, basis: &Mat<f64>, group: &str) -> Result<(), CombineError> {
+        for &(value, axis) in &linear.constants {
+            let name = self.graph.values[value].name.clone();
+            let failed = |error| CombineError::Constant {
+                group: group.to_owned(),
+                tensor: name.clone(),
+                error,
+            };
+            let found = self.graph.values[value].constant.as_ref();
+            let Some(tensor) = linear.prepared.get(&value).or(found) else {
+                continue;
+            };
+            let turned = turn::along(tensor, axis, basis).map_err(failed)?;
+            self.put(value, turned);
+        }
+        let turned = |value: &ValueId| linear.constants.iter().any(|(own, _)| own == value);
+        let rest = linear.prepared.iter().filter(|(value, _)| !turned(value));
+        for (&value, tensor) in rest {
+            self.put(value, tensor.clone());
+        }
+        Ok(())
+    }
+
+    /// Replaces the data of an initializer.
+    fn put(&mut self, value: ValueId, tensor: Tensor) {
+        let place = &mut self.graph.values[value];
+        let main = self.model.proto.graph.iter_mut();
+        let mut stored = main.flat_map(|main| &mut main.initializer);
+        if let Some(stored) = stored.find(|stored| stored.name() == place.name) {
+            tensor.store(stored);
+        }
+        place.constant = Some(tensor);
+    }
+}
