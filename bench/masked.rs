@@ -75,6 +75,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stays = match &arguments.plan {
         Some(path) => {
             let plan: Plan = serde_json::from_reader(std::fs::File::open(path)?)?;
+            if plan.groups.iter().any(|group| group.combined) {
+                return Err("a plan of combinations of channels; make it with --no-combine".into());
+            }
             plan.stays(&groups)?
         }
         None => uniform(&groups, &macs, arguments.macs * macs.total(&whole)),

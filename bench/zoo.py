@@ -97,7 +97,7 @@ def examine(name: str, binaries: Path, quick: bool, repair: str) -> dict:
         compared = json.loads(last_line(done.stdout))
         command += ["--plan", str(plan), "--repair", repair]
     else:
-        command += ["--macs", str(MACS), "--best-effort", "--plan-out", str(plan)]
+        command += ["--macs", str(MACS), "--best-effort", "--no-combine", "--plan-out", str(plan)]
     result["widths"] = "equal shares" if quick else "--macs"
     if quick and repair == "none":
         result["widths"] += ", no repair"

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, Value, ValueId};
 use crate::groups::{ChannelMap, Group, Groups};
 use crate::onnx::{DataType, Tensor, TensorError};
 use crate::ops::{self, Alike};
@@ -111,7 +111,7 @@ impl Finder<'_> {
                 return None;
             }
             nodes.insert(value.producer?);
-            nodes.extend(value.readers.iter().map(|&(node, _)| node));
+            nodes.extend(self.data_readers(value).map(|&(node, _)| node));
         }
         if self
             .places
@@ -194,7 +194,7 @@ impl Finder<'_> {
         let Some(Alike::Weighs(_)) = ops::alike(self.graph.view(maker)) else {
             return None;
         };
-        if reads != [0] || !makes || source.readers.len() != 1 {
+        if reads != [0] || !makes || self.data_readers(source).count() != 1 {
             return None;
         }
         let unscaled = match ops::unscaled(view)? {
@@ -204,6 +204,9 @@ impl Finder<'_> {
         let of_maker = (maker, 0)..(maker + 1, 0);
         for (&(_, slot), &axis) in self.places.uses.range(of_maker) {
             let value = self.graph.view(maker).input(slot)?;
+            if self.is_zero(value) {
+                continue;
+            }
             let tensor = self.graph.values[value].constant.as_ref()?;
             match super::scaling::along(tensor, axis, &unscaled.scale) {
                 Ok(scaled) => self.found.prepared.insert(value, scaled),
@@ -223,19 +226,40 @@ impl Finder<'_> {
         Some(Ok(()))
     }
 
-    /// A constant that the channels lie on.
+    /// A constant that the channels lie on. Zeros stay zeros, wherever they are stored.
     fn constant(&mut self, node: NodeId, slot: usize) -> Option<()> {
         let value = self.graph.view(node).input(slot)?;
         let axis = *self.places.uses.get(&(node, slot))?;
-        self.is_own(value)
-            .then(|| self.found.constants.push((value, axis)))
+        if self.is_zero(value) {
+            return Some(());
+        }
+        let is_own = self.is_own(value);
+        is_own.then(|| self.found.constants.push((value, axis)))
     }
 
-    /// Whether the constant is stored as it is, in floats, and read once.
+    fn is_zero(&self, value: ValueId) -> bool {
+        let constant = self.graph.values[value].constant.as_ref();
+        let values = constant.and_then(|tensor| tensor.to_f64().ok());
+        values.is_some_and(|values| values.iter().all(|&value| value == 0.0))
+    }
+
+    /// Who reads more of a value than its type and lengths.
+    fn data_readers<'v>(&self, value: &'v Value) -> impl Iterator<Item = &'v (NodeId, usize)> {
+        let nodes = &self.graph.nodes;
+        let reads = |&&(node, slot): &&(NodeId, usize)| {
+            ops::reads_data(&nodes[node], slot) && !ops::reads_lengths_only(&nodes[node])
+        };
+        value.readers.iter().filter(reads)
+    }
+
+    /// Whether the constant is stored as it is, in floats, and one node alone reads its data.
     fn is_own(&self, value: ValueId) -> bool {
         let value = &self.graph.values[value];
         let is_float = matches!(value.dtype, Some(DataType::Float | DataType::Double));
         let is_stored = value.producer.is_none() && value.constant.is_some();
-        is_float && is_stored && value.readers.len() == 1 && !value.is_output && !value.is_captured
+        let readers = value.readers.iter();
+        let readers =
+            readers.filter(|(node, _)| !ops::reads_lengths_only(&self.graph.nodes[*node]));
+        is_float && is_stored && readers.count() == 1 && !value.is_output && !value.is_captured
     }
 }

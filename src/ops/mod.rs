@@ -177,6 +177,12 @@ pub fn unscaled(view: NodeView<'_>) -> Option<Result<Unscaled, TensorError>> {
     alike::unscaled(view)
 }
 
+/// Whether the node tells the lengths of axes, whatever the data along them.
+#[must_use]
+pub fn reads_lengths_only(node: &Node) -> bool {
+    node.domain.is_empty() && matches!(node.op_type.as_str(), "Shape" | "Size")
+}
+
 /// Whether the data of the node's outputs depend on that input's data, not just on its type.
 #[must_use]
 pub fn reads_data(node: &Node, slot: usize) -> bool {

@@ -24,12 +24,16 @@ impl Work {
     /// Per group, whether its channels are to be combined where that can be: those of the plan, or all where
     /// data tell the directions. Ranks know no combinations, and noise does not show which ones matter.
     fn to_combine(&self, options: &Options) -> Result<Vec<bool>, Error> {
+        let is_told = !self.samples.is_synthetic() || !options.stats.is_empty();
         if let Some(path) = &options.plan {
             let plan: Plan = options::read_json(path)?;
             plan.stays(&self.groups)?;
-            return Ok(self.combined_in(&plan)?);
+            let combined = self.combined_in(&plan)?;
+            return match combined.contains(&true) && !is_told {
+                true => Err(Error::UntoldCombinations { path: path.clone() }),
+                false => Ok(combined),
+            };
         }
-        let is_told = !self.samples.is_synthetic() || !options.stats.is_empty();
         let wanted = options.combine && is_told && options.estimator == Estimator::Gaussian;
         Ok(vec![wanted; self.groups.groups.len()])
     }

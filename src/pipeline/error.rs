@@ -66,6 +66,15 @@ pub enum Error {
         /// What is wrong.
         error: String,
     },
+    /// A plan of combinations without the data that they come from.
+    #[error(
+        "{}: the plan keeps combinations of channels, which follow from the calibration data: give the --calib or \
+         --stats that it was made with", path.display()
+    )]
+    UntoldCombinations {
+        /// The plan.
+        path: PathBuf,
+    },
     /// A sweep of a model that cannot be pruned.
     #[error(
         "nothing to prune: every group is frozen (`onnx-mipp inspect` says why); a sweep would give copies"

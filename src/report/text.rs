@@ -62,6 +62,15 @@ impl Report {
         ))
     }
 
+    /// How many groups keep combinations of channels.
+    fn combined(&self) -> Option<String> {
+        match self.groups.iter().filter(|group| group.combined).count() {
+            0 => None,
+            1 => Some("combinations of channels are left in 1 group".to_owned()),
+            n => Some(format!("combinations of channels are left in {n} groups")),
+        }
+    }
+
     fn write_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_free = |group: &&GroupReport| group.frozen.is_empty();
         let frozen = self.groups.len() - self.groups.iter().filter(is_free).count();
@@ -104,6 +113,9 @@ impl Report {
         }
         if let Some(least) = self.least_mi() {
             writeln!(f, "{least}")?;
+        }
+        if let Some(combined) = self.combined() {
+            writeln!(f, "{combined}")?;
         }
         writeln!(
             f,

@@ -4,6 +4,7 @@
 mod bad_input;
 mod builder;
 mod cli;
+mod combine;
 mod documented;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]

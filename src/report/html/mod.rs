@@ -262,7 +262,10 @@ fn bar(group: &GroupReport) -> Markup {
                 i style=(format!("width:{width:.1}%;background:{}", drawing::colour(Some(group)))) {}
             }
             span class="figures" {
-                span { (after) " of " (before) " channels" }
+                span {
+                    (after) " of " (before) " channels"
+                    @if group.combined { ", combined" }
+                }
                 @if let Some(score) = group.score {
                     span {
                         "MI kept " (percent(score.mi_kept))
