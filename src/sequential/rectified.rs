@@ -18,7 +18,8 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use faer::{Mat, MatRef};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
 use crate::calibrate::tap::Placed;
@@ -182,13 +183,17 @@ pub(super) struct Block<'a> {
     pub targets: &'a Targets,
 }
 
-/// Rows that are worked on at once.
+/// Rows that are worked on at once, and whose products are summed in f32.
 const PIECE: usize = 512;
+const MOST_ROWS: usize = 4096;
+/// Outputs that are worked on together.
+const PANEL: usize = 64;
 
-/// Sums over rows of how far targets move, and of their products with the inputs.
+/// Sums over some rows of how far the targets of some outputs move, and of their products with the inputs.
 struct Moved {
     sum: Vec<f64>,
-    products: Mat<f64>,
+    /// `inputs x outputs`.
+    products: Mat<f32>,
 }
 
 impl Block<'_> {
@@ -204,83 +209,126 @@ impl Block<'_> {
         };
         let mean: Vec<f64> = (0..fitted.0.ncols()).map(mean).collect();
         (0..ROUNDS).fold(fitted, |fitted, _| {
-            let (sum, products) = self.moved(&fitted);
-            let moved: Vec<f64> = sum.iter().map(|sum| sum / rows as f64).collect();
-            let covariance = Mat::from_fn(products.nrows(), products.ncols(), |i, j| {
-                products[(i, j)] / rows as f64 - moved[i] * mean[j]
-            });
+            let (moved, covariance) = self.moved(&fitted, &mean);
             self.equations.solve(Some((&moved, &covariance)))
         })
     }
 
-    /// Sums over all rows, added in the same order whatever the number of threads.
-    fn moved(&self, fitted: &Fitted) -> (Vec<f64>, Mat<f64>) {
+    /// By how much targets move in the mean, and the covariance of that with the inputs. Sums over rows are
+    /// added in the same order whatever the number of threads.
+    fn moved(&self, fitted: &Fitted, mean: &[f64]) -> (Vec<f64>, Mat<f64>) {
+        let (outputs, rows) = (fitted.0.nrows(), self.inputs.len());
         #[allow(clippy::cast_possible_truncation)]
-        let weight = Mat::from_fn(fitted.0.ncols(), fitted.0.nrows(), |i, j| {
+        let weight = Mat::from_fn(fitted.0.ncols(), outputs, |i, j| {
             (self.equations.gain() * fitted.0[(j, i)]) as f32
         });
         let about = self.equations.outputs_at_shift(fitted);
-        let rows = self.inputs.len();
-        let pieces = (0..rows.div_ceil(PIECE)).into_par_iter();
-        let parts: Vec<Moved> = pieces
-            .map(|piece| piece * PIECE..rows.min((piece + 1) * PIECE))
-            .map(|rows| self.moved_in(rows, &weight, &about))
-            .collect();
-        let zero = Mat::zeros(fitted.0.nrows(), fitted.0.ncols());
-        let mut all = (vec![0.0; fitted.0.nrows()], zero);
-        for part in parts {
-            all.0.iter_mut().zip(part.sum).for_each(|(a, b)| *a += b);
-            all.1 += part.products;
-        }
-        all
-    }
-
-    fn moved_in(&self, rows: Range<usize>, weight: &Mat<f32>, about: &[f64]) -> Moved {
-        let (low, high) = (*self.passes.start(), *self.passes.end());
-        let inputs = self.inputs.data.subrows(rows.start, rows.len());
-        let mut values = inputs * weight;
-        let mut sum = vec![0.0; values.ncols()];
-        for (j, sum) in sum.iter_mut().enumerate() {
-            let column = values.col_as_slice_mut(j);
-            let Some(factor) = self.factors[j] else {
-                column.fill(0.0);
-                continue;
-            };
-            let place = self.first + j;
-            let Targets {
-                output,
-                lost,
-                before,
-            } = self.targets;
-            let before = before.as_ref().unwrap_or(output).column(place, &rows);
-            let output = output.column(place, &rows);
-            let lost = lost.as_ref().map(|lost| lost.column(place, &rows));
-            for (i, value) in column.iter_mut().enumerate() {
-                let lost = lost.map_or(0.0, |lost| f64::from(lost[i]) * self.lost[j]);
-                let wanted = f64::from(output[i]) + lost;
-                let dense = f64::from(before[i]);
-                let fitted = dense + factor * (f64::from(*value) + about[j] - wanted);
-                let goal = if dense <= low {
-                    fitted.min(low)
-                } else if dense >= high {
-                    fitted.max(high)
-                } else {
-                    dense
-                };
-                let by = (goal - dense) / factor;
-                *sum += by;
-                #[allow(clippy::cast_possible_truncation)]
-                {
-                    *value = by as f32;
+        let panels = spans(outputs, PANEL);
+        let panels =
+            panels.flat_map(|panel| spans(rows, MOST_ROWS).map(move |rows| (panel.clone(), rows)));
+        let panels: Vec<_> = panels.collect();
+        let parts = panels.into_par_iter().map(|(panel, rows)| {
+            let moved = self.moved_in(&panel, rows, &weight, &about);
+            (panel, moved)
+        });
+        let parts: Vec<(Range<usize>, Moved)> = parts.collect();
+        let mut moved = vec![0.0; outputs];
+        let mut covariance = Mat::zeros(outputs, mean.len());
+        let count = rows as f64;
+        for (panel, part) in parts {
+            for (column, (j, sum)) in panel.zip(part.sum).enumerate() {
+                moved[j] += sum / count;
+                let products = part.products.col_as_slice(column).iter().zip(mean);
+                for (i, (&product, mean)) in products.enumerate() {
+                    covariance[(j, i)] += (f64::from(product) - sum * mean) / count;
                 }
             }
         }
-        let products = values.transpose() * inputs;
-        let products = Mat::from_fn(products.nrows(), products.ncols(), |i, j| {
-            f64::from(products[(i, j)])
-        });
+        (moved, covariance)
+    }
+
+    fn moved_in(
+        &self,
+        panel: &Range<usize>,
+        rows: Range<usize>,
+        weight: &Mat<f32>,
+        about: &[f64],
+    ) -> Moved {
+        let weight = weight.subcols(panel.start, panel.len());
+        let mut sum = vec![0.0; panel.len()];
+        let mut products = Mat::zeros(weight.nrows(), panel.len());
+        for piece in spans(rows.len(), PIECE) {
+            let rows = rows.start + piece.start..rows.start + piece.end;
+            let inputs = self.inputs.data.subrows(rows.start, rows.len());
+            let mut values = Mat::zeros(rows.len(), panel.len());
+            matmul(&mut values, Accum::Replace, inputs, weight, 1.0, Par::Seq);
+            for (column, (j, sum)) in panel.clone().zip(&mut sum).enumerate() {
+                *sum += self.move_output(j, &rows, values.col_as_slice_mut(column), about[j]);
+            }
+            matmul(
+                &mut products,
+                Accum::Add,
+                inputs.transpose(),
+                &values,
+                1.0,
+                Par::Seq,
+            );
+        }
         Moved { sum, products }
     }
+
+    /// Makes of an output's fitted values, less `about`, by how much its targets move; returns the sum.
+    fn move_output(&self, j: usize, rows: &Range<usize>, values: &mut [f32], about: f64) -> f64 {
+        let Some(factor) = self.factors[j] else {
+            values.fill(0.0);
+            return 0.0;
+        };
+        let (low, high) = (*self.passes.start(), *self.passes.end());
+        let moved = |value: f32, wanted: f64, dense: f64| {
+            let fitted = dense + factor * (f64::from(value) + about - wanted);
+            let goal = if dense <= low {
+                fitted.min(low)
+            } else if dense >= high {
+                fitted.max(high)
+            } else {
+                dense
+            };
+            (goal - dense) / factor
+        };
+        let place = self.first + j;
+        let before = self.targets.before.as_ref().unwrap_or(&self.targets.output);
+        let output = self.targets.output.column(place, rows).iter();
+        let targets = output.zip(before.column(place, rows));
+        let mut sum = 0.0;
+        let mut put = |value: &mut f32, by: f64| {
+            sum += by;
+            #[allow(clippy::cast_possible_truncation)]
+            {
+                *value = by as f32;
+            }
+        };
+        match &self.targets.lost {
+            Some(lost) => {
+                let targets = targets.zip(lost.column(place, rows));
+                for (value, ((&output, &dense), &lost)) in values.iter_mut().zip(targets) {
+                    let wanted = f64::from(output) + f64::from(lost) * self.lost[j];
+                    put(value, moved(*value, wanted, f64::from(dense)));
+                }
+            }
+            None => {
+                for (value, (&output, &dense)) in values.iter_mut().zip(targets) {
+                    put(value, moved(*value, f64::from(output), f64::from(dense)));
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// The numbers up to `end`, so many at a time.
+fn spans(end: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
+    let first = (0..end).step_by(step);
+    first.map(move |first| first..end.min(first + step))
 }
 
 #[cfg(test)]
