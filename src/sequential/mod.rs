@@ -22,6 +22,7 @@ mod dense;
 mod job;
 mod jobs;
 mod levels;
+mod picked;
 mod rectified;
 mod regression;
 

@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use crate::calibrate::tap::Placed;
 use crate::graph::{Graph, ValueId};
 use crate::ops;
-use crate::sequential::regression::{Affine, Equations, Fitted};
+use crate::sequential::regression::{Affine, Centred, Equations, Fitted};
 
 /// How often targets move.
 const ROUNDS: usize = 3;
@@ -40,11 +40,21 @@ const FEWEST_PER_INPUT: usize = 2;
 /// A function behind a consumer that is constant beyond an end.
 pub(super) struct Rectifier {
     pub passes: RangeInclusive<f64>,
-    /// What it reads; `None` where that is the consumer's output.
-    pub before: Option<Placed>,
+    /// What it reads.
+    pub before: Before,
     /// How the output becomes what it reads, channel by channel; `None` where it is the output, or the
     /// sum that the output goes into.
     pub affine: Option<Vec<Affine>>,
+}
+
+/// What a rectifier reads in the dense model.
+pub(super) enum Before {
+    /// The consumer's output.
+    Output,
+    /// The sum that the output goes into.
+    Sum,
+    /// Something else.
+    Other(Placed),
 }
 
 /// What a rectifier behind a consumer's output reads.
@@ -128,18 +138,34 @@ impl Default for Rows {
 
 impl Rows {
     /// Keeps the first `count` rows; of all calls together `share` are kept.
-    pub fn push(&mut self, rows: MatRef<'_, f64>, count: usize, share: Share) {
-        if self.data.nrows() == 0 {
-            self.data = Mat::zeros(share.keep, rows.ncols());
-        }
-        for j in 0..rows.ncols() {
-            let free = self.data.col_as_slice_mut(j).iter_mut().skip(self.filled);
-            for (place, i) in free.zip(0..count) {
-                #[allow(clippy::cast_possible_truncation)]
-                {
-                    *place = rows[(i, j)] as f32;
-                }
+    pub fn push(&mut self, rows: MatRef<'_, f32>, count: usize, share: Share) {
+        self.put(rows.ncols(), count, share, |i, j| rows[(i, j)]);
+    }
+
+    /// The same of inputs.
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn push_inputs(&mut self, rows: &Centred, count: usize, share: Share) {
+        match rows {
+            Centred::Single(rows) => self.push(rows.as_ref(), count, share),
+            Centred::Double(rows) => {
+                self.put(rows.ncols(), count, share, |i, j| rows[(i, j)] as f32);
             }
+        }
+    }
+
+    fn put(
+        &mut self,
+        columns: usize,
+        count: usize,
+        share: Share,
+        at: impl Fn(usize, usize) -> f32,
+    ) {
+        if self.data.nrows() == 0 {
+            self.data = Mat::zeros(share.keep, columns);
+        }
+        for j in 0..columns {
+            let free = self.data.col_as_slice_mut(j).iter_mut().skip(self.filled);
+            free.zip(0..count).for_each(|(place, i)| *place = at(i, j));
         }
         self.filled += count;
     }
@@ -347,10 +373,10 @@ mod tests {
     }
 
     fn equations(gain: f64) -> Equations {
-        let column = |f: &dyn Fn(usize) -> f64| Mat::from_fn(ROWS, 1, |i, _| f(i));
         let (mut inputs, mut outputs) = (Moments::new(1), Cross::new(1, 1));
-        let centred = inputs.add(column(&|i| row(i).0), ROWS);
-        outputs.add(column(&|i| row(i).1), centred.as_ref());
+        let centred = inputs.add(Mat::from_fn(ROWS, 1, |i, _| row(i).0), ROWS);
+        let targets = Mat::from_fn(ROWS, 1, |i, _| row(i).1 as f32);
+        outputs.add(targets.as_ref(), &Centred::Double(centred));
         let aim = Aim {
             outputs: &outputs,
             lost: None,
@@ -368,7 +394,7 @@ mod tests {
         let mean = (0..ROWS).map(|i| row(i).0).sum::<f64>() / ROWS as f64;
         let kept = |f: &dyn Fn(usize) -> f64| {
             let mut rows = Rows::default();
-            let all = Mat::from_fn(ROWS, 1, |i, _| f(i));
+            let all = Mat::from_fn(ROWS, 1, |i, _| f(i) as f32);
             // In two calls, as of two batches.
             let halves = all.as_ref().split_at_row(ROWS / 3);
             for half in [halves.0, halves.1] {

@@ -5,6 +5,22 @@ use faer::{Mat, MatRef, Scale};
 use crate::calibrate::{Moments, products};
 use crate::mi::{Divisor, MiError};
 
+/// Rows of inputs less their shift: in f32 where there are so many inputs that products are summed so.
+pub(super) enum Centred {
+    Single(Mat<f32>),
+    Double(Mat<f64>),
+}
+
+impl Centred {
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        match self {
+            Centred::Single(rows) => rows.nrows(),
+            Centred::Double(rows) => rows.nrows(),
+        }
+    }
+}
+
 /// Sums of targets, and of their products with the inputs.
 #[derive(Debug, Clone)]
 pub(super) struct Cross {
@@ -28,19 +44,29 @@ impl Cross {
     }
 
     /// Adds rows of targets, with the rows of inputs less the inputs' shift.
-    pub fn add(&mut self, mut targets: Mat<f64>, inputs: MatRef<'_, f64>) {
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn add(&mut self, targets: MatRef<'_, f32>, inputs: &Centred) {
+        let mean = |j| targets.col(j).iter().copied().map(f64::from).sum::<f64>();
+        let count = targets.nrows().max(1) as f64;
         if self.shift.is_empty() {
-            let count = targets.nrows().max(1) as f64;
-            let mean = |j| targets.col_as_slice(j).iter().sum::<f64>() / count;
-            self.shift = (0..targets.ncols()).map(mean).collect();
+            self.shift = (0..targets.ncols()).map(|j| mean(j) / count).collect();
         }
         for (column, shift) in self.shift.iter().enumerate() {
-            let slice = targets.col_as_slice_mut(column);
-            slice.iter_mut().for_each(|x| *x -= shift);
-            self.sum[column] += slice.iter().sum::<f64>();
+            self.sum[column] += mean(column) - targets.nrows() as f64 * shift;
         }
         self.count += targets.nrows();
-        products::add_cross(&mut self.products, targets.as_ref(), inputs);
+        let less = |i, j| f64::from(targets[(i, j)]) - self.shift[j];
+        let (rows, columns) = (targets.nrows(), targets.ncols());
+        match inputs {
+            Centred::Single(inputs) => {
+                let targets = Mat::from_fn(rows, columns, |i, j| less(i, j) as f32);
+                products::add_cross_single(&mut self.products, &targets, inputs);
+            }
+            Centred::Double(inputs) => {
+                let targets = Mat::from_fn(rows, columns, less);
+                products::add_cross(&mut self.products, targets.as_ref(), inputs.as_ref());
+            }
+        }
     }
 
     /// Means, and covariance with the inputs.
@@ -78,14 +104,21 @@ impl Affine {
     }
 
     /// Adds outputs `y` and what the branch makes of them, `z`.
-    pub fn add(&mut self, y: &[f64], z: &[f64]) {
-        let first = |values: &[f64]| values.first().copied().unwrap_or(0.0);
+    pub fn add(&mut self, y: &[f32], z: &[f32]) {
+        let first = |values: &[f32]| f64::from(values.first().copied().unwrap_or(0.0));
         let (about_y, about_z) = *self.shift.get_or_insert((first(y), first(z)));
-        for (y, z) in y.iter().zip(z) {
-            let (y, z) = (y - about_y, z - about_z);
-            for (sum, term) in self.sums.iter_mut().zip([y, z, y * y, y * z, z * z]) {
-                *sum += term;
+        // Four sums of each that do not wait for each other.
+        let mut lanes = [[0.0; 4]; 5];
+        for (y, z) in y.chunks(4).zip(z.chunks(4)) {
+            for (lane, (&y, &z)) in y.iter().zip(z).enumerate() {
+                let (y, z) = (f64::from(y) - about_y, f64::from(z) - about_z);
+                for (sums, term) in lanes.iter_mut().zip([y, z, y * y, y * z, z * z]) {
+                    sums[lane] += term;
+                }
             }
+        }
+        for (sum, lanes) in self.sums.iter_mut().zip(lanes) {
+            *sum += lanes.iter().sum::<f64>();
         }
         self.count += y.len() as f64;
     }
@@ -212,7 +245,7 @@ impl Equations {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -237,9 +270,10 @@ mod tests {
         let (mut outputs, mut shares) = (Cross::new(1, 2), Cross::new(1, 2));
         for half in 0..2 {
             let rows = |m: &Mat<f64>| m.as_ref().subrows(ROWS / 2 * half, ROWS / 2).to_owned();
-            let centred = inputs.add(rows(&x), ROWS / 2);
-            outputs.add(rows(&t), centred.as_ref());
-            shares.add(rows(&x).as_ref().subcols(0, 1).to_owned(), centred.as_ref());
+            let single = |m: &Mat<f64>| Mat::from_fn(ROWS / 2, m.ncols(), |i, j| m[(i, j)] as f32);
+            let centred = Centred::Double(inputs.add(rows(&x), ROWS / 2));
+            outputs.add(single(&rows(&t)).as_ref(), &centred);
+            shares.add(single(&rows(&x)).as_ref().subcols(0, 1), &centred);
         }
         let aim = Aim {
             outputs: &outputs,
@@ -280,7 +314,7 @@ mod tests {
 
     #[test]
     fn affine_functions_are_told_from_others() {
-        let y: Vec<f64> = (0..20).map(f64::from).collect();
+        let y: Vec<f32> = (0..20u8).map(f32::from).collect();
         let mut affine = Affine::new();
         affine.add(&y, &y.iter().map(|y| 1e3 - 2.5 * y).collect::<Vec<_>>());
         assert!((affine.factor().unwrap() + 2.5).abs() < 1e-9);
