@@ -139,7 +139,7 @@ pub(crate) fn exact(rows: &Mat<f32>) -> Mat<f64> {
 }
 
 /// Sum of many values, in eight sums that do not wait for each other.
-pub(super) fn sum<T: Copy + Into<f64>>(values: &[T]) -> f64 {
+pub(crate) fn sum<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     let (eights, rest) = values.as_chunks::<8>();
     let mut sums = [0.0; 8];
     for eight in eights {

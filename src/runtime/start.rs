@@ -192,14 +192,6 @@ impl Runtime {
             // Threads that wait busily between two runs take the cores from what comes between them.
             .with_config_entry("session.force_spinning_stop", "1")?
             .with_deterministic_compute(true)?;
-        let builder = if let Some(p) = std::env::var_os("XPROF") {
-            use std::sync::atomic::{AtomicUsize, Ordering};
-            static N: AtomicUsize = AtomicUsize::new(0);
-            let n = N.fetch_add(1, Ordering::SeqCst);
-            builder.with_profiling(format!("{}_{n}", p.to_string_lossy()))?
-        } else {
-            builder
-        };
         let Some(id) = cuda else { return Ok(builder) };
         // TF32 has 10 bits of mantissa, too few for covariances; an exhaustive search for the
         // fastest convolution picks by time, so results would differ from run to run.

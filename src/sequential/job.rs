@@ -224,10 +224,10 @@ impl Target<'_> {
             return Ok(());
         };
         let kept = &mut self.kept;
-        kept.output.push(output.as_ref(), count, share);
+        kept.output.push(&output, count, share);
         if let Some(lost) = &lost {
             let rows = kept.lost.get_or_insert_default();
-            rows.push(lost.as_ref(), count, share);
+            rows.push(lost, count, share);
         }
         let before = match &rectifier.before {
             Before::Output => return Ok(()),
@@ -239,7 +239,7 @@ impl Target<'_> {
                 add_affine(affine, &output, &before);
             }
             let rows = kept.before.get_or_insert_default();
-            rows.push(before.as_ref(), count, share);
+            rows.push(&before, count, share);
         }
         Ok(())
     }
@@ -298,7 +298,7 @@ fn add_affine(affine: &mut [Affine], from: &Mat<f32>, to: &Mat<f32>) {
 fn add_blocks(crosses: &mut [Cross], targets: &Mat<f32>, inputs: &[Centred]) {
     let outputs = targets.ncols() / crosses.len().max(1);
     for (block, (cross, inputs)) in crosses.iter_mut().zip(inputs).enumerate() {
-        cross.add(targets.subcols(block * outputs, outputs), inputs);
+        cross.add(targets, block * outputs..(block + 1) * outputs, inputs);
     }
 }
 

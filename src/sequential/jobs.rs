@@ -14,6 +14,11 @@ use crate::sequential::rectified::{self, Before, Rectifier, Rows, Share, Targets
 use crate::sequential::regression::{Affine, Cross};
 use crate::surgery::Fold;
 
+/// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
+/// has seen more (docs/method.md, Repair, has the trials).
+const ROWS_PER_INPUT: usize = 8;
+const LEAST_ROWS: usize = 8192;
+
 /// All fits, level by level.
 pub(super) fn jobs<'a>(
     setting: &Setting<'a>,
@@ -64,7 +69,10 @@ impl<'a> Builder<'_, 'a> {
         let taps = tap.taps();
         let inputs = self.place(tap)?.with_channels(channels);
         let per_block = channels / blocks.max(1) * taps;
-        let rows = inputs.rows(per_block, samples);
+        let wanted = ROWS_PER_INPUT.saturating_mul(per_block).max(LEAST_ROWS);
+        let rows = wanted
+            .div_ceil(samples.max(1))
+            .clamp(1, inputs.places.max(1));
         let inputs = inputs.whole_for(graph, rows);
         let targets: Vec<Target<'_>> = users
             .iter()
@@ -78,7 +86,7 @@ impl<'a> Builder<'_, 'a> {
             inputs,
             moments: (0..blocks).map(moments).collect(),
             targets,
-            share: Share::new(rows * samples, channels * taps, per_block),
+            share: Share::new(rows * samples, channels * taps),
             kept: (0..blocks).map(|_| Rows::default()).collect(),
         })
     }

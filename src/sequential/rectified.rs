@@ -19,9 +19,10 @@
 use std::ops::{Range, RangeInclusive};
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Accum, Mat, Par};
 use rayon::prelude::*;
 
+use crate::calibrate::products;
 use crate::calibrate::tap::Placed;
 use crate::graph::{Graph, ValueId};
 use crate::ops;
@@ -29,9 +30,6 @@ use crate::sequential::regression::{Affine, Centred, Equations, Fitted};
 
 /// How often targets move.
 const ROUNDS: usize = 3;
-/// Rows that are kept for each input of a fit, and at least.
-const ROWS_PER_INPUT: usize = 8;
-const LEAST_ROWS: usize = 8192;
 /// Values that a job keeps at most (128 MiB).
 const MOST_VALUES: usize = 1 << 25;
 /// With fewer rows for each input there are too few to tell how far targets may move.
@@ -104,12 +102,10 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// For `rows` rows of `inputs` inputs, in blocks of `per_block`.
-    pub fn new(rows: usize, inputs: usize, per_block: usize) -> Self {
-        let enough = ROWS_PER_INPUT.saturating_mul(per_block).max(LEAST_ROWS);
-        let most = MOST_VALUES / inputs.max(1);
+    /// Of `rows` rows of `inputs` inputs.
+    pub fn new(rows: usize, inputs: usize) -> Self {
         Share {
-            keep: enough.min(most).min(rows),
+            keep: rows.min(MOST_VALUES / inputs.max(1)),
             of: rows.max(1),
         }
     }
@@ -138,34 +134,33 @@ impl Default for Rows {
 
 impl Rows {
     /// Keeps the first `count` rows; of all calls together `share` are kept.
-    pub fn push(&mut self, rows: MatRef<'_, f32>, count: usize, share: Share) {
-        self.put(rows.ncols(), count, share, |i, j| rows[(i, j)]);
+    pub fn push(&mut self, rows: &Mat<f32>, count: usize, share: Share) {
+        self.put(rows, count, share, |value| value);
     }
 
     /// The same of inputs.
     #[allow(clippy::cast_possible_truncation)]
     pub fn push_inputs(&mut self, rows: &Centred, count: usize, share: Share) {
         match rows {
-            Centred::Single(rows) => self.push(rows.as_ref(), count, share),
-            Centred::Double(rows) => {
-                self.put(rows.ncols(), count, share, |i, j| rows[(i, j)] as f32);
-            }
+            Centred::Single(rows) => self.push(rows, count, share),
+            Centred::Double(rows) => self.put(rows, count, share, |value| value as f32),
         }
     }
 
-    fn put(
+    fn put<T: Copy>(
         &mut self,
-        columns: usize,
+        rows: &Mat<T>,
         count: usize,
         share: Share,
-        at: impl Fn(usize, usize) -> f32,
+        rounded: impl Fn(T) -> f32,
     ) {
         if self.data.nrows() == 0 {
-            self.data = Mat::zeros(share.keep, columns);
+            self.data = Mat::zeros(share.keep, rows.ncols());
         }
-        for j in 0..columns {
+        for j in 0..rows.ncols() {
             let free = self.data.col_as_slice_mut(j).iter_mut().skip(self.filled);
-            free.zip(0..count).for_each(|(place, i)| *place = at(i, j));
+            let pairs = free.zip(rows.col_as_slice(j).iter().take(count));
+            pairs.for_each(|(place, &value)| *place = rounded(value));
         }
         self.filled += count;
     }
@@ -240,7 +235,7 @@ impl Block<'_> {
         })
     }
 
-    /// By how much targets move in the mean, and the covariance of that with the inputs. Sums over rows are
+    /// By how much targets move in the mean, and the inputs' covariance with that. Sums over rows are
     /// added in the same order whatever the number of threads.
     fn moved(&self, fitted: &Fitted, mean: &[f64]) -> (Vec<f64>, Mat<f64>) {
         let (outputs, rows) = (fitted.0.nrows(), self.inputs.len());
@@ -259,15 +254,16 @@ impl Block<'_> {
         });
         let parts: Vec<(Range<usize>, Moved)> = parts.collect();
         let mut moved = vec![0.0; outputs];
-        let mut covariance = Mat::zeros(outputs, mean.len());
+        let mut covariance = Mat::zeros(mean.len(), outputs);
         let count = rows as f64;
         for (panel, part) in parts {
             for (column, (j, sum)) in panel.zip(part.sum).enumerate() {
                 moved[j] += sum / count;
-                let products = part.products.col_as_slice(column).iter().zip(mean);
-                for (i, (&product, mean)) in products.enumerate() {
-                    covariance[(j, i)] += (f64::from(product) - sum * mean) / count;
-                }
+                let found = part.products.col_as_slice(column).iter().zip(mean);
+                let all = covariance.col_as_slice_mut(j).iter_mut().zip(found);
+                all.for_each(|(all, (&product, mean))| {
+                    *all += (f64::from(product) - sum * mean) / count;
+                });
             }
         }
         (moved, covariance)
@@ -304,50 +300,40 @@ impl Block<'_> {
     }
 
     /// Makes of an output's fitted values, less `about`, by how much its targets move; returns the sum.
+    #[allow(clippy::cast_possible_truncation)]
     fn move_output(&self, j: usize, rows: &Range<usize>, values: &mut [f32], about: f64) -> f64 {
         let Some(factor) = self.factors[j] else {
             values.fill(0.0);
             return 0.0;
         };
-        let (low, high) = (*self.passes.start(), *self.passes.end());
-        let moved = |value: f32, wanted: f64, dense: f64| {
-            let fitted = dense + factor * (f64::from(value) + about - wanted);
-            let goal = if dense <= low {
-                fitted.min(low)
-            } else if dense >= high {
-                fitted.max(high)
-            } else {
-                dense
-            };
+        let [low, high] = [self.passes.start(), self.passes.end()].map(|&end| end as f32);
+        let [factor, about, part] = [factor, about, self.lost[j]].map(|x| x as f32);
+        let moved = |value: f32, wanted: f32, dense: f32| {
+            let fitted = dense + factor * (value + about - wanted);
+            let below = if fitted < low { fitted } else { low };
+            let above = if fitted > high { fitted } else { high };
+            let goal = if dense >= high { above } else { dense };
+            let goal = if dense <= low { below } else { goal };
             (goal - dense) / factor
         };
         let place = self.first + j;
         let before = self.targets.before.as_ref().unwrap_or(&self.targets.output);
         let output = self.targets.output.column(place, rows).iter();
         let targets = output.zip(before.column(place, rows));
-        let mut sum = 0.0;
-        let mut put = |value: &mut f32, by: f64| {
-            sum += by;
-            #[allow(clippy::cast_possible_truncation)]
-            {
-                *value = by as f32;
-            }
-        };
         match &self.targets.lost {
             Some(lost) => {
                 let targets = targets.zip(lost.column(place, rows));
                 for (value, ((&output, &dense), &lost)) in values.iter_mut().zip(targets) {
-                    let wanted = f64::from(output) + f64::from(lost) * self.lost[j];
-                    put(value, moved(*value, wanted, f64::from(dense)));
+                    *value = moved(*value, output + lost * part, dense);
                 }
             }
             None => {
                 for (value, (&output, &dense)) in values.iter_mut().zip(targets) {
-                    put(value, moved(*value, f64::from(output), f64::from(dense)));
+                    *value = moved(*value, output, dense);
                 }
             }
         }
-        sum
+        products::sum(values)
     }
 }
 
@@ -376,7 +362,7 @@ mod tests {
         let (mut inputs, mut outputs) = (Moments::new(1), Cross::new(1, 1));
         let centred = inputs.add(Mat::from_fn(ROWS, 1, |i, _| row(i).0), ROWS);
         let targets = Mat::from_fn(ROWS, 1, |i, _| row(i).1 as f32);
-        outputs.add(targets.as_ref(), &Centred::Double(centred));
+        outputs.add(&targets, 0..1, &Centred::Double(centred));
         let aim = Aim {
             outputs: &outputs,
             lost: None,
@@ -398,7 +384,7 @@ mod tests {
             // In two calls, as of two batches.
             let halves = all.as_ref().split_at_row(ROWS / 3);
             for half in [halves.0, halves.1] {
-                rows.push(half, half.nrows(), Share::new(ROWS, 1, 1));
+                rows.push(&half.to_owned(), half.nrows(), Share::new(ROWS, 1));
             }
             rows
         };
@@ -493,14 +479,15 @@ mod tests {
 
     #[test]
     fn a_share_of_each_batch_is_kept() {
-        let share = Share::new(1_000_000, 100, 100);
-        assert_eq!(share.of_batch(1000, 0), 9);
+        let share = Share::new(MOST_VALUES / 100 * 4, 400);
+        assert_eq!(share.of_batch(1000, 0), 63);
         // Rounded up, the batches together would be more than is kept.
-        assert_eq!(share.of_batch(1000, LEAST_ROWS - 3), 3);
-        let few = Share::new(1000, 100, 100);
+        let all = MOST_VALUES / 400;
+        assert_eq!(share.of_batch(1000, all - 3), 3);
+        let few = Share::new(1000, 100);
         assert_eq!(few.of_batch(100, 0), 100);
         // 128 MiB at most.
-        let wide = Share::new(1_000_000, 10_000, 10_000);
+        let wide = Share::new(1_000_000, 10_000);
         assert!(wide.of_batch(1_000_000, 0) * 10_000 * 4 <= 1 << 27);
     }
 }

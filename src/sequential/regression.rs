@@ -1,6 +1,9 @@
 //! The sums and the solution of one fit.
 
-use faer::{Mat, MatRef, Scale};
+use std::ops::Range;
+
+use faer::traits::ComplexField;
+use faer::{Mat, Scale};
 
 use crate::calibrate::{Moments, products};
 use crate::mi::{Divisor, MiError};
@@ -28,7 +31,8 @@ pub(super) struct Cross {
     /// Subtracted from every row, so that f64 loses nothing to a large mean.
     shift: Vec<f64>,
     sum: Vec<f64>,
-    /// `targets x inputs`.
+    inputs: usize,
+    /// `targets x inputs`; empty before the first rows, as levels wait long for theirs.
     products: Mat<f64>,
 }
 
@@ -39,31 +43,31 @@ impl Cross {
             count: 0,
             shift: Vec::new(),
             sum: vec![0.0; targets],
-            products: Mat::zeros(targets, inputs),
+            inputs,
+            products: Mat::new(),
         }
     }
 
-    /// Adds rows of targets, with the rows of inputs less the inputs' shift.
+    /// Adds rows of targets, which are some columns of `all`, with the rows of inputs less the inputs' shift.
     #[allow(clippy::cast_possible_truncation)]
-    pub fn add(&mut self, targets: MatRef<'_, f32>, inputs: &Centred) {
-        let mean = |j| targets.col(j).iter().copied().map(f64::from).sum::<f64>();
-        let count = targets.nrows().max(1) as f64;
+    pub fn add(&mut self, all: &Mat<f32>, columns: Range<usize>, inputs: &Centred) {
+        let rows = all.nrows();
         if self.shift.is_empty() {
-            self.shift = (0..targets.ncols()).map(|j| mean(j) / count).collect();
+            let mean = |j| products::sum(all.col_as_slice(j)) / rows.max(1) as f64;
+            self.shift = columns.clone().map(mean).collect();
+            self.products = Mat::zeros(columns.len(), self.inputs);
         }
-        for (column, shift) in self.shift.iter().enumerate() {
-            self.sum[column] += mean(column) - targets.nrows() as f64 * shift;
+        for ((column, shift), sum) in columns.clone().zip(&self.shift).zip(&mut self.sum) {
+            *sum += products::sum(all.col_as_slice(column)) - rows as f64 * shift;
         }
-        self.count += targets.nrows();
-        let less = |i, j| f64::from(targets[(i, j)]) - self.shift[j];
-        let (rows, columns) = (targets.nrows(), targets.ncols());
+        self.count += rows;
         match inputs {
             Centred::Single(inputs) => {
-                let targets = Mat::from_fn(rows, columns, |i, j| less(i, j) as f32);
+                let targets = less(all, columns, &self.shift, |x| x as f32);
                 products::add_cross_single(&mut self.products, &targets, inputs);
             }
             Centred::Double(inputs) => {
-                let targets = Mat::from_fn(rows, columns, less);
+                let targets = less(all, columns, &self.shift, |x| x);
                 products::add_cross(&mut self.products, targets.as_ref(), inputs.as_ref());
             }
         }
@@ -73,12 +77,30 @@ impl Cross {
     fn covariance(&self, inputs: &[f64]) -> (Vec<f64>, Mat<f64>) {
         let count = self.count.max(1) as f64;
         let offset: Vec<f64> = self.sum.iter().map(|sum| sum / count).collect();
-        let matrix = Mat::from_fn(self.products.nrows(), self.products.ncols(), |i, j| {
-            self.products[(i, j)] / count - offset[i] * inputs[j]
+        let seen = self.products.nrows() > 0;
+        let matrix = Mat::from_fn(self.sum.len(), self.inputs, |i, j| {
+            let product = if seen { self.products[(i, j)] } else { 0.0 };
+            product / count - offset[i] * inputs[j]
         });
         let mean = offset.iter().zip(&self.shift).map(|(o, s)| o + s).collect();
         (mean, matrix)
     }
+}
+
+/// Some columns, each less its shift.
+fn less<T: ComplexField>(
+    all: &Mat<f32>,
+    columns: Range<usize>,
+    shift: &[f64],
+    rounded: impl Fn(f64) -> T,
+) -> Mat<T> {
+    let mut targets = Mat::zeros(all.nrows(), columns.len());
+    for (place, (column, shift)) in columns.zip(shift).enumerate() {
+        let pairs = targets.col_as_slice_mut(place).iter_mut();
+        let pairs = pairs.zip(all.col_as_slice(column));
+        pairs.for_each(|(to, &from)| *to = rounded(f64::from(from) - shift));
+    }
+    targets
 }
 
 /// Whether a branch's end is an affine function of the consumer's output, channel by channel.
@@ -191,8 +213,8 @@ impl Equations {
         // and a mixture would leave nothing of what they say.
         let ridge = (RIDGE * covariance.shrinkage.max(1e-7) * covariance.mean_variance())
             .max(f64::MIN_POSITIVE.sqrt());
-        let size = covariance.matrix.nrows();
-        let ridged = &covariance.matrix + Mat::<f64>::identity(size, size) * Scale(ridge);
+        let mut ridged = covariance.matrix.clone();
+        (0..ridged.nrows()).for_each(|i| ridged[(i, i)] += ridge);
         Ok(Some(Equations {
             mean: covariance.mean,
             offset,
@@ -210,12 +232,11 @@ impl Equations {
         self.gain
     }
 
-    /// The fit; `moved` is what to add to the means of the targets and to their covariance with the
-    /// inputs.
+    /// The fit; `moved` is what to add to the means of the targets and to the inputs' covariance with them.
     pub fn solve(&self, moved: Option<(&[f64], &Mat<f64>)>) -> Fitted {
         let mut target = &self.target - &self.once * &self.covariance * Scale(self.gain);
         if let Some((_, covariance)) = moved {
-            target += covariance;
+            target += covariance.transpose();
         }
         let weight = &self.once + self.divisor.divide(target.as_ref()) * Scale(1.0 / self.gain);
         let shift = (0..weight.nrows())
@@ -272,8 +293,8 @@ mod tests {
             let rows = |m: &Mat<f64>| m.as_ref().subrows(ROWS / 2 * half, ROWS / 2).to_owned();
             let single = |m: &Mat<f64>| Mat::from_fn(ROWS / 2, m.ncols(), |i, j| m[(i, j)] as f32);
             let centred = Centred::Double(inputs.add(rows(&x), ROWS / 2));
-            outputs.add(single(&rows(&t)).as_ref(), &centred);
-            shares.add(single(&rows(&x)).as_ref().subcols(0, 1), &centred);
+            outputs.add(&single(&rows(&t)), 0..1, &centred);
+            shares.add(&single(&rows(&x)), 0..1, &centred);
         }
         let aim = Aim {
             outputs: &outputs,
