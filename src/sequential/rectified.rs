@@ -29,7 +29,7 @@ use crate::ops;
 use crate::sequential::regression::{Affine, Centred, Equations, Fitted};
 
 /// How often targets move.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 /// Values that a job keeps at most (128 MiB).
 const MOST_VALUES: usize = 1 << 25;
 /// With fewer rows for each input there are too few to tell how far targets may move.
