@@ -316,7 +316,8 @@ mod tests {
             let residual: f64 = (0..ROWS)
                 .map(|i| {
                     let made = weight[(0, 0)] * x[(i, 0)] + weight[(0, 1)] * x[(i, 1)] + shift[0];
-                    gain * made - t[(i, 0)]
+                    // Targets come in f32.
+                    gain * made - f64::from(t[(i, 0)] as f32)
                 })
                 .sum();
             assert!(
