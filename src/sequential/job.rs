@@ -14,7 +14,10 @@ use crate::onnx::Tensor;
 use crate::sequential::SequentialError;
 use crate::sequential::picked;
 use crate::sequential::rectified::{Before, Block, Rectifier, Rows, Share, Targets};
-use crate::sequential::regression::{Affine, Aim, Centred, Cross, Equations, Fitted};
+use crate::sequential::regression::{
+    Affine, Aim, Centred, Cross, Equations, Fitted, picked as picked_rows,
+};
+use crate::sequential::ridge;
 use crate::surgery::{Fold, Onto, Repaired, SurgeryError};
 
 /// The consumers that read one tensor in one way.
@@ -24,6 +27,10 @@ pub(super) struct Job<'a> {
     pub rows: usize,
     /// One per block of channels.
     pub moments: Vec<Moments>,
+    /// The same over the samples that are held back; none where there are too few samples.
+    pub held: Vec<Moments>,
+    /// Samples seen.
+    pub seen: usize,
     pub targets: Vec<Target<'a>>,
     /// Of the rows, those that are kept.
     pub share: Share,
@@ -38,6 +45,8 @@ pub(super) struct Target<'a> {
     pub stays: Vec<usize>,
     pub output: Placed,
     pub crosses: Vec<Cross>,
+    /// The same over the samples that are held back.
+    pub held: Vec<Cross>,
     pub sum: Option<Sum>,
     pub rectifier: Option<Rectifier>,
     /// Of its targets, those that are kept.
@@ -55,6 +64,7 @@ pub(super) struct Sum {
     pub affine: Vec<Affine>,
     /// Of what the other summand lost.
     pub crosses: Vec<Cross>,
+    pub held: Vec<Cross>,
 }
 
 impl<'a> Job<'a> {
@@ -128,6 +138,25 @@ impl<'a> Job<'a> {
                 kept.push_inputs(block, keep.0, keep.1);
             }
         }
+        let samples = rows / none.len().max(1);
+        let held = ridge::held(self.seen, samples, none.len());
+        self.seen += samples;
+        let apart: Vec<Centred> = match self.held.is_empty() {
+            true => Vec::new(),
+            false => centred.iter().map(|block| block.some(&held)).collect(),
+        };
+        let count = held.len() / none.len().max(1);
+        for (moments, block) in self.held.iter_mut().zip(&apart) {
+            match block {
+                Centred::Single(rows) => drop(moments.add_single(rows.clone(), count)),
+                Centred::Double(rows) => drop(moments.add(rows.clone(), count)),
+            }
+        }
+        let centred = Inputs {
+            all: &centred,
+            held: &held,
+            apart: &apart,
+        };
         for target in &mut self.targets {
             target.add(&found, &centred, keep, [&mut dense, &mut pruned])?;
         }
@@ -170,7 +199,8 @@ impl<'a> Job<'a> {
             let once = once.map_err(|error| target.fold.failed(error))?;
             let (mut matrices, mut shift) = (Vec::new(), Vec::new());
             for (block, (moments, once)) in self.moments.iter().zip(once).enumerate() {
-                let equations = Equations::new(moments, &target.aim(block), once);
+                let held = self.held.get(block);
+                let equations = Equations::new(moments, held, &target.aim(block), once);
                 let equations = equations.map_err(|error| SurgeryError::Repair {
                     node: target.fold.node().to_owned(),
                     error,
@@ -197,7 +227,7 @@ impl Target<'_> {
     fn add(
         &mut self,
         found: &Found<'_>,
-        centred: &[Centred],
+        centred: &Inputs<'_>,
         (count, share): (usize, Share),
         [dense, pruned]: [&mut std::slice::Iter<'_, Tensor>; 2],
     ) -> Result<(), StatisticsError> {
@@ -207,7 +237,7 @@ impl Target<'_> {
             found.unpack(&placed, dense.next())
         };
         let output = dense(&self.output)?;
-        add_blocks(&mut self.crosses, &output, centred);
+        centred.add(&mut self.crosses, &mut self.held, &output);
         let (mut lost, mut total) = (None, None);
         if let Some(sum) = &mut self.sum {
             let own = sum.own.as_ref().map(&mut dense).transpose()?;
@@ -218,7 +248,7 @@ impl Target<'_> {
             }
             total = Some(own.as_ref().unwrap_or(&output) + &other);
             let lost = lost.insert(other - left);
-            add_blocks(&mut sum.crosses, lost, centred);
+            centred.add(&mut sum.crosses, &mut sum.held, lost);
         }
         let Some(rectifier) = &mut self.rectifier else {
             return Ok(());
@@ -284,6 +314,10 @@ impl Target<'_> {
         Aim {
             outputs: &self.crosses[block],
             lost,
+            held: self
+                .held
+                .get(block)
+                .map(|held| (held, self.sum.as_ref().and_then(|sum| sum.held.get(block)))),
             gain: self.fold.consumer.gain,
         }
     }
@@ -292,6 +326,24 @@ impl Target<'_> {
 fn add_affine(affine: &mut [Affine], from: &Mat<f32>, to: &Mat<f32>) {
     for (channel, affine) in affine.iter_mut().enumerate() {
         affine.add(from.col_as_slice(channel), to.col_as_slice(channel));
+    }
+}
+
+/// The inputs of one batch, per block.
+struct Inputs<'a> {
+    all: &'a [Centred],
+    /// Rows that are held back, and the inputs there.
+    held: &'a [usize],
+    apart: &'a [Centred],
+}
+
+impl Inputs<'_> {
+    fn add(&self, all: &mut [Cross], held: &mut [Cross], targets: &Mat<f32>) {
+        add_blocks(all, targets, self.all);
+        if !self.held.is_empty() && !held.is_empty() {
+            let targets = picked_rows(targets.as_ref(), self.held);
+            add_blocks(held, &targets, self.apart);
+        }
     }
 }
 

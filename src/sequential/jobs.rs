@@ -12,6 +12,7 @@ use crate::sequential::job::{Job, Sum, Target};
 use crate::sequential::levels::Levels;
 use crate::sequential::rectified::{self, Before, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{Affine, Cross};
+use crate::sequential::ridge;
 use crate::surgery::Fold;
 
 /// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
@@ -76,7 +77,7 @@ impl<'a> Builder<'_, 'a> {
         let inputs = inputs.whole_for(graph, rows);
         let targets: Vec<Target<'_>> = users
             .iter()
-            .filter_map(|&user| self.target(user, &inputs, rows, (blocks, per_block)))
+            .filter_map(|&user| self.target(user, &inputs, (rows, samples), (blocks, per_block)))
             .collect();
         let usable = per_block > 0 && inputs.places > 0 && !targets.is_empty();
         let moments = |_| Moments::of_rows(per_block, rows * samples);
@@ -85,6 +86,11 @@ impl<'a> Builder<'_, 'a> {
             rows,
             inputs,
             moments: (0..blocks).map(moments).collect(),
+            held: match ridge::can_hold(samples) {
+                true => (0..blocks).map(|_| Moments::new(per_block)).collect(),
+                false => Vec::new(),
+            },
+            seen: 0,
             targets,
             share: Share::new(rows * samples, channels * taps),
             kept: (0..blocks).map(|_| Rows::default()).collect(),
@@ -95,7 +101,7 @@ impl<'a> Builder<'_, 'a> {
         &mut self,
         index: usize,
         inputs: &Placed,
-        rows: usize,
+        (rows, samples): (usize, usize),
         (blocks, per_block): (usize, usize),
     ) -> Option<Target<'a>> {
         let Setting { graph, groups, .. } = *self.setting;
@@ -124,7 +130,11 @@ impl<'a> Builder<'_, 'a> {
             return None;
         }
         let crosses = || vec![Cross::new(stays.len() / blocks.max(1), per_block); blocks];
-        let (crosses, spare) = (crosses(), crosses());
+        let held = || match ridge::can_hold(samples) {
+            true => crosses(),
+            false => Vec::new(),
+        };
+        let ((own, own_held), (spare, spare_held)) = ((crosses(), held()), (crosses(), held()));
         let sum = self.sum(consumer.output, consumer.output_axis, consumer.input, rows);
         let behind = sum.as_ref().map(|(_, value)| *value);
         let sum = sum.map(|([own, other, other_pruned], _)| Sum {
@@ -133,13 +143,15 @@ impl<'a> Builder<'_, 'a> {
             other_pruned: other_pruned.with_channels(stays.len()),
             affine: vec![Affine::new(); stays.len()],
             crosses: spare,
+            held: spare_held,
         });
         let rectifier = self.rectifier(consumer, stays.len(), behind, rows);
         Some(Target {
             fold,
             stays,
             output,
-            crosses,
+            crosses: own,
+            held: own_held,
             sum,
             rectifier,
             kept: Targets::default(),

@@ -25,6 +25,7 @@ mod levels;
 mod picked;
 mod rectified;
 mod regression;
+mod ridge;
 
 use std::ops::Range;
 

@@ -366,9 +366,10 @@ mod tests {
         let aim = Aim {
             outputs: &outputs,
             lost: None,
+            held: None,
             gain,
         };
-        let equations = Equations::new(&inputs, &aim, Mat::zeros(1, 1));
+        let equations = Equations::new(&inputs, None, &aim, Mat::zeros(1, 1));
         equations.unwrap().unwrap()
     }
 

@@ -7,6 +7,7 @@ use faer::{Mat, Scale};
 
 use crate::calibrate::{Moments, products};
 use crate::mi::{Divisor, MiError};
+use crate::sequential::ridge::{self, Second};
 
 /// Rows of inputs less their shift: in f32 where there are so many inputs that products are summed so.
 pub(super) enum Centred {
@@ -22,6 +23,19 @@ impl Centred {
             Centred::Double(rows) => rows.nrows(),
         }
     }
+
+    /// Some of the rows.
+    pub fn some(&self, rows: &[usize]) -> Centred {
+        match self {
+            Centred::Single(all) => Centred::Single(picked(all.as_ref(), rows)),
+            Centred::Double(all) => Centred::Double(picked(all.as_ref(), rows)),
+        }
+    }
+}
+
+/// Some rows of a matrix.
+pub(super) fn picked<T: Copy>(all: MatRef<'_, T>, rows: &[usize]) -> Mat<T> {
+    Mat::from_fn(rows.len(), all.ncols(), |i, j| all[(rows[i], j)])
 }
 
 /// Sums of targets, and of their products with the inputs.
@@ -70,6 +84,16 @@ impl Cross {
                 let targets = less(all, columns, &self.shift, |x| x);
                 products::add_cross(&mut self.products, targets.as_ref(), inputs.as_ref());
             }
+        }
+    }
+
+    /// The same over rows of inputs with these means, less their shift.
+    fn second(&self, inputs: &[f64]) -> Second {
+        let (mean, covariance) = self.covariance(inputs);
+        Second {
+            count: self.count as f64,
+            means: [mean, inputs.to_vec()],
+            covariance,
         }
     }
 
@@ -162,13 +186,15 @@ impl Affine {
 pub(super) struct Aim<'a> {
     pub outputs: &'a Cross,
     pub lost: Option<(&'a Cross, Vec<f64>)>,
+    /// The same over the rows that are held back: outputs, and what is lost.
+    pub held: Option<(&'a Cross, Option<&'a Cross>)>,
     /// The node multiplies `W x` by this.
     pub gain: f64,
 }
 
-/// The ridge over the shrinkage intensity of the inputs. That intensity makes their covariance right as a
-/// whole; a prediction leans on its small eigenvalues, which few samples get wrong
-/// (docs/method.md, Repair, has the trials).
+/// The ridge over the shrinkage intensity of the inputs, where samples are too few to choose one. That
+/// intensity makes their covariance right as a whole; a prediction leans on its small eigenvalues, which
+/// few samples get wrong (docs/method.md, Repair, has the trials).
 const RIDGE: f64 = 10.0;
 
 /// A fitted weight, and the shift of each row of `W x`.
@@ -188,10 +214,28 @@ pub(super) struct Equations {
     once: Mat<f64>,
 }
 
+impl Aim<'_> {
+    /// Targets with the inputs: of all rows, or of those held back.
+    fn second(&self, outputs: &Cross, lost: Option<&Cross>, inputs: &[f64]) -> Second {
+        let mut second = outputs.second(inputs);
+        if let (Some((_, weights)), Some(lost)) = (&self.lost, lost) {
+            let (mean, covariance) = lost.covariance(inputs);
+            for (i, weight) in weights.iter().enumerate() {
+                second.means[0][i] += weight * mean[i];
+                for j in 0..covariance.ncols() {
+                    second.covariance[(i, j)] += weight * covariance[(i, j)];
+                }
+            }
+        }
+        second
+    }
+}
+
 impl Equations {
     /// Of a fit that starts from the weight `once`; `None` where no row was seen.
     pub fn new(
         inputs: &Moments,
+        held: Option<&Moments>,
         aim: &Aim<'_>,
         once: Mat<f64>,
     ) -> Result<Option<Equations>, MiError> {
@@ -199,27 +243,36 @@ impl Equations {
             return Ok(None);
         };
         let offset = inputs.offset();
-        let (mut target_mean, mut target) = aim.outputs.covariance(&offset);
-        if let Some((lost, weights)) = &aim.lost {
-            let (lost_mean, lost) = lost.covariance(&offset);
-            for (i, weight) in weights.iter().enumerate() {
-                target_mean[i] += weight * lost_mean[i];
-                for j in 0..target.ncols() {
-                    target[(i, j)] += weight * lost[(i, j)];
-                }
-            }
-        }
+        let targets = aim.second(
+            aim.outputs,
+            aim.lost.as_ref().map(|(lost, _)| *lost),
+            &offset,
+        );
         // Added, not mixed in: of inputs that really are alike and uncorrelated, the intensity is 1,
         // and a mixture would leave nothing of what they say.
-        let ridge = (RIDGE * covariance.shrinkage.max(1e-7) * covariance.mean_variance())
+        let least = (covariance.shrinkage.max(1e-7) * covariance.mean_variance())
             .max(f64::MIN_POSITIVE.sqrt());
-        let mut ridged = covariance.matrix.clone();
-        (0..ridged.nrows()).for_each(|i| ridged[(i, i)] += ridge);
+        let all = Second::of(aim.outputs.count, &offset, covariance.matrix);
+        let ridge = match (aim.held, held.and_then(Moments::covariance)) {
+            (Some((outputs, lost)), Some(part)) => {
+                let wanted = aim.second(outputs, lost, &part.mean);
+                let held = Second::of(outputs.count, &part.mean, part.matrix);
+                let start = &once * Scale(aim.gain);
+                ridge::choose([&all, &held], [&targets, &wanted], &start, least)?
+            }
+            _ => RIDGE * least,
+        };
+        let Second {
+            means: [target_mean, _],
+            covariance: target,
+            ..
+        } = targets;
+        let ridged = ridge::ridged(&all.covariance, ridge);
         Ok(Some(Equations {
             mean: covariance.mean,
             offset,
             divisor: Divisor::new(ridged.as_ref())?,
-            covariance: covariance.matrix,
+            covariance: all.covariance,
             target_mean,
             target,
             gain: aim.gain,
@@ -299,9 +352,10 @@ mod tests {
         let aim = Aim {
             outputs: &outputs,
             lost: lost.map(|weight| (&shares, vec![weight])),
+            held: None,
             gain,
         };
-        let equations = Equations::new(&inputs, &aim, Mat::zeros(1, 2));
+        let equations = Equations::new(&inputs, None, &aim, Mat::zeros(1, 2));
         equations.unwrap().unwrap().solve(None)
     }
 
