@@ -329,7 +329,7 @@ mod tests {
     /// Rows of two inputs, and an exact affine map of them to one output.
     fn data() -> (Mat<f64>, Mat<f64>) {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
-        let mut x = Mat::from_fn(ROWS, 2, |_, _| f64::from(rng.next_u32() % 1000) / 100.0);
+        let mut x = Mat::from_fn(ROWS, 2, |_, _| f64::from(rng.next_u32() % 1024) / 64.0);
         // Not alike: shrinkage has something to see.
         for i in 0..ROWS {
             x[(i, 1)] = 3.0 * x[(i, 1)] + x[(i, 0)];

@@ -299,7 +299,8 @@ mod tests {
         let (x, t) = rows(3 * MIXTURES, 1.0, 0.0);
         assert_eq!(chosen(&x, &t, &start, 1e-4), 1e-4);
         let (x, t) = rows(3 * MIXTURES, 0.0, 1.0);
-        assert!(chosen(&x, &t, &start, 1e-4) > 1e3);
+        // Nearly nothing of a fit is left where the ridge is more than the inputs' variance of a tenth.
+        assert!(chosen(&x, &t, &start, 1e-4) > 0.2);
     }
 
     #[test]
