@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use faer::traits::ComplexField;
-use faer::{Mat, Scale};
+use faer::{Mat, MatRef, Scale};
 
 use crate::calibrate::{Moments, products};
 use crate::mi::{Divisor, MiError};
