@@ -124,20 +124,25 @@ impl Moments {
 
     /// The same of rows whose products are summed in f32.
     #[allow(clippy::cast_possible_truncation)]
-    pub(super) fn add_single(&mut self, mut data: Mat<f32>, samples: usize) {
+    pub(crate) fn add_single(&mut self, mut data: Mat<f32>, samples: usize) -> Mat<f32> {
         if samples == 0 || data.nrows() == 0 {
-            return;
+            return data;
         }
         if !products::fits(&data) {
-            self.add(products::exact(&data), samples);
-            return;
+            let centred = self.add(products::exact(&data), samples);
+            return products::rounded(centred.as_ref(), (0, centred.nrows()));
         }
         self.start(&data);
         for (column, shift) in self.shift.iter().enumerate() {
             let values = data.col_as_slice_mut(column).iter_mut();
             values.for_each(|x| *x = (f64::from(*x) - shift) as f32);
         }
-        self.accumulate(&Rows::Single(data), samples);
+        let rows = Rows::Single(data);
+        self.accumulate(&rows, samples);
+        match rows {
+            Rows::Single(data) => data,
+            Rows::Double(data) => products::rounded(data.as_ref().as_ref(), (0, data.nrows())),
+        }
     }
 
     /// The first rows say what is subtracted of all.

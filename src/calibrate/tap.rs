@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::calibrate::StatisticsError;
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::{Consumer, Window};
-use crate::onnx::{Model, Tensor, proto};
+use crate::onnx::{DataType, Model, Tensor, proto};
 use crate::ops;
 
 /// Rows wanted per input of a tap: with fewer, a covariance is mostly noise; more change little.
@@ -77,6 +77,8 @@ pub(crate) struct Placed {
     /// The node that is repeated on the positions alone, so that its whole output need not be there
     /// as it is: fused nodes make none.
     pub pointwise: Option<NodeId>,
+    /// Whether all positions are handed out, of which rows are picked outside the model.
+    pub whole: bool,
 }
 
 /// One choice of positions for a tap.
@@ -115,6 +117,7 @@ impl Placed {
             channels_last,
             tap,
             pointwise: None,
+            whole: false,
         })
     }
 
@@ -128,6 +131,29 @@ impl Placed {
         });
         Placed {
             pointwise: node,
+            ..self
+        }
+    }
+
+    /// The same, handed out whole where so many rows read most of it: ONNX Runtime gathers along the last
+    /// axis element by element.
+    pub fn whole_for(self, graph: &Graph, rows: usize) -> Self {
+        let value = &graph.values[self.tap.value];
+        let inner = value
+            .shape
+            .as_ref()
+            .and_then(|s| s.get(self.tap.axis + 1..));
+        let positions: usize = inner.unwrap_or_default().iter().product();
+        let is_float = value.dtype == Some(DataType::Float);
+        let reads = rows.min(self.places).saturating_mul(self.tap.taps());
+        let most = match self.pointwise {
+            Some(_) => reads >= positions,
+            None => 2 * reads >= positions,
+        };
+        let whole = is_float && !self.channels_last && self.tap.covered == 1 && most;
+        Placed {
+            pointwise: self.pointwise.filter(|_| !whole),
+            whole,
             ..self
         }
     }
@@ -306,14 +332,20 @@ pub(crate) fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Place
     if let Ok(tensor) = Tensor::from_i64(&[3], &shape) {
         main.initializer.push(tensor.to_proto(&named("shape")));
     }
-    main.input
-        .push(ops::build::positions_input(&placed.positions));
-    let nodes = pointwise_nodes(main, graph, placed).unwrap_or_else(|| {
-        let axis = if placed.channels_last { 1 } else { 2 };
+    if placed.whole {
         let shape = named("shape");
-        ops::build::gather_nodes(source, &shape, &placed.positions, &placed.output, axis).into()
-    });
-    main.node.extend(nodes);
+        main.node
+            .push(ops::build::reshape_node(source, &shape, &placed.output));
+    } else {
+        main.input
+            .push(ops::build::positions_input(&placed.positions));
+        let nodes = pointwise_nodes(main, graph, placed).unwrap_or_else(|| {
+            let axis = if placed.channels_last { 1 } else { 2 };
+            let shape = named("shape");
+            ops::build::gather_nodes(source, &shape, &placed.positions, &placed.output, axis).into()
+        });
+        main.node.extend(nodes);
+    }
     main.output.push(proto::ValueInfoProto {
         name: Some(placed.output.clone()),
         ..Default::default()

@@ -61,6 +61,12 @@ pub fn gather_nodes(
     [node("Reshape", &[source, shape], &flat), gather]
 }
 
+/// `source` in another shape.
+#[must_use]
+pub fn reshape_node(source: &str, shape: &str, output: &str) -> NodeProto {
+    node("Reshape", &[source, shape], output)
+}
+
 /// The [pointwise](crate::ops::pointwise) `node` on some `positions` of what it reads. `shapes` are
 /// names of those of its input with the positions along one axis, of what is gathered of it with the
 /// axes of the input, and of `output`.

@@ -122,6 +122,17 @@ impl Runtime {
         self.open(model, self.builder().map_err(open_error)?)
     }
 
+    /// Opens a model for runs beside which other work is done: its threads do not wait busily, which would
+    /// take the cores from that work.
+    ///
+    /// # Errors
+    /// As [`Runtime::session`].
+    pub fn session_beside(&self, model: &Model) -> Result<Session, RuntimeError> {
+        let builder = self.builder().map_err(open_error)?;
+        let builder = builder.with_intra_op_spinning(false).map_err(open_error)?;
+        self.open(model, builder)
+    }
+
     /// Opens a model for a single run: as it is, without what would only pay off in later runs.
     ///
     /// # Errors

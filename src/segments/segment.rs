@@ -78,7 +78,7 @@ impl<'a> Segment<'a> {
         let session = if is_empty {
             None
         } else {
-            Some(runtime.session(&self.model)?)
+            Some(runtime.session_beside(&self.model)?)
         };
         Ok(Open {
             session,

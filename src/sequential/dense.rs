@@ -9,6 +9,7 @@ use crate::onnx::Tensor;
 use crate::segments::{Open, Segment, SegmentError, Shelf, Track};
 use crate::sequential::Setting;
 use crate::sequential::job::{self, Job};
+use crate::sequential::picked;
 
 /// Elements that a run gathers of a sample, about: those of a batch are all in memory at once.
 const MOST_GATHERED: usize = 1 << 21;
@@ -77,23 +78,30 @@ impl<'a> Dense<'a> {
         Ok(Some(self.stages[stage].clone()))
     }
 
-    /// Runs a batch through the stage that is open, for these levels; `feeds` are the positions for their taps.
+    /// Runs a batch through the stage that is open, for these levels; `places` are the positions for their taps.
     /// The first stage reads the batch itself.
     pub fn run(
         &mut self,
         stage: &Range<usize>,
         (number, batch): (usize, Option<&Batch>),
-        feeds: Batch,
+        places: Batch,
     ) -> Result<(), SegmentError> {
         self.shelf.open(number);
         let Some(segment) = &mut self.segment else {
             return Ok(());
         };
+        let taps = taps_of(&self.levels, stage);
+        let fed = taps.clone().zip(&places);
+        let fed = fed.filter(|&(tap, _)| !self.taps[tap].whole);
+        let feeds = fed.map(|(_, feed)| feed.clone()).collect();
         let found = segment.run(&mut self.track, number, batch, feeds)?;
-        for (tap, tensor) in taps_of(&self.levels, stage).zip(found) {
-            let (stays, is_last) = (&self.stays[tap], self.taps[tap].channels_last);
-            self.shelf
-                .put(number, tap, picked(tensor, stays, is_last))?;
+        for ((tap, tensor), (_, places)) in taps.zip(found).zip(&places) {
+            let (stays, placed) = (&self.stays[tap], &self.taps[tap]);
+            let picked = match placed.whole {
+                true => picked::positions(&tensor, Some(stays), places),
+                false => picked::channels(tensor, stays, placed.channels_last),
+            };
+            self.shelf.put(number, tap, picked)?;
         }
         Ok(())
     }
@@ -147,33 +155,6 @@ fn taps_of(levels: &[Range<usize>], stage: &Range<usize>) -> Range<usize> {
     }
 }
 
-/// Some channels of a gathered tensor of three axes.
-fn picked(tensor: Tensor, channels: &[usize], is_last: bool) -> Tensor {
-    let (&[samples, second, third], Some(size)) = (tensor.shape.as_slice(), tensor.dtype.size())
-    else {
-        return tensor;
-    };
-    let (all, block, shape) = match is_last {
-        true => (third, size, vec![samples, second, channels.len()]),
-        false => (second, third * size, vec![samples, channels.len(), third]),
-    };
-    if channels.len() == all {
-        return tensor;
-    }
-    let mut bytes = Vec::with_capacity(tensor.bytes.len() / all.max(1) * channels.len());
-    for whole in tensor.bytes.chunks_exact((all * block).max(1)) {
-        for channel in channels {
-            let part = whole.get(channel * block..(channel + 1) * block);
-            bytes.extend_from_slice(part.unwrap_or_default());
-        }
-    }
-    Tensor {
-        shape,
-        bytes: bytes.into(),
-        ..tensor
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -185,27 +166,5 @@ mod tests {
         assert_eq!(stages(&[most / 2, most / 2, 1]), [0..2, 2..3]);
         assert_eq!(stages(&[1, 3 * most, 1, 1]), [0..1, 1..2, 2..4]);
         assert_eq!(stages(&[usize::MAX, usize::MAX]), [0..1, 1..2]);
-    }
-
-    #[test]
-    fn channels_are_picked_along_either_axis() {
-        let values: Vec<f32> = (0..12u8).map(f32::from).collect();
-        let tensor = |shape: &[usize]| Tensor::from_f32(shape, values.clone()).unwrap();
-        let picked = |tensor, channels: &[usize], is_last| {
-            let found = picked(tensor, channels, is_last);
-            (
-                found.shape.clone(),
-                found.to_f32().unwrap().into_raw_vec_and_offset().0,
-            )
-        };
-        // Two samples of three channels at two positions.
-        let expected = vec![4.0, 5.0, 0.0, 1.0, 10.0, 11.0, 6.0, 7.0];
-        let found = picked(tensor(&[2, 3, 2]), &[2, 0], false);
-        assert_eq!(found, (vec![2, 2, 2], expected));
-        // Two samples of two positions with three channels.
-        let found = picked(tensor(&[2, 2, 3]), &[1], true);
-        assert_eq!(found, (vec![2, 2, 1], vec![1.0, 4.0, 7.0, 10.0]));
-        let found = picked(tensor(&[1, 4, 3]), &[0, 1, 2], true);
-        assert_eq!(found, (vec![1, 4, 3], values.clone()));
     }
 }

@@ -1,17 +1,23 @@
 //! One fit: the inputs that consumers share, and what each of them has to reach.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use faer::Mat;
+use faer::traits::ComplexField;
 use rayon::prelude::*;
 
 use crate::calibrate::tap::{self, Draw, Placed};
-use crate::calibrate::{Moments, StatisticsError};
+use crate::calibrate::{Moments, StatisticsError, products};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::Tensor;
 use crate::sequential::SequentialError;
-use crate::sequential::rectified::{Block, Rectifier, Rows, Share, Targets};
-use crate::sequential::regression::{Affine, Aim, Cross, Equations, Fitted};
+use crate::sequential::picked;
+use crate::sequential::rectified::{Before, Block, Rectifier, Rows, Share, Targets};
+use crate::sequential::regression::{
+    Affine, Aim, Centred, Cross, Equations, Fitted, picked as picked_rows,
+};
+use crate::sequential::ridge;
 use crate::surgery::{Fold, Onto, Repaired, SurgeryError};
 
 /// The consumers that read one tensor in one way.
@@ -21,6 +27,10 @@ pub(super) struct Job<'a> {
     pub rows: usize,
     /// One per block of channels.
     pub moments: Vec<Moments>,
+    /// The same over the samples that are held back; none where there are too few samples.
+    pub held: Vec<Moments>,
+    /// Samples seen.
+    pub seen: usize,
     pub targets: Vec<Target<'a>>,
     /// Of the rows, those that are kept.
     pub share: Share,
@@ -35,6 +45,8 @@ pub(super) struct Target<'a> {
     pub stays: Vec<usize>,
     pub output: Placed,
     pub crosses: Vec<Cross>,
+    /// The same over the samples that are held back.
+    pub held: Vec<Cross>,
     pub sum: Option<Sum>,
     pub rectifier: Option<Rectifier>,
     /// Of its targets, those that are kept.
@@ -43,8 +55,8 @@ pub(super) struct Target<'a> {
 
 /// The sum that a consumer's output goes into.
 pub(super) struct Sum {
-    /// The summand that the output becomes.
-    pub own: Placed,
+    /// The summand that the output becomes; `None` where it is the output itself.
+    pub own: Option<Placed>,
     /// The other one, in the dense and in the pruned model.
     pub other: Placed,
     pub other_pruned: Placed,
@@ -52,15 +64,19 @@ pub(super) struct Sum {
     pub affine: Vec<Affine>,
     /// Of what the other summand lost.
     pub crosses: Vec<Cross>,
+    pub held: Vec<Cross>,
 }
 
 impl<'a> Job<'a> {
     /// Taps of the dense model, each with the channels that stay.
     pub fn dense_taps(&self) -> impl Iterator<Item = (&Placed, &[usize])> {
         self.targets.iter().flat_map(|target| {
-            let sum = target.sum.iter().flat_map(|sum| [&sum.own, &sum.other]);
-            let rectifier = target.rectifier.as_ref();
-            let before = rectifier.and_then(|rectifier| rectifier.before.as_ref());
+            let sum = target.sum.iter();
+            let sum = sum.flat_map(|sum| sum.own.iter().chain([&sum.other]));
+            let before = target.rectifier.as_ref().and_then(|r| match &r.before {
+                Before::Other(placed) => Some(placed),
+                Before::Output | Before::Sum => None,
+            });
             let taps = std::iter::once(&target.output).chain(sum).chain(before);
             taps.map(|placed| (placed, target.stays.as_slice()))
         })
@@ -79,7 +95,7 @@ impl<'a> Job<'a> {
         self.inputs.draw(self.rows, seed)
     }
 
-    /// What the dense model's taps are fed.
+    /// What the dense model's taps read: the input for it, and the positions.
     pub fn dense_feeds(&self, draw: &Draw) -> Vec<(String, Tensor)> {
         let taps = self.dense_taps();
         taps.map(|(placed, _)| (placed.positions.clone(), draw.places.clone()))
@@ -92,7 +108,9 @@ impl<'a> Job<'a> {
         let inputs = taps.next().map(|placed| (placed, &draw.indices));
         let rest = taps.map(|placed| (placed, &draw.places));
         let all = inputs.into_iter().chain(rest);
-        all.map(|(placed, positions)| (placed.positions.clone(), positions.clone()))
+        let gathered = all.filter(|(placed, _)| !placed.whole);
+        gathered
+            .map(|(placed, positions)| (placed.positions.clone(), positions.clone()))
             .collect()
     }
 
@@ -104,31 +122,74 @@ impl<'a> Job<'a> {
         pruned: &[Tensor],
     ) -> Result<(), StatisticsError> {
         let graph = self.graph;
-        let none = vec![false; draw.places.len()];
+        let none = vec![false; draw.padding.len() / self.inputs.tap.taps().max(1)];
         let (mut dense, mut pruned) = (dense.iter(), pruned.iter());
-        let inputs = unpack(graph, &self.inputs, pruned.next(), &draw.padding)?;
-        let samples = inputs.nrows() / none.len().max(1);
-        let per_block = inputs.ncols() / self.moments.len().max(1);
-        let centred: Vec<Mat<f64>> = self
-            .moments
-            .iter_mut()
-            .enumerate()
-            .map(|(block, moments)| {
-                let part = inputs.subcols(block * per_block, per_block);
-                moments.add(part.to_owned(), samples)
-            })
-            .collect();
+        let found = Found {
+            draw,
+            none: &none,
+            graph,
+        };
+        let centred = self.centre(&found, pruned.next())?;
+        let rows = centred.first().map_or(0, Centred::rows);
         let seen = self.kept.first().map_or(0, Rows::len);
-        let keep = (self.share.of_batch(inputs.nrows(), seen), self.share);
+        let keep = (self.share.of_batch(rows, seen), self.share);
         if self.targets.iter().any(|target| target.rectifier.is_some()) {
             for (kept, block) in self.kept.iter_mut().zip(&centred) {
-                kept.push(block.as_ref(), keep.0, keep.1);
+                kept.push_inputs(block, keep.0, keep.1);
             }
         }
+        let samples = rows / none.len().max(1);
+        let held = ridge::held(self.seen, samples, none.len());
+        self.seen += samples;
+        let apart: Vec<Centred> = match self.held.is_empty() {
+            true => Vec::new(),
+            false => centred.iter().map(|block| block.some(&held)).collect(),
+        };
+        let count = held.len() / none.len().max(1);
+        for (moments, block) in self.held.iter_mut().zip(&apart) {
+            match block {
+                Centred::Single(rows) => drop(moments.add_single(rows.clone(), count)),
+                Centred::Double(rows) => drop(moments.add(rows.clone(), count)),
+            }
+        }
+        let centred = Inputs {
+            all: &centred,
+            held: &held,
+            apart: &apart,
+        };
         for target in &mut self.targets {
-            target.add(graph, &centred, keep, &none, [&mut dense, &mut pruned])?;
+            target.add(&found, &centred, keep, [&mut dense, &mut pruned])?;
         }
         Ok(())
+    }
+
+    /// Adds the inputs to the sums of each block; returns them less their shift.
+    fn centre(
+        &mut self,
+        found: &Found<'_>,
+        tensor: Option<&Tensor>,
+    ) -> Result<Vec<Centred>, StatisticsError> {
+        let count = self.moments.len().max(1);
+        let per_block = self.inputs.channels * self.inputs.tap.taps() / count;
+        let samples = |rows: usize| rows / found.none.len().max(1);
+        if products::is_single(per_block) {
+            let inputs: Mat<f32> = found.inputs(&self.inputs, tensor)?;
+            if let [moments] = self.moments.as_mut_slice() {
+                let samples = samples(inputs.nrows());
+                return Ok(vec![Centred::Single(moments.add_single(inputs, samples))]);
+            }
+            let of_block = |(block, moments): (usize, &mut Moments)| {
+                let part = inputs.subcols(block * per_block, per_block);
+                Centred::Single(moments.add_single(part.to_owned(), samples(inputs.nrows())))
+            };
+            return Ok(self.moments.iter_mut().enumerate().map(of_block).collect());
+        }
+        let inputs: Mat<f64> = found.inputs(&self.inputs, tensor)?;
+        let of_block = |(block, moments): (usize, &mut Moments)| {
+            let part = inputs.subcols(block * per_block, per_block);
+            Centred::Double(moments.add(part.to_owned(), samples(inputs.nrows())))
+        };
+        Ok(self.moments.iter_mut().enumerate().map(of_block).collect())
     }
 
     /// Puts the fitted weights into `repaired`, which has those of the repair in one pass.
@@ -138,7 +199,8 @@ impl<'a> Job<'a> {
             let once = once.map_err(|error| target.fold.failed(error))?;
             let (mut matrices, mut shift) = (Vec::new(), Vec::new());
             for (block, (moments, once)) in self.moments.iter().zip(once).enumerate() {
-                let equations = Equations::new(moments, &target.aim(block), once);
+                let held = self.held.get(block);
+                let equations = Equations::new(moments, held, &target.aim(block), once);
                 let equations = equations.map_err(|error| SurgeryError::Repair {
                     node: target.fold.node().to_owned(),
                     error,
@@ -161,47 +223,53 @@ impl<'a> Job<'a> {
 
 impl Target<'_> {
     /// Adds what the taps gathered of one batch: `centred` has the inputs per block, of which the
-    /// first `count` rows are kept, `none` the entries that read zeros.
+    /// first `count` rows are kept.
     fn add(
         &mut self,
-        graph: &Graph,
-        centred: &[Mat<f64>],
+        found: &Found<'_>,
+        centred: &Inputs<'_>,
         (count, share): (usize, Share),
-        none: &[bool],
         [dense, pruned]: [&mut std::slice::Iter<'_, Tensor>; 2],
     ) -> Result<(), StatisticsError> {
         let stay = self.stays.len();
         let mut dense = |placed: &Placed| {
             let placed = placed.clone().with_channels(stay);
-            unpack(graph, &placed, dense.next(), none)
+            found.unpack(&placed, dense.next())
         };
         let output = dense(&self.output)?;
-        add_blocks(&mut self.crosses, &output, centred);
-        let mut lost = None;
+        centred.add(&mut self.crosses, &mut self.held, &output);
+        let (mut lost, mut total) = (None, None);
         if let Some(sum) = &mut self.sum {
-            let own = dense(&sum.own)?;
+            let own = sum.own.as_ref().map(&mut dense).transpose()?;
             let other = dense(&sum.other)?;
-            let left = unpack(graph, &sum.other_pruned, pruned.next(), none)?;
-            add_affine(&mut sum.affine, &output, &own);
+            let left = found.pruned(&sum.other_pruned, pruned.next())?;
+            if let Some(own) = &own {
+                add_affine(&mut sum.affine, &output, own);
+            }
+            total = Some(own.as_ref().unwrap_or(&output) + &other);
             let lost = lost.insert(other - left);
-            add_blocks(&mut sum.crosses, lost, centred);
+            centred.add(&mut sum.crosses, &mut sum.held, lost);
         }
         let Some(rectifier) = &mut self.rectifier else {
             return Ok(());
         };
         let kept = &mut self.kept;
-        kept.output.push(output.as_ref(), count, share);
+        kept.output.push(&output, count, share);
         if let Some(lost) = &lost {
             let rows = kept.lost.get_or_insert_default();
-            rows.push(lost.as_ref(), count, share);
+            rows.push(lost, count, share);
         }
-        if let Some(placed) = &rectifier.before {
-            let before = dense(placed)?;
+        let before = match &rectifier.before {
+            Before::Output => return Ok(()),
+            Before::Sum => total,
+            Before::Other(placed) => Some(dense(placed)?),
+        };
+        if let Some(before) = before {
             if let Some(affine) = &mut rectifier.affine {
                 add_affine(affine, &output, &before);
             }
             let rows = kept.before.get_or_insert_default();
-            rows.push(before.as_ref(), count, share);
+            rows.push(&before, count, share);
         }
         Ok(())
     }
@@ -214,8 +282,10 @@ impl Target<'_> {
         };
         let outputs = fitted.0.nrows();
         let first = block * outputs;
-        let sum = self.sum.as_ref().map(|sum| &sum.affine);
-        let affine = sum.or(rectifier.affine.as_ref());
+        let affine = match &self.sum {
+            Some(sum) => sum.own.as_ref().map(|_| &sum.affine),
+            None => rectifier.affine.as_ref(),
+        };
         let factor = |place: usize| affine.map_or(Some(1.0), |affine| affine[place].factor());
         let factors: Vec<Option<f64>> = (first..first + outputs).map(factor).collect();
         let refined = Block {
@@ -234,43 +304,113 @@ impl Target<'_> {
         let outputs = self.stays.len() / self.crosses.len().max(1);
         let lost = self.sum.as_ref().map(|sum| {
             let affine = sum.affine.iter().skip(block * outputs).take(outputs);
-            let weight = |affine: &Affine| affine.factor().map_or(0.0, |factor| 1.0 / factor);
+            let is_own = sum.own.is_none();
+            let weight = |affine: &Affine| match is_own {
+                true => 1.0,
+                false => affine.factor().map_or(0.0, |factor| 1.0 / factor),
+            };
             (&sum.crosses[block], affine.map(weight).collect())
         });
         Aim {
             outputs: &self.crosses[block],
             lost,
+            held: self
+                .held
+                .get(block)
+                .map(|held| (held, self.sum.as_ref().and_then(|sum| sum.held.get(block)))),
             gain: self.fold.consumer.gain,
         }
     }
 }
 
-fn add_affine(affine: &mut [Affine], from: &Mat<f64>, to: &Mat<f64>) {
+fn add_affine(affine: &mut [Affine], from: &Mat<f32>, to: &Mat<f32>) {
     for (channel, affine) in affine.iter_mut().enumerate() {
         affine.add(from.col_as_slice(channel), to.col_as_slice(channel));
     }
 }
 
-fn add_blocks(crosses: &mut [Cross], targets: &Mat<f64>, inputs: &[Mat<f64>]) {
-    let outputs = targets.ncols() / crosses.len().max(1);
-    for (block, (cross, inputs)) in crosses.iter_mut().zip(inputs).enumerate() {
-        let part = targets.subcols(block * outputs, outputs).to_owned();
-        cross.add(part, inputs.as_ref());
+/// The inputs of one batch, per block.
+struct Inputs<'a> {
+    all: &'a [Centred],
+    /// Rows that are held back, and the inputs there.
+    held: &'a [usize],
+    apart: &'a [Centred],
+}
+
+impl Inputs<'_> {
+    fn add(&self, all: &mut [Cross], held: &mut [Cross], targets: &Mat<f32>) {
+        add_blocks(all, targets, self.all);
+        if !self.held.is_empty() && !held.is_empty() {
+            let targets = picked_rows(targets.as_ref(), self.held);
+            add_blocks(held, &targets, self.apart);
+        }
     }
 }
 
-fn unpack(
-    graph: &Graph,
-    placed: &Placed,
-    tensor: Option<&Tensor>,
-    padding: &[bool],
-) -> Result<Mat<f64>, StatisticsError> {
-    let name = &graph.values[placed.tap.value].name;
-    let missing = || StatisticsError::Shape {
-        tensor: name.clone(),
-        shape: Vec::new(),
-    };
-    placed.unpack(name, tensor.ok_or_else(missing)?, padding)
+fn add_blocks(crosses: &mut [Cross], targets: &Mat<f32>, inputs: &[Centred]) {
+    let outputs = targets.ncols() / crosses.len().max(1);
+    for (block, (cross, inputs)) in crosses.iter_mut().zip(inputs).enumerate() {
+        cross.add(targets, block * outputs..(block + 1) * outputs, inputs);
+    }
+}
+
+/// Where the rows of one batch stand.
+struct Found<'a> {
+    draw: &'a Draw,
+    /// Of the places of rows, none is padding.
+    none: &'a [bool],
+    graph: &'a Graph,
+}
+
+impl Found<'_> {
+    /// What an input's tap gathered.
+    fn inputs<T: ComplexField + Copy + From<f32> + Into<f64>>(
+        &self,
+        placed: &Placed,
+        tensor: Option<&Tensor>,
+    ) -> Result<Mat<T>, StatisticsError> {
+        let picked = tensor.map(|tensor| match placed.whole {
+            true => Cow::Owned(picked::positions(tensor, None, &self.draw.indices)),
+            false => Cow::Borrowed(tensor),
+        });
+        self.rows(placed, picked.as_deref(), &self.draw.padding)
+    }
+
+    /// What another tap of the pruned model gathered.
+    fn pruned(
+        &self,
+        placed: &Placed,
+        tensor: Option<&Tensor>,
+    ) -> Result<Mat<f32>, StatisticsError> {
+        let picked = tensor.map(|tensor| match placed.whole {
+            true => Cow::Owned(picked::positions(tensor, None, &self.draw.places)),
+            false => Cow::Borrowed(tensor),
+        });
+        self.rows(placed, picked.as_deref(), self.none)
+    }
+
+    /// What a tap of the dense model gathered, of which the positions were picked.
+    fn unpack(
+        &self,
+        placed: &Placed,
+        tensor: Option<&Tensor>,
+    ) -> Result<Mat<f32>, StatisticsError> {
+        self.rows(placed, tensor, self.none)
+    }
+
+    fn rows<T: ComplexField + Copy + From<f32> + Into<f64>>(
+        &self,
+        placed: &Placed,
+        tensor: Option<&Tensor>,
+        padding: &[bool],
+    ) -> Result<Mat<T>, StatisticsError> {
+        let name = &self.graph.values[placed.tap.value].name;
+        let missing = || StatisticsError::Shape {
+            tensor: name.clone(),
+            shape: Vec::new(),
+        };
+        placed.unpack(name, tensor.ok_or_else(missing)?, padding)
+    }
 }
 
 /// What one batch has for the jobs of a level: the positions of each, and what the taps of the dense

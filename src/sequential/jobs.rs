@@ -10,9 +10,15 @@ use crate::ops::{self, constant::is_weight};
 use crate::sequential::Setting;
 use crate::sequential::job::{Job, Sum, Target};
 use crate::sequential::levels::Levels;
-use crate::sequential::rectified::{self, Rectifier, Rows, Share, Targets};
+use crate::sequential::rectified::{self, Before, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{Affine, Cross};
+use crate::sequential::ridge;
 use crate::surgery::Fold;
+
+/// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
+/// has seen more (docs/method.md, Repair, has the trials).
+const ROWS_PER_INPUT: usize = 8;
+const LEAST_ROWS: usize = 8192;
 
 /// All fits, level by level.
 pub(super) fn jobs<'a>(
@@ -64,20 +70,29 @@ impl<'a> Builder<'_, 'a> {
         let taps = tap.taps();
         let inputs = self.place(tap)?.with_channels(channels);
         let per_block = channels / blocks.max(1) * taps;
+        let wanted = ROWS_PER_INPUT.saturating_mul(per_block).max(LEAST_ROWS);
+        let rows = wanted
+            .div_ceil(samples.max(1))
+            .clamp(1, inputs.places.max(1));
+        let inputs = inputs.whole_for(graph, rows);
         let targets: Vec<Target<'_>> = users
             .iter()
-            .filter_map(|&user| self.target(user, &inputs, blocks, per_block))
+            .filter_map(|&user| self.target(user, &inputs, (rows, samples), (blocks, per_block)))
             .collect();
         let usable = per_block > 0 && inputs.places > 0 && !targets.is_empty();
-        let rows = inputs.rows(per_block, samples);
         let moments = |_| Moments::of_rows(per_block, rows * samples);
         usable.then(|| Job {
             graph,
             rows,
             inputs,
             moments: (0..blocks).map(moments).collect(),
+            held: match ridge::can_hold(samples) {
+                true => (0..blocks).map(|_| Moments::new(per_block)).collect(),
+                false => Vec::new(),
+            },
+            seen: 0,
             targets,
-            share: Share::new(rows * samples, channels * taps, per_block),
+            share: Share::new(rows * samples, channels * taps),
             kept: (0..blocks).map(|_| Rows::default()).collect(),
         })
     }
@@ -86,8 +101,8 @@ impl<'a> Builder<'_, 'a> {
         &mut self,
         index: usize,
         inputs: &Placed,
-        blocks: usize,
-        per_block: usize,
+        (rows, samples): (usize, usize),
+        (blocks, per_block): (usize, usize),
     ) -> Option<Target<'a>> {
         let Setting { graph, groups, .. } = *self.setting;
         let consumer = &groups.consumers[index];
@@ -98,7 +113,7 @@ impl<'a> Builder<'_, 'a> {
             window: None,
             covered: 1,
         })?;
-        let output = output.before_pointwise(graph);
+        let output = output.before_pointwise(graph).whole_for(graph, rows);
         let stays: Vec<usize> = match groups.made_by(consumer) {
             Some(map) => self.kept.positions(map),
             None => (0..output.channels).collect(),
@@ -115,46 +130,62 @@ impl<'a> Builder<'_, 'a> {
             return None;
         }
         let crosses = || vec![Cross::new(stays.len() / blocks.max(1), per_block); blocks];
-        let (crosses, spare) = (crosses(), crosses());
-        let sum = self.sum(consumer.output, consumer.output_axis, consumer.input);
-        let sum = sum.map(|[own, other, other_pruned]| Sum {
-            own,
+        let held = || match ridge::can_hold(samples) {
+            true => crosses(),
+            false => Vec::new(),
+        };
+        let ((own, own_held), (spare, spare_held)) = ((crosses(), held()), (crosses(), held()));
+        let sum = self.sum(consumer.output, consumer.output_axis, consumer.input, rows);
+        let behind = sum.as_ref().map(|(_, value)| *value);
+        let sum = sum.map(|([own, other, other_pruned], _)| Sum {
+            own: (own.tap != output.tap).then_some(own),
             other,
             other_pruned: other_pruned.with_channels(stays.len()),
             affine: vec![Affine::new(); stays.len()],
             crosses: spare,
+            held: spare_held,
         });
-        let rectifier = self.rectifier(consumer, stays.len(), sum.is_some());
+        let rectifier = self.rectifier(consumer, stays.len(), behind, rows);
         Some(Target {
             fold,
             stays,
             output,
-            crosses,
+            crosses: own,
+            held: own_held,
             sum,
             rectifier,
             kept: Targets::default(),
         })
     }
 
-    /// The rectifier behind a consumer of which so many outputs stay; `sum` says whether what its
-    /// output is added to has lost something.
-    fn rectifier(&mut self, consumer: &Consumer, stays: usize, sum: bool) -> Option<Rectifier> {
+    /// The rectifier behind a consumer of which so many outputs stay; `sum` is the sum that its output goes into,
+    /// where what it is added to has lost something.
+    fn rectifier(
+        &mut self,
+        consumer: &Consumer,
+        stays: usize,
+        sum: Option<ValueId>,
+        rows: usize,
+    ) -> Option<Rectifier> {
         let graph = self.setting.graph;
         let behind = rectified::behind(graph, consumer.output)?;
         // The sum of something that is not known yet says nothing about this summand.
-        if behind.through_sum && !sum {
+        if behind.through_sum && sum.is_none() {
             return None;
         }
         let direct = behind.value == consumer.output;
         let before = if direct {
-            None
+            Before::Output
+        } else if sum == Some(behind.value) {
+            Before::Sum
         } else {
-            Some(self.place(Tap {
+            let placed = self.place(Tap {
                 value: behind.value,
                 axis: consumer.output_axis,
                 window: None,
                 covered: 1,
-            })?)
+            })?;
+            Before::Other(placed.whole_for(graph, rows))
         };
         Some(Rectifier {
             passes: behind.passes,
@@ -164,8 +195,14 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// The sum that a value goes into, if its other summand has lost something by then: the value's
-    /// own summand, and the other one twice.
-    fn sum(&mut self, value: ValueId, axis: usize, input: ValueId) -> Option<[Placed; 3]> {
+    /// own summand, the other one twice, and what they add up to.
+    fn sum(
+        &mut self,
+        value: ValueId,
+        axis: usize,
+        input: ValueId,
+        rows: usize,
+    ) -> Option<([Placed; 3], ValueId)> {
         let graph = self.setting.graph;
         let shape = |value: ValueId| graph.values[value].shape.as_ref();
         let mut own = value;
@@ -186,9 +223,14 @@ impl<'a> Builder<'_, 'a> {
                     window: None,
                     covered: 1,
                 };
+                let [Some(total)] = *node.outputs else {
+                    return None;
+                };
                 let mut place = |value| self.place(tap(value));
-                let own = place(own)?.before_pointwise(graph);
-                return Some([own, place(other)?, place(other)?]);
+                let own = place(own)?.before_pointwise(graph).whole_for(graph, rows);
+                let [dense, pruned] = [place(other)?, place(other)?];
+                let [dense, pruned] = [dense, pruned].map(|placed| placed.whole_for(graph, rows));
+                return Some(([own, dense, pruned], total));
             }
             // Whether what lies between is affine is seen in the data.
             let [Some(output)] = *node.outputs else {

@@ -22,8 +22,10 @@ mod dense;
 mod job;
 mod jobs;
 mod levels;
+mod picked;
 mod rectified;
 mod regression;
+mod ridge;
 
 use std::ops::Range;
 

@@ -18,19 +18,18 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use faer::{Mat, MatRef};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par};
 use rayon::prelude::*;
 
+use crate::calibrate::products;
 use crate::calibrate::tap::Placed;
 use crate::graph::{Graph, ValueId};
 use crate::ops;
-use crate::sequential::regression::{Affine, Equations, Fitted};
+use crate::sequential::regression::{Affine, Centred, Equations, Fitted};
 
 /// How often targets move.
-const ROUNDS: usize = 3;
-/// Rows that are kept for each input of a fit, and at least.
-const ROWS_PER_INPUT: usize = 8;
-const LEAST_ROWS: usize = 8192;
+const ROUNDS: usize = 2;
 /// Values that a job keeps at most (128 MiB).
 const MOST_VALUES: usize = 1 << 25;
 /// With fewer rows for each input there are too few to tell how far targets may move.
@@ -39,11 +38,21 @@ const FEWEST_PER_INPUT: usize = 2;
 /// A function behind a consumer that is constant beyond an end.
 pub(super) struct Rectifier {
     pub passes: RangeInclusive<f64>,
-    /// What it reads; `None` where that is the consumer's output.
-    pub before: Option<Placed>,
+    /// What it reads.
+    pub before: Before,
     /// How the output becomes what it reads, channel by channel; `None` where it is the output, or the
     /// sum that the output goes into.
     pub affine: Option<Vec<Affine>>,
+}
+
+/// What a rectifier reads in the dense model.
+pub(super) enum Before {
+    /// The consumer's output.
+    Output,
+    /// The sum that the output goes into.
+    Sum,
+    /// Something else.
+    Other(Placed),
 }
 
 /// What a rectifier behind a consumer's output reads.
@@ -93,12 +102,10 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// For `rows` rows of `inputs` inputs, in blocks of `per_block`.
-    pub fn new(rows: usize, inputs: usize, per_block: usize) -> Self {
-        let enough = ROWS_PER_INPUT.saturating_mul(per_block).max(LEAST_ROWS);
-        let most = MOST_VALUES / inputs.max(1);
+    /// Of `rows` rows of `inputs` inputs.
+    pub fn new(rows: usize, inputs: usize) -> Self {
         Share {
-            keep: enough.min(most).min(rows),
+            keep: rows.min(MOST_VALUES / inputs.max(1)),
             of: rows.max(1),
         }
     }
@@ -127,18 +134,33 @@ impl Default for Rows {
 
 impl Rows {
     /// Keeps the first `count` rows; of all calls together `share` are kept.
-    pub fn push(&mut self, rows: MatRef<'_, f64>, count: usize, share: Share) {
+    pub fn push(&mut self, rows: &Mat<f32>, count: usize, share: Share) {
+        self.put(rows, count, share, |value| value);
+    }
+
+    /// The same of inputs.
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn push_inputs(&mut self, rows: &Centred, count: usize, share: Share) {
+        match rows {
+            Centred::Single(rows) => self.push(rows, count, share),
+            Centred::Double(rows) => self.put(rows, count, share, |value| value as f32),
+        }
+    }
+
+    fn put<T: Copy>(
+        &mut self,
+        rows: &Mat<T>,
+        count: usize,
+        share: Share,
+        rounded: impl Fn(T) -> f32,
+    ) {
         if self.data.nrows() == 0 {
             self.data = Mat::zeros(share.keep, rows.ncols());
         }
         for j in 0..rows.ncols() {
             let free = self.data.col_as_slice_mut(j).iter_mut().skip(self.filled);
-            for (place, i) in free.zip(0..count) {
-                #[allow(clippy::cast_possible_truncation)]
-                {
-                    *place = rows[(i, j)] as f32;
-                }
-            }
+            let pairs = free.zip(rows.col_as_slice(j).iter().take(count));
+            pairs.for_each(|(place, &value)| *place = rounded(value));
         }
         self.filled += count;
     }
@@ -182,13 +204,17 @@ pub(super) struct Block<'a> {
     pub targets: &'a Targets,
 }
 
-/// Rows that are worked on at once.
+/// Rows that are worked on at once, and whose products are summed in f32.
 const PIECE: usize = 512;
+const MOST_ROWS: usize = 4096;
+/// Outputs that are worked on together.
+const PANEL: usize = 64;
 
-/// Sums over rows of how far targets move, and of their products with the inputs.
+/// Sums over some rows of how far the targets of some outputs move, and of their products with the inputs.
 struct Moved {
     sum: Vec<f64>,
-    products: Mat<f64>,
+    /// `inputs x outputs`.
+    products: Mat<f32>,
 }
 
 impl Block<'_> {
@@ -204,83 +230,117 @@ impl Block<'_> {
         };
         let mean: Vec<f64> = (0..fitted.0.ncols()).map(mean).collect();
         (0..ROUNDS).fold(fitted, |fitted, _| {
-            let (sum, products) = self.moved(&fitted);
-            let moved: Vec<f64> = sum.iter().map(|sum| sum / rows as f64).collect();
-            let covariance = Mat::from_fn(products.nrows(), products.ncols(), |i, j| {
-                products[(i, j)] / rows as f64 - moved[i] * mean[j]
-            });
+            let (moved, covariance) = self.moved(&fitted, &mean);
             self.equations.solve(Some((&moved, &covariance)))
         })
     }
 
-    /// Sums over all rows, added in the same order whatever the number of threads.
-    fn moved(&self, fitted: &Fitted) -> (Vec<f64>, Mat<f64>) {
+    /// By how much targets move in the mean, and the inputs' covariance with that. Sums over rows are
+    /// added in the same order whatever the number of threads.
+    fn moved(&self, fitted: &Fitted, mean: &[f64]) -> (Vec<f64>, Mat<f64>) {
+        let (outputs, rows) = (fitted.0.nrows(), self.inputs.len());
         #[allow(clippy::cast_possible_truncation)]
-        let weight = Mat::from_fn(fitted.0.ncols(), fitted.0.nrows(), |i, j| {
+        let weight = Mat::from_fn(fitted.0.ncols(), outputs, |i, j| {
             (self.equations.gain() * fitted.0[(j, i)]) as f32
         });
         let about = self.equations.outputs_at_shift(fitted);
-        let rows = self.inputs.len();
-        let pieces = (0..rows.div_ceil(PIECE)).into_par_iter();
-        let parts: Vec<Moved> = pieces
-            .map(|piece| piece * PIECE..rows.min((piece + 1) * PIECE))
-            .map(|rows| self.moved_in(rows, &weight, &about))
-            .collect();
-        let zero = Mat::zeros(fitted.0.nrows(), fitted.0.ncols());
-        let mut all = (vec![0.0; fitted.0.nrows()], zero);
-        for part in parts {
-            all.0.iter_mut().zip(part.sum).for_each(|(a, b)| *a += b);
-            all.1 += part.products;
+        let panels = spans(outputs, PANEL);
+        let panels =
+            panels.flat_map(|panel| spans(rows, MOST_ROWS).map(move |rows| (panel.clone(), rows)));
+        let panels: Vec<_> = panels.collect();
+        let parts = panels.into_par_iter().map(|(panel, rows)| {
+            let moved = self.moved_in(&panel, rows, &weight, &about);
+            (panel, moved)
+        });
+        let parts: Vec<(Range<usize>, Moved)> = parts.collect();
+        let mut moved = vec![0.0; outputs];
+        let mut covariance = Mat::zeros(mean.len(), outputs);
+        let count = rows as f64;
+        for (panel, part) in parts {
+            for (column, (j, sum)) in panel.zip(part.sum).enumerate() {
+                moved[j] += sum / count;
+                let found = part.products.col_as_slice(column).iter().zip(mean);
+                let all = covariance.col_as_slice_mut(j).iter_mut().zip(found);
+                all.for_each(|(all, (&product, mean))| {
+                    *all += (f64::from(product) - sum * mean) / count;
+                });
+            }
         }
-        all
+        (moved, covariance)
     }
 
-    fn moved_in(&self, rows: Range<usize>, weight: &Mat<f32>, about: &[f64]) -> Moved {
-        let (low, high) = (*self.passes.start(), *self.passes.end());
-        let inputs = self.inputs.data.subrows(rows.start, rows.len());
-        let mut values = inputs * weight;
-        let mut sum = vec![0.0; values.ncols()];
-        for (j, sum) in sum.iter_mut().enumerate() {
-            let column = values.col_as_slice_mut(j);
-            let Some(factor) = self.factors[j] else {
-                column.fill(0.0);
-                continue;
-            };
-            let place = self.first + j;
-            let Targets {
-                output,
-                lost,
-                before,
-            } = self.targets;
-            let before = before.as_ref().unwrap_or(output).column(place, &rows);
-            let output = output.column(place, &rows);
-            let lost = lost.as_ref().map(|lost| lost.column(place, &rows));
-            for (i, value) in column.iter_mut().enumerate() {
-                let lost = lost.map_or(0.0, |lost| f64::from(lost[i]) * self.lost[j]);
-                let wanted = f64::from(output[i]) + lost;
-                let dense = f64::from(before[i]);
-                let fitted = dense + factor * (f64::from(*value) + about[j] - wanted);
-                let goal = if dense <= low {
-                    fitted.min(low)
-                } else if dense >= high {
-                    fitted.max(high)
-                } else {
-                    dense
-                };
-                let by = (goal - dense) / factor;
-                *sum += by;
-                #[allow(clippy::cast_possible_truncation)]
-                {
-                    *value = by as f32;
+    fn moved_in(
+        &self,
+        panel: &Range<usize>,
+        rows: Range<usize>,
+        weight: &Mat<f32>,
+        about: &[f64],
+    ) -> Moved {
+        let weight = weight.subcols(panel.start, panel.len());
+        let mut sum = vec![0.0; panel.len()];
+        let mut products = Mat::zeros(weight.nrows(), panel.len());
+        for piece in spans(rows.len(), PIECE) {
+            let rows = rows.start + piece.start..rows.start + piece.end;
+            let inputs = self.inputs.data.subrows(rows.start, rows.len());
+            let mut values = Mat::zeros(rows.len(), panel.len());
+            matmul(&mut values, Accum::Replace, inputs, weight, 1.0, Par::Seq);
+            for (column, (j, sum)) in panel.clone().zip(&mut sum).enumerate() {
+                *sum += self.move_output(j, &rows, values.col_as_slice_mut(column), about[j]);
+            }
+            matmul(
+                &mut products,
+                Accum::Add,
+                inputs.transpose(),
+                &values,
+                1.0,
+                Par::Seq,
+            );
+        }
+        Moved { sum, products }
+    }
+
+    /// Makes of an output's fitted values, less `about`, by how much its targets move; returns the sum.
+    #[allow(clippy::cast_possible_truncation)]
+    fn move_output(&self, j: usize, rows: &Range<usize>, values: &mut [f32], about: f64) -> f64 {
+        let Some(factor) = self.factors[j] else {
+            values.fill(0.0);
+            return 0.0;
+        };
+        let [low, high] = [self.passes.start(), self.passes.end()].map(|&end| end as f32);
+        let [factor, about, part] = [factor, about, self.lost[j]].map(|x| x as f32);
+        let moved = |value: f32, wanted: f32, dense: f32| {
+            let fitted = dense + factor * (value + about - wanted);
+            let below = if fitted < low { fitted } else { low };
+            let above = if fitted > high { fitted } else { high };
+            let goal = if dense >= high { above } else { dense };
+            let goal = if dense <= low { below } else { goal };
+            (goal - dense) / factor
+        };
+        let place = self.first + j;
+        let before = self.targets.before.as_ref().unwrap_or(&self.targets.output);
+        let output = self.targets.output.column(place, rows).iter();
+        let targets = output.zip(before.column(place, rows));
+        match &self.targets.lost {
+            Some(lost) => {
+                let targets = targets.zip(lost.column(place, rows));
+                for (value, ((&output, &dense), &lost)) in values.iter_mut().zip(targets) {
+                    *value = moved(*value, output + lost * part, dense);
+                }
+            }
+            None => {
+                for (value, (&output, &dense)) in values.iter_mut().zip(targets) {
+                    *value = moved(*value, output, dense);
                 }
             }
         }
-        let products = values.transpose() * inputs;
-        let products = Mat::from_fn(products.nrows(), products.ncols(), |i, j| {
-            f64::from(products[(i, j)])
-        });
-        Moved { sum, products }
+        products::sum(values)
     }
+}
+
+/// The numbers up to `end`, so many at a time.
+fn spans(end: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
+    let first = (0..end).step_by(step);
+    first.map(move |first| first..end.min(first + step))
 }
 
 #[cfg(test)]
@@ -299,16 +359,17 @@ mod tests {
     }
 
     fn equations(gain: f64) -> Equations {
-        let column = |f: &dyn Fn(usize) -> f64| Mat::from_fn(ROWS, 1, |i, _| f(i));
         let (mut inputs, mut outputs) = (Moments::new(1), Cross::new(1, 1));
-        let centred = inputs.add(column(&|i| row(i).0), ROWS);
-        outputs.add(column(&|i| row(i).1), centred.as_ref());
+        let centred = inputs.add(Mat::from_fn(ROWS, 1, |i, _| row(i).0), ROWS);
+        let targets = Mat::from_fn(ROWS, 1, |i, _| row(i).1 as f32);
+        outputs.add(&targets, 0..1, &Centred::Double(centred));
         let aim = Aim {
             outputs: &outputs,
             lost: None,
+            held: None,
             gain,
         };
-        let equations = Equations::new(&inputs, &aim, Mat::zeros(1, 1));
+        let equations = Equations::new(&inputs, None, &aim, Mat::zeros(1, 1));
         equations.unwrap().unwrap()
     }
 
@@ -320,11 +381,11 @@ mod tests {
         let mean = (0..ROWS).map(|i| row(i).0).sum::<f64>() / ROWS as f64;
         let kept = |f: &dyn Fn(usize) -> f64| {
             let mut rows = Rows::default();
-            let all = Mat::from_fn(ROWS, 1, |i, _| f(i));
+            let all = Mat::from_fn(ROWS, 1, |i, _| f(i) as f32);
             // In two calls, as of two batches.
             let halves = all.as_ref().split_at_row(ROWS / 3);
             for half in [halves.0, halves.1] {
-                rows.push(half, half.nrows(), Share::new(ROWS, 1, 1));
+                rows.push(&half.to_owned(), half.nrows(), Share::new(ROWS, 1));
             }
             rows
         };
@@ -419,14 +480,15 @@ mod tests {
 
     #[test]
     fn a_share_of_each_batch_is_kept() {
-        let share = Share::new(1_000_000, 100, 100);
-        assert_eq!(share.of_batch(1000, 0), 9);
+        let share = Share::new(MOST_VALUES / 100 * 4, 400);
+        assert_eq!(share.of_batch(1000, 0), 63);
         // Rounded up, the batches together would be more than is kept.
-        assert_eq!(share.of_batch(1000, LEAST_ROWS - 3), 3);
-        let few = Share::new(1000, 100, 100);
+        let all = MOST_VALUES / 400;
+        assert_eq!(share.of_batch(1000, all - 3), 3);
+        let few = Share::new(1000, 100);
         assert_eq!(few.of_batch(100, 0), 100);
         // 128 MiB at most.
-        let wide = Share::new(1_000_000, 10_000, 10_000);
+        let wide = Share::new(1_000_000, 10_000);
         assert!(wide.of_batch(1_000_000, 0) * 10_000 * 4 <= 1 << 27);
     }
 }

@@ -1,9 +1,42 @@
 //! The sums and the solution of one fit.
 
+use std::ops::Range;
+
+use faer::traits::ComplexField;
 use faer::{Mat, MatRef, Scale};
 
 use crate::calibrate::{Moments, products};
 use crate::mi::{Divisor, MiError};
+use crate::sequential::ridge::{self, Second};
+
+/// Rows of inputs less their shift: in f32 where there are so many inputs that products are summed so.
+pub(super) enum Centred {
+    Single(Mat<f32>),
+    Double(Mat<f64>),
+}
+
+impl Centred {
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        match self {
+            Centred::Single(rows) => rows.nrows(),
+            Centred::Double(rows) => rows.nrows(),
+        }
+    }
+
+    /// Some of the rows.
+    pub fn some(&self, rows: &[usize]) -> Centred {
+        match self {
+            Centred::Single(all) => Centred::Single(picked(all.as_ref(), rows)),
+            Centred::Double(all) => Centred::Double(picked(all.as_ref(), rows)),
+        }
+    }
+}
+
+/// Some rows of a matrix.
+pub(super) fn picked<T: Copy>(all: MatRef<'_, T>, rows: &[usize]) -> Mat<T> {
+    Mat::from_fn(rows.len(), all.ncols(), |i, j| all[(rows[i], j)])
+}
 
 /// Sums of targets, and of their products with the inputs.
 #[derive(Debug, Clone)]
@@ -12,7 +45,8 @@ pub(super) struct Cross {
     /// Subtracted from every row, so that f64 loses nothing to a large mean.
     shift: Vec<f64>,
     sum: Vec<f64>,
-    /// `targets x inputs`.
+    inputs: usize,
+    /// `targets x inputs`; empty before the first rows, as levels wait long for theirs.
     products: Mat<f64>,
 }
 
@@ -23,36 +57,74 @@ impl Cross {
             count: 0,
             shift: Vec::new(),
             sum: vec![0.0; targets],
-            products: Mat::zeros(targets, inputs),
+            inputs,
+            products: Mat::new(),
         }
     }
 
-    /// Adds rows of targets, with the rows of inputs less the inputs' shift.
-    pub fn add(&mut self, mut targets: Mat<f64>, inputs: MatRef<'_, f64>) {
+    /// Adds rows of targets, which are some columns of `all`, with the rows of inputs less the inputs' shift.
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn add(&mut self, all: &Mat<f32>, columns: Range<usize>, inputs: &Centred) {
+        let rows = all.nrows();
         if self.shift.is_empty() {
-            let count = targets.nrows().max(1) as f64;
-            let mean = |j| targets.col_as_slice(j).iter().sum::<f64>() / count;
-            self.shift = (0..targets.ncols()).map(mean).collect();
+            let mean = |j| products::sum(all.col_as_slice(j)) / rows.max(1) as f64;
+            self.shift = columns.clone().map(mean).collect();
+            self.products = Mat::zeros(columns.len(), self.inputs);
         }
-        for (column, shift) in self.shift.iter().enumerate() {
-            let slice = targets.col_as_slice_mut(column);
-            slice.iter_mut().for_each(|x| *x -= shift);
-            self.sum[column] += slice.iter().sum::<f64>();
+        for ((column, shift), sum) in columns.clone().zip(&self.shift).zip(&mut self.sum) {
+            *sum += products::sum(all.col_as_slice(column)) - rows as f64 * shift;
         }
-        self.count += targets.nrows();
-        products::add_cross(&mut self.products, targets.as_ref(), inputs);
+        self.count += rows;
+        match inputs {
+            Centred::Single(inputs) => {
+                let targets = less(all, columns, &self.shift, |x| x as f32);
+                products::add_cross_single(&mut self.products, &targets, inputs);
+            }
+            Centred::Double(inputs) => {
+                let targets = less(all, columns, &self.shift, |x| x);
+                products::add_cross(&mut self.products, targets.as_ref(), inputs.as_ref());
+            }
+        }
+    }
+
+    /// The same over rows of inputs with these means, less their shift.
+    fn second(&self, inputs: &[f64]) -> Second {
+        let (mean, covariance) = self.covariance(inputs);
+        Second {
+            count: self.count as f64,
+            means: [mean, inputs.to_vec()],
+            covariance,
+        }
     }
 
     /// Means, and covariance with the inputs.
     fn covariance(&self, inputs: &[f64]) -> (Vec<f64>, Mat<f64>) {
         let count = self.count.max(1) as f64;
         let offset: Vec<f64> = self.sum.iter().map(|sum| sum / count).collect();
-        let matrix = Mat::from_fn(self.products.nrows(), self.products.ncols(), |i, j| {
-            self.products[(i, j)] / count - offset[i] * inputs[j]
+        let seen = self.products.nrows() > 0;
+        let matrix = Mat::from_fn(self.sum.len(), self.inputs, |i, j| {
+            let product = if seen { self.products[(i, j)] } else { 0.0 };
+            product / count - offset[i] * inputs[j]
         });
         let mean = offset.iter().zip(&self.shift).map(|(o, s)| o + s).collect();
         (mean, matrix)
     }
+}
+
+/// Some columns, each less its shift.
+fn less<T: ComplexField>(
+    all: &Mat<f32>,
+    columns: Range<usize>,
+    shift: &[f64],
+    rounded: impl Fn(f64) -> T,
+) -> Mat<T> {
+    let mut targets = Mat::zeros(all.nrows(), columns.len());
+    for (place, (column, shift)) in columns.zip(shift).enumerate() {
+        let pairs = targets.col_as_slice_mut(place).iter_mut();
+        let pairs = pairs.zip(all.col_as_slice(column));
+        pairs.for_each(|(to, &from)| *to = rounded(f64::from(from) - shift));
+    }
+    targets
 }
 
 /// Whether a branch's end is an affine function of the consumer's output, channel by channel.
@@ -78,14 +150,21 @@ impl Affine {
     }
 
     /// Adds outputs `y` and what the branch makes of them, `z`.
-    pub fn add(&mut self, y: &[f64], z: &[f64]) {
-        let first = |values: &[f64]| values.first().copied().unwrap_or(0.0);
+    pub fn add(&mut self, y: &[f32], z: &[f32]) {
+        let first = |values: &[f32]| f64::from(values.first().copied().unwrap_or(0.0));
         let (about_y, about_z) = *self.shift.get_or_insert((first(y), first(z)));
-        for (y, z) in y.iter().zip(z) {
-            let (y, z) = (y - about_y, z - about_z);
-            for (sum, term) in self.sums.iter_mut().zip([y, z, y * y, y * z, z * z]) {
-                *sum += term;
+        // Four sums of each that do not wait for each other.
+        let mut lanes = [[0.0; 4]; 5];
+        for (y, z) in y.chunks(4).zip(z.chunks(4)) {
+            for (lane, (&y, &z)) in y.iter().zip(z).enumerate() {
+                let (y, z) = (f64::from(y) - about_y, f64::from(z) - about_z);
+                for (sums, term) in lanes.iter_mut().zip([y, z, y * y, y * z, z * z]) {
+                    sums[lane] += term;
+                }
             }
+        }
+        for (sum, lanes) in self.sums.iter_mut().zip(lanes) {
+            *sum += lanes.iter().sum::<f64>();
         }
         self.count += y.len() as f64;
     }
@@ -107,13 +186,15 @@ impl Affine {
 pub(super) struct Aim<'a> {
     pub outputs: &'a Cross,
     pub lost: Option<(&'a Cross, Vec<f64>)>,
+    /// The same over the rows that are held back: outputs, and what is lost.
+    pub held: Option<(&'a Cross, Option<&'a Cross>)>,
     /// The node multiplies `W x` by this.
     pub gain: f64,
 }
 
-/// The ridge over the shrinkage intensity of the inputs. That intensity makes their covariance right as a
-/// whole; a prediction leans on its small eigenvalues, which few samples get wrong
-/// (docs/method.md, Repair, has the trials).
+/// The ridge over the shrinkage intensity of the inputs, where samples are too few to choose one. That
+/// intensity makes their covariance right as a whole; a prediction leans on its small eigenvalues, which
+/// few samples get wrong (docs/method.md, Repair, has the trials).
 const RIDGE: f64 = 10.0;
 
 /// A fitted weight, and the shift of each row of `W x`.
@@ -133,10 +214,28 @@ pub(super) struct Equations {
     once: Mat<f64>,
 }
 
+impl Aim<'_> {
+    /// Targets with the inputs: of all rows, or of those held back.
+    fn second(&self, outputs: &Cross, lost: Option<&Cross>, inputs: &[f64]) -> Second {
+        let mut second = outputs.second(inputs);
+        if let (Some((_, weights)), Some(lost)) = (&self.lost, lost) {
+            let (mean, covariance) = lost.covariance(inputs);
+            for (i, weight) in weights.iter().enumerate() {
+                second.means[0][i] += weight * mean[i];
+                for j in 0..covariance.ncols() {
+                    second.covariance[(i, j)] += weight * covariance[(i, j)];
+                }
+            }
+        }
+        second
+    }
+}
+
 impl Equations {
     /// Of a fit that starts from the weight `once`; `None` where no row was seen.
     pub fn new(
         inputs: &Moments,
+        held: Option<&Moments>,
         aim: &Aim<'_>,
         once: Mat<f64>,
     ) -> Result<Option<Equations>, MiError> {
@@ -144,27 +243,36 @@ impl Equations {
             return Ok(None);
         };
         let offset = inputs.offset();
-        let (mut target_mean, mut target) = aim.outputs.covariance(&offset);
-        if let Some((lost, weights)) = &aim.lost {
-            let (lost_mean, lost) = lost.covariance(&offset);
-            for (i, weight) in weights.iter().enumerate() {
-                target_mean[i] += weight * lost_mean[i];
-                for j in 0..target.ncols() {
-                    target[(i, j)] += weight * lost[(i, j)];
-                }
-            }
-        }
+        let targets = aim.second(
+            aim.outputs,
+            aim.lost.as_ref().map(|(lost, _)| *lost),
+            &offset,
+        );
         // Added, not mixed in: of inputs that really are alike and uncorrelated, the intensity is 1,
         // and a mixture would leave nothing of what they say.
-        let ridge = (RIDGE * covariance.shrinkage.max(1e-7) * covariance.mean_variance())
+        let least = (covariance.shrinkage.max(1e-7) * covariance.mean_variance())
             .max(f64::MIN_POSITIVE.sqrt());
-        let size = covariance.matrix.nrows();
-        let ridged = &covariance.matrix + Mat::<f64>::identity(size, size) * Scale(ridge);
+        let all = Second::of(aim.outputs.count, &offset, covariance.matrix);
+        let ridge = match (aim.held, held.and_then(Moments::covariance)) {
+            (Some((outputs, lost)), Some(part)) => {
+                let wanted = aim.second(outputs, lost, &part.mean);
+                let held = Second::of(outputs.count, &part.mean, part.matrix);
+                let start = &once * Scale(aim.gain);
+                ridge::choose([&all, &held], [&targets, &wanted], &start, least)?
+            }
+            _ => RIDGE * least,
+        };
+        let Second {
+            means: [target_mean, _],
+            covariance: target,
+            ..
+        } = targets;
+        let ridged = ridge::ridged(&all.covariance, ridge);
         Ok(Some(Equations {
             mean: covariance.mean,
             offset,
             divisor: Divisor::new(ridged.as_ref())?,
-            covariance: covariance.matrix,
+            covariance: all.covariance,
             target_mean,
             target,
             gain: aim.gain,
@@ -177,12 +285,11 @@ impl Equations {
         self.gain
     }
 
-    /// The fit; `moved` is what to add to the means of the targets and to their covariance with the
-    /// inputs.
+    /// The fit; `moved` is what to add to the means of the targets and to the inputs' covariance with them.
     pub fn solve(&self, moved: Option<(&[f64], &Mat<f64>)>) -> Fitted {
         let mut target = &self.target - &self.once * &self.covariance * Scale(self.gain);
         if let Some((_, covariance)) = moved {
-            target += covariance;
+            target += covariance.transpose();
         }
         let weight = &self.once + self.divisor.divide(target.as_ref()) * Scale(1.0 / self.gain);
         let shift = (0..weight.nrows())
@@ -212,7 +319,7 @@ impl Equations {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -222,7 +329,7 @@ mod tests {
     /// Rows of two inputs, and an exact affine map of them to one output.
     fn data() -> (Mat<f64>, Mat<f64>) {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
-        let mut x = Mat::from_fn(ROWS, 2, |_, _| f64::from(rng.next_u32() % 1000) / 100.0);
+        let mut x = Mat::from_fn(ROWS, 2, |_, _| f64::from(rng.next_u32() % 1024) / 64.0);
         // Not alike: shrinkage has something to see.
         for i in 0..ROWS {
             x[(i, 1)] = 3.0 * x[(i, 1)] + x[(i, 0)];
@@ -237,16 +344,18 @@ mod tests {
         let (mut outputs, mut shares) = (Cross::new(1, 2), Cross::new(1, 2));
         for half in 0..2 {
             let rows = |m: &Mat<f64>| m.as_ref().subrows(ROWS / 2 * half, ROWS / 2).to_owned();
-            let centred = inputs.add(rows(&x), ROWS / 2);
-            outputs.add(rows(&t), centred.as_ref());
-            shares.add(rows(&x).as_ref().subcols(0, 1).to_owned(), centred.as_ref());
+            let single = |m: &Mat<f64>| Mat::from_fn(ROWS / 2, m.ncols(), |i, j| m[(i, j)] as f32);
+            let centred = Centred::Double(inputs.add(rows(&x), ROWS / 2));
+            outputs.add(&single(&rows(&t)), 0..1, &centred);
+            shares.add(&single(&rows(&x)), 0..1, &centred);
         }
         let aim = Aim {
             outputs: &outputs,
             lost: lost.map(|weight| (&shares, vec![weight])),
+            held: None,
             gain,
         };
-        let equations = Equations::new(&inputs, &aim, Mat::zeros(1, 2));
+        let equations = Equations::new(&inputs, None, &aim, Mat::zeros(1, 2));
         equations.unwrap().unwrap().solve(None)
     }
 
@@ -261,7 +370,8 @@ mod tests {
             let residual: f64 = (0..ROWS)
                 .map(|i| {
                     let made = weight[(0, 0)] * x[(i, 0)] + weight[(0, 1)] * x[(i, 1)] + shift[0];
-                    gain * made - t[(i, 0)]
+                    // Targets come in f32.
+                    gain * made - f64::from(t[(i, 0)] as f32)
                 })
                 .sum();
             assert!(
@@ -280,7 +390,7 @@ mod tests {
 
     #[test]
     fn affine_functions_are_told_from_others() {
-        let y: Vec<f64> = (0..20).map(f64::from).collect();
+        let y: Vec<f32> = (0..20u8).map(f32::from).collect();
         let mut affine = Affine::new();
         affine.add(&y, &y.iter().map(|y| 1e3 - 2.5 * y).collect::<Vec<_>>());
         assert!((affine.factor().unwrap() + 2.5).abs() < 1e-9);
