@@ -38,7 +38,7 @@ pub(super) struct Patches {
     /// For every element of a patch, which elements can stand there, and which of them does at each
     /// position: one more than there are is the padding.
     classes: Vec<Vec<usize>>,
-    reads: Vec<(usize, Vec<usize>)>,
+    reads: Vec<Reads>,
 }
 
 /// Products of all pairs of taps at one distance, cell by cell.
@@ -176,7 +176,7 @@ impl Patches {
             for (class, reads) in &self.reads {
                 let column = products[*class].col_as_slice(reads[place]);
                 for (sum, &other) in sums.iter_mut().zip(reads) {
-                    *sum = *sum + column[other];
+                    *sum += column[other];
                 }
             }
             let square = |value: &T| -> f64 { (*value).into() * (*value).into() };
@@ -315,12 +315,12 @@ impl OfDistance {
             }
             let outside = known.places - known.counts[*left] - known.counts[*right] + both;
             let outside = outside * known.samples;
-            for j in 0..channels {
-                let of_column = known.shift[j];
+            for (j, &of_column) in known.shift.iter().enumerate() {
+                let of_right = rights[j];
                 let mut column: Vec<f64> = (0..channels)
                     .map(|i| {
                         let s = known.shift[i];
-                        s * of_column * outside - lefts[i] * of_column - s * rights[j]
+                        s * of_column * outside - lefts[i] * of_column - s * of_right
                     })
                     .collect();
                 for &cell in cells {
@@ -426,13 +426,16 @@ fn means(values: &[f32], channels: usize, elements: usize) -> Vec<f64> {
     means
 }
 
+/// The class of the elements that a tap reads, and which of them it reads at each place.
+type Reads = (usize, Vec<usize>);
+
 /// Elements by what is left of their position after whole strides, so that those of one tap are together;
 /// and for each tap which of these, and which element of them it reads at each place.
 fn classes(
     found: &[Vec<Option<usize>>],
     taps: usize,
     window: &Window,
-) -> Option<(Vec<Vec<usize>>, Vec<(usize, Vec<usize>)>)> {
+) -> Option<(Vec<Vec<usize>>, Vec<Reads>)> {
     let (&[height, width], &[down, across]) = (window.input.as_slice(), window.strides.as_slice())
     else {
         return None;
