@@ -40,10 +40,15 @@ struct Fold {
     products: Triangle,
 }
 
+/// Whether so few rows of `inputs` choose their shrinkage by prediction.
+pub(super) fn are_few(inputs: usize, rows: usize) -> bool {
+    rows < MANY_ROWS * inputs && (2..=MOST_INPUTS).contains(&inputs)
+}
+
 impl Folds {
     /// For `rows` rows of `inputs`; `None` where the data choose a shrinkage well without.
     pub fn wanted(inputs: usize, rows: usize) -> Option<Self> {
-        let few = rows < MANY_ROWS * inputs && (2..=MOST_INPUTS).contains(&inputs);
+        let few = are_few(inputs, rows);
         let fold = || Fold {
             rows: 0,
             sum: vec![0.0; inputs],
@@ -103,58 +108,67 @@ impl Folds {
 
     /// The best intensity; `offset` is the mean of the rows. `None` where a fold has no rows.
     pub fn shrinkage(&self, offset: &[f64]) -> Option<f64> {
-        if self.0.iter().any(|fold| fold.rows == 0) {
-            return None;
-        }
-        let tried: Vec<f64> = (-STEPS * DECADES..0)
-            .map(|step| 10f64.powf(f64::from(step) / f64::from(STEPS)))
-            .collect();
-        let folds: Vec<HeldOut> = (0..self.0.len())
-            .into_par_iter()
-            .map(|held| {
-                let [rest, held] = [false, true].map(|own| self.covariance(offset, held, own));
-                HeldOut::new(&rest, &held)
-            })
-            .collect();
-        let mut errors = vec![f64::INFINITY; tried.len()];
-        let mut measure = |indices: &[usize]| {
-            let all: Vec<f64> = indices
-                .par_iter()
-                .map(|&index| folds.iter().map(|fold| fold.error(tried[index])).sum())
-                .collect();
-            for (&index, error) in indices.iter().zip(all) {
-                errors[index] = error;
-            }
-            (0..errors.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b]))
-        };
-        // The error falls and rises once, so that not all have to be tried.
-        let coarse: Vec<usize> = (1..tried.len()).step_by(4).collect();
-        let about = measure(&coarse)?;
-        let near = about.saturating_sub(2)..(about + 3).min(tried.len());
-        let near: Vec<usize> = near.filter(|&index| index != about).collect();
-        tried.get(measure(&near)?).copied()
+        let folds: Vec<Seen<'_>> = self.0.iter().map(|f| (f.rows, &f.products)).collect();
+        shrinkage(&folds, offset)
     }
+}
 
-    /// Covariance of one fold, or of all others.
-    fn covariance(&self, offset: &[f64], fold: usize, own: bool) -> Mat<f64> {
-        let size = offset.len();
-        let folds = || {
-            let all = self.0.iter().enumerate();
-            all.filter(move |(index, _)| (*index == fold) == own)
-        };
-        let rows: usize = folds().map(|(_, fold)| fold.rows).sum();
-        let mut matrix = Mat::zeros(size, size);
-        for (_, fold) in folds() {
-            fold.products.add_to(&mut matrix);
-        }
-        for j in 0..size {
-            for (i, value) in (j..).zip(matrix.below(j)) {
-                *value = *value / rows.max(1) as f64 - offset[i] * offset[j];
-            }
-        }
-        mirror(&mut matrix);
-        matrix
+/// Rows of a fold, and the sum of their outer products.
+pub(super) type Seen<'a> = (usize, &'a Triangle);
+
+/// The best intensity; `None` for few folds or where one has no rows.
+pub(super) fn shrinkage(folds: &[Seen<'_>], offset: &[f64]) -> Option<f64> {
+    if folds.len() < FOLDS || folds.iter().any(|(rows, _)| *rows == 0) {
+        return None;
     }
+    let tried: Vec<f64> = (-STEPS * DECADES..0)
+        .map(|step| 10f64.powf(f64::from(step) / f64::from(STEPS)))
+        .collect();
+    let folds: Vec<HeldOut> = (0..folds.len())
+        .into_par_iter()
+        .map(|held| {
+            let [rest, held] = [false, true].map(|own| covariance(folds, offset, held, own));
+            HeldOut::new(&rest, &held)
+        })
+        .collect();
+    let mut errors = vec![f64::INFINITY; tried.len()];
+    let mut measure = |indices: &[usize]| {
+        let all: Vec<f64> = indices
+            .par_iter()
+            .map(|&index| folds.iter().map(|fold| fold.error(tried[index])).sum())
+            .collect();
+        for (&index, error) in indices.iter().zip(all) {
+            errors[index] = error;
+        }
+        (0..errors.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b]))
+    };
+    // The error falls and rises once, so that not all have to be tried.
+    let coarse: Vec<usize> = (1..tried.len()).step_by(4).collect();
+    let about = measure(&coarse)?;
+    let near = about.saturating_sub(2)..(about + 3).min(tried.len());
+    let near: Vec<usize> = near.filter(|&index| index != about).collect();
+    tried.get(measure(&near)?).copied()
+}
+
+/// Covariance of one fold, or of all others.
+fn covariance(folds: &[Seen<'_>], offset: &[f64], fold: usize, own: bool) -> Mat<f64> {
+    let size = offset.len();
+    let folds = || {
+        let all = folds.iter().enumerate();
+        all.filter(move |(index, _)| (*index == fold) == own)
+    };
+    let rows: usize = folds().map(|(_, (rows, _))| rows).sum();
+    let mut matrix = Mat::zeros(size, size);
+    for (_, (_, products)) in folds() {
+        products.add_to(&mut matrix);
+    }
+    for j in 0..size {
+        for (i, value) in (j..).zip(matrix.below(j)) {
+            *value = *value / rows.max(1) as f64 - offset[i] * offset[j];
+        }
+    }
+    mirror(&mut matrix);
+    matrix
 }
 
 /// What it takes to predict the second half of the inputs from the first on rows that no fit has seen.

@@ -7,6 +7,7 @@ use std::io;
 
 use faer::Mat;
 
+use crate::calibrate::folds::Seen;
 use crate::calibrate::products::Rows;
 use crate::calibrate::triangle::{Lower, Triangle, mirror};
 
@@ -57,6 +58,12 @@ impl Parts {
     /// Whether the parts' products add up to those of all inputs.
     pub fn is_whole(&self) -> bool {
         self.taps == 1
+    }
+
+    /// The parts that have rows, as folds of all inputs.
+    pub fn folds(&self) -> Vec<Seen<'_>> {
+        let parts = self.parts.iter().filter(|part| part.rows > 0);
+        parts.map(|part| (part.rows, &part.products)).collect()
     }
 
     /// The lower triangle of the products of all parts together.

@@ -127,6 +127,53 @@ pub(super) fn fits<T: Copy + Into<f64>>(rows: &Mat<T>) -> bool {
     })
 }
 
+/// Whether products of such values fit into f32.
+pub(super) fn is_small(value: f32) -> bool {
+    f64::from(value).abs() < LARGEST
+}
+
+/// Adds the lower triangle of `rows' rows`.
+pub(super) fn add_rows<T: ComplexField + Copy + Into<f64>>(
+    rows: MatRef<'_, T>,
+    target: &mut impl Lower,
+) {
+    for (first, count) in parts(rows.nrows()) {
+        add_panels(rows.subrows(first, count), target);
+    }
+}
+
+/// Adds `left' right`.
+pub(super) fn add_pairs<T: ComplexField + Copy + Into<f64>>(
+    left: MatRef<'_, T>,
+    right: MatRef<'_, T>,
+    target: &mut Mat<f64>,
+) {
+    let (height, size) = (left.ncols(), right.ncols());
+    let mut room = vec![T::zero_impl(); height * PANEL.min(size)];
+    for (first, count) in parts(left.nrows()) {
+        let [left, right] = [left, right].map(|rows| rows.subrows(first, count));
+        for first in (0..size).step_by(PANEL) {
+            let width = PANEL.min(size - first);
+            let (sums, _) = room.split_at_mut(height * width);
+            let panel = MatMut::from_column_major_slice_mut(sums, height, width);
+            let right = right.subcols(first, width);
+            let (left, one) = (left.transpose(), T::one_impl());
+            matmul(panel, Accum::Replace, left, right, one, Par::Seq);
+            for (column, sums) in sums.chunks_exact(height.max(1)).enumerate() {
+                let pairs = target.col_as_slice_mut(first + column).iter_mut().zip(sums);
+                pairs.for_each(|(sum, &more)| *sum += more.into());
+            }
+        }
+    }
+}
+
+/// The lower triangle of the products of the rows with each other.
+pub(super) fn of_rows<T: ComplexField>(rows: MatRef<'_, T>) -> Mat<T> {
+    let mut products = Mat::zeros(rows.nrows(), rows.nrows());
+    lower(products.as_mut(), rows, rows.transpose());
+    products
+}
+
 /// Rows in f64.
 pub(crate) fn exact(rows: &Mat<f32>) -> Mat<f64> {
     let mut exact = Mat::zeros(rows.nrows(), rows.ncols());
@@ -187,9 +234,7 @@ fn lower<T: ComplexField>(target: MatMut<'_, T>, left: MatRef<'_, T>, right: Mat
 }
 
 fn inner_norm<T: ComplexField + Copy + Into<f64>>(rows: MatRef<'_, T>) -> f64 {
-    let mut products = Mat::zeros(rows.nrows(), rows.nrows());
-    lower(products.as_mut(), rows, rows.transpose());
-    squared_norm(products.as_ref())
+    squared_norm(of_rows(rows).as_ref())
 }
 
 fn stacked<T: ComplexField + Copy>(

@@ -17,7 +17,7 @@ use crate::graph::Graph;
 use crate::groups::Groups;
 
 /// The first bytes of a file, with the number of the format.
-const MAGIC: &[u8; 24] = b"onnx-mipp statistics 2\n\0";
+const MAGIC: &[u8; 24] = b"onnx-mipp statistics 3\n\0";
 /// The same in every format.
 const KIND: &[u8] = b"onnx-mipp statistics ";
 /// No header is longer: it has a line or so for each layer.

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::calibrate::copula::{self, Rows};
 use crate::calibrate::moments::{Apart, Moments};
+use crate::calibrate::patches::Patches;
 use crate::calibrate::products;
 use crate::calibrate::tap::{self, Draw, Placed};
 use crate::calibrate::{
@@ -60,6 +61,8 @@ struct Gatherer {
     inputs: usize,
     rows: usize,
     moments: Vec<Moments>,
+    /// In place of them where that is less work.
+    patches: Option<Patches>,
     kept: Option<Rows>,
 }
 
@@ -79,7 +82,15 @@ impl Sums {
         mergeable: bool,
     ) -> Result<Self, StatisticsError> {
         let (mut gatherers, of_consumer) = gatherers(graph, groups, options.samples);
+        let unfolds = mergeable || options.estimator == Estimator::Copula;
         for gatherer in &mut gatherers {
+            if !unfolds && let Some(patches) = gatherer.patches(options.samples) {
+                gatherer.patches = Some(patches);
+                gatherer.placed.is_whole = true;
+                continue;
+            }
+            let is_whole = gatherer.rows == gatherer.placed.places;
+            gatherer.placed.is_whole = is_whole && gatherer.placed.tap.window.is_none();
             let rows = gatherer.rows.saturating_mul(options.samples);
             let taps = gatherer.placed.tap.inputs_per_channel();
             let moments = Moments::of_rows(gatherer.inputs, rows).dealt(taps);
@@ -111,27 +122,31 @@ impl Sums {
             let mut draws = Vec::new();
             for (index, gatherer) in gatherers.iter().enumerate() {
                 let seed = tap::seed(options.seed, index as u64, number as u64);
-                let draw = gatherer.placed.draw(gatherer.rows, seed);
+                let draw = gatherer.draw(seed);
                 let draw = draw.ok_or_else(|| StatisticsError::Shape {
                     tensor: gatherer.tensor.clone(),
                     shape: Vec::new(),
                 })?;
-                feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
+                if !gatherer.placed.is_whole {
+                    feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
+                }
                 draws.push(draw);
             }
-            let found = session.run(&feeds, &outputs)?;
+            let found = session.run_held(&feeds, &outputs)?;
             let work: Vec<_> = gatherers.iter_mut().zip(draws).zip(found).collect();
             work.into_par_iter()
                 .try_for_each(|((gatherer, draw), tensor)| gatherer.add(&draw, &tensor, samples))?;
             seen += samples;
             (options.progress)(samples);
         }
+        // Its memory is that of the largest batch.
+        drop(session);
         Ok(Sums::of(gatherers, of_consumer, seen))
     }
 
     fn of(gatherers: Vec<Gatherer>, of_consumer: Vec<Option<usize>>, samples: usize) -> Self {
         Sums {
-            taps: gatherers.into_iter().map(Gatherer::finish).collect(),
+            taps: gatherers.into_par_iter().map(Gatherer::finish).collect(),
             of_consumer,
             samples,
         }
@@ -240,6 +255,7 @@ fn gatherers(
             inputs,
             rows,
             moments: Vec::new(),
+            patches: None,
             kept: None,
         });
     }
@@ -252,6 +268,24 @@ impl Gatherer {
         (self.placed.tap.taps() * self.placed.tap.covered).max(1)
     }
 
+    /// Sums for patches of one block of many inputs, where all of them are less work than the rows asked for.
+    fn patches(&self, samples: usize) -> Option<Patches> {
+        let is_apt = self.blocks == 1 && products::is_single(self.inputs);
+        let tap = &self.placed.tap;
+        let window = tap.window.as_ref().filter(|_| is_apt && tap.axis == 1)?;
+        if Moments::wants_folds(self.inputs, self.placed.places.saturating_mul(samples)) {
+            return None;
+        }
+        Patches::new(self.placed.channels, window, self.rows)
+    }
+
+    fn draw(&self, seed: u64) -> Option<Draw> {
+        match &self.patches {
+            Some(patches) => self.placed.draw_elements(patches.elements()),
+            None => self.placed.draw(self.rows, seed),
+        }
+    }
+
     /// Adds one gathered tensor: `[n, channels, rows * taps]` or `[n, rows, channels]`.
     fn add(&mut self, draw: &Draw, tensor: &Tensor, samples: usize) -> Result<(), StatisticsError> {
         let first = tensor.shape.first().copied().unwrap_or_default();
@@ -261,6 +295,10 @@ impl Gatherer {
             first
         };
         let (name, padding) = (&self.tensor, &draw.padding);
+        if let Some(patches) = &mut self.patches {
+            patches.add(&self.placed.values(name, tensor, padding.len())?);
+            return Ok(());
+        }
         if let ([moments], None) = (self.moments.as_mut_slice(), &self.kept)
             && products::is_single(self.inputs)
         {
@@ -292,7 +330,10 @@ impl Gatherer {
             taps: tap.inputs_per_channel(),
             inputs: self.inputs,
             count: self.blocks,
-            blocks: self.moments,
+            blocks: match self.patches {
+                Some(patches) => vec![patches.finish()],
+                None => self.moments,
+            },
             kept: self.kept,
         }
     }
@@ -347,7 +388,7 @@ mod tests {
             .filter_map(|value| Some(value.shape.as_ref()?.iter().product::<usize>() / BATCH * 4))
             .sum();
         // Many samples need few positions of each.
-        assert!(leaving(4096) * 10 < inside, "{} {inside}", leaving(4096));
-        assert!(leaving(32768) * 3 < leaving(4096));
+        assert!(leaving(2048) * 10 < inside, "{} {inside}", leaving(2048));
+        assert!(leaving(16384) * 3 < leaving(2048));
     }
 }

@@ -4,6 +4,7 @@
 //! `[batch, channels, positions]` (or `[batch, positions, channels]`) and gathers the positions
 //! that an extra input names. So only the samples leave the device.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use faer::Mat;
@@ -19,9 +20,9 @@ use crate::onnx::{DataType, Model, Tensor, proto};
 use crate::ops;
 
 /// Rows wanted per input of a tap: with fewer, a covariance is mostly noise; more change little.
-const ROWS_PER_INPUT: usize = 24;
+const ROWS_PER_INPUT: usize = 12;
 /// Rows wanted at least.
-const LEAST_ROWS: usize = 16384;
+const LEAST_ROWS: usize = 8192;
 
 /// What is observed: the channels of a tensor, unfolded by a window where there is one.
 /// Consumers with equal taps share their statistics.
@@ -77,8 +78,8 @@ pub(crate) struct Placed {
     /// The node that is repeated on the positions alone, so that its whole output need not be there
     /// as it is: fused nodes make none.
     pub pointwise: Option<NodeId>,
-    /// Whether all positions are handed out, of which rows are picked outside the model.
-    pub whole: bool,
+    /// Whether the whole tensor is handed out, in order, so that no positions are asked for.
+    pub is_whole: bool,
 }
 
 /// One choice of positions for a tap.
@@ -117,7 +118,7 @@ impl Placed {
             channels_last,
             tap,
             pointwise: None,
-            whole: false,
+            is_whole: false,
         })
     }
 
@@ -150,10 +151,10 @@ impl Placed {
             Some(_) => reads >= positions,
             None => 2 * reads >= positions,
         };
-        let whole = is_float && !self.channels_last && self.tap.covered == 1 && most;
+        let is_whole = is_float && !self.channels_last && self.tap.covered == 1 && most;
         Placed {
-            pointwise: self.pointwise.filter(|_| !whole),
-            whole,
+            pointwise: self.pointwise.filter(|_| !is_whole),
+            is_whole,
             ..self
         }
     }
@@ -236,6 +237,32 @@ impl Placed {
         }
     }
 
+    /// All elements of a tensor that was gathered whole, with channels before positions.
+    ///
+    /// # Errors
+    /// As [`Placed::unpack`].
+    pub fn values<'t>(
+        &self,
+        name: &str,
+        tensor: &'t Tensor,
+        elements: usize,
+    ) -> Result<Cow<'t, [f32]>, StatisticsError> {
+        let fits = matches!(tensor.shape.as_slice(), &[_, channels, found]
+            if channels == self.channels && found == elements);
+        let values = tensor.as_f32().ok().filter(|_| fits);
+        let values = values.ok_or_else(|| StatisticsError::Shape {
+            tensor: name.to_owned(),
+            shape: tensor.shape.clone(),
+        })?;
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(&value) => Err(StatisticsError::NotFinite {
+                tensor: name.to_owned(),
+                value: value.into(),
+            }),
+            None => Ok(values),
+        }
+    }
+
     fn rows_of<T: ComplexField + Copy + From<f32>>(
         &self,
         tensor: &Tensor,
@@ -279,6 +306,17 @@ impl Placed {
             }
         }
         Some(matrix)
+    }
+
+    /// Draws all of so many elements of a channel.
+    pub fn draw_elements(&self, elements: usize) -> Option<Draw> {
+        let all: Vec<i64> = (0..i64::try_from(elements).ok()?).collect();
+        let all = Tensor::from_i64(&[elements], &all).ok()?;
+        Some(Draw {
+            places: all.clone(),
+            indices: all,
+            padding: vec![false; elements],
+        })
     }
 
     /// Draws `rows` positions without replacement, all where there are no more.
@@ -332,24 +370,19 @@ pub(crate) fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Place
     if let Ok(tensor) = Tensor::from_i64(&[3], &shape) {
         main.initializer.push(tensor.to_proto(&named("shape")));
     }
-    if placed.whole {
-        let shape = named("shape");
-        main.node
-            .push(ops::build::reshape_node(source, &shape, &placed.output));
-    } else {
-        main.input
-            .push(ops::build::positions_input(&placed.positions));
-        let nodes = pointwise_nodes(main, graph, placed).unwrap_or_else(|| {
-            let axis = if placed.channels_last { 1 } else { 2 };
-            let shape = named("shape");
-            ops::build::gather_nodes(source, &shape, &placed.positions, &placed.output, axis).into()
-        });
-        main.node.extend(nodes);
+    main.output.push(ops::build::bare_output(&placed.output));
+    if placed.is_whole {
+        let node = ops::build::reshape_node(source, &named("shape"), &placed.output);
+        return main.node.push(node);
     }
-    main.output.push(proto::ValueInfoProto {
-        name: Some(placed.output.clone()),
-        ..Default::default()
+    main.input
+        .push(ops::build::positions_input(&placed.positions));
+    let nodes = pointwise_nodes(main, graph, placed).unwrap_or_else(|| {
+        let axis = if placed.channels_last { 1 } else { 2 };
+        let shape = named("shape");
+        ops::build::gather_nodes(source, &shape, &placed.positions, &placed.output, axis).into()
     });
+    main.node.extend(nodes);
 }
 
 /// The nodes that repeat the tapped tensor's own on the positions.

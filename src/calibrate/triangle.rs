@@ -1,6 +1,7 @@
 //! Symmetric matrices of which the lower triangle is stored.
 
 use std::io;
+use std::ops::Range;
 
 use faer::{Mat, MatRef};
 
@@ -29,9 +30,7 @@ pub(super) struct Triangle {
 
 impl Lower for Triangle {
     fn below(&mut self, column: usize) -> &mut [f64] {
-        // The columns before it are one element shorter each.
-        let first = column * (2 * self.size + 1).saturating_sub(column) / 2;
-        let range = first..first + self.size.saturating_sub(column);
+        let range = self.range(column);
         self.values.get_mut(range).unwrap_or_default()
     }
 }
@@ -42,6 +41,17 @@ impl Triangle {
             size,
             values: vec![0.0; size * (size + 1) / 2],
         }
+    }
+
+    fn range(&self, column: usize) -> Range<usize> {
+        // The columns before it are one element shorter each.
+        let first = column * (2 * self.size + 1).saturating_sub(column) / 2;
+        first..first + self.size.saturating_sub(column)
+    }
+
+    /// A column from the diagonal down.
+    pub fn column(&self, column: usize) -> &[f64] {
+        self.values.get(self.range(column)).unwrap_or_default()
     }
 
     /// Rows, as many as columns.
@@ -99,7 +109,7 @@ pub(super) fn visit_lower(
 }
 
 /// Makes the upper triangle that of the lower one.
-pub(super) fn mirror(matrix: &mut Mat<f64>) {
+pub(super) fn mirror<T: Copy>(matrix: &mut Mat<T>) {
     let size = matrix.nrows();
     let tiles = || (0..size).step_by(TILE);
     for left in tiles() {

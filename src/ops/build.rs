@@ -46,6 +46,12 @@ pub fn bare_output(name: &str) -> ValueInfoProto {
     }
 }
 
+/// `source` in another shape.
+#[must_use]
+pub fn reshape_node(source: &str, shape: &str, output: &str) -> NodeProto {
+    node("Reshape", &[source, shape], output)
+}
+
 /// Reshape `source` to `shape` and gather `positions` along `axis` as `output`.
 #[must_use]
 pub fn gather_nodes(
@@ -58,13 +64,7 @@ pub fn gather_nodes(
     let flat = format!("{output}/flat");
     let mut gather = node("Gather", &[&flat, positions], output);
     gather.attribute.push(int_attribute("axis", axis));
-    [node("Reshape", &[source, shape], &flat), gather]
-}
-
-/// `source` in another shape.
-#[must_use]
-pub fn reshape_node(source: &str, shape: &str, output: &str) -> NodeProto {
-    node("Reshape", &[source, shape], output)
+    [reshape_node(source, shape, &flat), gather]
 }
 
 /// The [pointwise](crate::ops::pointwise) `node` on some `positions` of what it reads. `shapes` are

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use ort::session::{OutputSelector, RunOptions};
 use ort::value::{Outlet, ValueType};
 
@@ -131,6 +132,23 @@ impl Session {
         inputs: &[(String, Tensor)],
         outputs: &[String],
     ) -> Result<Vec<Tensor>, RuntimeError> {
+        let copy = |held: Tensor| Tensor {
+            bytes: Bytes::copy_from_slice(&held.bytes),
+            ..held
+        };
+        let found = self.run_held(inputs, outputs)?.into_iter();
+        Ok(found.map(copy).collect())
+    }
+
+    /// The same without a copy: the tensors, as long as they live, hold this session's memory.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_held(
+        &mut self,
+        inputs: &[(String, Tensor)],
+        outputs: &[String],
+    ) -> Result<Vec<Tensor>, RuntimeError> {
         if self.stop.is_stopped() {
             return Err(RuntimeError::Stopped);
         }
@@ -149,8 +167,8 @@ impl Session {
         let options = RunOptions::new().map_err(failed)?.with_outputs(selected);
         let found = self.inner.run_with_options(fed, &options).map_err(failed)?;
         found
-            .iter()
-            .map(|(name, value)| values::fetch(name, &value))
+            .into_iter()
+            .map(|(name, value)| values::fetch(name, value))
             .collect()
     }
 

@@ -1,10 +1,12 @@
 //! Tensors into and out of ONNX Runtime.
 
+use std::marker::PhantomData;
+
 use bytemuck::Pod;
 use bytes::Bytes;
 use half::{bf16, f16};
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, ValueRef, ValueType};
+use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, ValueType};
 
 use super::RuntimeError;
 use crate::onnx::{DataType, Tensor};
@@ -76,8 +78,8 @@ where
         .map_err(|error| error.to_string())
 }
 
-/// A copy of an output.
-pub(super) fn fetch(name: &str, value: &ValueRef<'_>) -> Result<Tensor, RuntimeError> {
+/// An output, whose elements stay where ONNX Runtime put them.
+pub(super) fn fetch(name: &str, value: DynValue) -> Result<Tensor, RuntimeError> {
     let refused = |found: String| RuntimeError::Value {
         what: "output",
         name: name.into(),
@@ -89,29 +91,39 @@ pub(super) fn fetch(name: &str, value: &ValueRef<'_>) -> Result<Tensor, RuntimeE
         _ => None,
     }
     .ok_or_else(|| refused(value.dtype().to_string()))?;
-    let result = by_type!(dtype, copied(value, dtype), |_| copied_booleans(value));
+    let result = by_type!(dtype, held(value, dtype), |_| copied_booleans(&value));
     result.map_err(|error: ort::Error| refused(error.to_string()))
 }
 
-fn copied<T: Pod + PrimitiveTensorElementType>(
-    value: &DynValue,
+/// An output's memory, which ends with the last tensor of it.
+struct Held<T> {
+    value: DynValue,
+    of: PhantomData<T>,
+}
+
+impl<T: Pod + PrimitiveTensorElementType> AsRef<[u8]> for Held<T> {
+    fn as_ref(&self) -> &[u8] {
+        let found = self.value.try_extract_tensor::<T>();
+        found.map_or(&[], |(_, elements)| bytemuck::cast_slice(elements))
+    }
+}
+
+fn held<T: Pod + PrimitiveTensorElementType + Send>(
+    value: DynValue,
     dtype: DataType,
 ) -> ort::Result<Tensor> {
-    let (shape, elements) = value.try_extract_tensor::<T>()?;
-    Ok(tensor(
-        dtype,
-        shape,
-        bytemuck::cast_slice(elements).to_vec(),
-    ))
+    let shape = value.try_extract_tensor::<T>()?.0.to_vec();
+    let of = PhantomData::<T>;
+    Ok(tensor(dtype, &shape, Bytes::from_owner(Held { value, of })))
 }
 
 fn copied_booleans(value: &DynValue) -> ort::Result<Tensor> {
     let (shape, elements) = value.try_extract_tensor::<bool>()?;
-    let bytes = elements.iter().map(|element| u8::from(*element)).collect();
-    Ok(tensor(DataType::Bool, shape, bytes))
+    let bytes: Vec<u8> = elements.iter().map(|element| u8::from(*element)).collect();
+    Ok(tensor(DataType::Bool, shape, Bytes::from(bytes)))
 }
 
-fn tensor(dtype: DataType, shape: &[i64], bytes: Vec<u8>) -> Tensor {
+fn tensor(dtype: DataType, shape: &[i64], bytes: Bytes) -> Tensor {
     Tensor {
         dtype,
         // Sizes of a value that exists are never negative.
@@ -119,7 +131,7 @@ fn tensor(dtype: DataType, shape: &[i64], bytes: Vec<u8>) -> Tensor {
             .iter()
             .map(|size| usize::try_from(*size).unwrap_or(0))
             .collect(),
-        bytes: Bytes::from(bytes),
+        bytes,
     }
 }
 

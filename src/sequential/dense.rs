@@ -92,12 +92,12 @@ impl<'a> Dense<'a> {
         };
         let taps = taps_of(&self.levels, stage);
         let fed = taps.clone().zip(&places);
-        let fed = fed.filter(|&(tap, _)| !self.taps[tap].whole);
+        let fed = fed.filter(|&(tap, _)| !self.taps[tap].is_whole);
         let feeds = fed.map(|(_, feed)| feed.clone()).collect();
         let found = segment.run(&mut self.track, number, batch, feeds)?;
         for ((tap, tensor), (_, places)) in taps.zip(found).zip(&places) {
             let (stays, placed) = (&self.stays[tap], &self.taps[tap]);
-            let picked = match placed.whole {
+            let picked = match placed.is_whole {
                 true => picked::positions(&tensor, Some(stays), places),
                 false => picked::channels(tensor, stays, placed.channels_last),
             };

@@ -108,7 +108,7 @@ impl<'a> Job<'a> {
         let inputs = taps.next().map(|placed| (placed, &draw.indices));
         let rest = taps.map(|placed| (placed, &draw.places));
         let all = inputs.into_iter().chain(rest);
-        let gathered = all.filter(|(placed, _)| !placed.whole);
+        let gathered = all.filter(|(placed, _)| !placed.is_whole);
         gathered
             .map(|(placed, positions)| (placed.positions.clone(), positions.clone()))
             .collect()
@@ -369,7 +369,7 @@ impl Found<'_> {
         placed: &Placed,
         tensor: Option<&Tensor>,
     ) -> Result<Mat<T>, StatisticsError> {
-        let picked = tensor.map(|tensor| match placed.whole {
+        let picked = tensor.map(|tensor| match placed.is_whole {
             true => Cow::Owned(picked::positions(tensor, None, &self.draw.indices)),
             false => Cow::Borrowed(tensor),
         });
@@ -382,7 +382,7 @@ impl Found<'_> {
         placed: &Placed,
         tensor: Option<&Tensor>,
     ) -> Result<Mat<f32>, StatisticsError> {
-        let picked = tensor.map(|tensor| match placed.whole {
+        let picked = tensor.map(|tensor| match placed.is_whole {
             true => Cow::Owned(picked::positions(tensor, None, &self.draw.places)),
             false => Cow::Borrowed(tensor),
         });
