@@ -3,6 +3,7 @@
 mod calibration;
 mod combining;
 mod compare;
+mod cutting;
 mod error;
 mod hint;
 mod latency;

@@ -152,6 +152,17 @@ impl Statistics {
         Sums::gather(model, graph, groups, runtime, batches, options, false)?.statistics()
     }
 
+    /// Drops the second moments, once all that is made of them is made. How every consumer was observed stays known.
+    pub fn drop_moments(&mut self) {
+        for observed in &mut self.covariances {
+            observed.parts.clear();
+            observed.ranked.clear();
+            for block in &mut observed.blocks {
+                block.matrix = Mat::new();
+            }
+        }
+    }
+
     /// What was observed at a consumer's input; `None` where it could not be tapped.
     #[must_use]
     pub fn of(&self, consumer: usize) -> Option<&Observed> {

@@ -10,7 +10,7 @@ const HOLD_BACK: usize = 8;
 /// No more samples than this are compared.
 const MOST_COMPARED: usize = 256;
 /// Elements of all inputs in one batch, about.
-const BATCH_ELEMENTS: usize = 1 << 21;
+const BATCH_ELEMENTS: usize = 1 << 20;
 /// No more samples than this in one batch, unless asked for.
 const MOST_BATCH: usize = 64;
 

@@ -7,13 +7,13 @@ use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
 use crate::pipeline::calibration::Samples;
+use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
 use crate::pipeline::{Error, Event, Options, hint};
 use crate::report::{self, Calibration, Change, Report, source};
 use crate::runtime::{InputSpec, Runtime};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
-use crate::sequential;
-use crate::surgery::{self, Repair, Repaired};
+use crate::surgery::Repair;
 use crate::verify;
 
 /// What is known before anything is decided.
@@ -43,12 +43,12 @@ pub(super) struct Done {
 /// What the data say about a model.
 #[derive(Default)]
 pub(super) struct Evidence {
-    statistics: Option<Statistics>,
+    pub statistics: Option<Statistics>,
     /// The model in the channels that the statistics speak of, where these are combinations.
     pub combined: Option<Combined>,
-    losses: Option<Losses>,
+    pub losses: Option<Losses>,
     /// The time of a run as a function of the widths, where a budget needs it.
-    time: Option<CostModel>,
+    pub time: Option<CostModel>,
     trade_off: Vec<TradeOff>,
 }
 
@@ -59,13 +59,6 @@ impl Evidence {
             .as_ref()
             .map_or(0, |statistics| statistics.samples)
     }
-}
-
-/// A model cut and repaired, not yet checked.
-pub(super) struct Cut {
-    model: Model,
-    selection: Selection,
-    asked: String,
 }
 
 /// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it.
@@ -134,8 +127,13 @@ impl Work {
             Some(_) => Vec::new(),
             None => vec![self.budget(options)],
         };
-        let evidence = self.evidence(options, &budgets, tell)?;
-        let cut = self.cut(options, &evidence, None, tell)?;
+        let mut evidence = self.evidence(options, &budgets, tell)?;
+        let chosen = self.choose(options, &evidence, None, tell)?;
+        // They take most of the memory, and the repair layer by layer makes its own.
+        if let Some(statistics) = &mut evidence.statistics {
+            statistics.drop_moments();
+        }
+        let cut = self.finish(options, &evidence, chosen, tell)?;
         let done = self.judge(vec![cut], &evidence, tell)?;
         let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
         Ok((done, evidence))
@@ -185,26 +183,6 @@ impl Work {
         Ok(evidence)
     }
 
-    /// The model cut to a budget, by default that of the options or their plan, and repaired.
-    pub fn cut(
-        &self,
-        options: &Options,
-        evidence: &Evidence,
-        budget: Option<Budget>,
-        tell: &dyn Fn(Event),
-    ) -> Result<Cut, Error> {
-        let (selection, asked) = self.select(options, evidence, budget, tell)?;
-        let stays = selection.plan.stays(&self.groups)?;
-        let (model, graph) = self.dense(evidence);
-        let repaired = self.repair(options, evidence, &stays, tell)?;
-        let model = surgery::prune(model, graph, &self.groups, &stays, &repaired)?;
-        Ok(Cut {
-            model,
-            selection,
-            asked,
-        })
-    }
-
     /// Checks cut models and compares them with the original, all in one pass over the data.
     pub fn judge(
         &self,
@@ -237,7 +215,7 @@ impl Work {
         Ok(done.collect())
     }
 
-    fn scene<'a>(&'a self, evidence: &'a Evidence) -> Option<Scene<'a>> {
+    pub(super) fn scene<'a>(&'a self, evidence: &'a Evidence) -> Option<Scene<'a>> {
         Some(Scene {
             graph: self.dense(evidence).1,
             groups: &self.groups,
@@ -245,88 +223,8 @@ impl Work {
         })
     }
 
-    fn budget(&self, options: &Options) -> Budget {
+    pub(super) fn budget(&self, options: &Options) -> Budget {
         options.budget(self.samples.is_synthetic() && options.stats.is_empty())
-    }
-
-    /// Weights and biases rebuilt as the options ask for.
-    fn repair(
-        &self,
-        options: &Options,
-        evidence: &Evidence,
-        stays: &[bool],
-        tell: &dyn Fn(Event),
-    ) -> Result<Repaired, Error> {
-        let scene = match self.scene(evidence) {
-            Some(scene) if options.repair() != Repair::None => scene,
-            _ => return Ok(Repaired::default()),
-        };
-        tell(Event::Stage("repairing"));
-        let once = surgery::repair(scene.graph, scene.groups, scene.statistics, stays)?;
-        if options.repair() == Repair::Once {
-            return Ok(once);
-        }
-        let setting = sequential::Setting {
-            model: self.dense(evidence).0,
-            graph: scene.graph,
-            groups: scene.groups,
-            statistics: scene.statistics,
-            stays,
-            runtime: &self.runtime,
-            memory: options.memory,
-            seed: options.reader.seed,
-        };
-        let seen = self.samples.seen();
-        let batches = self.samples.batches(seen)?;
-        let progress = |step| match step {
-            sequential::Step::Levels(total) => tell(Event::Counting {
-                stage: "repairing layer by layer",
-                total,
-                what: "layers",
-            }),
-            sequential::Step::Done => tell(Event::Advance(1)),
-        };
-        let repaired = sequential::repair(setting, once, seen.len(), batches, &progress)?;
-        Ok(repaired)
-    }
-
-    fn select(
-        &self,
-        options: &Options,
-        evidence: &Evidence,
-        budget: Option<Budget>,
-        tell: &dyn Fn(Event),
-    ) -> Result<(Selection, String), Error> {
-        if let Some(path) = &options.plan {
-            let plan: Plan = options::read_json(path)?;
-            let selection = Selection {
-                plan,
-                scores: vec![None; self.groups.groups.len()],
-                trials: Vec::new(),
-            };
-            return Ok((selection, format!("--plan {}", path.display())));
-        }
-        let budget = budget.unwrap_or_else(|| self.budget(options));
-        let scene = self.scene(evidence).ok_or(Error::NoStatistics)?;
-        tell(Event::Stage("selecting channels"));
-        let losses = evidence.losses.as_ref();
-        let limits = &options.limits;
-        let mut selection = match (budget, &evidence.time) {
-            (Budget::Latency(asked), Some(time)) => {
-                tell(Event::Stage("measuring candidates"));
-                let measure = |widths: &[usize]| self.share_of_latency(widths);
-                select::select_measured(scene, asked, limits, (losses, time), measure)?
-            }
-            _ => select::select(scene, budget, limits, losses)?,
-        };
-        let combined = evidence
-            .combined
-            .iter()
-            .flat_map(|combined| &combined.groups);
-        for (planned, &combined) in selection.plan.groups.iter_mut().zip(combined) {
-            planned.combined = combined && planned.kept.len() < planned.channels;
-        }
-        Ok((selection, budget.to_string()))
     }
 
     /// What other budgets would lose: by the trials, or by the layers' own losses without any.

@@ -1,0 +1,158 @@
+//! From what the data say to a cut model: what stays, which weights, and the surgery.
+
+use crate::onnx::Model;
+use crate::pipeline::options;
+use crate::pipeline::work::{Evidence, Work};
+use crate::pipeline::{Error, Event, Options};
+use crate::select::{self, Budget, Plan, Scene, Selection};
+use crate::sequential;
+use crate::surgery::{self, Repair, Repaired};
+
+/// What is decided, before anything is cut.
+pub(super) struct Chosen {
+    selection: Selection,
+    asked: String,
+    stays: Vec<bool>,
+    once: Repaired,
+}
+
+/// A model cut and repaired, not yet checked.
+pub(super) struct Cut {
+    pub model: Model,
+    pub selection: Selection,
+    pub asked: String,
+}
+
+impl Work {
+    /// The model cut to a budget, by default that of the options or their plan, and repaired.
+    pub(super) fn cut(
+        &self,
+        options: &Options,
+        evidence: &Evidence,
+        budget: Option<Budget>,
+        tell: &dyn Fn(Event),
+    ) -> Result<Cut, Error> {
+        let chosen = self.choose(options, evidence, budget, tell)?;
+        self.finish(options, evidence, chosen, tell)
+    }
+
+    /// What stays, and the weights of the repair in one pass: all that the second moments are needed for.
+    pub(super) fn choose(
+        &self,
+        options: &Options,
+        evidence: &Evidence,
+        budget: Option<Budget>,
+        tell: &dyn Fn(Event),
+    ) -> Result<Chosen, Error> {
+        let (selection, asked) = self.select(options, evidence, budget, tell)?;
+        let stays = selection.plan.stays(&self.groups)?;
+        let once = match self.scene(evidence) {
+            Some(scene) if options.repair() != Repair::None => {
+                tell(Event::Stage("repairing"));
+                surgery::repair(scene.graph, scene.groups, scene.statistics, &stays)?
+            }
+            _ => Repaired::default(),
+        };
+        Ok(Chosen {
+            selection,
+            asked,
+            stays,
+            once,
+        })
+    }
+
+    /// The model cut, and repaired further where the options ask for it.
+    pub(super) fn finish(
+        &self,
+        options: &Options,
+        evidence: &Evidence,
+        chosen: Chosen,
+        tell: &dyn Fn(Event),
+    ) -> Result<Cut, Error> {
+        let (model, graph) = self.dense(evidence);
+        let stays = &chosen.stays;
+        let repaired = match self.scene(evidence) {
+            Some(scene) if options.repair() == Repair::Sequential => {
+                self.repair_layers(options, (model, scene), stays, chosen.once, tell)?
+            }
+            _ => chosen.once,
+        };
+        Ok(Cut {
+            model: surgery::prune(model, graph, &self.groups, stays, &repaired)?,
+            selection: chosen.selection,
+            asked: chosen.asked,
+        })
+    }
+
+    /// Weights and biases fitted layer by layer, from those of the repair in one pass.
+    fn repair_layers(
+        &self,
+        options: &Options,
+        (model, scene): (&Model, Scene<'_>),
+        stays: &[bool],
+        once: Repaired,
+        tell: &dyn Fn(Event),
+    ) -> Result<Repaired, Error> {
+        let setting = sequential::Setting {
+            model,
+            graph: scene.graph,
+            groups: scene.groups,
+            statistics: scene.statistics,
+            stays,
+            runtime: &self.runtime,
+            memory: options.memory,
+            seed: options.reader.seed,
+        };
+        let seen = self.samples.seen();
+        let batches = self.samples.batches(seen)?;
+        let progress = |step| match step {
+            sequential::Step::Levels(total) => tell(Event::Counting {
+                stage: "repairing layer by layer",
+                total,
+                what: "layers",
+            }),
+            sequential::Step::Done => tell(Event::Advance(1)),
+        };
+        let repaired = sequential::repair(setting, once, seen.len(), batches, &progress)?;
+        Ok(repaired)
+    }
+
+    fn select(
+        &self,
+        options: &Options,
+        evidence: &Evidence,
+        budget: Option<Budget>,
+        tell: &dyn Fn(Event),
+    ) -> Result<(Selection, String), Error> {
+        if let Some(path) = &options.plan {
+            let plan: Plan = options::read_json(path)?;
+            let selection = Selection {
+                plan,
+                scores: vec![None; self.groups.groups.len()],
+                trials: Vec::new(),
+            };
+            return Ok((selection, format!("--plan {}", path.display())));
+        }
+        let budget = budget.unwrap_or_else(|| self.budget(options));
+        let scene = self.scene(evidence).ok_or(Error::NoStatistics)?;
+        tell(Event::Stage("selecting channels"));
+        let losses = evidence.losses.as_ref();
+        let limits = &options.limits;
+        let mut selection = match (budget, &evidence.time) {
+            (Budget::Latency(asked), Some(time)) => {
+                tell(Event::Stage("measuring candidates"));
+                let measure = |widths: &[usize]| self.share_of_latency(widths);
+                select::select_measured(scene, asked, limits, (losses, time), measure)?
+            }
+            _ => select::select(scene, budget, limits, losses)?,
+        };
+        let combined = evidence
+            .combined
+            .iter()
+            .flat_map(|combined| &combined.groups);
+        for (planned, &combined) in selection.plan.groups.iter_mut().zip(combined) {
+            planned.combined = combined && planned.kept.len() < planned.channels;
+        }
+        Ok((selection, budget.to_string()))
+    }
+}
