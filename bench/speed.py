@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "fixtures" / "zoo"
 SIDE = 224
 # As many images as the program takes into one batch.
-BATCH = 13
+BATCH = 6
 THREADS = 2
 REPAIRS = ("once", "sequential")
 STAGE = re.compile(r"^\[ *([\d.]+) s\] (.*)$")

@@ -45,7 +45,7 @@ fn holds(model: &Path, [once, twice]: [&Path; 2], options: &[&str]) {
     let (once, twice) = (peak(model, once, options), peak(model, twice, options));
     assert!(
         twice <= 1.1 * once,
-        "{once} kB for 512 samples, {twice} kB for 1024"
+        "{once} kB, and {twice} kB for twice the samples"
     );
 }
 
@@ -63,12 +63,10 @@ fn activations_are_not_kept() {
         folder.path().join("once.npy"),
         folder.path().join("twice.npy"),
     );
-    small::npy_f32(&once, &[512, 1, 28, 28], &values);
-    small::npy_f32(
-        &twice,
-        &[1024, 1, 28, 28],
-        &[values.as_slice(), &values].concat(),
-    );
+    // With 512, rows read most positions of a sample, which then come out as they are; with more samples they
+    // read few of each, which are gathered, from then on the same number whatever the samples.
+    small::npy_f32(&once, &[1024, 1, 28, 28], &values.repeat(2));
+    small::npy_f32(&twice, &[2048, 1, 28, 28], &values.repeat(4));
     let model = fixture("resnet_bn_torchscript.onnx");
     // With less than they are, so that both runs fill what is allowed.
     let options = ["--macs", "0.5", "--memory", "16"];
