@@ -64,18 +64,7 @@ pub fn pair(
     let factor = lower(ordered.as_ref())?;
     drop(ordered);
     let weights = Mat::from_fn(weights.nrows(), size, |i, j| weights[(i, inputs[j])]);
-    let mut outputs = Mat::zeros(weights.nrows(), size);
-    triangular::matmul(
-        &mut outputs,
-        BlockStructure::Rectangular,
-        Accum::Replace,
-        &weights,
-        BlockStructure::Rectangular,
-        &factor,
-        BlockStructure::TriangularLower,
-        1.0,
-        Par::Seq,
-    );
+    let outputs = times_lower(&weights, factor.as_ref());
     let mut open = Mat::<f64>::identity(weights.nrows(), weights.nrows()) * faer::Scale(noise);
     let mut last = size;
     let mut left_open = |first: usize| {
@@ -89,6 +78,68 @@ pub fn pair(
     let of_kept = left_open(at(kept))?;
     let of_none = left_open(0)?;
     Ok([0.5 * (of_none - of_kept), 0.5 * (of_none - of_all)])
+}
+
+/// Share of the outputs' variance that the first w candidates of `order`, with all inputs that are of no
+/// candidate, leave open, for every w from 0 on. `order` has every candidate once; `weights`, where they are
+/// known, has a column for each input and is read in the place of `reading.gram`.
+///
+/// With `K = L L'` and `V = W L`, it is in the columns of V that come after them.
+///
+/// # Errors
+/// The covariance is not positive definite.
+pub fn unexplained(
+    reading: &Reading,
+    weights: Option<MatRef<'_, f64>>,
+    order: &[usize],
+) -> Result<Vec<f64>, MiError> {
+    let size = reading.covariance.nrows();
+    let (inputs, ends) = in_order(&reading.candidates, &reading.absent, size, order);
+    let ordered = Mat::from_fn(size, size, |i, j| {
+        reading.covariance[(inputs[i], inputs[j])]
+    });
+    let factor = lower(ordered.as_ref())?;
+    drop(ordered);
+    let left = match weights {
+        Some(weights) => Mat::from_fn(weights.nrows(), size, |i, j| weights[(i, inputs[j])]),
+        None => Mat::from_fn(size, size, |i, j| reading.gram[(inputs[i], inputs[j])]),
+    };
+    let made = times_lower(&left, factor.as_ref());
+    let own = |j: usize| {
+        let column = made.col_as_slice(j).iter();
+        let other = match weights {
+            Some(_) => made.col_as_slice(j),
+            None => factor.col_as_slice(j),
+        };
+        column.zip(other).map(|(a, b)| a * b).sum::<f64>()
+    };
+    let mut open = vec![0.0; size + 1];
+    for j in (0..size).rev() {
+        open[j] = open[j + 1] + own(j);
+    }
+    let all = open.first().copied().unwrap_or_default();
+    let at = |end: &usize| match open.get(*end) {
+        Some(open) if all > 0.0 => (open / all).clamp(0.0, 1.0),
+        _ => 0.0,
+    };
+    Ok(ends.iter().map(at).collect())
+}
+
+/// `left` times a lower triangle.
+fn times_lower(left: &Mat<f64>, factor: MatRef<'_, f64>) -> Mat<f64> {
+    let mut product = Mat::zeros(left.nrows(), factor.ncols());
+    triangular::matmul(
+        &mut product,
+        BlockStructure::Rectangular,
+        Accum::Replace,
+        left,
+        BlockStructure::Rectangular,
+        factor,
+        BlockStructure::TriangularLower,
+        1.0,
+        Par::Seq,
+    );
+    product
 }
 
 /// All inputs, those of no candidate first and what is absent last, and how many there are before and after

@@ -166,6 +166,7 @@ proptest! {
         let mut e = start(&k, &w, noise);
         let all: Vec<usize> = (0..k.nrows()).collect();
         let total = direct(&k, &w, noise, &all);
+        let (mut gone, mut open) = (Vec::new(), Vec::new());
         let variance = (&w * &k * w.transpose()).diagonal().column_vector().sum();
         prop_assert!((e.information() - total).abs() < 1e-8 * (1.0 + total));
         while e.left().len() > 1 {
@@ -182,7 +183,17 @@ proptest! {
             let k_as = Mat::from_fn(k.nrows(), kept.len(), |i, j| k[(i, kept[j])]);
             let rest = &k - &k_as * inverse(k_ss.as_ref()).unwrap() * k_as.transpose();
             let unexplained = (&w * rest * w.transpose()).diagonal().column_vector().sum() / variance;
-            prop_assert!((removal.unexplained - unexplained).abs() < 1e-8);
+            gone.push(removal.candidate);
+            open.push(unexplained);
+        }
+        gone.extend(e.left());
+        gone.reverse();
+        for weights in [None, Some(w.as_ref())] {
+            let found = super::unexplained(&reading(&k, &w, noise), weights, &gone).unwrap();
+            prop_assert!((found[0] - 1.0).abs() < 1e-8 && found[gone.len()] == 0.0);
+            for (found, open) in found[1..].iter().rev().skip(1).zip(&open) {
+                prop_assert!((found - open).abs() < 1e-8);
+            }
         }
     }
 
