@@ -14,7 +14,7 @@ use crate::runtime::{InputSpec, Runtime};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
 use crate::sequential;
 use crate::surgery::{self, Repair, Repaired};
-use crate::verify;
+use crate::verify::{self, Check, Runs};
 
 /// What is known before anything is decided.
 pub(super) struct Work {
@@ -214,16 +214,12 @@ impl Work {
     ) -> Result<Vec<Done>, Error> {
         tell(Event::Stage("checking the result"));
         let models: Vec<&Model> = cuts.iter().map(|cut| &cut.model).collect();
+        let mut check = Check::open(&self.model, &models, &self.runtime)?;
         let compared = self.samples.batches(self.samples.compared())?;
-        let comparisons = verify::compare(&self.model, &models, &self.runtime, compared)?;
-        let one = self.samples.one()?;
+        let comparisons = check.compare(compared)?;
         let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
-        let runs = if is_measured {
-            verify::MANY_RUNS
-        } else {
-            verify::FEW_RUNS
-        };
-        let times = verify::latency(&self.model, &models, &self.runtime, &one, runs)?;
+        let runs = if is_measured { Runs::MANY } else { Runs::FEW };
+        let times = check.latency(&self.samples.one()?, runs)?;
         let all = cuts.into_iter().zip(comparisons).zip(times);
         let done = all.map(|((cut, comparison), latency)| Done {
             model: cut.model,
