@@ -269,6 +269,30 @@ proptest! {
     }
 }
 
+/// Two sets of many inputs, most of which are nearly mixtures of the others.
+#[test]
+fn factors_of_single_precision_are_enough_for_two_sets() {
+    let (n, outputs, kept) = (520, 40, 260);
+    let mut state = 1u32;
+    let mut draw = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state) / f64::from(u32::MAX) - 0.5
+    };
+    let loads = Mat::from_fn(n, 60, |_, _| draw());
+    let own = Mat::<f64>::identity(n, n) * faer::Scale(1e-5);
+    let k = &loads * loads.transpose() + own;
+    let w = Mat::from_fn(outputs, n, |_, _| draw());
+    let reading = reading(&k, &w, 100.0);
+    let order: Vec<usize> = (0..n).map(|i| (i * 7) % n).collect();
+    let all = nested(&reading, &order).unwrap();
+    let inputs = (reading.candidates.as_slice(), [].as_slice());
+    let two = pair(k.as_ref(), w.as_ref(), 100.0, inputs, (&order, kept)).unwrap();
+    for (found, expected) in two.iter().zip([all[kept], all[n]]) {
+        let error = (found / expected - 1.0).abs();
+        assert!(error < 1e-5 && *found != expected, "{error}");
+    }
+}
+
 #[test]
 fn rounding_below_zero_is_no_obstacle() {
     // All inputs are one, but for errors that make an eigenvalue negative.

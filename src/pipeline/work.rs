@@ -2,7 +2,7 @@
 
 use crate::calibrate::{Statistics, infer, probe};
 use crate::combine::Combined;
-use crate::divergence::{self, Divergences};
+use crate::divergence::{self, Divergences, Effort};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
@@ -368,9 +368,9 @@ impl Work {
             memory: options.memory,
         };
         let progress = |groups: usize| tell(Event::Advance(groups));
-        let samples = divergence::samples_worth(setting, self.samples.seen().len())?;
-        let batches = self.samples.trials(samples)?;
-        let found = divergence::measure(setting, &batches, &progress)?;
+        let effort = Effort::worth(setting, self.samples.seen().len())?;
+        let batches = self.samples.trials(effort.samples)?;
+        let found = divergence::measure(setting, effort, &batches, &progress)?;
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 
