@@ -26,7 +26,7 @@ pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, MiError> {
     }
     let (inputs, ends) = in_order(&reading.candidates, &reading.absent, size, order);
     let covariance = Mat::from_fn(inputs.len(), inputs.len(), |i, j| {
-        reading.covariance[(inputs[i], inputs[j])]
+        below(reading.covariance.as_ref(), inputs[i], inputs[j])
     });
     let (own, precision) = log_steps_and_inverse(covariance.as_ref())?;
     drop(covariance);
@@ -68,7 +68,7 @@ pub fn pair(
     let outputs = match single.flatten() {
         Some(outputs) => outputs,
         None => {
-            let ordered = Mat::from_fn(size, size, |i, j| covariance[(inputs[i], inputs[j])]);
+            let ordered = Mat::from_fn(size, size, |i, j| below(covariance, inputs[i], inputs[j]));
             let factor = lower(ordered.as_ref())?;
             let weights = Mat::from_fn(weights.nrows(), size, |i, j| weights[(i, inputs[j])]);
             times_lower(&weights, factor.as_ref())
@@ -145,7 +145,7 @@ fn single(
     let mean = (0..size).map(|i| covariance[(i, i)]).sum::<f64>() / size.max(1) as f64;
     #[allow(clippy::cast_possible_truncation)]
     let ordered = Mat::from_fn(size, size, |i, j| {
-        (covariance[(inputs[i], inputs[j])] / mean) as f32
+        (below(covariance, inputs[i], inputs[j]) / mean) as f32
     });
     let factor = ordered.llt(Side::Lower).ok()?;
     drop(ordered);
@@ -173,6 +173,11 @@ fn times_lower<T: RealField>(left: &Mat<T>, factor: MatRef<'_, T>) -> Mat<T> {
         Par::Seq,
     );
     product
+}
+
+/// An element of a symmetric matrix of which the lower triangle counts.
+fn below(matrix: MatRef<'_, f64>, i: usize, j: usize) -> f64 {
+    matrix[(i.max(j), i.min(j))]
 }
 
 /// All inputs, those of no candidate first and what is absent last, and how many there are before and after
