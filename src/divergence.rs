@@ -12,7 +12,7 @@ mod effort;
 mod parts;
 mod reach;
 
-pub use effort::samples_worth;
+pub use effort::Effort;
 
 use std::collections::BTreeMap;
 
@@ -88,24 +88,21 @@ pub struct Setting<'a> {
     pub memory: u64,
 }
 
-/// Shares of a group's channels that are left in its trials. With 1/2 alone, ImageNet's classifiers
-/// agree with the original on a fifth fewer photographs (docs/method.md, Sharing a budget).
-const SHARES: &[f64] = &[0.75, 0.5, 0.25];
-
 /// Narrows every prunable group alone to shares of its channels and measures the outputs on `batches`;
-/// [`samples_worth`] says how many samples these should have. `progress` is called after every group.
+/// these should have the samples of the effort. `progress` is called after every group.
 ///
 /// # Errors
 /// A trial that cannot be made or run.
 pub fn measure(
     setting: Setting<'_>,
+    effort: Effort,
     batches: &[Batch],
     progress: &dyn Fn(usize),
 ) -> Result<Divergences, DivergenceError> {
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = vec![Vec::new(); groups.groups.len()];
     let division = Division::of(setting.scene);
-    let trials = trials(setting, &division)?;
+    let trials = trials(setting, effort.shares, &division)?;
     if trials.is_empty() {
         return Ok(Divergences(all));
     }
@@ -144,11 +141,15 @@ struct Trials {
 }
 
 /// The trials of all prunable groups, in the order in which their parts of the model begin.
-fn trials(setting: Setting<'_>, division: &Division) -> Result<Vec<Trials>, DivergenceError> {
+fn trials(
+    setting: Setting<'_>,
+    shares: &[f64],
+    division: &Division,
+) -> Result<Vec<Trials>, DivergenceError> {
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = Vec::new();
     for group in setting.scene.prunable() {
-        let widths = trial_widths(&setting.limits.widths(&groups.groups[group]), SHARES);
+        let widths = trial_widths(&setting.limits.widths(&groups.groups[group]), shares);
         let Some(&narrowest) = widths.last() else {
             continue;
         };
@@ -178,7 +179,7 @@ impl Trials {
             statistics,
         } = setting.scene;
         let stays = setting.ranking.stays(groups, self.group, width);
-        let repaired = surgery::repair(graph, groups, statistics, &stays)?;
+        let repaired = surgery::repair_channels(graph, groups, statistics, &stays)?;
         let kept = Kept::new(groups, &stays);
         let wanted = |node: usize| self.reach.head[node];
         let mut model = surgery::cut(setting.model, graph, &kept, &repaired, &wanted)?;

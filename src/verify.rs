@@ -64,37 +64,84 @@ pub struct Comparison {
     pub top1_agreement: Option<f64>,
 }
 
-/// Runs the original and the pruned models on the batches and compares each with the original.
-///
-/// # Errors
-/// A pruned model differs in its signature, fails, or gives values that are not finite.
-pub fn compare(
-    original: &Model,
-    pruned: &[&Model],
-    runtime: &Runtime,
-    batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
-) -> Result<Vec<Comparison>, VerifyError> {
-    let mut before = runtime.session(original)?;
-    let names = before.outputs();
-    let mut others = Vec::new();
-    for model in pruned {
-        let after = runtime.session(model)?;
-        same_signature(&before, &after)?;
-        others.push((after, Sums::default()));
+/// The original and pruned models, open.
+pub struct Check {
+    before: Session,
+    after: Vec<Session>,
+}
+
+impl Check {
+    /// Opens the models.
+    ///
+    /// # Errors
+    /// One of them cannot be run.
+    pub fn open(
+        original: &Model,
+        pruned: &[&Model],
+        runtime: &Runtime,
+    ) -> Result<Self, RuntimeError> {
+        let after = pruned.iter().map(|model| runtime.session(model));
+        Ok(Check {
+            before: runtime.session(original)?,
+            after: after.collect::<Result<_, _>>()?,
+        })
     }
-    for batch in batches {
-        let batch = batch?;
-        let samples = batch
-            .first()
-            .and_then(|(_, t)| t.shape.first().copied())
-            .unwrap_or(1);
-        let expected = before.run(&batch, &names)?;
-        for (after, sums) in &mut others {
-            let found = after.run(&batch, &names)?;
-            add(sums, &names, (&expected, &found), samples)?;
+
+    /// Runs all models on the batches and compares each pruned one with the original.
+    ///
+    /// # Errors
+    /// A pruned model differs in its signature, fails, or gives values that are not finite.
+    pub fn compare(
+        &mut self,
+        batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
+    ) -> Result<Vec<Comparison>, VerifyError> {
+        let names = self.before.outputs();
+        for after in &self.after {
+            same_signature(&self.before, after)?;
         }
+        let mut all: Vec<Sums> = self.after.iter().map(|_| Sums::default()).collect();
+        for batch in batches {
+            let batch = batch?;
+            let samples = batch
+                .first()
+                .and_then(|(_, t)| t.shape.first().copied())
+                .unwrap_or(1);
+            let expected = self.before.run(&batch, &names)?;
+            for (after, sums) in self.after.iter_mut().zip(&mut all) {
+                let found = after.run(&batch, &names)?;
+                add(sums, &names, (&expected, &found), samples)?;
+            }
+        }
+        Ok(all.into_iter().map(Sums::finish).collect())
     }
-    Ok(others.into_iter().map(|(_, sums)| sums.finish()).collect())
+
+    /// Median milliseconds of one run on the batch, of the original and of each pruned model, measured in
+    /// turn.
+    ///
+    /// # Errors
+    /// One of the models cannot be run.
+    pub fn latency(&mut self, batch: &Batch, runs: Runs) -> Result<Vec<Change<f64>>, RuntimeError> {
+        let sessions = std::iter::once(&mut self.before).chain(&mut self.after);
+        let mut timed: Vec<(&mut Session, Vec<f64>)> = sessions.map(|s| (s, Vec::new())).collect();
+        let begin = Instant::now();
+        for run in 0..=runs.most {
+            for (session, times) in &mut timed {
+                let outputs = session.outputs();
+                let start = Instant::now();
+                session.run(batch, &outputs)?;
+                // The first run allocates and is not counted, unless it is all there is.
+                if run > 0 {
+                    times.push(start.elapsed().as_secs_f64() * 1000.0);
+                }
+            }
+            if run >= runs.least && begin.elapsed().as_secs_f64() > runs.seconds {
+                break;
+            }
+        }
+        let mut medians = timed.into_iter().map(|(_, times)| median(times));
+        let before = medians.next().unwrap_or(f64::NAN);
+        Ok(medians.map(|after| Change { before, after }).collect())
+    }
 }
 
 /// Adds one batch's outputs.
@@ -209,44 +256,25 @@ fn same_signature(before: &Session, after: &Session) -> Result<(), VerifyError> 
     check("outputs", before.output_types(), after.output_types())
 }
 
-/// Runs of each model for a first idea of its latency.
-pub const FEW_RUNS: usize = 15;
-/// Runs of each model where latency is what was asked for.
-pub const MANY_RUNS: usize = 401;
+/// How often each model runs to be timed: as often as the seconds allow, within limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Runs {
+    most: usize,
+    least: usize,
+    seconds: f64,
+}
 
-/// Median milliseconds of one run on the batch, of the original and of each pruned model, measured in
-/// turn, over that many runs or as many as a few seconds allow.
-///
-/// # Errors
-/// One of the models cannot be run.
-pub fn latency(
-    original: &Model,
-    pruned: &[&Model],
-    runtime: &Runtime,
-    batch: &Batch,
-    runs: usize,
-) -> Result<Vec<Change<f64>>, RuntimeError> {
-    const MOST_SECONDS: f64 = 4.0;
-    let mut timed = Vec::new();
-    for model in std::iter::once(&original).chain(pruned) {
-        timed.push((runtime.session(model)?, Vec::new()));
-    }
-    let begin = Instant::now();
-    for run in 0..=runs {
-        for (session, times) in &mut timed {
-            let outputs = session.outputs();
-            let start = Instant::now();
-            session.run(batch, &outputs)?;
-            // The first run allocates and is not counted, unless it is all there is.
-            if run > 0 {
-                times.push(start.elapsed().as_secs_f64() * 1000.0);
-            }
-        }
-        if run > 0 && begin.elapsed().as_secs_f64() > MOST_SECONDS {
-            break;
-        }
-    }
-    let mut medians = timed.into_iter().map(|(_, times)| median(times));
-    let before = medians.next().unwrap_or(f64::NAN);
-    Ok(medians.map(|after| Change { before, after }).collect())
+impl Runs {
+    /// For a first idea of the latency.
+    pub const FEW: Runs = Runs {
+        most: 15,
+        least: 5,
+        seconds: 0.5,
+    };
+    /// Where latency is what was asked for.
+    pub const MANY: Runs = Runs {
+        most: 401,
+        least: 1,
+        seconds: 4.0,
+    };
 }

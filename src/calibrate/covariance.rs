@@ -27,13 +27,20 @@ impl Covariance {
     #[must_use]
     pub fn over_taps(&self, taps: usize) -> Covariance {
         let taps = taps.max(1);
+        if taps == 1 {
+            return self.clone();
+        }
         let channels = self.matrix.nrows() / taps;
-        let matrix = Mat::from_fn(channels, channels, |i, j| {
-            let sum: f64 = (0..taps)
-                .map(|t| self.matrix[(i * taps + t, j * taps + t)])
-                .sum();
-            sum / taps as f64
-        });
+        let mut matrix = Mat::zeros(channels, channels);
+        for j in 0..channels {
+            let sums = matrix.col_as_slice_mut(j);
+            for tap in 0..taps {
+                let column = self.matrix.col_as_slice(j * taps + tap).iter();
+                let own = column.skip(tap).step_by(taps);
+                sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+            }
+            sums.iter_mut().for_each(|sum| *sum /= taps as f64);
+        }
         let mean = (0..channels)
             .map(|i| self.mean.iter().skip(i * taps).take(taps).sum::<f64>() / taps as f64)
             .collect();

@@ -107,7 +107,7 @@ impl Observed {
         })
     }
 
-    /// Covariance of a block's channels, the mean over their inputs, without one of the parts of
+    /// The lower triangle of the covariance of a block's channels, the mean over their inputs, without one of the parts of
     /// the samples, and shrunk as so many fewer samples ask for: the intensity falls with their
     /// number. None where no samples are left.
     #[must_use]

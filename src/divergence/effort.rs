@@ -1,44 +1,83 @@
-//! How many samples the trials run on: they are to cost less than running the calibration data.
+//! How much the trials do: they are to cost less than running the calibration data.
 
 use crate::divergence::parts::Division;
 use crate::divergence::{DivergenceError, Setting};
 use crate::select::CostModel;
 
+/// The trials of each group, and what they run on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Effort {
+    /// Samples of a trial.
+    pub samples: usize,
+    /// Shares of a group's channels that are left in its trials.
+    pub(super) shares: &'static [f64],
+}
+
 /// Samples of a trial, at most and at least. Few are enough (docs/method.md, Sharing a budget), but of
 /// one alone nothing varies.
 const MOST_SAMPLES: usize = 16;
-const LEAST_SAMPLES: usize = 3;
+const LEAST_SAMPLES: usize = 2;
+/// So many samples go before more widths.
+const FEW_SAMPLES: usize = 3;
+/// With 1/2 alone, ImageNet's classifiers agree with the original on a fifth fewer photographs
+/// (docs/method.md, Sharing a budget); the curve may be left to go between the other two.
+const SHARES: &[f64] = &[0.75, 0.5, 0.25];
+const FEW_SHARES: &[f64] = &[0.75, 0.25];
 /// The cost of all trials, as a share of that of the samples that the statistics see.
-const OF_CALIBRATION: f64 = 1.0;
+const OF_CALIBRATION: f64 = 1.0 / 3.0;
 /// Multiply-accumulates that cost nothing to speak of.
 const FREE: f64 = 1e10;
 
-/// The samples that trials are worth where the statistics see `seen` of them: 16 where the trials take less
-/// than the multiply-accumulates of these, fewer down to 3 where they do not.
-///
-/// # Errors
-/// A trial that cannot be planned.
-pub fn samples_worth(setting: Setting<'_>, seen: usize) -> Result<usize, DivergenceError> {
-    let scene = setting.scene;
-    let groups = scene.groups.groups.iter();
-    let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();
-    let cost = |counts: &dyn Fn(usize) -> bool| {
-        CostModel::macs_of(scene.graph, scene.groups, counts).total(&whole)
+impl Effort {
+    /// Where cost is no matter.
+    pub const MOST: Effort = Effort {
+        samples: MOST_SAMPLES,
+        shares: SHARES,
     };
-    let trials = super::trials(setting, &Division::of(scene))?;
-    let each = trials
-        .iter()
-        .map(|trials| trials.widths.len() as f64 * cost(&|node| trials.reach.nodes[node]));
-    let once: f64 = each.sum();
-    let allowed = (OF_CALIBRATION * seen as f64 * cost(&|_| true)).max(FREE);
-    Ok(within(allowed, once))
-}
 
-/// With that many multiply-accumulates, where all trials of one sample cost `once`, at most.
-fn within(allowed: f64, once: f64) -> usize {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let fit = (allowed / once.max(1.0)).min(MOST_SAMPLES as f64) as usize;
-    fit.max(LEAST_SAMPLES)
+    /// What trials are worth where the statistics see `seen` samples: three widths on up to 16 samples where
+    /// these take less than a third of the multiply-accumulates of those, two widths on 2 samples where they take
+    /// far more.
+    ///
+    /// # Errors
+    /// A trial that cannot be planned.
+    pub fn worth(setting: Setting<'_>, seen: usize) -> Result<Self, DivergenceError> {
+        let scene = setting.scene;
+        let groups = scene.groups.groups.iter();
+        let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();
+        let cost = |counts: &dyn Fn(usize) -> bool| {
+            CostModel::macs_of(scene.graph, scene.groups, counts).total(&whole)
+        };
+        let trials = super::trials(setting, SHARES, &Division::of(scene))?;
+        let each = trials.iter().map(|trials| {
+            let own = cost(&|node| trials.reach.nodes[node]);
+            (trials.widths.len(), own)
+        });
+        let (mut once, mut few) = (0.0, 0.0);
+        for (widths, own) in each {
+            once += widths as f64 * own;
+            few += widths.min(FEW_SHARES.len()) as f64 * own;
+        }
+        let allowed = (OF_CALIBRATION * seen as f64 * cost(&|_| true)).max(FREE);
+        Ok(Effort::within(allowed, once, few))
+    }
+
+    /// With that many multiply-accumulates, where all trials of one sample cost `once`, and `few` with the fewer
+    /// widths.
+    fn within(allowed: f64, once: f64, few: f64) -> Self {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let fit = |once: f64| (allowed / once.max(1.0)).min(MOST_SAMPLES as f64) as usize;
+        if fit(once) >= FEW_SAMPLES {
+            return Effort {
+                samples: fit(once),
+                shares: SHARES,
+            };
+        }
+        Effort {
+            samples: fit(few).clamp(LEAST_SAMPLES, FEW_SAMPLES),
+            shares: FEW_SHARES,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -46,10 +85,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn costly_trials_run_on_fewer_samples() {
-        assert_eq!(within(1e10, 1e6), MOST_SAMPLES);
-        assert_eq!(within(1e10, 0.0), MOST_SAMPLES);
-        assert_eq!(within(1e10, 1.5e9), 6);
-        assert_eq!(within(1e10, 1e11), LEAST_SAMPLES);
+    fn costly_trials_run_on_fewer_samples_and_then_of_fewer_widths() {
+        let found = |once: f64| {
+            let effort = Effort::within(1e10, once, once / 1.5);
+            (effort.samples, effort.shares.len())
+        };
+        assert_eq!(found(1e6), (MOST_SAMPLES, 3));
+        assert_eq!(found(0.0), (MOST_SAMPLES, 3));
+        assert_eq!(found(1.5e9), (6, 3));
+        assert_eq!(found(3.3e9), (3, 3));
+        assert_eq!(found(3.4e9), (3, 2));
+        assert_eq!(found(7e9), (2, 2));
+        assert_eq!(found(1e11), (2, 2));
     }
 }

@@ -99,7 +99,14 @@ impl Delayed {
     /// Leaves the rows and columns of `picked`.
     pub fn keep(&mut self, picked: &[usize]) {
         self.settle();
-        self.matrix = self.block(picked);
+        // Ascending or not, what is picked lies below the diagonal on one side of it.
+        let mut kept = Mat::zeros(picked.len(), picked.len());
+        for (j, &column) in picked.iter().enumerate() {
+            for (i, &row) in picked.iter().enumerate().skip(j) {
+                kept[(i, j)] = self.matrix[(row.max(column), row.min(column))];
+            }
+        }
+        self.matrix = kept;
     }
 
     /// Multiplies what waits.

@@ -16,14 +16,11 @@
 //!
 //! so that all d are judged for one r with one column of each table, and an exchange is two sweeps.
 
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
-use faer::{Accum, Mat, MatRef, Par};
+use faer::Mat;
 use rayon::prelude::*;
 
-use crate::mi::matrix::lower;
-use crate::mi::swept::Swept;
-use crate::mi::{MiError, Reading, inverse, log_determinant};
+use crate::mi::state::State;
+use crate::mi::{Elimination, MiError, inverse, log_determinant};
 
 /// Rounds over all channels that left; the last one changes nothing unless there are so many.
 const MOST_ROUNDS: usize = 10;
@@ -41,49 +38,48 @@ pub struct Exchanged {
     pub count: usize,
 }
 
-/// Exchanges candidates that stay for candidates that are `gone`, which are tried in that order, as long
-/// as an exchange gains more than `least` nats. `candidates` is how many there are in all.
-///
-/// # Errors
-/// A covariance is not positive definite.
-pub fn exchange(
-    readings: Vec<Reading>,
-    candidates: usize,
-    mut gone: Vec<usize>,
-    least: f64,
-) -> Result<Exchanged, MiError> {
-    let mut stays = vec![true; candidates];
-    gone.iter().for_each(|&candidate| stays[candidate] = false);
-    let states = readings
-        .into_par_iter()
-        .map(|reading| State::new(reading, &stays))
-        .collect::<Result<_, MiError>>()?;
-    let mut all = Exchange::new(states, stays);
-    let (mut gained, mut count) = (0.0, 0);
-    for _ in 0..MOST_ROUNDS {
-        let before = count;
-        for back in &mut gone {
-            let Some((leaving, gain)) = all.best(*back) else {
-                continue;
-            };
-            if gain > least {
-                all.make(*back, leaving)?;
-                *back = leaving;
-                gained += gain;
-                count += 1;
+impl Elimination {
+    /// Exchanges candidates that stay for candidates that are `gone`, which are tried in that order, as long
+    /// as an exchange gains more than `least` nats. Others that left come back before. The elimination
+    /// must be a [`Elimination::returning`] one.
+    ///
+    /// # Errors
+    /// A covariance is not positive definite.
+    pub fn exchange(mut self, mut gone: Vec<usize>, least: f64) -> Result<Exchanged, MiError> {
+        let mut stays = self.stays();
+        let left = stays.clone();
+        stays.iter_mut().for_each(|stays| *stays = true);
+        gone.iter().for_each(|&candidate| stays[candidate] = false);
+        for candidate in (0..stays.len()).filter(|&candidate| stays[candidate] != left[candidate]) {
+            self.sweep(candidate, stays[candidate])?;
+        }
+        let mut all = Exchange::new(self.states, stays);
+        let (mut gained, mut count) = (0.0, 0);
+        for _ in 0..MOST_ROUNDS {
+            let before = count;
+            for back in &mut gone {
+                let Some((leaving, gain)) = all.best(*back) else {
+                    continue;
+                };
+                if gain > least {
+                    all.make(*back, leaving)?;
+                    *back = leaving;
+                    gained += gain;
+                    count += 1;
+                }
+            }
+            if count == before {
+                break;
             }
         }
-        if count == before {
-            break;
-        }
+        let unexplained = all.states.iter().map(State::unexplained_share).sum();
+        Ok(Exchanged {
+            gone,
+            gained,
+            unexplained,
+            count,
+        })
     }
-    let unexplained = all.states.iter().map(State::unexplained_share).sum();
-    Ok(Exchanged {
-        gone,
-        gained,
-        unexplained,
-        count,
-    })
 }
 
 struct Exchange {
@@ -91,7 +87,9 @@ struct Exchange {
     /// The states that read each candidate.
     readers: Vec<Vec<usize>>,
     stays: Vec<bool>,
-    /// What leaves with each candidate that stays, over all states.
+    /// What leaves with each candidate that stays, of each state.
+    own: Vec<Vec<f64>>,
+    /// The same over all states.
     losses: Vec<f64>,
 }
 
@@ -105,6 +103,7 @@ impl Exchange {
         let readers = (0..stays.len()).map(reads).collect();
         let mut all = Exchange {
             losses: vec![0.0; stays.len()],
+            own: vec![vec![0.0; stays.len()]; states.len()],
             states,
             readers,
             stays,
@@ -116,13 +115,12 @@ impl Exchange {
     /// Judges again what leaves with the candidates that a state reads.
     fn refresh(&mut self, index: usize) {
         let state = &self.states[index];
-        let fresh = state.judged(&self.stays, |candidate| state.loss(candidate));
-        self.states[index].losses = fresh;
+        self.own[index] = judged(&state.candidates, &self.stays, |candidate| {
+            finite(state.lost(&state.candidates[candidate]))
+        });
         for (candidate, loss) in self.losses.iter_mut().enumerate() {
             let readers = self.readers[candidate].iter();
-            *loss = readers
-                .map(|&reader| self.states[reader].losses[candidate])
-                .sum();
+            *loss = readers.map(|&reader| self.own[reader][candidate]).sum();
         }
     }
 
@@ -134,8 +132,9 @@ impl Exchange {
             let state = &self.states[reader];
             let coming = Coming::new(state, back)?;
             gain += coming.gain;
-            let changes = state.judged(&self.stays, |candidate| {
-                coming.loss(candidate) - state.losses[candidate]
+            let own = &self.own[reader];
+            let changes = judged(&state.candidates, &self.stays, |candidate| {
+                coming.loss(candidate) - own[candidate]
             });
             let pairs = losses.iter_mut().zip(changes);
             pairs.for_each(|(loss, change)| *loss += change);
@@ -152,121 +151,32 @@ impl Exchange {
         touched.sort_unstable();
         touched.dedup();
         for state in touched {
-            self.states[state].exchange(back, leaving)?;
+            self.states[state].sweep(back, true)?;
+            self.states[state].sweep(leaving, false)?;
             self.refresh(state);
         }
         Ok(())
     }
 }
 
-/// One consumer.
-struct State {
-    candidates: Vec<Vec<usize>>,
-    /// `Cov(X)` and `Cov(X | Y)`, swept on the inputs that stay.
-    sides: [Swept; 2],
-    /// Which inputs do.
-    is_in: Vec<bool>,
-    /// What leaves with each candidate that stays.
-    losses: Vec<f64>,
-    gram: Mat<f64>,
-    /// Trace of `Cov(Y)`.
-    variance: f64,
-}
-
-impl State {
-    fn new(reading: Reading, stays: &[bool]) -> Result<Self, MiError> {
-        let mut is_in = vec![true; reading.covariance.nrows()];
-        let lost = reading.candidates.iter().zip(stays);
-        let lost = lost.filter(|(_, stays)| !**stays);
-        let lost = lost.flat_map(|(inputs, _)| inputs);
-        for &input in lost.chain(&reading.absent) {
-            is_in[input] = false;
-        }
-        let given_output = given_output(&reading)?;
-        let columns = 0..reading.gram.ncols();
-        let variance = columns.map(|j| {
-            let pairs = reading.gram.col_as_slice(j).iter();
-            let pairs = pairs.zip(reading.covariance.col_as_slice(j));
-            pairs.map(|(a, b)| a * b).sum::<f64>()
-        });
-        let variance = variance.sum();
-        let (prior, given_output) = rayon::join(
-            || Swept::new(reading.covariance.as_ref(), &is_in),
-            || Swept::new(given_output.as_ref(), &is_in),
-        );
-        Ok(State {
-            variance,
-            sides: [prior?, given_output?],
-            is_in,
-            losses: vec![0.0; stays.len()],
-            candidates: reading.candidates,
-            gram: reading.gram,
-        })
-    }
-
-    /// A number for each candidate that stays, 0 for the others. Single inputs cost less than handing them to
-    /// threads does.
-    fn judged(&self, stays: &[bool], judge: impl Fn(usize) -> f64 + Sync) -> Vec<f64> {
-        let one = |candidate: usize| {
-            if stays[candidate] {
-                judge(candidate)
-            } else {
-                0.0
-            }
-        };
-        if self.candidates.iter().all(|inputs| inputs.len() <= 1) {
-            (0..stays.len()).map(one).collect()
-        } else {
-            (0..stays.len()).into_par_iter().map(one).collect()
-        }
-    }
-
-    /// What leaves with a candidate that stays; infinite where rounding hides it.
-    fn loss(&self, candidate: usize) -> f64 {
-        let [prior, given_output] = &self.sides;
-        match self.candidates[candidate].as_slice() {
-            [] => 0.0,
-            [input] => finite(0.5 * (given_output.own(*input) / prior.own(*input)).ln()),
-            inputs => {
-                let [prior, given_output] = [prior, given_output].map(|side| {
-                    let precision = side.block(inputs) * faer::Scale(-1.0);
-                    log_determinant(precision.as_ref()).unwrap_or(f64::NAN)
-                });
-                finite(0.5 * (given_output - prior))
-            }
-        }
-    }
-
-    fn exchange(&mut self, back: usize, leaving: usize) -> Result<(), MiError> {
-        for (candidate, join) in [(back, true), (leaving, false)] {
-            let inputs = &self.candidates[candidate];
-            if inputs.is_empty() {
-                continue;
-            }
-            for side in &mut self.sides {
-                side.sweep(inputs, join)?;
-            }
-            inputs.iter().for_each(|&input| self.is_in[input] = join);
-        }
-        Ok(())
-    }
-
-    fn unexplained_share(&self) -> f64 {
-        let out: Vec<usize> = (0..self.is_in.len()).filter(|&i| !self.is_in[i]).collect();
-        let [prior, _] = &self.sides;
-        let rest = prior.block(&out);
-        let mut sum = 0.0;
-        for (j, &column) in out.iter().enumerate() {
-            let pairs = out.iter().zip(rest.col_as_slice(j));
-            sum += pairs
-                .map(|(&row, rest)| self.gram[(row, column)] * rest)
-                .sum::<f64>();
-        }
-        if self.variance > 0.0 {
-            (sum / self.variance).clamp(0.0, 1.0)
+/// A number for each candidate that stays, 0 for the others. Single inputs cost less than handing them to
+/// threads does.
+fn judged(
+    candidates: &[Vec<usize>],
+    stays: &[bool],
+    judge: impl Fn(usize) -> f64 + Sync,
+) -> Vec<f64> {
+    let one = |candidate: usize| {
+        if stays[candidate] {
+            judge(candidate)
         } else {
             0.0
         }
+    };
+    if candidates.iter().all(|inputs| inputs.len() <= 1) {
+        (0..stays.len()).map(one).collect()
+    } else {
+        (0..stays.len()).into_par_iter().map(one).collect()
     }
 }
 
@@ -277,48 +187,6 @@ fn finite(loss: f64) -> f64 {
     } else {
         f64::INFINITY
     }
-}
-
-/// `Cov(X | Y)`. With `K = L L'` it is `s L inv(s I + L' W'W L) L'`, which loses no digits to inverses.
-fn given_output(reading: &Reading) -> Result<Mat<f64>, MiError> {
-    let factor = lower(reading.covariance.as_ref())?;
-    let size = factor.nrows();
-    let (whole, triangle) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
-    let mut weighed = Mat::zeros(size, size);
-    let gram = (reading.gram.as_ref(), whole);
-    product(&mut weighed, whole, gram, (factor.as_ref(), triangle));
-    let mut inner = Mat::<f64>::identity(size, size) * faer::Scale(reading.noise);
-    let left = (factor.transpose(), BlockStructure::TriangularUpper);
-    product(&mut inner, triangle, left, (weighed.as_ref(), whole));
-    let inner = lower(inner.as_ref())?;
-    let mut root = factor.transpose().to_owned();
-    solve_lower_triangular_in_place(inner.as_ref(), root.as_mut(), Par::Seq);
-    let mut found = Mat::zeros(size, size);
-    let left = (root.transpose(), whole);
-    product(&mut found, triangle, left, (root.as_ref(), whole));
-    Ok(Mat::from_fn(size, size, |i, j| {
-        reading.noise * found[(i.max(j), i.min(j))]
-    }))
-}
-
-/// Adds a product whose factors and whose part that is wanted may be triangles.
-fn product(
-    target: &mut Mat<f64>,
-    wanted: BlockStructure,
-    (left, left_shape): (MatRef<'_, f64>, BlockStructure),
-    (right, right_shape): (MatRef<'_, f64>, BlockStructure),
-) {
-    triangular::matmul(
-        target,
-        wanted,
-        Accum::Add,
-        left,
-        left_shape,
-        right,
-        right_shape,
-        1.0,
-        Par::Seq,
-    );
 }
 
 /// A candidate that would come back to one consumer.

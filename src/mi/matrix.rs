@@ -51,15 +51,6 @@ pub(super) fn lower(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
     Ok(factor(matrix)?.L().to_owned())
 }
 
-/// [`lower`] and [`inverse`] of one factor.
-pub(super) fn lower_and_inverse(matrix: MatRef<'_, f64>) -> Result<(Mat<f64>, Mat<f64>), MiError> {
-    if matrix.nrows() == 0 {
-        return Ok((Mat::new(), Mat::new()));
-    }
-    let factor = factor(matrix)?;
-    Ok((factor.L().to_owned(), factor.inverse()))
-}
-
 /// The lower triangle of `rows' rows`, and zeros above it.
 pub(crate) fn lower_gram(rows: MatRef<'_, f64>) -> Mat<f64> {
     let mut gram = Mat::zeros(rows.ncols(), rows.ncols());

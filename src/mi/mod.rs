@@ -27,15 +27,16 @@ mod error;
 mod exchange;
 mod matrix;
 mod nested;
+mod state;
 mod swept;
 
 pub use basis::basis;
 pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
-pub use exchange::{Exchanged, exchange};
+pub use exchange::Exchanged;
 pub(crate) use matrix::lower_gram;
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};
-pub use nested::{nested, pair};
+pub use nested::{nested, pair, unexplained};
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,14 @@
 //! The MI of a whole row of sets, each in the next, at the cost of one.
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::traits::RealField;
+use faer::{Accum, Mat, MatRef, Par, Side};
 
 use crate::mi::matrix::{log_steps, log_steps_and_inverse, lower, lower_gram};
 use crate::mi::{MiError, Reading, log_determinant};
+
+/// From so many inputs on, factors are made in f32 where that is enough.
+const SINGLE_FROM: usize = 512;
 
 /// `I(X_S; Y)` in nats where S has the first w candidates of `order`, with all inputs that are of no
 /// candidate and not absent, for every w from 0 on. `order` has every candidate once.
@@ -22,7 +26,7 @@ pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, MiError> {
     }
     let (inputs, ends) = in_order(&reading.candidates, &reading.absent, size, order);
     let covariance = Mat::from_fn(inputs.len(), inputs.len(), |i, j| {
-        reading.covariance[(inputs[i], inputs[j])]
+        below(reading.covariance.as_ref(), inputs[i], inputs[j])
     });
     let (own, precision) = log_steps_and_inverse(covariance.as_ref())?;
     drop(covariance);
@@ -60,22 +64,16 @@ pub fn pair(
 ) -> Result<[f64; 2], MiError> {
     let size = covariance.nrows();
     let (inputs, ends) = in_order(candidates, absent, size, order);
-    let ordered = Mat::from_fn(size, size, |i, j| covariance[(inputs[i], inputs[j])]);
-    let factor = lower(ordered.as_ref())?;
-    drop(ordered);
-    let weights = Mat::from_fn(weights.nrows(), size, |i, j| weights[(i, inputs[j])]);
-    let mut outputs = Mat::zeros(weights.nrows(), size);
-    triangular::matmul(
-        &mut outputs,
-        BlockStructure::Rectangular,
-        Accum::Replace,
-        &weights,
-        BlockStructure::Rectangular,
-        &factor,
-        BlockStructure::TriangularLower,
-        1.0,
-        Par::Seq,
-    );
+    let single = (size >= SINGLE_FROM).then(|| single(covariance, weights, &inputs));
+    let outputs = match single.flatten() {
+        Some(outputs) => outputs,
+        None => {
+            let ordered = Mat::from_fn(size, size, |i, j| below(covariance, inputs[i], inputs[j]));
+            let factor = lower(ordered.as_ref())?;
+            let weights = Mat::from_fn(weights.nrows(), size, |i, j| weights[(i, inputs[j])]);
+            times_lower(&weights, factor.as_ref())
+        }
+    };
     let mut open = Mat::<f64>::identity(weights.nrows(), weights.nrows()) * faer::Scale(noise);
     let mut last = size;
     let mut left_open = |first: usize| {
@@ -89,6 +87,97 @@ pub fn pair(
     let of_kept = left_open(at(kept))?;
     let of_none = left_open(0)?;
     Ok([0.5 * (of_none - of_kept), 0.5 * (of_none - of_all)])
+}
+
+/// Share of the outputs' variance that the first w candidates of `order`, with all inputs that are of no
+/// candidate, leave open, for every w from 0 on. `order` has every candidate once; `weights`, where they are
+/// known, has a column for each input and is read in the place of `reading.gram`.
+///
+/// With `K = L L'` and `V = W L`, it is in the columns of V that come after them.
+///
+/// # Errors
+/// The covariance is not positive definite.
+pub fn unexplained(
+    reading: &Reading,
+    weights: Option<MatRef<'_, f64>>,
+    order: &[usize],
+) -> Result<Vec<f64>, MiError> {
+    let size = reading.covariance.nrows();
+    let (inputs, ends) = in_order(&reading.candidates, &reading.absent, size, order);
+    let ordered = Mat::from_fn(size, size, |i, j| {
+        reading.covariance[(inputs[i], inputs[j])]
+    });
+    let factor = lower(ordered.as_ref())?;
+    drop(ordered);
+    let left = match weights {
+        Some(weights) => Mat::from_fn(weights.nrows(), size, |i, j| weights[(i, inputs[j])]),
+        None => Mat::from_fn(size, size, |i, j| reading.gram[(inputs[i], inputs[j])]),
+    };
+    let made = times_lower(&left, factor.as_ref());
+    let own = |j: usize| {
+        let column = made.col_as_slice(j).iter();
+        let other = match weights {
+            Some(_) => made.col_as_slice(j),
+            None => factor.col_as_slice(j),
+        };
+        column.zip(other).map(|(a, b)| a * b).sum::<f64>()
+    };
+    let mut open = vec![0.0; size + 1];
+    for j in (0..size).rev() {
+        open[j] = open[j + 1] + own(j);
+    }
+    let all = open.first().copied().unwrap_or_default();
+    let at = |end: &usize| match open.get(*end) {
+        Some(open) if all > 0.0 => (open / all).clamp(0.0, 1.0),
+        _ => 0.0,
+    };
+    Ok(ends.iter().map(at).collect())
+}
+
+/// `V = W L` of [`pair`] in f32, which takes half the time; `None` where that has too few digits. What is left open
+/// is judged beside the noise, which is far above what rounding does.
+fn single(
+    covariance: MatRef<'_, f64>,
+    weights: MatRef<'_, f64>,
+    inputs: &[usize],
+) -> Option<Mat<f64>> {
+    let size = inputs.len();
+    let mean = (0..size).map(|i| covariance[(i, i)]).sum::<f64>() / size.max(1) as f64;
+    #[allow(clippy::cast_possible_truncation)]
+    let ordered = Mat::from_fn(size, size, |i, j| {
+        (below(covariance, inputs[i], inputs[j]) / mean) as f32
+    });
+    let factor = ordered.llt(Side::Lower).ok()?;
+    drop(ordered);
+    #[allow(clippy::cast_possible_truncation)]
+    let weights = Mat::from_fn(weights.nrows(), size, |i, j| weights[(i, inputs[j])] as f32);
+    let outputs = times_lower(&weights, factor.L());
+    let outputs = Mat::from_fn(outputs.nrows(), size, |i, j| {
+        f64::from(outputs[(i, j)]) * mean.sqrt()
+    });
+    outputs.norm_max().is_finite().then_some(outputs)
+}
+
+/// `left` times a lower triangle.
+fn times_lower<T: RealField>(left: &Mat<T>, factor: MatRef<'_, T>) -> Mat<T> {
+    let mut product = Mat::zeros(left.nrows(), factor.ncols());
+    triangular::matmul(
+        &mut product,
+        BlockStructure::Rectangular,
+        Accum::Replace,
+        left,
+        BlockStructure::Rectangular,
+        factor,
+        BlockStructure::TriangularLower,
+        T::one_impl(),
+        Par::Seq,
+    );
+    product
+}
+
+/// An element of a symmetric matrix of which the lower triangle counts.
+fn below(matrix: MatRef<'_, f64>, i: usize, j: usize) -> f64 {
+    matrix[(i.max(j), i.min(j))]
 }
 
 /// All inputs, those of no candidate first and what is absent last, and how many there are before and after

@@ -10,17 +10,10 @@
 //! Sweeping (Goodnight, *A tutorial on the SWEEP operator*, 1979) moves variables `p` from one side to
 //! the other with one product of their columns, `T <- T - T_:p inv(T_pp) T_p:`.
 
-use faer::linalg::triangular_solve::{
-    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
-};
-use faer::{Mat, MatRef, Par};
+use faer::Mat;
 
 use crate::mi::delayed::Delayed;
-use crate::mi::matrix::{lower_and_inverse, lower_gram};
 use crate::mi::{MiError, inverse};
-
-/// Products of columns that are subtracted together.
-const TOGETHER: usize = 32;
 
 pub(super) struct Swept {
     table: Delayed,
@@ -28,43 +21,23 @@ pub(super) struct Swept {
 }
 
 impl Swept {
-    /// The covariance with those variables in for which `is_in` holds.
-    ///
-    /// # Errors
-    /// The covariance is not positive definite.
-    pub fn new(covariance: MatRef<'_, f64>, is_in: &[bool]) -> Result<Self, MiError> {
-        let (inside, outside): (Vec<usize>, Vec<usize>) =
-            (0..covariance.nrows()).partition(|&i| is_in[i]);
-        let part = |rows: &[usize], columns: &[usize]| {
-            Mat::from_fn(rows.len(), columns.len(), |i, j| {
-                covariance[(rows[i], columns[j])]
-            })
-        };
-        let (factor, precision) = lower_and_inverse(part(&inside, &inside).as_ref())?;
-        let mut spread = part(&inside, &outside);
-        solve_lower_triangular_in_place(factor.as_ref(), spread.as_mut(), Par::Seq);
-        let rest = part(&outside, &outside) - lower_gram(spread.as_ref());
-        // Now the map from what is inside.
-        solve_upper_triangular_in_place(factor.transpose(), spread.as_mut(), Par::Seq);
-        // The lower triangle counts, and the order of variables is kept inside and outside.
-        let mut table = Mat::zeros(covariance.nrows(), covariance.nrows());
-        for (j, &column) in inside.iter().enumerate() {
-            for (i, &row) in inside.iter().enumerate().skip(j) {
-                table[(row, column)] = -precision[(i, j)];
-            }
+    /// A covariance with all variables in, by its inverse, of which the lower triangle counts; so many
+    /// products of columns are subtracted together.
+    pub fn of_precision(mut precision: Mat<f64>, together: usize) -> Self {
+        for column in 0..precision.ncols() {
+            let values = precision.col_as_slice_mut(column);
+            values.iter_mut().for_each(|value| *value = -*value);
         }
-        for (j, &column) in outside.iter().enumerate() {
-            for (i, &row) in inside.iter().enumerate() {
-                table[(row.max(column), row.min(column))] = spread[(i, j)];
-            }
-            for (i, &row) in outside.iter().enumerate().skip(j) {
-                table[(row, column)] = rest[(i, j)];
-            }
+        Swept {
+            diagonal: (0..precision.nrows()).map(|i| precision[(i, i)]).collect(),
+            table: Delayed::new(precision, together),
         }
-        Ok(Swept {
-            diagonal: (0..table.nrows()).map(|i| table[(i, i)]).collect(),
-            table: Delayed::new(table, TOGETHER),
-        })
+    }
+
+    /// Forgets all variables but those of `picked`.
+    pub fn keep(&mut self, picked: &[usize]) {
+        self.table.keep(picked);
+        self.diagonal = picked.iter().map(|&row| self.diagonal[row]).collect();
     }
 
     /// One element of the diagonal.
@@ -137,7 +110,9 @@ mod tests {
     fn sweeps_are_the_regression_on_what_is_in() {
         let covariance = covariance();
         let mut is_in = [true, false, true, true, false, false, true, false];
-        let mut swept = Swept::new(covariance.as_ref(), &is_in).unwrap();
+        let precision = inverse(covariance.as_ref()).unwrap();
+        let mut swept = Swept::of_precision(precision, 3);
+        swept.sweep(&[1, 4, 5, 7], false).unwrap();
         let moves: [(&[usize], bool); 5] = [
             (&[1], true),
             (&[0, 6], false),

@@ -166,6 +166,7 @@ proptest! {
         let mut e = start(&k, &w, noise);
         let all: Vec<usize> = (0..k.nrows()).collect();
         let total = direct(&k, &w, noise, &all);
+        let (mut gone, mut open) = (Vec::new(), Vec::new());
         let variance = (&w * &k * w.transpose()).diagonal().column_vector().sum();
         prop_assert!((e.information() - total).abs() < 1e-8 * (1.0 + total));
         while e.left().len() > 1 {
@@ -182,7 +183,17 @@ proptest! {
             let k_as = Mat::from_fn(k.nrows(), kept.len(), |i, j| k[(i, kept[j])]);
             let rest = &k - &k_as * inverse(k_ss.as_ref()).unwrap() * k_as.transpose();
             let unexplained = (&w * rest * w.transpose()).diagonal().column_vector().sum() / variance;
-            prop_assert!((removal.unexplained - unexplained).abs() < 1e-8);
+            gone.push(removal.candidate);
+            open.push(unexplained);
+        }
+        gone.extend(e.left());
+        gone.reverse();
+        for weights in [None, Some(w.as_ref())] {
+            let found = super::unexplained(&reading(&k, &w, noise), weights, &gone).unwrap();
+            prop_assert!((found[0] - 1.0).abs() < 1e-8 && found[gone.len()] == 0.0);
+            for (found, open) in found[1..].iter().rev().skip(1).zip(&open) {
+                prop_assert!((found - open).abs() < 1e-8);
+            }
         }
     }
 
@@ -255,6 +266,30 @@ proptest! {
         let e = Elimination::new(vec![with], n).unwrap();
         let kept: Vec<usize> = (0..n).filter(|&i| i != 1).collect();
         prop_assert!((e.information() - direct(&k, &w, noise, &kept)).abs() < 1e-8);
+    }
+}
+
+/// Two sets of many inputs, most of which are nearly mixtures of the others.
+#[test]
+fn factors_of_single_precision_are_enough_for_two_sets() {
+    let (n, outputs, kept) = (520, 40, 260);
+    let mut state = 1u32;
+    let mut draw = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state) / f64::from(u32::MAX) - 0.5
+    };
+    let loads = Mat::from_fn(n, 60, |_, _| draw());
+    let own = Mat::<f64>::identity(n, n) * faer::Scale(1e-5);
+    let k = &loads * loads.transpose() + own;
+    let w = Mat::from_fn(outputs, n, |_, _| draw());
+    let reading = reading(&k, &w, 100.0);
+    let order: Vec<usize> = (0..n).map(|i| (i * 7) % n).collect();
+    let all = nested(&reading, &order).unwrap();
+    let inputs = (reading.candidates.as_slice(), [].as_slice());
+    let two = pair(k.as_ref(), w.as_ref(), 100.0, inputs, (&order, kept)).unwrap();
+    for (found, expected) in two.iter().zip([all[kept], all[n]]) {
+        let error = (found / expected - 1.0).abs();
+        assert!(error < 1e-5 && *found != expected, "{error}");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::pipeline::calibration::Samples;
 use crate::pipeline::{Error, Event, Options};
 use crate::report::{Change, Compared, source};
 use crate::runtime::{InputSpec, Runtime};
-use crate::verify;
+use crate::verify::{Check, Runs, VerifyError};
 
 /// Runs both models on all samples and compares outputs, sizes and latency.
 ///
@@ -43,24 +43,25 @@ pub fn compare(
         let read = first.and_then(|(_, tensor)| tensor.shape.first().copied());
         tell(Event::Advance(read.unwrap_or(1)));
     });
-    let failed = |error| Error::Compare {
+    let failed = |error: VerifyError| Error::Compare {
         original: original.to_owned(),
         other: other.to_owned(),
         error: Box::new(error),
     };
     let [first, second] = &models;
-    let found = verify::compare(first, &[second], &runtime, batches);
-    let comparison = found.map_err(&failed)?.pop().unwrap_or_default();
+    let check = Check::open(first, &[second], &runtime);
+    let mut check = check.map_err(|error| failed(error.into()))?;
+    let comparison = check.compare(batches).map_err(&failed)?.pop();
     tell(Event::Stage("measuring the latency"));
     let one = samples.one()?;
-    let latency = verify::latency(first, &[second], &runtime, &one, verify::MANY_RUNS)?.pop();
+    let latency = check.latency(&one, Runs::MANY)?.pop();
     Ok(Compared {
         original: original.to_owned(),
         other: other.to_owned(),
         source: source(&options.calibration),
         device: runtime.device().to_owned(),
         onnxruntime: runtime.version().to_owned(),
-        comparison,
+        comparison: comparison.unwrap_or_default(),
         bytes: Change {
             before: onnx::file_bytes(original)?,
             after: onnx::file_bytes(other)?,

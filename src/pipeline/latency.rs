@@ -4,7 +4,7 @@ use crate::pipeline::work::Work;
 use crate::pipeline::{Error, Event};
 use crate::select::CostModel;
 use crate::surgery::{self, Repaired};
-use crate::verify;
+use crate::verify::{Check, Runs};
 
 impl Work {
     /// The time of a run as a function of the widths, from ONNX Runtime's profile of the original.
@@ -26,7 +26,7 @@ impl Work {
         let none = Repaired::default();
         let cut = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &none)?;
         let one = self.samples.one()?;
-        let times = verify::latency(&self.model, &[&cut], &self.runtime, &one, verify::MANY_RUNS)?;
+        let times = Check::open(&self.model, &[&cut], &self.runtime)?.latency(&one, Runs::MANY)?;
         let mut shares = times.iter().map(|time| time.after / time.before);
         Ok(shares.next().unwrap_or(f64::NAN))
     }

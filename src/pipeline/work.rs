@@ -2,7 +2,7 @@
 
 use crate::calibrate::{Statistics, infer, probe};
 use crate::combine::Combined;
-use crate::divergence::{self, Divergences};
+use crate::divergence::{self, Divergences, Effort};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
@@ -14,7 +14,7 @@ use crate::report::{self, Calibration, Change, Report, source};
 use crate::runtime::{InputSpec, Runtime};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
 use crate::surgery::Repair;
-use crate::verify;
+use crate::verify::{self, Check, Runs};
 
 /// What is known before anything is decided.
 pub(super) struct Work {
@@ -192,16 +192,12 @@ impl Work {
     ) -> Result<Vec<Done>, Error> {
         tell(Event::Stage("checking the result"));
         let models: Vec<&Model> = cuts.iter().map(|cut| &cut.model).collect();
+        let mut check = Check::open(&self.model, &models, &self.runtime)?;
         let compared = self.samples.batches(self.samples.compared())?;
-        let comparisons = verify::compare(&self.model, &models, &self.runtime, compared)?;
-        let one = self.samples.one()?;
+        let comparisons = check.compare(compared)?;
         let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
-        let runs = if is_measured {
-            verify::MANY_RUNS
-        } else {
-            verify::FEW_RUNS
-        };
-        let times = verify::latency(&self.model, &models, &self.runtime, &one, runs)?;
+        let runs = if is_measured { Runs::MANY } else { Runs::FEW };
+        let times = check.latency(&self.samples.one()?, runs)?;
         let all = cuts.into_iter().zip(comparisons).zip(times);
         let done = all.map(|((cut, comparison), latency)| Done {
             model: cut.model,
@@ -270,9 +266,9 @@ impl Work {
             memory: options.memory,
         };
         let progress = |groups: usize| tell(Event::Advance(groups));
-        let samples = divergence::samples_worth(setting, self.samples.seen().len())?;
-        let batches = self.samples.trials(samples)?;
-        let found = divergence::measure(setting, &batches, &progress)?;
+        let effort = Effort::worth(setting, self.samples.seen().len())?;
+        let batches = self.samples.trials(effort.samples)?;
+        let found = divergence::measure(setting, effort, &batches, &progress)?;
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 

@@ -28,7 +28,7 @@ pub use spent::{Goes, Spent, spent};
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::Groups;
-use crate::mi::{Elimination, Reading, Removal, exchange};
+use crate::mi::{Elimination, Reading, Removal};
 use rayon::prelude::*;
 use reading::View;
 
@@ -226,7 +226,7 @@ struct Left {
     gone: Vec<usize>,
     /// Share of the MI that is lost.
     lost: f64,
-    /// As in [`Removal`].
+    /// Sum over the consumers of the share of their output variance that cannot be rebuilt.
     unexplained: f64,
 }
 
@@ -244,14 +244,14 @@ fn one<'a>(
         return Ok((Left::default(), Vec::new()));
     }
     let views = scene.views(group, stays)?;
-    let (mut removals, total) = eliminate(&views, width, stop, allowed)?;
+    let (mut removals, elimination) = eliminate(&views, width, stop, allowed)?;
     if let Stop::Mi(share) = stop
         && !views.iter().any(|view| view.observed.is_ranked())
     {
         let intervals = confidence::intervals(&views, width, &removals)?;
         removals.truncate(confidence::sure(&intervals, *share, width, allowed));
     }
-    let left = improve(readings(&views), width, total, &removals)?;
+    let left = improve(elimination, &removals)?;
     Ok((left, views))
 }
 
@@ -259,22 +259,19 @@ fn readings(views: &[View<'_>]) -> Vec<Reading> {
     views.par_iter().filter_map(View::reading).collect()
 }
 
-/// The removals down to an allowed width, and the MI of the whole in nats.
+/// The removals down to an allowed width, and the elimination, which may have gone further.
 fn eliminate(
     views: &[View<'_>],
     width: usize,
     stop: &Stop,
     allowed: &[usize],
-) -> Result<(Vec<Removal>, f64), SelectError> {
+) -> Result<(Vec<Removal>, Elimination), SelectError> {
     let least = match stop {
         Stop::Width(width) => *width,
         Stop::Mi(_) => allowed.last().copied().unwrap_or(width),
     };
     let mut removals = Vec::new();
-    if least >= width {
-        return Ok((removals, 0.0));
-    }
-    let mut elimination = Elimination::new(readings(views), width)?;
+    let mut elimination = Elimination::returning(readings(views), width)?;
     while width - removals.len() > least {
         let Some(removal) = elimination.step()? else {
             break;
@@ -293,25 +290,21 @@ fn eliminate(
         .min()
         .unwrap_or(width);
     removals.truncate(width - target);
-    Ok((removals, elimination.information()))
+    Ok((removals, elimination))
 }
 
 /// Exchanges below this share of the MI are taken for rounding.
 const ROUNDING: f64 = 1e-9;
 
 /// Exchanges channels that left for channels that stayed while that keeps more MI.
-fn improve(
-    readings: Vec<Reading>,
-    width: usize,
-    total: f64,
-    removals: &[Removal],
-) -> Result<Left, SelectError> {
+fn improve(elimination: Elimination, removals: &[Removal]) -> Result<Left, SelectError> {
     let Some(last) = removals.last() else {
         return Ok(Left::default());
     };
     // The last to leave is the first that may come back.
     let gone = removals.iter().rev().map(|removal| removal.candidate);
-    let found = exchange(readings, width, gone.collect(), ROUNDING * total)?;
+    let total = elimination.information();
+    let found = elimination.exchange(gone.collect(), ROUNDING * total)?;
     let gained = if total > 0.0 {
         found.gained / total
     } else {

@@ -1,15 +1,26 @@
 //! Every group's channels in the order in which they would leave, were all other groups whole.
 
+use faer::Mat;
 use rayon::prelude::*;
 
 use crate::divergence::Divergences;
 use crate::groups::Groups;
-use crate::mi::{Elimination, Removal};
-use crate::select::{Limits, Losses, Scene, SelectError};
+use crate::mi::{Elimination, MiError, unexplained};
+use crate::select::reading::View;
+use crate::select::{Limits, Losses, Scene, SelectError, readings};
 
-/// Per group, its removals from the first to the last but one; empty for groups that stay whole.
+/// Per group, how its channels would leave; empty for groups that stay whole.
 #[derive(Debug, Clone)]
-pub struct Ranking(Vec<Vec<Removal>>);
+pub struct Ranking(Vec<Ranked>);
+
+/// The channels of one group.
+#[derive(Debug, Clone, Default)]
+struct Ranked {
+    /// All of them, the last to leave first.
+    order: Vec<usize>,
+    /// For every width from 0 on, the share of variance that the consumers lose, summed.
+    unexplained: Vec<f64>,
+}
 
 impl Ranking {
     /// Ranks the channels of all prunable groups.
@@ -18,26 +29,18 @@ impl Ranking {
     /// The statistics cannot be used.
     pub fn of(scene: Scene<'_>) -> Result<Self, SelectError> {
         let stays = vec![true; scene.groups.channel_count];
-        let rank = |group: usize| -> Result<(usize, Vec<Removal>), SelectError> {
+        let rank = |group: usize| -> Result<(usize, Ranked), SelectError> {
             let channels = scene.groups.groups[group].channels.len();
-            let mut elimination = Elimination::new(scene.readings(group, &stays)?, channels)?;
-            let mut removals = Vec::new();
-            while elimination.left().len() > 1 {
-                let Some(removal) = elimination.step()? else {
-                    break;
-                };
-                removals.push(removal);
-            }
-            Ok((group, removals))
+            Ok((group, Ranked::of(&scene.views(group, &stays)?, channels)?))
         };
         let ranked: Vec<_> = scene
             .prunable()
             .into_par_iter()
             .map(rank)
             .collect::<Result<_, SelectError>>()?;
-        let mut all = vec![Vec::new(); scene.groups.groups.len()];
-        for (group, removals) in ranked {
-            all[group] = removals;
+        let mut all = vec![Ranked::default(); scene.groups.groups.len()];
+        for (group, ranked) in ranked {
+            all[group] = ranked;
         }
         Ok(Ranking(all))
     }
@@ -47,23 +50,16 @@ impl Ranking {
     pub fn stays(&self, groups: &Groups, group: usize, width: usize) -> Vec<bool> {
         let mut stays = vec![true; groups.channel_count];
         let channels = &groups.groups[group].channels;
-        for removal in self.0[group]
-            .iter()
-            .take(channels.len().saturating_sub(width))
-        {
-            stays[channels[removal.candidate]] = false;
+        for &candidate in self.0[group].order.iter().skip(width) {
+            stays[channels[candidate]] = false;
         }
         stays
     }
 
     /// The share of variance that a group's consumers lose at a width.
     fn unexplained(&self, group: usize, width: usize) -> f64 {
-        let removals = &self.0[group];
-        let removed = (removals.len() + 1).saturating_sub(width);
-        removed
-            .checked_sub(1)
-            .and_then(|last| removals.get(last))
-            .map_or(0.0, |r| r.unexplained)
+        let open = self.0[group].unexplained.get(width);
+        open.copied().unwrap_or_default()
     }
 
     /// What the outputs lose at the allowed widths of every group.
@@ -94,6 +90,32 @@ impl Ranking {
                 least
             })
             .collect()
+    }
+}
+
+impl Ranked {
+    fn of(views: &[View<'_>], channels: usize) -> Result<Self, MiError> {
+        let mut elimination = Elimination::new(readings(views), channels)?;
+        let mut order = Vec::new();
+        while let Some(removal) = elimination.step()? {
+            order.push(removal.candidate);
+        }
+        drop(elimination);
+        order.reverse();
+        let own = |view: &View<'_>| -> Result<Vec<f64>, MiError> {
+            let weights = view.weights.as_ref().map(Mat::as_ref);
+            let found = view
+                .reading()
+                .map(|reading| unexplained(&reading, weights, &order));
+            Ok(found.transpose()?.unwrap_or_default())
+        };
+        let each: Vec<Vec<f64>> = views.par_iter().map(own).collect::<Result<_, MiError>>()?;
+        let mut unexplained = vec![0.0; channels + 1];
+        for own in each {
+            let pairs = unexplained.iter_mut().zip(own);
+            pairs.for_each(|(sum, own)| *sum += own);
+        }
+        Ok(Ranked { order, unexplained })
     }
 }
 

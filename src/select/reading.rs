@@ -32,7 +32,7 @@ impl View<'_> {
         self.of(self.observed.of_channels(self.block)?.into_shrunk())
     }
 
-    /// What it is by all samples but those of one part.
+    /// What it is by all samples but those of one part; of the covariance the lower triangle counts.
     pub fn reading_without(&self, part: usize) -> Option<Reading> {
         self.of(self.observed.shrunk_without(self.block, part)?)
     }
@@ -76,10 +76,12 @@ impl View<'_> {
         if covariance.nrows() != size {
             return None;
         }
+        // Both are symmetric, and of the covariance the lower triangle counts.
         let column = |j: usize| {
             let pairs = gram.col_as_slice(j).iter();
-            let pairs = pairs.zip(covariance.col_as_slice(j));
-            pairs.map(|(a, b)| a * b).sum::<f64>()
+            let mut pairs = pairs.zip(covariance.col_as_slice(j)).skip(j);
+            let own = pairs.next().map_or(0.0, |(a, b)| a * b);
+            own + 2.0 * pairs.map(|(a, b)| a * b).sum::<f64>()
         };
         let variance: f64 = (0..size).map(column).sum();
         let noise = NOISE_SHARE * variance / self.rows.max(1) as f64;
@@ -237,7 +239,11 @@ fn grams(
 
 /// `rows' rows`.
 fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {
-    let lower = lower_gram(rows);
-    let size = lower.nrows();
-    Mat::from_fn(size, size, |i, j| lower[(i.max(j), i.min(j))])
+    let mut gram = lower_gram(rows);
+    for j in 0..gram.ncols() {
+        for i in 0..j {
+            gram[(i, j)] = gram[(j, i)];
+        }
+    }
+    gram
 }

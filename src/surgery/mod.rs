@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use error::SurgeryError;
 pub(crate) use fold::{Fold, Onto};
-pub use repair::{Repair, Repaired, repair};
+pub use repair::{Repair, Repaired, repair, repair_channels};
 
 use crate::graph::{Graph, NodeId};
 use crate::groups::{Groups, Kept, Use};

@@ -7,6 +7,7 @@
 //! on the kept inputs. The shrinkage of the covariance pulls B to zero, that is, the weights back
 //! to the unrepaired ones, and never the kept weights themselves.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use faer::Mat;
@@ -51,8 +52,42 @@ pub fn repair(
     statistics: &Statistics,
     stays: &[bool],
 ) -> Result<Repaired, SurgeryError> {
+    all(graph, groups, statistics, stays, false)
+}
+
+/// The same with one map between channels for all taps of a kernel, which costs next to nothing: enough to
+/// compare widths by.
+///
+/// # Errors
+/// As [`repair`].
+pub fn repair_channels(
+    graph: &Graph,
+    groups: &Groups,
+    statistics: &Statistics,
+    stays: &[bool],
+) -> Result<Repaired, SurgeryError> {
+    all(graph, groups, statistics, stays, true)
+}
+
+fn all(
+    graph: &Graph,
+    groups: &Groups,
+    statistics: &Statistics,
+    stays: &[bool],
+    of_channels: bool,
+) -> Result<Repaired, SurgeryError> {
     let kept = Kept::new(groups, stays);
-    let one = |index: usize| Task::new(graph, groups, statistics, kept, index).map(Task::solve);
+    let one = |index: usize| {
+        let task = Task::new(graph, groups, statistics, kept, index)?;
+        Some(
+            if of_channels {
+                task.of_channels()
+            } else {
+                task
+            }
+            .solve(),
+        )
+    };
     let solved: Vec<(Fold<'_>, Folded)> = (0..groups.consumers.len())
         .into_par_iter()
         .filter_map(one)
@@ -68,7 +103,7 @@ pub fn repair(
 /// One consumer that loses inputs.
 struct Task<'a> {
     fold: Fold<'a>,
-    covariances: &'a [Covariance],
+    covariances: Cow<'a, [Covariance]>,
     /// Inputs per channel in the covariances: the kernel's taps, or 1.
     observed_taps: usize,
     map: &'a ChannelMap,
@@ -89,11 +124,25 @@ impl<'a> Task<'a> {
         let fold = Fold::new(graph, consumer, kept)?;
         (kept.count(map) < map.len()).then_some(Task {
             fold,
-            covariances: &observed.blocks,
+            covariances: Cow::Borrowed(&observed.blocks),
             observed_taps: observed.taps,
             map,
             made: groups.made_by(consumer),
         })
+    }
+
+    /// The same where the kernel's taps are not told apart.
+    fn of_channels(self) -> Self {
+        if self.observed_taps == 1 {
+            return self;
+        }
+        let blocks = self.covariances.iter();
+        let blocks: Vec<Covariance> = blocks.map(|b| b.over_taps(self.observed_taps)).collect();
+        Task {
+            covariances: Cow::Owned(blocks),
+            observed_taps: 1,
+            ..self
+        }
     }
 
     fn solve(self) -> Result<(Fold<'a>, Folded), SurgeryError> {

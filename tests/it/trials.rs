@@ -1,7 +1,7 @@
 //! The trials of narrower groups, against whole models cut and run from their inputs.
 
 use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics};
-use onnx_mipp::divergence::{self, Setting};
+use onnx_mipp::divergence::{self, Effort, Setting};
 use onnx_mipp::onnx::{self, Model, proto::ModelProto};
 use onnx_mipp::select::{Limits, Ranking, Scene};
 use onnx_mipp::surgery;
@@ -58,13 +58,14 @@ fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
         // Everything that waits between two parts of the model goes through the file.
         memory: 0,
     };
-    let found = divergence::measure(setting, std::slice::from_ref(&data), &|_| {}).unwrap();
+    let found =
+        divergence::measure(setting, Effort::MOST, std::slice::from_ref(&data), &|_| {}).unwrap();
     let mut compared = 0;
     for (group, trials) in found.0.iter().enumerate() {
         for trial in trials {
             let stays = ranking.stays(&groups, group, trial.width);
-            let repaired = surgery::repair(&graph, &groups, scene.statistics, &stays).unwrap();
-            let cut = surgery::prune(&model, &graph, &groups, &stays, &repaired).unwrap();
+            let repaired = surgery::repair_channels(&graph, &groups, scene.statistics, &stays);
+            let cut = surgery::prune(&model, &graph, &groups, &stays, &repaired.unwrap()).unwrap();
             let whole = divergence(&model, &cut, &data);
             let close = (trial.divergence - whole).abs() <= 1e-3 * whole + 1e-9;
             assert!(close, "{name}: group {group}, {trial:?}, not {whole}");

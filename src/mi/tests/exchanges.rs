@@ -45,6 +45,12 @@ fn eliminated(readings: Vec<Reading>, candidates: usize, leave: usize) -> (Vec<u
     (gone, total, left * total)
 }
 
+/// Exchanges where these candidates, and no others, have left.
+fn exchange(readings: Vec<Reading>, candidates: usize, gone: Vec<usize>, least: f64) -> Exchanged {
+    let all = Elimination::returning(readings, candidates).unwrap();
+    all.exchange(gone, least).unwrap()
+}
+
 fn others(size: usize, gone: &[usize]) -> Vec<usize> {
     (0..size).filter(|i| !gone.contains(i)).collect()
 }
@@ -57,7 +63,7 @@ proptest! {
         let n = k.nrows();
         let leave = leave.min(n - 1);
         let (gone, _, before) = eliminated(vec![reading(&k, &w, noise)], n, leave);
-        let found = exchange(vec![reading(&k, &w, noise)], n, gone, 1e-9).unwrap();
+        let found = exchange(vec![reading(&k, &w, noise)], n, gone, 1e-9);
         let kept = others(n, &found.gone);
         prop_assert_eq!(kept.len(), n - leave);
         let reached = direct(&k, &w, noise, &kept);
@@ -93,7 +99,7 @@ fn blocks_of_several_consumers_are_exchanged_whole() {
             each.sum()
         };
         let (gone, _, before) = eliminated(readings(), channels, 3);
-        let found = exchange(readings(), channels, gone, 1e-9).unwrap();
+        let found = exchange(readings(), channels, gone, 1e-9);
         let kept = others(channels, &found.gone);
         let reached = information(&kept);
         assert!((before + found.gained - reached).abs() < 1e-8);
@@ -124,7 +130,7 @@ fn more_cases_end_at_the_best_of_all_subsets() {
         };
         let (k, w) = (covariance(drawn(n, 5).as_ref()), drawn(3, n));
         let (gone, total, before) = eliminated(vec![reading(&k, &w, 0.05)], n, leave);
-        let found = exchange(vec![reading(&k, &w, 0.05)], n, gone, 1e-9 * total).unwrap();
+        let found = exchange(vec![reading(&k, &w, 0.05)], n, gone, 1e-9 * total);
         let most = best_subset(&k, &w, 0.05, n - leave);
         let reached = [before, before + found.gained];
         for (best, reached) in best.iter_mut().zip(reached) {
