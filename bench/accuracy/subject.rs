@@ -5,7 +5,7 @@ use std::path::Path;
 
 use onnx_mipp::calibrate::reader::{self, Dataset, ReaderOptions};
 use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics, probe};
-use onnx_mipp::divergence;
+use onnx_mipp::divergence::{self, Effort};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::Groups;
 use onnx_mipp::onnx::{self, DataType, Model};
@@ -107,12 +107,13 @@ impl<'a> Subject<'a> {
             runtime: self.runtime,
             memory: 1 << 30,
         };
-        let wanted = divergence::samples_worth(setting, self.seen.len())?.min(self.held.len());
+        let effort = Effort::worth(setting, self.seen.len())?;
+        let wanted = effort.samples.min(self.held.len());
         let spread = |index: usize| self.held[index * self.held.len() / wanted];
         let picked: Vec<usize> = (0..wanted).map(spread).collect();
         let trials = self.calibration.batches(&picked, BATCH)?;
         let trials = trials.collect::<Result<Vec<Batch>, _>>()?;
-        let found = divergence::measure(setting, &trials, &|_| {})?;
+        let found = divergence::measure(setting, effort, &trials, &|_| {})?;
         Ok(ranking.all_losses(self.scene(), limits, &found))
     }
 
