@@ -74,7 +74,7 @@ impl<'a> Job<'a> {
             let sum = target.sum.iter();
             let sum = sum.flat_map(|sum| sum.own.iter().chain([&sum.other]));
             let before = target.rectifier.as_ref().and_then(|r| match &r.before {
-                Before::Other(placed) => Some(placed),
+                Before::Other(placed) => Some(placed.as_ref()),
                 Before::Output | Before::Sum => None,
             });
             let taps = std::iter::once(&target.output).chain(sum).chain(before);

@@ -185,7 +185,7 @@ impl<'a> Builder<'_, 'a> {
                 window: None,
                 covered: 1,
             })?;
-            Before::Other(placed.whole_for(graph, rows))
+            Before::Other(Box::new(placed.whole_for(graph, rows)))
         };
         Some(Rectifier {
             passes: behind.passes,

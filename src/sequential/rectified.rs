@@ -52,7 +52,7 @@ pub(super) enum Before {
     /// The sum that the output goes into.
     Sum,
     /// Something else.
-    Other(Placed),
+    Other(Box<Placed>),
 }
 
 /// What a rectifier behind a consumer's output reads.
