@@ -192,9 +192,10 @@ pub(super) struct Aim<'a> {
     pub gain: f64,
 }
 
-/// The ridge over the shrinkage intensity of the inputs, where samples are too few to choose one. That
-/// intensity makes their covariance right as a whole; a prediction leans on its small eigenvalues, which
-/// few samples get wrong (docs/method.md, Repair, has the trials).
+/// The usual ridge over the shrinkage intensity of the inputs. That intensity makes their covariance right
+/// as a whole; a prediction leans on its small eigenvalues, which few samples get wrong. The ridge is the
+/// geometric mean of this one and the one that samples held back choose, where there are enough of them
+/// (docs/method.md, Repair, has the trials).
 const RIDGE: f64 = 10.0;
 
 /// A fitted weight, and the shift of each row of `W x`.
@@ -252,15 +253,18 @@ impl Equations {
         // and a mixture would leave nothing of what they say.
         let least = (covariance.shrinkage.max(1e-7) * covariance.mean_variance())
             .max(f64::MIN_POSITIVE.sqrt());
+        let usual = RIDGE * least;
         let all = Second::of(aim.outputs.count, &offset, covariance.matrix);
         let ridge = match (aim.held, held.and_then(Moments::covariance)) {
             (Some((outputs, lost)), Some(part)) => {
                 let wanted = aim.second(outputs, lost, &part.mean);
                 let held = Second::of(outputs.count, &part.mean, part.matrix);
                 let start = &once * Scale(aim.gain);
-                ridge::choose([&all, &held], [&targets, &wanted], &start, least)?
+                let best = ridge::choose([&all, &held], [&targets, &wanted], &start, least)?;
+                // What a fit leaves undone adds up from layer to layer more than what it overdoes.
+                (best * usual).sqrt()
             }
-            _ => RIDGE * least,
+            _ => usual,
         };
         let Second {
             means: [target_mean, _],
