@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::calibrate::covariance::Covariance;
 use crate::calibrate::moments::Moments;
 use crate::calibrate::normal::normal_scores;
+use crate::calibrate::triangle::Lower;
 
 /// What the mutual information is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,10 +109,14 @@ impl Rows {
         let mut moments = Moments::of_rows(count, rows);
         moments.add(scores(values.as_ref()), self.kept);
         let found = moments.covariance()?;
-        let scaled = |i: usize, j: usize| deviations[i] * found.matrix[(i, j)] * deviations[j];
+        let mut lower = found.lower;
+        for (j, own) in deviations.iter().enumerate() {
+            let below = lower.below(j).iter_mut().zip(&deviations[j..]);
+            below.for_each(|(value, other)| *value *= other * own);
+        }
         Some(Covariance {
             mean,
-            matrix: Mat::from_fn(count, count, scaled),
+            lower,
             shrinkage: found.shrinkage,
         })
     }

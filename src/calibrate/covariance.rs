@@ -2,24 +2,40 @@
 
 use faer::Mat;
 
+use crate::calibrate::triangle::{Lower, Triangle, mirror};
+
 /// Mean and covariance with the shrinkage that the spread between samples asks for.
 #[derive(Debug, Clone)]
 pub struct Covariance {
     /// Means of the inputs.
     pub mean: Vec<f64>,
-    /// Covariance of the inputs, symmetric, as measured.
-    pub matrix: Mat<f64>,
+    /// Covariance of the inputs, as measured. Statistics are mostly these, hence no upper triangles.
+    pub(super) lower: Triangle,
     /// Intensity between 0 (trust the data) and 1: Ledoit and Wolf's, or, of few rows, that of the best
     /// held-out prediction where it is larger.
     pub shrinkage: f64,
 }
 
 impl Covariance {
+    /// Covariance of two inputs, as measured.
+    #[must_use]
+    pub fn at(&self, i: usize, j: usize) -> f64 {
+        self.lower.at(i, j)
+    }
+
+    /// All of it, symmetric, as measured.
+    #[must_use]
+    pub fn matrix(&self) -> Mat<f64> {
+        let mut matrix = self.lower.lower();
+        mirror(&mut matrix);
+        matrix
+    }
+
     /// Mean variance of the inputs.
     #[must_use]
     pub fn mean_variance(&self) -> f64 {
-        let size = self.matrix.nrows().max(1) as f64;
-        self.matrix.diagonal().column_vector().iter().sum::<f64>() / size
+        let variances = self.lower.columns().filter_map(|below| below.first());
+        variances.sum::<f64>() / self.lower.size().max(1) as f64
     }
 
     /// Covariance of the channels alone where each has `taps` inputs next to each other: the mean
@@ -30,13 +46,12 @@ impl Covariance {
         if taps == 1 {
             return self.clone();
         }
-        let channels = self.matrix.nrows() / taps;
-        let mut matrix = Mat::zeros(channels, channels);
+        let channels = self.lower.size() / taps;
+        let mut lower = Triangle::new(channels);
         for j in 0..channels {
-            let sums = matrix.col_as_slice_mut(j);
+            let sums = lower.below(j);
             for tap in 0..taps {
-                let column = self.matrix.col_as_slice(j * taps + tap).iter();
-                let own = column.skip(tap).step_by(taps);
+                let own = self.lower.column(j * taps + tap).iter().step_by(taps);
                 sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
             }
             sums.iter_mut().for_each(|sum| *sum /= taps as f64);
@@ -46,7 +61,7 @@ impl Covariance {
             .collect();
         Covariance {
             mean,
-            matrix,
+            lower,
             shrinkage: self.shrinkage,
         }
     }
@@ -55,19 +70,21 @@ impl Covariance {
     /// unless all inputs are constant.
     #[must_use]
     pub fn shrunk(&self) -> Mat<f64> {
-        self.clone().into_shrunk()
+        let mut matrix = self.shrunk_lower();
+        mirror(&mut matrix);
+        matrix
     }
 
-    /// The same in the place of this one.
-    #[must_use]
-    pub fn into_shrunk(mut self) -> Mat<f64> {
+    /// The same without its upper triangle.
+    pub(super) fn shrunk_lower(&self) -> Mat<f64> {
         let Shrinking { factor, floor, .. } = self.shrinking();
-        for column in 0..self.matrix.ncols() {
-            let values = self.matrix.col_as_slice_mut(column);
-            values.iter_mut().for_each(|value| *value *= factor);
-            self.matrix[(column, column)] += floor;
+        let mut matrix = self.lower.lower();
+        for column in 0..matrix.ncols() {
+            let below = matrix.below(column);
+            below.iter_mut().for_each(|value| *value *= factor);
+            matrix[(column, column)] += floor;
         }
-        self.matrix
+        matrix
     }
 
     /// The same, element by element.
@@ -75,7 +92,7 @@ impl Covariance {
         // A floor relative to the mean variance keeps the matrix invertible in f64.
         let floor = self.shrinkage.max(1e-7) * self.mean_variance();
         Shrinking {
-            matrix: &self.matrix,
+            lower: &self.lower,
             factor: 1.0 - self.shrinkage,
             floor: floor.max(f64::MIN_POSITIVE.sqrt()),
         }
@@ -84,7 +101,7 @@ impl Covariance {
 
 /// A shrunk covariance that is computed where it is read.
 pub(crate) struct Shrinking<'a> {
-    matrix: &'a Mat<f64>,
+    lower: &'a Triangle,
     factor: f64,
     floor: f64,
 }
@@ -93,6 +110,6 @@ impl Shrinking<'_> {
     /// One element.
     pub fn at(&self, i: usize, j: usize) -> f64 {
         let own = if i == j { self.floor } else { 0.0 };
-        self.matrix[(i, j)] * self.factor + own
+        self.lower.at(i, j) * self.factor + own
     }
 }

@@ -7,7 +7,7 @@ use crate::calibrate::folds::{self, Folds};
 use crate::calibrate::parts::Parts;
 use crate::calibrate::products::{self, Rows, sum};
 use crate::calibrate::spread::{Spread, shift_products};
-use crate::calibrate::triangle::{Lower, Triangle, mirror, squared_norm, visit_lower};
+use crate::calibrate::triangle::{Lower, Triangle, squared_norm, visit_lower};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 use serde::{Deserialize, Serialize};
@@ -244,10 +244,10 @@ impl Moments {
     }
 
     /// The sum of the rows' outer products, lower triangle.
-    fn whole(&self) -> Mat<f64> {
+    fn whole(&self) -> Triangle {
         match &self.parts {
             Some(parts) if parts.is_whole() => parts.whole(),
-            _ => self.products.lower(),
+            _ => self.products.clone(),
         }
     }
 
@@ -275,7 +275,8 @@ impl Moments {
             .map(|(a, b)| a - b)
             .collect();
         let counts = (other.rows, other.samples);
-        self.scatter += other.scatter + spread.growth(&by, &other.sum, &other.whole(), counts);
+        self.scatter +=
+            other.scatter + spread.growth(&by, &other.sum, &other.whole().lower(), counts);
         if self.holds_products() {
             shift_products(&mut other.products, &by, &other.sum, other.rows);
             self.products.add(&other.products);
@@ -371,11 +372,11 @@ impl Moments {
         }
         let (count, size) = (self.rows as f64, self.inputs());
         let offset = self.offset();
-        let mut matrix = self.whole();
-        let norm = squared_norm(matrix.as_ref()) / (count * count);
+        let mut lower = self.whole();
+        let norm = lower.squared_norm() / (count * count);
         let samples = self.samples as f64;
         let spread = (self.scatter - samples * norm).max(0.0) / (samples * samples);
-        let trace: f64 = (0..size).map(|i| matrix[(i, i)] / count).sum();
+        let trace: f64 = (0..size).map(|i| lower.at(i, i) / count).sum();
         let distance = norm - trace * trace / size.max(1) as f64;
         let shrinkage = if self.samples < 2 {
             1.0
@@ -400,14 +401,13 @@ impl Moments {
             .map(|(shift, offset)| shift + offset)
             .collect();
         for j in 0..size {
-            for (i, value) in (j..).zip(matrix.below(j)) {
+            for (i, value) in (j..).zip(lower.below(j)) {
                 *value = *value / count - offset[i] * offset[j];
             }
         }
-        mirror(&mut matrix);
         Some(Covariance {
             mean,
-            matrix,
+            lower,
             shrinkage,
         })
     }

@@ -66,13 +66,11 @@ impl Parts {
         parts.map(|part| (part.rows, &part.products)).collect()
     }
 
-    /// The lower triangle of the products of all parts together.
-    pub fn whole(&self) -> Mat<f64> {
+    /// The products of all parts together.
+    pub fn whole(&self) -> Triangle {
         let size = self.parts.first().map_or(0, |part| part.products.size());
-        let mut whole = Mat::zeros(size, size);
-        for part in &self.parts {
-            part.products.add_to(&mut whole);
-        }
+        let mut whole = Triangle::new(size);
+        self.parts.iter().for_each(|part| whole.add(&part.products));
         whole
     }
 
@@ -154,9 +152,9 @@ impl Parts {
         Ok(())
     }
 
-    /// The lower triangle of the covariance of the channels, the mean over the taps, in the rows of all
-    /// parts but `left_out`; none where nothing is left.
-    pub fn without(&self, left_out: usize) -> Option<Mat<f64>> {
+    /// The covariance of the channels, the mean over the taps, in the rows of all parts but `left_out`;
+    /// none where nothing is left.
+    pub fn without(&self, left_out: usize) -> Option<Triangle> {
         let parts = || {
             let all = self.parts.iter().enumerate();
             all.filter_map(move |(index, part)| (index != left_out).then_some(part))
@@ -171,10 +169,10 @@ impl Parts {
         let of_tap =
             |tap: usize| -> Vec<f64> { (0..size).map(|c| mean(c * self.taps + tap)).collect() };
         let means: Vec<Vec<f64>> = (0..self.taps).map(of_tap).collect();
-        let mut matrix = Mat::zeros(size, size);
+        let mut left = Triangle::new(size);
         let mut columns: Vec<_> = parts().map(|part| part.products.columns()).collect();
         for j in 0..size {
-            let below = matrix.below(j);
+            let below = left.below(j);
             for more in columns.iter_mut().filter_map(Iterator::next) {
                 let pairs = below.iter_mut().zip(more);
                 pairs.for_each(|(sum, more)| *sum += more);
@@ -186,7 +184,7 @@ impl Parts {
                 pairs.for_each(|(value, mean)| *value -= own * mean);
             }
         }
-        Some(matrix)
+        Some(left)
     }
 }
 
@@ -274,13 +272,13 @@ mod tests {
                 moments.add(rows.to_owned(), batch);
                 from += batch;
             }
-            let whole = moments.covariance().unwrap().over_taps(taps).matrix;
+            let whole = moments.covariance().unwrap().over_taps(taps).matrix();
             assert_near(&whole, &direct(&all, per_sample, taps, PARTS));
             let parts = moments.into_parts().unwrap();
             let rows: Vec<usize> = [3, 3, 3, 2, 2].map(|count| count * per_sample).into();
             assert_eq!(parts.rows(), rows);
             for part in 0..PARTS {
-                let found = parts.without(part).unwrap();
+                let found = parts.without(part).unwrap().lower();
                 assert_near(&found, &direct(&all, per_sample, taps, part));
             }
         }
@@ -304,7 +302,7 @@ mod tests {
             merged.merge(run(7, 7)).unwrap();
             let parts = merged.into_parts().unwrap();
             for part in 0..PARTS {
-                let found = parts.without(part).unwrap();
+                let found = parts.without(part).unwrap().lower();
                 assert_near(&found, &direct(&all, per_sample, taps, part));
             }
         }

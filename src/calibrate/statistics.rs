@@ -6,6 +6,7 @@ use faer::Mat;
 
 use crate::calibrate::covariance::Covariance;
 use crate::calibrate::parts::Parts;
+use crate::calibrate::triangle::Triangle;
 use crate::calibrate::{Batch, CalibrateError, Estimator, Sums};
 use crate::graph::Graph;
 use crate::groups::Groups;
@@ -119,10 +120,10 @@ impl Observed {
         let more = all as f64 / left.max(1) as f64;
         let covariance = Covariance {
             mean: Vec::new(),
-            matrix: parts.without(part)?,
+            lower: parts.without(part)?,
             shrinkage: (self.blocks.get(block)?.shrinkage * more).min(1.0),
         };
-        Some(covariance.into_shrunk())
+        Some(covariance.shrunk_lower())
     }
 
     /// Rows of every part of the samples; none where selection goes by ranks, which parts do not have.
@@ -158,7 +159,7 @@ impl Statistics {
             observed.parts.clear();
             observed.ranked.clear();
             for block in &mut observed.blocks {
-                block.matrix = Mat::new();
+                block.lower = Triangle::default();
             }
         }
     }

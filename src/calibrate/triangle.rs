@@ -22,7 +22,7 @@ impl Lower for Mat<f64> {
 }
 
 /// The lower triangle of a symmetric matrix, column by column.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Triangle {
     size: usize,
     pub values: Vec<f64>,
@@ -54,6 +54,11 @@ impl Triangle {
         self.values.get(self.range(column)).unwrap_or_default()
     }
 
+    /// One element, of either triangle.
+    pub fn at(&self, i: usize, j: usize) -> f64 {
+        self.column(i.min(j))[i.abs_diff(j)]
+    }
+
     /// Rows, as many as columns.
     pub fn size(&self) -> usize {
         self.size
@@ -78,10 +83,21 @@ impl Triangle {
     /// Adds the lower triangle of a matrix.
     pub fn add_lower(&mut self, more: &Mat<f64>) {
         for column in 0..self.size {
-            let below = more.col_as_slice(column).iter().skip(column);
-            let pairs = self.below(column).iter_mut().zip(below);
+            let pairs = self.below(column).iter_mut();
+            let pairs = pairs.zip(&more.col_as_slice(column)[column..]);
             pairs.for_each(|(sum, more)| *sum += more);
         }
+    }
+
+    /// Becomes the lower triangle of a matrix.
+    pub fn set_lower(&mut self, matrix: &Mat<f64>) {
+        self.values.fill(0.0);
+        self.add_lower(matrix);
+    }
+
+    /// Squared Frobenius norm.
+    pub fn squared_norm(&self) -> f64 {
+        self.columns().map(norm_of_column).sum()
     }
 
     /// Adds it to the lower triangle of a matrix.
@@ -126,11 +142,29 @@ pub(super) fn mirror<T: Copy>(matrix: &mut Mat<T>) {
 /// Squared Frobenius norm of a symmetric matrix of which the lower triangle is stored.
 pub(super) fn squared_norm<T: Copy + Into<f64>>(lower: MatRef<'_, T>) -> f64 {
     let column = |column: usize| -> f64 {
-        let mut below = lower.col(column).iter().skip(column);
-        let square = |value: &T| (*value).into() * (*value).into();
-        below.next().map_or(0.0, square) + 2.0 * below.map(square).sum::<f64>()
+        let below = lower.col(column).get(column..);
+        match below.try_as_col_major() {
+            Some(below) => norm_of_column(below.as_slice()),
+            None => norm_of_column(&below.iter().copied().collect::<Vec<T>>()),
+        }
     };
     (0..lower.ncols()).map(column).sum()
+}
+
+/// What a column from the diagonal down has in it. Several sums side by side are not held up by each other.
+fn norm_of_column<T: Copy + Into<f64>>(below: &[T]) -> f64 {
+    let square = |value: &T| (*value).into() * (*value).into();
+    let Some((own, below)) = below.split_first() else {
+        return 0.0;
+    };
+    let (together, rest) = below.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for values in together {
+        let pairs = sums.iter_mut().zip(values);
+        pairs.for_each(|(sum, value)| *sum += square(value));
+    }
+    let rest: f64 = rest.iter().map(square).sum();
+    square(own) + 2.0 * (sums.iter().sum::<f64>() + rest)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use faer::{Mat, MatRef};
 
 use crate::calibrate::parts::Parts;
-use crate::calibrate::triangle::Lower;
 use crate::calibrate::{Covariance, Statistics};
 
 impl Statistics {
@@ -40,20 +39,22 @@ impl Covariance {
             return;
         }
         turn_each(&mut self.mean, basis, taps);
+        let mut matrix = self.matrix();
         for left in 0..taps {
             for right in 0..taps {
                 let at = |channel: usize, tap: usize| channel * taps + tap;
                 let block = Mat::from_fn(channels, channels, |i, j| {
-                    self.matrix[(at(i, left), at(j, right))]
+                    matrix[(at(i, left), at(j, right))]
                 });
                 let turned = basis * block * basis.transpose();
                 for j in 0..channels {
                     for i in 0..channels {
-                        self.matrix[(at(i, left), at(j, right))] = turned[(i, j)];
+                        matrix[(at(i, left), at(j, right))] = turned[(i, j)];
                     }
                 }
             }
         }
+        self.lower.set_lower(&matrix);
     }
 }
 
@@ -69,11 +70,7 @@ impl Parts {
             let mut whole = part.products.lower();
             super::triangle::mirror(&mut whole);
             let turned = basis * whole * basis.transpose();
-            for column in 0..turned.ncols() {
-                let values = turned.col_as_slice(column).iter().skip(column);
-                let below = part.products.below(column).iter_mut().zip(values);
-                below.for_each(|(to, &value)| *to = value);
-            }
+            part.products.set_lower(&turned);
         }
     }
 }
@@ -134,7 +131,7 @@ mod tests {
         statistics.turn(&[1, 2], &basis);
         let (found, expected) = (statistics.of(1).unwrap(), observed(&turned, 15));
         let near = |a: &Mat<f64>, b: &Mat<f64>| assert!((a - b).norm_max() < 1e-10);
-        near(&found.blocks[0].matrix, &expected.blocks[0].matrix);
+        near(&found.blocks[0].matrix(), &expected.blocks[0].matrix());
         let (means, wanted) = (&found.blocks[0].mean, &expected.blocks[0].mean);
         assert!(means.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12));
         // The same shrinkage: no basis is closer to the identity than another.

@@ -29,7 +29,7 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// What it is by all samples.
     pub fn reading(&self) -> Option<Reading> {
-        self.of(self.observed.of_channels(self.block)?.into_shrunk())
+        self.of(self.observed.of_channels(self.block)?.shrunk())
     }
 
     /// What it is by all samples but those of one part; of the covariance the lower triangle counts.
@@ -188,8 +188,8 @@ fn weighed_by(
         .unwrap_or(1)
         .max(1);
     let gram = |covariance: &Covariance| {
-        let (matrix, mean) = (&covariance.matrix, &covariance.mean);
-        let second = |i: usize, j: usize| matrix[(i, j)] + mean[i] * mean[j];
+        let mean = &covariance.mean;
+        let second = |i: usize, j: usize| covariance.at(i, j) + mean[i] * mean[j];
         Weighed {
             gram: Mat::from_fn(mean.len(), mean.len(), |i, j| second(i, j) * rows as f64),
             rows,

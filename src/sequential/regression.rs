@@ -254,11 +254,11 @@ impl Equations {
         let least = (covariance.shrinkage.max(1e-7) * covariance.mean_variance())
             .max(f64::MIN_POSITIVE.sqrt());
         let usual = RIDGE * least;
-        let all = Second::of(aim.outputs.count, &offset, covariance.matrix);
+        let all = Second::of(aim.outputs.count, &offset, covariance.matrix());
         let ridge = match (aim.held, held.and_then(Moments::covariance)) {
             (Some((outputs, lost)), Some(part)) => {
                 let wanted = aim.second(outputs, lost, &part.mean);
-                let held = Second::of(outputs.count, &part.mean, part.matrix);
+                let held = Second::of(outputs.count, &part.mean, part.matrix());
                 let start = &once * Scale(aim.gain);
                 let best = ridge::choose([&all, &held], [&targets, &wanted], &start, least)?;
                 // What a fit leaves undone adds up from layer to layer more than what it overdoes.

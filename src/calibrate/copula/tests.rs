@@ -56,7 +56,7 @@ fn growing_maps_of_the_channels_change_no_correlation() {
     let (plain, mapped) = (ranked(&values), ranked(&mapped));
     for i in 0..SIZE {
         for j in 0..SIZE {
-            let [a, b] = [&plain, &mapped].map(|found| correlation(&found.matrix, i, j));
+            let [a, b] = [&plain, &mapped].map(|found| correlation(&found.matrix(), i, j));
             assert!((a - b).abs() < 1e-6, "{i} {j}: {a} {b}");
         }
     }
@@ -69,10 +69,10 @@ fn of_gaussian_values_it_is_the_covariance_within_sampling_error() {
     // A correlation's standard error is below 1 / sqrt(COUNT), 0.016, and a deviation's 0.011 of it. Clipped at
     // +-2.576 a normal variable has the variance 0.99 - 2 * 2.576 phi(2.576) + 0.01 * 2.576^2 = 0.982.
     for i in 0..SIZE {
-        let deviation = (found.matrix[(i, i)] / truth[(i, i)]).sqrt();
+        let deviation = (found.at(i, i) / truth[(i, i)]).sqrt();
         assert!((deviation - 0.982f64.sqrt()).abs() < 0.04, "{deviation}");
         for j in 0..SIZE {
-            let [found, truth] = [&found.matrix, &truth].map(|matrix| correlation(matrix, i, j));
+            let [found, truth] = [&found.matrix(), &truth].map(|matrix| correlation(matrix, i, j));
             assert!((found - truth).abs() < 0.06, "{i} {j}: {found} {truth}");
         }
     }
@@ -127,8 +127,8 @@ fn what_never_changes_has_no_variance() {
     let found = ranked(&values);
     assert_eq!(found.mean[2], 3.0);
     for i in 0..SIZE {
-        assert_eq!(found.matrix[(i, 2)], 0.0);
-        assert!(found.matrix[(i, i)] > 0.0 || i == 2);
+        assert_eq!(found.at(i, 2), 0.0);
+        assert!(found.at(i, i) > 0.0 || i == 2);
     }
 }
 

@@ -28,7 +28,7 @@ fn batches_add_up_to_the_covariance_of_all_rows() {
                 .map(|r| (data[(r, i)] - mean) * (data[(r, j)] - mean_j))
                 .sum::<f64>()
                 / 60.0;
-            assert!((covariance.matrix[(i, j)] - direct).abs() < 1e-9);
+            assert!((covariance.at(i, j) - direct).abs() < 1e-9);
         }
     }
 }
@@ -88,7 +88,7 @@ fn sums_of_two_runs_are_those_of_one() {
         near(whole.shrinkage, merged.shrinkage);
         for i in 0..size {
             near(whole.mean[i], merged.mean[i]);
-            (0..size).for_each(|j| near(whole.matrix[(i, j)], merged.matrix[(i, j)]));
+            (0..size).for_each(|j| near(whole.at(i, j), merged.at(i, j)));
         }
     }
 }
