@@ -1,5 +1,6 @@
 //! One pass of the calibration data through the tapped model: samples, accumulate, drop.
 
+use faer::Mat;
 use rayon::prelude::*;
 
 use crate::calibrate::copula::{self, Rows};
@@ -18,6 +19,8 @@ use crate::runtime::Runtime;
 
 /// Taps with more inputs than this are observed per channel, without their unfolding.
 const MOST_INPUTS: usize = 8192;
+/// So many elements of a tap's rows wait until they are multiplied.
+const MOST_WAITING: usize = 1 << 20;
 
 /// Sums over the samples at every tapped input: what statistics are made of, and what adds up.
 pub struct Sums {
@@ -63,6 +66,8 @@ struct Gatherer {
     moments: Vec<Moments>,
     /// In place of them where that is less work.
     patches: Option<Patches>,
+    /// Rows that wait for more to be multiplied with them, and of how many samples they are.
+    waiting: (Vec<Mat<f32>>, usize),
     kept: Option<Rows>,
 }
 
@@ -204,6 +209,21 @@ impl Sums {
     }
 }
 
+/// One below the other.
+fn stacked(batches: &[Mat<f32>]) -> Mat<f32> {
+    let rows = batches.iter().map(Mat::nrows).sum();
+    let mut all = Mat::zeros(rows, batches.first().map_or(0, Mat::ncols));
+    for column in 0..all.ncols() {
+        let mut rest = all.col_as_slice_mut(column);
+        for batch in batches {
+            let (to, more) = rest.split_at_mut(batch.nrows());
+            to.copy_from_slice(batch.col_as_slice(column));
+            rest = more;
+        }
+    }
+    all
+}
+
 /// Has rows kept, no more in all than memory allows.
 fn keep_rows(gatherers: &mut [Gatherer], options: &GatherOptions<'_>) {
     let channels = |gatherer: &Gatherer| gatherer.inputs * gatherer.blocks / gatherer.taps();
@@ -256,6 +276,7 @@ fn gatherers(
             rows,
             moments: Vec::new(),
             patches: None,
+            waiting: (Vec::new(), 0),
             kept: None,
         });
     }
@@ -299,10 +320,15 @@ impl Gatherer {
             patches.add(&self.placed.values(name, tensor, padding.len())?);
             return Ok(());
         }
-        if let ([moments], None) = (self.moments.as_mut_slice(), &self.kept)
-            && products::is_single(self.inputs)
-        {
-            moments.add_single(self.placed.unpack(name, tensor, padding)?, units);
+        if self.moments.len() == 1 && self.kept.is_none() && products::is_single(self.inputs) {
+            self.waiting
+                .0
+                .push(self.placed.unpack(name, tensor, padding)?);
+            self.waiting.1 += units;
+            let rows: usize = self.waiting.0.iter().map(Mat::nrows).sum();
+            if rows * self.inputs >= MOST_WAITING {
+                self.add_waiting();
+            }
             return Ok(());
         }
         let data = self.placed.unpack(name, tensor, padding)?;
@@ -320,7 +346,21 @@ impl Gatherer {
         Ok(())
     }
 
-    fn finish(self) -> TapSums {
+    /// Adds the rows that wait: a product of many rows goes through the sums once, and not once for each batch.
+    fn add_waiting(&mut self) {
+        let (mut batches, samples) = std::mem::take(&mut self.waiting);
+        let all = match batches.len() {
+            0 => return,
+            1 => batches.swap_remove(0),
+            _ => stacked(&batches),
+        };
+        if let [moments] = self.moments.as_mut_slice() {
+            moments.add_single(all, samples);
+        }
+    }
+
+    fn finish(mut self) -> TapSums {
+        self.add_waiting();
         let tap = &self.placed.tap;
         TapSums {
             place: match &tap.window {
@@ -349,6 +389,14 @@ mod tests {
     use crate::runtime::RuntimeOptions;
 
     const BATCH: usize = 8;
+
+    #[test]
+    fn batches_that_wait_come_below_each_other() {
+        let all = Mat::from_fn(5, 3, |i, j| (10 * i + j) as f32);
+        let part = |first, count| all.as_ref().subrows(first, count).to_owned();
+        assert_eq!(stacked(&[part(0, 2), part(2, 0), part(2, 3)]), all);
+        assert_eq!(stacked(&[]).nrows(), 0);
+    }
 
     /// What leaves the device is counted; what is inside comes from fetching all of it.
     #[test]
