@@ -121,7 +121,8 @@ pub fn measure(
             segment.run(&mut track, number, Some(batch), Vec::new())?;
         }
         let heads = trials.widths.par_iter();
-        let heads: Result<Vec<Head>, _> = heads.map(|&width| trials.cut(setting, width)).collect();
+        let cut = |&width| trials.cut(setting, width, effort.by_inputs);
+        let heads: Result<Vec<Head>, _> = heads.map(cut).collect();
         for (&width, head) in trials.widths.iter().zip(heads?) {
             let found = trials.run(setting, (&mut track, &mut parts), head, batches.len())?;
             let divergence = divergence(&dense, &found);
@@ -172,14 +173,22 @@ struct Head {
 
 impl Trials {
     /// The head when the group has this width.
-    fn cut(&self, setting: Setting<'_>, width: usize) -> Result<Head, DivergenceError> {
+    fn cut(
+        &self,
+        setting: Setting<'_>,
+        width: usize,
+        by_inputs: bool,
+    ) -> Result<Head, DivergenceError> {
         let Scene {
             graph,
             groups,
             statistics,
         } = setting.scene;
         let stays = setting.ranking.stays(groups, self.group, width);
-        let repaired = surgery::repair_channels(graph, groups, statistics, &stays)?;
+        let repaired = match by_inputs {
+            true => surgery::repair(graph, groups, statistics, &stays)?,
+            false => surgery::repair_channels(graph, groups, statistics, &stays)?,
+        };
         let kept = Kept::new(groups, &stays);
         let wanted = |node: usize| self.reach.head[node];
         let mut model = surgery::cut(setting.model, graph, &kept, &repaired, &wanted)?;

@@ -2,7 +2,7 @@
 
 use crate::divergence::parts::Division;
 use crate::divergence::{DivergenceError, Setting};
-use crate::select::CostModel;
+use crate::select::{CostModel, Scene};
 
 /// The trials of each group, and what they run on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,6 +11,8 @@ pub struct Effort {
     pub samples: usize,
     /// Shares of a group's channels that are left in its trials.
     pub(super) shares: &'static [f64],
+    /// Whether they are repaired by all inputs, and not by one map between channels for all taps of a kernel.
+    pub(super) by_inputs: bool,
 }
 
 /// Samples of a trial, at most and at least. Few are enough (docs/method.md, Sharing a budget), but of
@@ -33,11 +35,12 @@ impl Effort {
     pub const MOST: Effort = Effort {
         samples: MOST_SAMPLES,
         shares: SHARES,
+        by_inputs: true,
     };
 
     /// What trials are worth where the statistics see `seen` samples: three widths on up to 16 samples where
     /// these take less than a third of the multiply-accumulates of those, two widths on 2 samples where they take
-    /// far more.
+    /// far more. Three widths are repaired by all inputs where that takes no more than a third either.
     ///
     /// # Errors
     /// A trial that cannot be planned.
@@ -59,25 +62,38 @@ impl Effort {
             few += widths.min(FEW_SHARES.len()) as f64 * own;
         }
         let allowed = (OF_CALIBRATION * seen as f64 * cost(&|_| true)).max(FREE);
-        Ok(Effort::within(allowed, once, few))
+        let solving = trials.iter().map(|trials| solving(scene, trials.group));
+        Ok(Effort::within(allowed, once, few, solving.sum()))
     }
 
     /// With that many multiply-accumulates, where all trials of one sample cost `once`, and `few` with the fewer
-    /// widths.
-    fn within(allowed: f64, once: f64, few: f64) -> Self {
+    /// widths, and the repairs by all inputs `solving`.
+    fn within(allowed: f64, once: f64, few: f64, solving: f64) -> Self {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let fit = |once: f64| (allowed / once.max(1.0)).min(MOST_SAMPLES as f64) as usize;
         if fit(once) >= FEW_SAMPLES {
             return Effort {
                 samples: fit(once),
                 shares: SHARES,
+                by_inputs: solving <= allowed,
             };
         }
         Effort {
             samples: fit(few).clamp(LEAST_SAMPLES, FEW_SAMPLES),
             shares: FEW_SHARES,
+            by_inputs: false,
         }
     }
+}
+
+/// Multiply-accumulates of the factors that the repairs of a group's trials need, with all of their inputs.
+fn solving(scene: Scene<'_>, group: usize) -> f64 {
+    let consumers = scene.groups.groups.get(group).map(|g| &g.consumers);
+    let observed = consumers.into_iter().flatten();
+    let observed = observed.filter_map(|&consumer| scene.statistics.of(consumer));
+    let inputs = observed.flat_map(|observed| observed.blocks.iter().map(|b| b.mean.len()));
+    let cubes: f64 = inputs.map(|inputs| (inputs as f64).powi(3)).sum();
+    cubes / 3.0 * SHARES.iter().map(|share| share.powi(3)).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -87,7 +103,8 @@ mod tests {
     #[test]
     fn costly_trials_run_on_fewer_samples_and_then_of_fewer_widths() {
         let found = |once: f64| {
-            let effort = Effort::within(1e10, once, once / 1.5);
+            let effort = Effort::within(1e10, once, once / 1.5, 0.0);
+            assert_eq!(effort.by_inputs, effort.shares.len() == 3);
             (effort.samples, effort.shares.len())
         };
         assert_eq!(found(1e6), (MOST_SAMPLES, 3));
@@ -97,5 +114,6 @@ mod tests {
         assert_eq!(found(3.4e9), (3, 2));
         assert_eq!(found(7e9), (2, 2));
         assert_eq!(found(1e11), (2, 2));
+        assert!(!Effort::within(1e10, 1e6, 1e6, 2e10).by_inputs);
     }
 }

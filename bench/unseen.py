@@ -1,0 +1,83 @@
+"""Accuracy on nets of the fixtures' families that nothing of onnx-mipp was chosen on; docs/results.md has the table.
+
+    python bench/unseen.py FOLDER [--bin FOLDER] [--data FOLDER] [--nets resnet vgg] [--seed 2] [--train-only]
+
+Trains the nets as fixtures/train.py does, but with another seed and on 52,000 of the 60,000 training images of Fashion-MNIST,
+and keeps them in the first FOLDER, where they are not trained again. Calibration is on 512 of the 52,000 images without
+their labels; accuracies are those on the other 8,000, which neither a net nor the program has seen. Prints what each repair
+loses. Needs the packages of fixtures/requirements.txt and torch.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "fixtures"))
+from nets import NETS  # noqa: E402
+
+SEEN, CALIB, BATCH = 52_000, 512, 500
+BUDGETS = {"resnet": (0.5, 0.25), "vgg": (0.5, 0.25), "mobilenet": (0.6, 0.25), "densenet": (0.5, 0.25)}
+# Of each: options of the program, after those that all have.
+RUNS = {"once": ["--repair", "once"], "sequential": [], "sequential, --align 1": ["--align", "1"]}
+
+
+def trained(net: str, folder: Path, images: np.ndarray, labels: np.ndarray, seed: int) -> Path:
+    path = folder / f"{net}.onnx"
+    if not path.exists():
+        import train  # PyTorch is not needed for nets that are there
+
+        model = train.train(net, images, labels, train.EPOCHS[net], seed)
+        train.export(model, net, "bn", "torchscript", path)
+    return path
+
+
+def accuracy(model: Path, images: np.ndarray, labels: np.ndarray) -> float:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    parts = [session.run(None, {"input": images[at : at + BATCH]})[0] for at in range(0, len(images), BATCH)]
+    return 100 * float((np.concatenate(parts).argmax(1) == labels).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release")
+    parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--train-only", action="store_true")
+    arguments = parser.parse_args()
+    from samples import load
+
+    folder = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    images, labels = load(arguments.data, "train")
+    labels = labels.astype(np.int64)
+    order = np.random.default_rng(arguments.seed).permutation(len(images))
+    seen, held = np.sort(order[:SEEN]), np.sort(order[SEEN:])
+    calib = folder / "calib.npz"
+    np.savez_compressed(calib, input=images[np.sort(order[:CALIB])])
+
+    print("| net | unpruned | MACs | " + " | ".join(RUNS) + " |")
+    print("|---|---:|---:|" + "---:|" * len(RUNS))
+    for net in arguments.nets:
+        model = trained(net, folder, images[seen], labels[seen], arguments.seed)
+        if arguments.train_only:
+            continue
+        dense = accuracy(model, images[held], labels[held])
+        for macs in BUDGETS[net]:
+            lost = []
+            for options in RUNS.values():
+                output = folder / "pruned.onnx"
+                command = [arguments.bin / "onnx-mipp", model, output, "--calib", calib, "--macs", str(macs)]
+                subprocess.run([*command, *options], check=True, capture_output=True)
+                lost.append(dense - accuracy(output, images[held], labels[held]))
+            print(f"| {net} | {dense:.1f} | {macs} | " + " | ".join(f"{points:.1f}" for points in lost) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
