@@ -18,6 +18,7 @@ import onnxruntime
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "fixtures"))
+import train  # noqa: E402
 from nets import NETS  # noqa: E402
 
 SEEN, CALIB, BATCH = 52_000, 512, 500
@@ -29,8 +30,6 @@ RUNS = {"once": ["--repair", "once"], "sequential": [], "sequential, --align 1":
 def trained(net: str, folder: Path, images: np.ndarray, labels: np.ndarray, seed: int) -> Path:
     path = folder / f"{net}.onnx"
     if not path.exists():
-        import train  # PyTorch is not needed for nets that are there
-
         model = train.train(net, images, labels, train.EPOCHS[net], seed)
         train.export(model, net, "bn", "torchscript", path)
     return path
@@ -51,12 +50,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--train-only", action="store_true")
     arguments = parser.parse_args()
-    from samples import load
-
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    images, labels = load(arguments.data, "train")
-    labels = labels.astype(np.int64)
+    images, labels = train.load(arguments.data, "train")
     order = np.random.default_rng(arguments.seed).permutation(len(images))
     seen, held = np.sort(order[:SEEN]), np.sort(order[SEEN:])
     calib = folder / "calib.npz"
