@@ -38,6 +38,13 @@ impl Effort {
         by_inputs: true,
     };
 
+    /// Where cost matters most.
+    pub const LEAST: Effort = Effort {
+        samples: LEAST_SAMPLES,
+        shares: FEW_SHARES,
+        by_inputs: false,
+    };
+
     /// What trials are worth where the statistics see `seen` samples: three widths on up to 16 samples where
     /// these take less than a third of the multiply-accumulates of those, two widths on 2 samples where they take
     /// far more. Three widths are repaired by all inputs where that takes no more than a third either.
@@ -80,8 +87,7 @@ impl Effort {
         }
         Effort {
             samples: fit(few).clamp(LEAST_SAMPLES, FEW_SAMPLES),
-            shares: FEW_SHARES,
-            by_inputs: false,
+            ..Effort::LEAST
         }
     }
 }
