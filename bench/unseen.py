@@ -14,14 +14,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+from samples import accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "fixtures"))
 import train  # noqa: E402
 from nets import NETS  # noqa: E402
 
-SEEN, CALIB, BATCH = 52_000, 512, 500
+SEEN, CALIB = 52_000, 512
 BUDGETS = {"resnet": (0.5, 0.25), "vgg": (0.5, 0.25), "mobilenet": (0.6, 0.25), "densenet": (0.5, 0.25)}
 # Of each: options of the program, after those that all have.
 RUNS = {"once": ["--repair", "once"], "sequential": [], "sequential, --align 1": ["--align", "1"]}
@@ -33,12 +33,6 @@ def trained(net: str, folder: Path, images: np.ndarray, labels: np.ndarray, seed
         model = train.train(net, images, labels, train.EPOCHS[net], seed)
         train.export(model, net, "bn", "torchscript", path)
     return path
-
-
-def accuracy(model: Path, images: np.ndarray, labels: np.ndarray) -> float:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    parts = [session.run(None, {"input": images[at : at + BATCH]})[0] for at in range(0, len(images), BATCH)]
-    return 100 * float((np.concatenate(parts).argmax(1) == labels).mean())
 
 
 def main() -> None:

@@ -98,7 +98,7 @@ def latencies(nets):
         return ""
     return (
         "## Latency\n\nShare of the dense model's: ONNX Runtime, one thread, 32 images at once, the least of 60 rounds "
-        "in which all\nmodels of a net take turns. Other programs ran on the machine meanwhile.\n\n" + table(header, rows)
+        "in which all\nmodels of a net take turns. Other programs may have run meanwhile.\n\n" + table(header, rows)
     )
 
 

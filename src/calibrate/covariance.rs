@@ -18,6 +18,9 @@ pub struct Covariance {
 
 impl Covariance {
     /// Covariance of two inputs, as measured.
+    ///
+    /// # Panics
+    /// When there are fewer inputs.
     #[must_use]
     pub fn at(&self, i: usize, j: usize) -> f64 {
         self.lower.at(i, j)
