@@ -8,6 +8,7 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::traits::ComplexField;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 use crate::calibrate::triangle::{Lower, squared_norm};
 
@@ -21,6 +22,8 @@ const RESOLUTION: f64 = 1e-5;
 const LARGEST: f64 = 1e16;
 /// Columns of a product that are made together: so many that their sums stay in the cache until they are added.
 const PANEL: usize = 128;
+/// Multiply-accumulates that are worth the sharing between threads.
+const WORTH_SHARING: usize = 1 << 24;
 
 /// The shrinkage that covers what the sums of so many inputs round off.
 pub(crate) fn least_shrinkage(inputs: usize) -> f64 {
@@ -199,23 +202,54 @@ pub(crate) fn sum<T: Copy + Into<f64>>(values: &[T]) -> f64 {
 
 /// Adds the lower triangle of `rows' rows`, some columns at a time.
 fn add_panels<T: ComplexField + Copy + Into<f64>>(rows: MatRef<'_, T>, target: &mut impl Lower) {
-    let size = rows.ncols();
-    let mut room = vec![T::zero_impl(); size * PANEL.min(size)];
-    for first in (0..size).step_by(PANEL) {
-        let (height, width) = (size - first, PANEL.min(size - first));
-        let (sums, _) = room.split_at_mut(height * width);
-        let mut panel = MatMut::from_column_major_slice_mut(sums, height, width);
-        let right = rows.subcols(first, width);
-        let (top, bottom) = panel.as_mut().split_at_row_mut(width);
-        lower(top, right.transpose(), right);
-        let left = rows.subcols(first + width, height - width).transpose();
-        matmul(bottom, Accum::Replace, left, right, T::one_impl(), Par::Seq);
-        for (column, sums) in sums.chunks_exact(height).enumerate() {
-            let below = target.below(first + column).iter_mut();
-            // A slice, since what an iterator skips keeps the loop from running eight at a time.
-            let pairs = below.zip(sums.get(column..).unwrap_or_default());
-            pairs.for_each(|(sum, &more)| *sum += more.into());
-        }
+    let mut columns = target.all_below();
+    columns.truncate(rows.ncols());
+    let work = rows.nrows() * columns.len() * columns.len();
+    panels(&mut columns, work, |first, panel, room| {
+        add_panel(rows, first, panel, room);
+    });
+}
+
+/// Calls `add` with the number of the first of some columns, these, and room for their products, until it has seen
+/// all; more threads share what takes that many multiply-accumulates.
+fn panels<T: Send>(
+    columns: &mut [&mut [f64]],
+    work: usize,
+    add: impl Fn(usize, &mut [&mut [f64]], &mut Vec<T>) + Send + Sync,
+) {
+    if work < WORTH_SHARING {
+        let mut room = Vec::new();
+        let panels = columns.chunks_mut(PANEL).enumerate();
+        return panels.for_each(|(at, panel)| add(at * PANEL, panel, &mut room));
+    }
+    let panels = columns.par_chunks_mut(PANEL).enumerate();
+    panels.for_each_init(Vec::new, |room, (at, panel)| add(at * PANEL, panel, room));
+}
+
+/// Adds to some columns, from the diagonal down; `room` is for their products.
+fn add_panel<T: ComplexField + Copy + Into<f64>>(
+    rows: MatRef<'_, T>,
+    first: usize,
+    columns: &mut [&mut [f64]],
+    room: &mut Vec<T>,
+) {
+    let (height, width) = (rows.ncols() - first, columns.len());
+    room.resize((height * width).max(room.len()), T::zero_impl());
+    let (sums, _) = room.split_at_mut(height * width);
+    let mut panel = MatMut::from_column_major_slice_mut(sums, height, width);
+    let right = rows.subcols(first, width);
+    let (top, bottom) = panel.as_mut().split_at_row_mut(width);
+    lower(top, right.transpose(), right);
+    let left = rows.subcols(first + width, height - width).transpose();
+    matmul(bottom, Accum::Replace, left, right, T::one_impl(), Par::Seq);
+    for (column, (below, sums)) in columns
+        .iter_mut()
+        .zip(sums.chunks_exact(height))
+        .enumerate()
+    {
+        // A slice, since what an iterator skips keeps the loop from running eight at a time.
+        let pairs = below.iter_mut().zip(sums.get(column..).unwrap_or_default());
+        pairs.for_each(|(sum, &more)| *sum += more.into());
     }
 }
 
@@ -271,17 +305,35 @@ pub(crate) fn add_cross(target: &mut Mat<f64>, left: MatRef<'_, f64>, right: Mat
 
 /// The same of rows whose products are summed in f32.
 pub(crate) fn add_cross_single(target: &mut Mat<f64>, left: &Mat<f32>, right: &Mat<f32>) {
-    let mut sum = Mat::<f32>::zeros(left.ncols(), right.ncols());
+    let height = left.ncols();
+    let mut columns: Vec<&mut [f64]> = target
+        .col_iter_mut()
+        .filter_map(|column| Some(column.try_as_col_major_mut()?.as_slice_mut()))
+        .collect();
+    columns.truncate(right.ncols());
     for (first, count) in parts(left.nrows()) {
         let [left, right] = [left, right].map(|rows| rows.as_ref().subrows(first, count));
-        let across = left.transpose();
-        matmul(&mut sum, Accum::Replace, across, right, 1.0, Par::Seq);
-        if is_finite(&sum) {
-            add(target, &sum);
-        } else {
+        let work = count * height * columns.len();
+        panels(&mut columns, work, |at, panel, room: &mut Vec<f32>| {
+            let right = right.subcols(at, panel.len());
+            room.resize((height * panel.len()).max(room.len()), 0.0);
+            let (sums, _) = room.split_at_mut(height * panel.len());
+            let sum = MatMut::from_column_major_slice_mut(sums, height, panel.len());
+            matmul(sum, Accum::Replace, left.transpose(), right, 1.0, Par::Seq);
+            if sums.iter().all(|sum| sum.is_finite()) {
+                for (column, sums) in panel.iter_mut().zip(sums.chunks_exact(height.max(1))) {
+                    let pairs = column.iter_mut().zip(sums);
+                    pairs.for_each(|(sum, &more)| *sum += f64::from(more));
+                }
+                return;
+            }
             let [left, right] = [left, right].map(|rows| exact(&rows.to_owned()));
-            add_cross(target, left.as_ref(), right.as_ref());
-        }
+            let products = left.transpose() * right;
+            for (column, more) in panel.iter_mut().zip(products.col_iter()) {
+                let pairs = column.iter_mut().zip(more.iter());
+                pairs.for_each(|(sum, &more)| *sum += more);
+            }
+        });
     }
 }
 
@@ -289,11 +341,6 @@ pub(crate) fn add_cross_single(target: &mut Mat<f64>, left: &Mat<f32>, right: &M
 fn parts(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let first = (0..rows).step_by(MOST_ROWS);
     first.map(move |first| (first, MOST_ROWS.min(rows - first)))
-}
-
-/// Whether no sum was too large for f32.
-fn is_finite(sum: &Mat<f32>) -> bool {
-    (0..sum.ncols()).all(|column| sum.col_as_slice(column).iter().all(|s| s.is_finite()))
 }
 
 #[allow(clippy::cast_possible_truncation)]
@@ -305,14 +352,6 @@ pub(super) fn rounded(rows: MatRef<'_, f64>, (first, count): (usize, usize)) -> 
         to.zip(from).for_each(|(to, &from)| *to = from as f32);
     }
     rounded
-}
-
-fn add(target: &mut Mat<f64>, sum: &Mat<f32>) {
-    for column in 0..target.ncols() {
-        let pairs = target.col_as_slice_mut(column).iter_mut();
-        let pairs = pairs.zip(sum.col_as_slice(column));
-        pairs.for_each(|(sum, &more)| *sum += f64::from(more));
-    }
 }
 
 #[cfg(test)]

@@ -94,8 +94,7 @@ impl Sums {
                 gatherer.placed.is_whole = true;
                 continue;
             }
-            let is_whole = gatherer.rows == gatherer.placed.places;
-            gatherer.placed.is_whole = is_whole && gatherer.placed.tap.window.is_none();
+            gatherer.hand_out(graph);
             let rows = gatherer.rows.saturating_mul(options.samples);
             let taps = gatherer.placed.tap.inputs_per_channel();
             let moments = Moments::of_rows(gatherer.inputs, rows).dealt(taps);
@@ -133,7 +132,7 @@ impl Sums {
                     shape: Vec::new(),
                 })?;
                 if !gatherer.placed.is_whole {
-                    feeds.push((gatherer.placed.positions.clone(), draw.indices.clone()));
+                    feeds.push((gatherer.placed.positions.clone(), draw.reads.tensor.clone()));
                 }
                 draws.push(draw);
             }
@@ -300,6 +299,18 @@ impl Gatherer {
         Patches::new(self.placed.channels, window, self.rows)
     }
 
+    /// Decides whether the model hands out the tensor as a whole.
+    fn hand_out(&mut self, graph: &Graph) {
+        let placed = &self.placed;
+        self.placed = match self.rows == placed.places && placed.tap.window.is_none() {
+            true => Placed {
+                is_whole: true,
+                ..placed.clone()
+            },
+            false => placed.clone().whole_for(graph, self.rows),
+        };
+    }
+
     fn draw(&self, seed: u64) -> Option<Draw> {
         match &self.patches {
             Some(patches) => self.placed.draw_elements(patches.elements()),
@@ -315,15 +326,15 @@ impl Gatherer {
         } else {
             first
         };
-        let (name, padding) = (&self.tensor, &draw.padding);
+        let (name, entries) = (&self.tensor, (&draw.reads, draw.padding.as_slice()));
         if let Some(patches) = &mut self.patches {
-            patches.add(&self.placed.values(name, tensor, padding.len())?);
+            patches.add(&self.placed.values(name, tensor, draw.padding.len())?);
             return Ok(());
         }
         if self.moments.len() == 1 && self.kept.is_none() && products::is_single(self.inputs) {
             self.waiting
                 .0
-                .push(self.placed.unpack(name, tensor, padding)?);
+                .push(self.placed.unpack(name, tensor, entries)?);
             self.waiting.1 += units;
             let rows: usize = self.waiting.0.iter().map(Mat::nrows).sum();
             if rows * self.inputs >= MOST_WAITING {
@@ -331,7 +342,7 @@ impl Gatherer {
             }
             return Ok(());
         }
-        let data = self.placed.unpack(name, tensor, padding)?;
+        let data = self.placed.unpack(name, tensor, entries)?;
         if let Some(kept) = &mut self.kept {
             kept.add(&data, units);
         }
@@ -424,7 +435,7 @@ mod tests {
             let draws = gatherers.iter().map(|g| g.placed.draw(g.rows, 0).unwrap());
             let positions = placed.iter().map(|p| p.positions.clone());
             let mut feeds = batch.clone();
-            feeds.extend(positions.zip(draws.map(|draw| draw.indices)));
+            feeds.extend(positions.zip(draws.map(|draw| draw.reads.tensor)));
             let found = session.run(&feeds, &names).unwrap();
             let bytes: usize = found.iter().map(|t| t.to_f32().unwrap().len() * 4).sum();
             let rows: usize = gatherers.iter().map(|g| g.rows * g.inputs * g.blocks).sum();

@@ -1,5 +1,6 @@
 //! Symmetric matrices of which the lower triangle is stored.
 
+use std::hint::black_box;
 use std::io;
 use std::ops::Range;
 
@@ -12,12 +13,25 @@ const TILE: usize = 32;
 pub(super) trait Lower {
     /// A column from the diagonal down.
     fn below(&mut self, column: usize) -> &mut [f64];
+
+    /// Every column from the diagonal down, in order.
+    fn all_below(&mut self) -> Vec<&mut [f64]>;
 }
 
 impl Lower for Mat<f64> {
     fn below(&mut self, column: usize) -> &mut [f64] {
         let all = self.col_as_slice_mut(column);
         all.get_mut(column..).unwrap_or_default()
+    }
+
+    fn all_below(&mut self) -> Vec<&mut [f64]> {
+        let columns = self.col_iter_mut().enumerate();
+        let below = columns.map(|(column, all)| {
+            let all = all.try_as_col_major_mut().map(|all| all.as_slice_mut());
+            all.and_then(|all| all.get_mut(column..))
+                .unwrap_or_default()
+        });
+        below.collect()
     }
 }
 
@@ -33,13 +47,26 @@ impl Lower for Triangle {
         let range = self.range(column);
         self.values.get_mut(range).unwrap_or_default()
     }
+
+    fn all_below(&mut self) -> Vec<&mut [f64]> {
+        let (mut rest, mut all) = (self.values.as_mut_slice(), Vec::with_capacity(self.size));
+        for length in (1..=self.size).rev() {
+            let Some((column, more)) = std::mem::take(&mut rest).split_at_mut_checked(length)
+            else {
+                break;
+            };
+            all.push(column);
+            rest = more;
+        }
+        all
+    }
 }
 
 impl Triangle {
     pub fn new(size: usize) -> Self {
         Triangle {
             size,
-            values: vec![0.0; size * (size + 1) / 2],
+            values: zeros(size * (size + 1) / 2),
         }
     }
 
@@ -114,6 +141,17 @@ impl Triangle {
         self.add_to(&mut lower);
         lower
     }
+}
+
+/// Zeros that are in memory. Pages that a sum reads before it writes them would be mapped twice, and the second time
+/// stops the other threads.
+fn zeros(count: usize) -> Vec<f64> {
+    const PAGE: usize = 4096 / size_of::<f64>();
+    let mut zeros = vec![0.0; count];
+    for value in zeros.iter_mut().step_by(PAGE) {
+        *value = black_box(0.0);
+    }
+    zeros
 }
 
 /// Shows the lower triangle, column by column.
@@ -196,7 +234,10 @@ mod tests {
         for (column, below) in triangle.clone().columns().enumerate() {
             assert_eq!(below, &full().col_as_slice(column)[column..]);
             assert_eq!(below, triangle.below(column));
+            assert_eq!(below, triangle.all_below()[column]);
+            assert_eq!(below, full().all_below()[column]);
         }
+        assert_eq!(triangle.all_below().len(), SIZE);
         let mut lower = triangle.lower();
         mirror(&mut lower);
         assert_eq!(lower, full());

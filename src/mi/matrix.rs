@@ -1,8 +1,11 @@
 //! The few matrix functions that selection and repair need, on faer.
 
+use std::ops::Range;
+
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::{DenseSolveCore, Llt, Solve};
 use faer::{Accum, Mat, MatRef, Par, Side};
+use rayon::prelude::*;
 
 use crate::mi::MiError;
 
@@ -68,6 +71,47 @@ pub(crate) fn lower_gram(rows: MatRef<'_, f64>) -> Mat<f64> {
     gram
 }
 
+/// `left right`, shared between threads.
+pub(crate) fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
+    let each = left.nrows() * left.ncols();
+    let made = side_by_side(right.ncols(), each, |columns| {
+        left * right.subcols(columns.start, columns.len())
+    });
+    from_columns(left.nrows(), &made)
+}
+
+/// Columns that are worked on together.
+const PANEL: usize = 128;
+/// Multiply-accumulates that are worth the sharing between threads.
+const WORTH_SHARING: usize = 1 << 24;
+
+/// What `make` makes of so many columns, some at a time; the panels are the same whatever the number of threads.
+fn side_by_side(
+    columns: usize,
+    work_of_each: usize,
+    make: impl Fn(Range<usize>) -> Mat<f64> + Send + Sync,
+) -> Vec<Mat<f64>> {
+    let starts = (0..columns).step_by(PANEL);
+    let panels: Vec<_> = starts
+        .map(|first| first..columns.min(first + PANEL))
+        .collect();
+    match columns.saturating_mul(work_of_each) < WORTH_SHARING {
+        true => panels.into_iter().map(make).collect(),
+        false => panels.into_par_iter().map(make).collect(),
+    }
+}
+
+/// Panels of columns as one matrix.
+fn from_columns(rows: usize, panels: &[Mat<f64>]) -> Mat<f64> {
+    let mut all = Mat::zeros(rows, panels.iter().map(Mat::ncols).sum());
+    let mut first = 0;
+    for panel in panels {
+        all.subcols_mut(first, panel.ncols()).copy_from(panel);
+        first += panel.ncols();
+    }
+    all
+}
+
 /// `log(det(matrix))` of a symmetric positive definite matrix, of which the lower triangle is read.
 ///
 /// # Errors
@@ -127,7 +171,14 @@ impl Divisor {
     #[must_use]
     pub fn divide(&self, right: MatRef<'_, f64>) -> Mat<f64> {
         match &self.0 {
-            Some(factor) => factor.solve(right.transpose()).transpose().to_owned(),
+            Some(factor) => {
+                let size = right.ncols();
+                let solved = side_by_side(right.nrows(), size * size, |rows| {
+                    let part = right.subrows(rows.start, rows.len());
+                    factor.solve(part.transpose())
+                });
+                from_columns(size, &solved).transpose().to_owned()
+            }
             None => Mat::zeros(right.nrows(), 0),
         }
     }

@@ -34,8 +34,8 @@ pub use basis::basis;
 pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
 pub use exchange::Exchanged;
-pub(crate) use matrix::lower_gram;
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};
+pub(crate) use matrix::{lower_gram, product};
 pub use nested::{nested, pair, unexplained};
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::calibrate::Batch;
 use crate::calibrate::tap::Placed;
 use crate::onnx::Tensor;
@@ -95,12 +97,16 @@ impl<'a> Dense<'a> {
         let fed = fed.filter(|&(tap, _)| !self.taps[tap].is_whole);
         let feeds = fed.map(|(_, feed)| feed.clone()).collect();
         let found = segment.run(&mut self.track, number, batch, feeds)?;
-        for ((tap, tensor), (_, places)) in taps.zip(found).zip(&places) {
+        let all: Vec<_> = taps.zip(found).zip(&places).collect();
+        let picked = all.into_par_iter().map(|((tap, tensor), (_, places))| {
             let (stays, placed) = (&self.stays[tap], &self.taps[tap]);
             let picked = match placed.is_whole {
-                true => picked::positions(&tensor, Some(stays), places),
+                true => picked::positions(&tensor, stays, places),
                 false => picked::channels(tensor, stays, placed.channels_last),
             };
+            (tap, picked)
+        });
+        for (tap, picked) in picked.collect::<Vec<_>>() {
             self.shelf.put(number, tap, picked)?;
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! One fit: the inputs that consumers share, and what each of them has to reach.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use faer::Mat;
@@ -12,13 +11,12 @@ use crate::calibrate::{Moments, StatisticsError, products};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::Tensor;
 use crate::sequential::SequentialError;
-use crate::sequential::picked;
 use crate::sequential::rectified::{Before, Block, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{
     Affine, Aim, Centred, Cross, Equations, Fitted, picked as picked_rows,
 };
 use crate::sequential::ridge;
-use crate::surgery::{Fold, Onto, Repaired, SurgeryError};
+use crate::surgery::{Fold, Folded, Onto, Repaired, SurgeryError};
 
 /// The consumers that read one tensor in one way.
 pub(super) struct Job<'a> {
@@ -98,15 +96,15 @@ impl<'a> Job<'a> {
     /// What the dense model's taps read: the input for it, and the positions.
     pub fn dense_feeds(&self, draw: &Draw) -> Vec<(String, Tensor)> {
         let taps = self.dense_taps();
-        taps.map(|(placed, _)| (placed.positions.clone(), draw.places.clone()))
+        taps.map(|(placed, _)| (placed.positions.clone(), draw.places.tensor.clone()))
             .collect()
     }
 
     /// What the pruned model's taps are fed.
     pub fn pruned_feeds(&self, draw: &Draw) -> Vec<(String, Tensor)> {
         let mut taps = self.pruned_taps();
-        let inputs = taps.next().map(|placed| (placed, &draw.indices));
-        let rest = taps.map(|placed| (placed, &draw.places));
+        let inputs = taps.next().map(|placed| (placed, &draw.reads.tensor));
+        let rest = taps.map(|placed| (placed, &draw.places.tensor));
         let all = inputs.into_iter().chain(rest);
         let gathered = all.filter(|(placed, _)| !placed.is_whole);
         gathered
@@ -192,33 +190,48 @@ impl<'a> Job<'a> {
         Ok(self.moments.iter_mut().enumerate().map(of_block).collect())
     }
 
-    /// Puts the fitted weights into `repaired`, which has those of the repair in one pass.
-    pub fn solve(&self, repaired: &mut Repaired) -> Result<(), SurgeryError> {
-        for target in &self.targets {
-            let once = target.fold.present(repaired);
-            let once = once.map_err(|error| target.fold.failed(error))?;
-            let (mut matrices, mut shift) = (Vec::new(), Vec::new());
-            for (block, (moments, once)) in self.moments.iter().zip(once).enumerate() {
-                let held = self.held.get(block);
-                let equations = Equations::new(moments, held, &target.aim(block), once);
-                let equations = equations.map_err(|error| SurgeryError::Repair {
-                    node: target.fold.node().to_owned(),
-                    error,
-                })?;
-                let Some(equations) = equations else {
-                    return Ok(());
-                };
-                let (matrix, moved) = target.fit(block, &equations, &self.kept);
-                matrices.push(matrix);
-                shift.extend(moved);
-            }
-            let folded = target.fold.tensors(&matrices, &shift, Onto::Zero);
-            let folded = folded.map_err(|error| target.fold.failed(error))?;
-            let put = target.fold.put(folded, repaired);
-            put.map_err(|error| target.fold.failed(error))?;
-        }
-        Ok(())
+    /// Fits each target, from the weights of the repair in one pass; `None` where no row was seen.
+    fn fitted(&self, once: &Repaired) -> Result<Vec<Option<Folded>>, SurgeryError> {
+        let targets = self.targets.par_iter();
+        targets.map(|target| self.fit(target, once)).collect()
     }
+
+    fn fit(&self, target: &Target<'a>, once: &Repaired) -> Result<Option<Folded>, SurgeryError> {
+        let once = target.fold.present(once);
+        let once = once.map_err(|error| target.fold.failed(error))?;
+        let (mut matrices, mut shift) = (Vec::new(), Vec::new());
+        for (block, (moments, once)) in self.moments.iter().zip(once).enumerate() {
+            let held = self.held.get(block);
+            let equations = Equations::new(moments, held, &target.aim(block), once);
+            let equations = equations.map_err(|error| SurgeryError::Repair {
+                node: target.fold.node().to_owned(),
+                error,
+            })?;
+            let Some(equations) = equations else {
+                return Ok(None);
+            };
+            let (matrix, moved) = target.fit(block, &equations, &self.kept);
+            matrices.push(matrix);
+            shift.extend(moved);
+        }
+        let folded = target.fold.tensors(&matrices, &shift, Onto::Zero);
+        folded.map(Some).map_err(|error| target.fold.failed(error))
+    }
+}
+
+/// Puts the fitted weights of a level into `repaired`, which has those of the repair in one pass.
+pub(super) fn solve(jobs: &[Job<'_>], repaired: &mut Repaired) -> Result<(), SurgeryError> {
+    let once = &*repaired;
+    let fitted: Vec<_> = jobs.par_iter().map(|job| job.fitted(once)).collect();
+    for (job, fitted) in jobs.iter().zip(fitted) {
+        for (target, folded) in job.targets.iter().zip(fitted?) {
+            if let Some(folded) = folded {
+                let put = target.fold.put(folded, repaired);
+                put.map_err(|error| target.fold.failed(error))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Target<'_> {
@@ -234,7 +247,7 @@ impl Target<'_> {
         let stay = self.stays.len();
         let mut dense = |placed: &Placed| {
             let placed = placed.clone().with_channels(stay);
-            found.unpack(&placed, dense.next())
+            found.dense(&placed, dense.next())
         };
         let output = dense(&self.output)?;
         centred.add(&mut self.crosses, &mut self.held, &output);
@@ -363,53 +376,40 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// What an input's tap gathered.
+    /// What an input's tap gave.
     fn inputs<T: ComplexField + Copy + From<f32> + Into<f64>>(
         &self,
         placed: &Placed,
         tensor: Option<&Tensor>,
     ) -> Result<Mat<T>, StatisticsError> {
-        let picked = tensor.map(|tensor| match placed.is_whole {
-            true => Cow::Owned(picked::positions(tensor, None, &self.draw.indices)),
-            false => Cow::Borrowed(tensor),
-        });
-        self.rows(placed, picked.as_deref(), &self.draw.padding)
+        let name = &self.graph.values[placed.tap.value].name;
+        let entries = (&self.draw.reads, self.draw.padding.as_slice());
+        placed.unpack(name, tensor.ok_or_else(|| missing(name))?, entries)
     }
 
-    /// What another tap of the pruned model gathered.
+    /// What another tap of the pruned model gave.
     fn pruned(
         &self,
         placed: &Placed,
         tensor: Option<&Tensor>,
     ) -> Result<Mat<f32>, StatisticsError> {
-        let picked = tensor.map(|tensor| match placed.is_whole {
-            true => Cow::Owned(picked::positions(tensor, None, &self.draw.places)),
-            false => Cow::Borrowed(tensor),
-        });
-        self.rows(placed, picked.as_deref(), self.none)
-    }
-
-    /// What a tap of the dense model gathered, of which the positions were picked.
-    fn unpack(
-        &self,
-        placed: &Placed,
-        tensor: Option<&Tensor>,
-    ) -> Result<Mat<f32>, StatisticsError> {
-        self.rows(placed, tensor, self.none)
-    }
-
-    fn rows<T: ComplexField + Copy + From<f32> + Into<f64>>(
-        &self,
-        placed: &Placed,
-        tensor: Option<&Tensor>,
-        padding: &[bool],
-    ) -> Result<Mat<T>, StatisticsError> {
         let name = &self.graph.values[placed.tap.value].name;
-        let missing = || StatisticsError::Shape {
-            tensor: name.clone(),
-            shape: Vec::new(),
-        };
-        placed.unpack(name, tensor.ok_or_else(missing)?, padding)
+        let entries = (&self.draw.places, self.none);
+        placed.unpack(name, tensor.ok_or_else(|| missing(name))?, entries)
+    }
+
+    /// What a tap of the dense model gave, of which the positions were picked.
+    fn dense(&self, placed: &Placed, tensor: Option<&Tensor>) -> Result<Mat<f32>, StatisticsError> {
+        let name = &self.graph.values[placed.tap.value].name;
+        let tensor = tensor.ok_or_else(|| missing(name))?;
+        placed.unpack_picked(name, tensor, self.none.len())
+    }
+}
+
+fn missing(tensor: &str) -> StatisticsError {
+    StatisticsError::Shape {
+        tensor: tensor.to_owned(),
+        shape: Vec::new(),
     }
 }
 

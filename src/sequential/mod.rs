@@ -122,9 +122,7 @@ pub fn repair(
                 walk.run(level, &mut jobs, &repaired, again)?;
             }
         }
-        for job in jobs[level].drain(..) {
-            job.solve(&mut repaired)?;
-        }
+        job::solve(&std::mem::take(&mut jobs[level]), &mut repaired)?;
         walk.dense.finish(level);
         walk.course.finish(level);
         progress(Step::Done);

@@ -29,8 +29,8 @@ pub(super) fn channels(tensor: Tensor, channels: &[usize], is_last: bool) -> Ten
     }
 }
 
-/// Some positions, and some channels or all, of a tensor of floats of three axes, of which the last are the positions.
-pub(super) fn positions(tensor: &Tensor, channels: Option<&[usize]>, positions: &Tensor) -> Tensor {
+/// Some positions and channels of a tensor of floats of three axes, of which the last are the positions.
+pub(super) fn positions(tensor: &Tensor, channels: &[usize], positions: &Tensor) -> Tensor {
     let (&[samples, all, length], Ok(values), Ok(positions)) =
         (tensor.shape.as_slice(), tensor.as_f32(), positions.to_i64())
     else {
@@ -40,8 +40,6 @@ pub(super) fn positions(tensor: &Tensor, channels: Option<&[usize]>, positions: 
         .iter()
         .map(|&at| usize::try_from(at).unwrap_or(usize::MAX))
         .collect();
-    let every: Vec<usize> = (0..all).collect();
-    let channels = channels.unwrap_or(&every);
     let mut found = Vec::with_capacity(samples * channels.len() * positions.len());
     for sample in values.chunks_exact((all * length).max(1)) {
         for channel in channels {
@@ -69,10 +67,10 @@ mod tests {
         // Two samples of two channels at three positions.
         let tensor = Tensor::from_f32(&[2, 2, 3], values).unwrap();
         let places = Tensor::from_i64(&[2], &[2, 0]).unwrap();
-        let all = positions(&tensor, None, &places);
+        let all = positions(&tensor, &[0, 1], &places);
         let expected = vec![2.0, 0.0, 5.0, 3.0, 8.0, 6.0, 11.0, 9.0];
         assert_eq!(all, Tensor::from_f32(&[2, 2, 2], expected).unwrap());
-        let some = positions(&tensor, Some(&[1]), &places);
+        let some = positions(&tensor, &[1], &places);
         let expected = vec![5.0, 3.0, 11.0, 9.0];
         assert_eq!(some, Tensor::from_f32(&[2, 1, 2], expected).unwrap());
     }

@@ -6,7 +6,7 @@ use faer::traits::ComplexField;
 use faer::{Mat, MatRef, Scale};
 
 use crate::calibrate::{Moments, products};
-use crate::mi::{Divisor, MiError};
+use crate::mi::{self, Divisor, MiError};
 use crate::sequential::ridge::{self, Second};
 
 /// Rows of inputs less their shift: in f32 where there are so many inputs that products are summed so.
@@ -206,11 +206,11 @@ pub(super) struct Equations {
     /// Means of the inputs, and the same less their shift.
     mean: Vec<f64>,
     offset: Vec<f64>,
-    covariance: Mat<f64>,
     divisor: Divisor,
-    /// Means of the targets, and their covariance with the inputs.
+    /// Means of the targets.
     target_mean: Vec<f64>,
-    target: Mat<f64>,
+    /// The inputs' covariance with what the start leaves of the targets.
+    residual: Mat<f64>,
     gain: f64,
     once: Mat<f64>,
 }
@@ -272,13 +272,13 @@ impl Equations {
             ..
         } = targets;
         let ridged = ridge::ridged(&all.covariance, ridge);
+        let made = mi::product(once.as_ref(), all.covariance.as_ref());
         Ok(Some(Equations {
             mean: covariance.mean,
             offset,
             divisor: Divisor::new(ridged.as_ref())?,
-            covariance: all.covariance,
             target_mean,
-            target,
+            residual: target - made * Scale(aim.gain),
             gain: aim.gain,
             once,
         }))
@@ -291,7 +291,7 @@ impl Equations {
 
     /// The fit; `moved` is what to add to the means of the targets and to the inputs' covariance with them.
     pub fn solve(&self, moved: Option<(&[f64], &Mat<f64>)>) -> Fitted {
-        let mut target = &self.target - &self.once * &self.covariance * Scale(self.gain);
+        let mut target = self.residual.clone();
         if let Some((_, covariance)) = moved {
             target += covariance.transpose();
         }

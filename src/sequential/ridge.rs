@@ -15,7 +15,7 @@ use faer::{Mat, MatRef};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::mi::{Divisor, MiError};
+use crate::mi::{self, Divisor, MiError};
 
 /// One sample in so many is held back.
 const HELD_BACK: usize = 4;
@@ -154,21 +154,28 @@ pub(super) fn choose(
     let size = fitted.covariance.nrows();
     let trace: f64 = fitted.covariance.diagonal().column_vector().iter().sum();
     let variance = trace / size.max(1) as f64;
+    let left = |ridge: f64| -> Result<f64, MiError> {
+        let divisor = Divisor::new(ridged(&fitted.covariance, ridge).as_ref())?;
+        let change = divisor.divide(residual.covariance.as_ref());
+        let made = mi::product(change.as_ref(), held.as_ref());
+        Ok(inner(made.as_ref(), change.as_ref()) - 2.0 * inner(change.as_ref(), wanted.as_ref()))
+    };
+    let next = |ridge: f64| (ridge / STEP).max(least);
     let mut best = ((NO_CHANGE * variance).max(least), 0.0);
     let mut ridge = (WIDEST * variance).max(least);
     loop {
-        let divisor = Divisor::new(ridged(&fitted.covariance, ridge).as_ref())?;
-        let change = divisor.divide(residual.covariance.as_ref());
-        let left = inner((&change * &held).as_ref(), change.as_ref())
-            - 2.0 * inner(change.as_ref(), wanted.as_ref());
-        if left > best.1 {
-            return Ok(best.0);
+        // Mostly the second is needed as well.
+        let (one, other) = rayon::join(|| left(ridge), || left(next(ridge)));
+        for (ridge, left) in [(ridge, one?), (next(ridge), other?)] {
+            if left > best.1 {
+                return Ok(best.0);
+            }
+            best = (ridge, left);
+            if ridge <= least {
+                return Ok(best.0);
+            }
         }
-        best = (ridge, left);
-        if ridge <= least {
-            return Ok(best.0);
-        }
-        ridge = (ridge / STEP).max(least);
+        ridge = next(next(ridge));
     }
 }
 

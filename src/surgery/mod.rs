@@ -15,7 +15,7 @@ mod shapes;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use error::SurgeryError;
-pub(crate) use fold::{Fold, Onto};
+pub(crate) use fold::{Fold, Folded, Onto};
 pub use repair::{Repair, Repaired, repair, repair_channels};
 
 use crate::graph::{Graph, NodeId};
