@@ -114,20 +114,31 @@ pub fn measure(
     }
     let mut track = Track::new(graph, requests, setting.memory / 2);
     let (mut parts, dense) = Parts::open(setting, &division, batches)?;
+    let heads = |level: usize| match trials.get(level) {
+        Some(trials) => trials.heads(setting, effort.by_inputs),
+        None => Ok(Vec::new()),
+    };
+    let mut next = heads(0)?;
     for (level, trials) in trials.iter().enumerate() {
         let segment = Segment::new(setting.model, graph, &track.schedule, level, Vec::new());
-        let mut segment = segment.open(setting.runtime)?;
-        for (number, batch) in batches.iter().enumerate() {
-            segment.run(&mut track, number, Some(batch), Vec::new())?;
-        }
-        let heads = trials.widths.par_iter();
-        let cut = |&width| trials.cut(setting, width, effort.by_inputs);
-        let heads: Result<Vec<Head>, _> = heads.map(cut).collect();
-        for (&width, head) in trials.widths.iter().zip(heads?) {
-            let found = trials.run(setting, (&mut track, &mut parts), head, batches.len())?;
+        let run = |heads: Vec<Head>| {
+            let mut segment = segment.open(setting.runtime)?;
+            for (number, batch) in batches.iter().enumerate() {
+                segment.run(&mut track, number, Some(batch), Vec::new())?;
+            }
+            let heads = heads.into_iter();
+            let found = heads
+                .map(|head| trials.run(setting, (&mut track, &mut parts), head, batches.len()));
+            found.collect::<Result<Vec<Outputs>, DivergenceError>>()
+        };
+        // The next group is repaired and cut meanwhile.
+        let present = std::mem::take(&mut next);
+        let (found, following) = rayon::join(|| run(present), || heads(level + 1));
+        for (&width, found) in trials.widths.iter().zip(found?) {
             let divergence = divergence(&dense, &found);
             all[trials.group].push(Trial { width, divergence });
         }
+        next = following?;
         track.finish(level);
         progress(1);
     }
@@ -172,6 +183,14 @@ struct Head {
 }
 
 impl Trials {
+    /// The heads at all widths.
+    fn heads(&self, setting: Setting<'_>, by_inputs: bool) -> Result<Vec<Head>, DivergenceError> {
+        let widths = self.widths.par_iter();
+        widths
+            .map(|&width| self.cut(setting, width, by_inputs))
+            .collect()
+    }
+
     /// The head when the group has this width.
     fn cut(
         &self,

@@ -2,7 +2,8 @@
 
 use faer::Mat;
 
-use crate::calibrate::triangle::{Lower, Triangle, mirror};
+use crate::calibrate::triangle::{Lower, Triangle};
+use crate::mi::mirror;
 
 /// Mean and covariance with the shrinkage that the spread between samples asks for.
 #[derive(Debug, Clone)]
@@ -114,5 +115,17 @@ impl Shrinking<'_> {
     pub fn at(&self, i: usize, j: usize) -> f64 {
         let own = if i == j { self.floor } else { 0.0 };
         self.lower.at(i, j) * self.factor + own
+    }
+
+    /// The lower triangle of the rows and columns of `picked`, which ascend.
+    pub fn lower(&self, picked: &[usize]) -> Mat<f64> {
+        let mut lower = Mat::zeros(picked.len(), picked.len());
+        for (j, &column) in picked.iter().enumerate() {
+            let below = self.lower.column(column);
+            let targets = lower.col_as_slice_mut(j).iter_mut().zip(picked).skip(j);
+            targets.for_each(|(to, row)| *to = below[row - column] * self.factor);
+            lower[(j, j)] += self.floor;
+        }
+        lower
     }
 }

@@ -9,8 +9,8 @@ use std::io;
 
 use crate::calibrate::products::Rows;
 use crate::calibrate::spread::shift_products;
-use crate::calibrate::triangle::{Lower, Triangle, mirror};
-use crate::mi::solve_right;
+use crate::calibrate::triangle::{Lower, Triangle};
+use crate::mi::{mirror, solve_right};
 use faer::{Mat, Scale};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -16,8 +16,9 @@ use crate::calibrate::moments::{Moments, Whole};
 use crate::calibrate::parts::{PARTS, Parts};
 use crate::calibrate::patches::images::{Images, Number};
 use crate::calibrate::products;
-use crate::calibrate::triangle::{Lower, Triangle, mirror};
+use crate::calibrate::triangle::{Lower, Triangle};
 use crate::groups::Window;
+use crate::mi::mirror;
 
 /// Sums over the images seen so far.
 #[derive(Debug, Clone)]

@@ -6,9 +6,6 @@ use std::ops::Range;
 
 use faer::{Mat, MatRef};
 
-/// Columns and rows that are mirrored together.
-const TILE: usize = 32;
-
 /// A symmetric matrix of which the lower triangle counts.
 pub(super) trait Lower {
     /// A column from the diagonal down.
@@ -162,21 +159,6 @@ pub(super) fn visit_lower(
     (0..matrix.ncols()).try_for_each(|column| visit(matrix.below(column)))
 }
 
-/// Makes the upper triangle that of the lower one.
-pub(super) fn mirror<T: Copy>(matrix: &mut Mat<T>) {
-    let size = matrix.nrows();
-    let tiles = || (0..size).step_by(TILE);
-    for left in tiles() {
-        for top in tiles().filter(|&top| top >= left) {
-            for column in left..size.min(left + TILE) {
-                for row in top.max(column + 1)..size.min(top + TILE) {
-                    matrix[(column, row)] = matrix[(row, column)];
-                }
-            }
-        }
-    }
-}
-
 /// Squared Frobenius norm of a symmetric matrix of which the lower triangle is stored.
 pub(super) fn squared_norm<T: Copy + Into<f64>>(lower: MatRef<'_, T>) -> f64 {
     let column = |column: usize| -> f64 {
@@ -208,9 +190,10 @@ fn norm_of_column<T: Copy + Into<f64>>(below: &[T]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mi::mirror;
 
-    /// Larger than a tile, and no multiple of it.
-    const SIZE: usize = 2 * TILE + 5;
+    /// Larger than a tile of what is mirrored, and no multiple of it.
+    const SIZE: usize = 69;
 
     fn full() -> Mat<f64> {
         Mat::from_fn(SIZE, SIZE, |i, j| (i.max(j) * 100 + i.min(j)) as f64)

@@ -68,7 +68,7 @@ impl Parts {
             }
             turn_each(&mut part.sum, basis, taps);
             let mut whole = part.products.lower();
-            super::triangle::mirror(&mut whole);
+            crate::mi::mirror(&mut whole);
             let turned = basis * whole * basis.transpose();
             part.products.set_lower(&turned);
         }

@@ -1,8 +1,17 @@
 //! A symmetric matrix from which products of vectors are subtracted, many at a time: one pass over the
 //! matrix for each vector costs more in memory traffic than in arithmetic.
 
+use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+/// Columns that are worked on together.
+const PANEL: usize = 128;
+/// Of so few rows and columns each element is counted by itself.
+const FEW: usize = 16;
+/// Multiply-accumulates that are worth the sharing between threads.
+const WORTH_SHARING: usize = 1 << 23;
 
 /// `matrix - left right'`, where the columns of `left` and `right` wait to be multiplied.
 pub(super) struct Delayed {
@@ -36,9 +45,22 @@ impl Delayed {
 
     /// The rows and columns of `picked`.
     pub fn block(&self, picked: &[usize]) -> Mat<f64> {
-        Mat::from_fn(picked.len(), picked.len(), |i, j| {
-            self.at(picked[i], picked[j])
-        })
+        if picked.len() <= FEW {
+            return Mat::from_fn(picked.len(), picked.len(), |i, j| {
+                self.at(picked[i], picked[j])
+            });
+        }
+        let mut block = Mat::from_fn(picked.len(), picked.len(), |i, j| {
+            let (row, column) = (picked[i], picked[j]);
+            self.matrix[(row.max(column), row.min(column))]
+        });
+        let size = self.matrix.nrows();
+        let [left, right] = [&self.left, &self.right].map(|waiting| {
+            let vectors = waiting.len() / size.max(1);
+            Mat::from_fn(picked.len(), vectors, |i, k| waiting[k * size + picked[i]])
+        });
+        block -= left * right.transpose();
+        block
     }
 
     /// The columns of `picked`.
@@ -116,21 +138,47 @@ impl Delayed {
         if waiting > 0 {
             let left = MatRef::from_column_major_slice(&self.left, size, waiting);
             let right = MatRef::from_column_major_slice(&self.right, size, waiting);
-            triangular::matmul(
-                &mut self.matrix,
-                BlockStructure::TriangularLower,
-                Accum::Add,
-                left,
-                BlockStructure::Rectangular,
-                right.transpose(),
-                BlockStructure::Rectangular,
-                -1.0,
-                Par::Seq,
-            );
+            let (mut panels, mut rest) = (Vec::new(), self.matrix.as_mut());
+            for first in (0..size).step_by(PANEL) {
+                let (panel, more) = rest.split_at_col_mut(PANEL.min(size - first));
+                panels.push((first, panel));
+                rest = more;
+            }
+            let settle = |(first, panel)| settle_panel(panel, first, left, right);
+            match size * size * waiting < WORTH_SHARING {
+                true => panels.into_iter().for_each(settle),
+                false => panels.into_par_iter().for_each(settle),
+            }
         }
         self.left.clear();
         self.right.clear();
     }
+}
+
+/// Subtracts `left right'` from some columns of a lower triangle; `first` is the number of the first of them.
+fn settle_panel(
+    panel: MatMut<'_, f64>,
+    first: usize,
+    left: MatRef<'_, f64>,
+    right: MatRef<'_, f64>,
+) {
+    let (size, width) = (panel.nrows(), panel.ncols());
+    let (_, below) = panel.split_at_row_mut(first);
+    let (top, bottom) = below.split_at_row_mut(width);
+    let right = right.subrows(first, width).transpose();
+    triangular::matmul(
+        top,
+        BlockStructure::TriangularLower,
+        Accum::Add,
+        left.subrows(first, width),
+        BlockStructure::Rectangular,
+        right,
+        BlockStructure::Rectangular,
+        -1.0,
+        Par::Seq,
+    );
+    let left = left.subrows(first + width, size - first - width);
+    matmul(bottom, Accum::Add, left, right, -1.0, Par::Seq);
 }
 
 fn zero(value: &mut f64) {
@@ -182,6 +230,13 @@ mod tests {
                     assert!((columns[(i, 1)] - plain[(i, 1)]).abs() < 1e-12);
                 }
                 assert!((block[(0, 2)] - plain[(4, 6)]).abs() < 1e-12);
+                let many: Vec<usize> = (0..3 * SIZE).map(|i| (i * 3) % SIZE).collect();
+                let block = delayed.block(&many);
+                for (i, &row) in many.iter().enumerate() {
+                    for (j, &column) in many.iter().enumerate() {
+                        assert!((block[(i, j)] - plain[(row, column)]).abs() < 1e-12);
+                    }
+                }
             }
             delayed.keep(&[0, 3, 6]);
             assert!((delayed.at(1, 2) - plain[(3, 6)]).abs() < 1e-12);

@@ -7,6 +7,9 @@ use rayon::prelude::*;
 use crate::mi::MiError;
 use crate::mi::state::State;
 
+/// So many candidates are not worth the sharing between threads.
+const JUDGED_TOGETHER: usize = 512;
+
 /// How one consumer reads the candidates.
 #[derive(Debug, Clone)]
 pub struct Reading {
@@ -105,9 +108,12 @@ impl Elimination {
     /// # Errors
     /// A precision lost its definiteness.
     pub fn step(&mut self) -> Result<Option<Removal>, MiError> {
+        let losses = self.candidates.par_iter().with_min_len(JUDGED_TOGETHER);
+        let losses: Vec<f64> = losses
+            .map(|&candidate| self.loss(candidate))
+            .collect::<Result<_, MiError>>()?;
         let mut best: Option<(usize, f64)> = None;
-        for (place, &candidate) in self.candidates.iter().enumerate() {
-            let loss = self.loss(candidate)?;
+        for (place, loss) in losses.into_iter().enumerate() {
             if best.is_none_or(|(_, least)| loss < least) {
                 best = Some((place, loss));
             }

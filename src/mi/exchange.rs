@@ -128,20 +128,29 @@ impl Exchange {
     fn best(&self, back: usize) -> Option<(usize, f64)> {
         let mut losses = self.losses.clone();
         let mut gain = 0.0;
-        for &reader in &self.readers[back] {
-            let state = &self.states[reader];
-            let coming = Coming::new(state, back)?;
-            gain += coming.gain;
-            let own = &self.own[reader];
-            let changes = judged(&state.candidates, &self.stays, |candidate| {
-                coming.loss(candidate) - own[candidate]
-            });
+        let readers = self.readers[back].par_iter();
+        for (of_reader, changes) in readers
+            .map(|&reader| self.coming(reader, back))
+            .collect::<Option<Vec<_>>>()?
+        {
+            gain += of_reader;
             let pairs = losses.iter_mut().zip(changes);
             pairs.for_each(|(loss, change)| *loss += change);
         }
         let judged = (0..losses.len()).filter(|&c| self.stays[c] && losses[c].is_finite());
         let least = judged.min_by(|&a, &b| losses[a].total_cmp(&losses[b]))?;
         Some((least, gain - losses[least]))
+    }
+
+    /// What one state gains by a candidate that comes back, and by how much more leaves with each that stays.
+    fn coming(&self, reader: usize, back: usize) -> Option<(f64, Vec<f64>)> {
+        let state = &self.states[reader];
+        let coming = Coming::new(state, back)?;
+        let own = &self.own[reader];
+        let changes = judged(&state.candidates, &self.stays, |candidate| {
+            coming.loss(candidate) - own[candidate]
+        });
+        Some((coming.gain, changes))
     }
 
     fn make(&mut self, back: usize, leaving: usize) -> Result<(), MiError> {
@@ -219,26 +228,35 @@ impl<'a> Coming<'a> {
     /// What leaves with a candidate once this one is back.
     fn loss(&self, candidate: usize) -> f64 {
         let inputs = self.state.candidates[candidate].as_slice();
-        let is_single = self.sides[0].0.ncols() == 1;
-        let logs = [0, 1].map(|side| {
-            let (columns, inverse) = &self.sides[side];
-            let swept = &self.state.sides[side];
-            match inputs {
-                [] => 0.0,
-                [input] if is_single => {
+        let loss = match inputs {
+            [] => 0.0,
+            [input] if self.sides[0].0.ncols() == 1 => {
+                let [prior, given_output] = [0, 1].map(|side| {
+                    let (columns, inverse) = &self.sides[side];
                     let along = columns[(*input, 0)];
-                    (along * along * inverse[(0, 0)] - swept.own(*input)).ln()
-                }
-                inputs => {
-                    let along = Mat::from_fn(inputs.len(), columns.ncols(), |i, j| {
-                        columns[(inputs[i], j)]
-                    });
-                    let more = &along * inverse * along.transpose();
-                    let precision = more - swept.block(inputs);
-                    log_determinant(precision.as_ref()).unwrap_or(f64::NAN)
+                    along * along * inverse[(0, 0)] - self.state.sides[side].own(*input)
+                });
+                match prior > 0.0 && given_output > 0.0 {
+                    true => (given_output / prior).ln(),
+                    false => f64::NAN,
                 }
             }
+            inputs => self.loss_of_several(inputs),
+        };
+        finite(0.5 * loss)
+    }
+
+    /// Twice what leaves with several inputs.
+    fn loss_of_several(&self, inputs: &[usize]) -> f64 {
+        let [prior, given_output] = [0, 1].map(|side| {
+            let (columns, inverse) = &self.sides[side];
+            let along = Mat::from_fn(inputs.len(), columns.ncols(), |i, j| {
+                columns[(inputs[i], j)]
+            });
+            let more = &along * inverse * along.transpose();
+            let precision = more - self.state.sides[side].block(inputs);
+            log_determinant(precision.as_ref()).unwrap_or(f64::NAN)
         });
-        finite(0.5 * (logs[1] - logs[0]))
+        given_output - prior
     }
 }

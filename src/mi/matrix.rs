@@ -71,6 +71,24 @@ pub(crate) fn lower_gram(rows: MatRef<'_, f64>) -> Mat<f64> {
     gram
 }
 
+/// Columns and rows that are mirrored together.
+const TILE: usize = 32;
+
+/// Makes the upper triangle that of the lower one.
+pub(crate) fn mirror<T: Copy>(matrix: &mut Mat<T>) {
+    let size = matrix.nrows();
+    let tiles = || (0..size).step_by(TILE);
+    for left in tiles() {
+        for top in tiles().filter(|&top| top >= left) {
+            for column in left..size.min(left + TILE) {
+                for row in top.max(column + 1)..size.min(top + TILE) {
+                    matrix[(column, row)] = matrix[(row, column)];
+                }
+            }
+        }
+    }
+}
+
 /// `left right`, shared between threads.
 pub(crate) fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
     let each = left.nrows() * left.ncols();

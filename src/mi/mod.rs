@@ -35,7 +35,7 @@ pub use elimination::{Elimination, Reading, Removal};
 pub use error::MiError;
 pub use exchange::Exchanged;
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};
-pub(crate) use matrix::{lower_gram, product};
+pub(crate) use matrix::{lower_gram, mirror, product};
 pub use nested::{nested, pair, unexplained};
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::traits::RealField;
 use faer::{Accum, Mat, MatRef, Par, Side};
 
-use crate::mi::matrix::{log_steps, log_steps_and_inverse, lower, lower_gram};
+use crate::mi::matrix::{log_steps, log_steps_and_inverse, lower, lower_gram, mirror};
 use crate::mi::{MiError, Reading, log_determinant};
 
 /// From so many inputs on, factors are made in f32 where that is enough.
@@ -143,10 +143,18 @@ fn single(
 ) -> Option<Mat<f64>> {
     let size = inputs.len();
     let mean = (0..size).map(|i| covariance[(i, i)]).sum::<f64>() / size.max(1) as f64;
-    #[allow(clippy::cast_possible_truncation)]
-    let ordered = Mat::from_fn(size, size, |i, j| {
-        (below(covariance, inputs[i], inputs[j]) / mean) as f32
-    });
+    // Whole columns, so that what is read in another order lies close together.
+    let mut whole = Mat::zeros(size, size);
+    for column in 0..size {
+        for row in column..size {
+            #[allow(clippy::cast_possible_truncation)]
+            let value = (covariance[(row, column)] / mean) as f32;
+            whole[(row, column)] = value;
+        }
+    }
+    mirror(&mut whole);
+    let ordered = Mat::from_fn(size, size, |i, j| whole[(inputs[i], inputs[j])]);
+    drop(whole);
     let factor = ordered.llt(Side::Lower).ok()?;
     drop(ordered);
     #[allow(clippy::cast_possible_truncation)]

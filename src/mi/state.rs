@@ -104,11 +104,17 @@ impl State {
 
     /// What leaves with inputs that are left; not a number where rounding hides it.
     pub fn lost(&self, inputs: &[usize]) -> f64 {
-        let rows = self.rows_of(inputs);
         let [prior, given_output] = &self.sides;
+        let of_one = |row: usize| 0.5 * (given_output.own(row) / prior.own(row)).ln();
+        // Most candidates are one input, and most steps ask for all of them.
+        if let [input] = inputs {
+            let row = self.row_of.get(*input).filter(|&&row| row != GONE);
+            return row.map_or(0.0, |&row| of_one(row));
+        }
+        let rows = self.rows_of(inputs);
         match rows.as_slice() {
             [] => 0.0,
-            [row] => 0.5 * (given_output.own(*row) / prior.own(*row)).ln(),
+            [row] => of_one(*row),
             rows => {
                 let [prior, given_output] = [prior, given_output].map(|side| {
                     let precision = side.block(rows) * faer::Scale(-1.0);

@@ -43,11 +43,18 @@ pub fn allocate(
         .map(|choice| model.touching(choice.group))
         .collect();
     let mut places = vec![0usize; choices.len()];
+    let next = |index: usize, places: &[usize], widths: &[usize]| {
+        next_step(&choices[index], places[index], &models[index], widths)
+    };
+    let all = 0..choices.len();
+    let mut steps: Vec<_> = all
+        .clone()
+        .map(|index| next(index, &places, &widths))
+        .collect();
     while model.total(&widths) > target {
         let mut best: Option<(f64, usize, usize)> = None;
-        for (index, choice) in choices.iter().enumerate() {
-            let Some((score, place)) = next_step(choice, places[index], &models[index], &widths)
-            else {
+        for (index, step) in steps.iter().enumerate() {
+            let Some((score, place)) = *step else {
                 continue;
             };
             if best.is_none_or(|(least, _, _)| score < least) {
@@ -58,7 +65,11 @@ pub fn allocate(
         // One step of the best run at a time: the others' savings change with it.
         places[index] += 1;
         debug_assert!(places[index] <= place);
-        widths[choices[index].group] = choices[index].widths[places[index]];
+        let group = choices[index].group;
+        widths[group] = choices[index].widths[places[index]];
+        for other in all.clone().filter(|&other| models[other].touches(group)) {
+            steps[other] = next(other, &places, &widths);
+        }
     }
     loop {
         take_back(choices, model, &mut places, &mut widths, target);

@@ -176,14 +176,16 @@ impl CostModel {
     /// The part of the cost that a group's width changes, per group.
     #[must_use]
     pub fn touching(&self, group: usize) -> CostModel {
-        let touches = |term: &&Term| {
-            term.axes
-                .iter()
-                .any(|axis| axis.per_channel.contains_key(&group))
-        };
+        let terms = self.terms.iter().filter(|term| term.touches(group));
         CostModel {
-            terms: self.terms.iter().filter(touches).cloned().collect(),
+            terms: terms.cloned().collect(),
         }
+    }
+
+    /// Whether a group's width changes the cost.
+    #[must_use]
+    pub fn touches(&self, group: usize) -> bool {
+        self.terms.iter().any(|term| term.touches(group))
     }
 }
 
@@ -197,6 +199,11 @@ fn weights_of(graph: &Graph, groups: &Groups) -> BTreeSet<ValueId> {
 }
 
 impl Term {
+    fn touches(&self, group: usize) -> bool {
+        let mut axes = self.axes.iter();
+        axes.any(|axis| axis.per_channel.contains_key(&group))
+    }
+
     fn cost(&self, widths: &[usize]) -> f64 {
         self.axes
             .iter()

@@ -203,18 +203,15 @@ impl<'a> Task<'a> {
         };
         let (kept, removed) = (columns(true), columns(false));
         let shrunk = covariance.shrinking();
-        let pick = |rows: &[usize], columns: &[usize]| {
-            Mat::from_fn(rows.len(), columns.len(), |i, j| {
-                shrunk.at(rows[i], columns[j])
-            })
-        };
         let failed = |error| SurgeryError::Repair {
             node: self.fold.node().to_owned(),
             error,
         };
         // W_R B is solved as it is: there are fewer outputs than removed inputs.
-        let divisor = Divisor::new(pick(&kept, &kept).as_ref()).map_err(failed)?;
-        let across = pick(&removed, &kept);
+        let divisor = Divisor::new(shrunk.lower(&kept).as_ref()).map_err(failed)?;
+        let across = Mat::from_fn(removed.len(), kept.len(), |i, j| {
+            shrunk.at(removed[i], kept[j])
+        });
         // Where the unfolding was not observed, all taps share one map.
         let repeats = taps / observed.max(1);
         let source = |column: usize, repeat: usize| column * repeats + repeat;
