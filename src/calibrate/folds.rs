@@ -9,9 +9,9 @@ use std::io;
 
 use crate::calibrate::products::Rows;
 use crate::calibrate::spread::shift_products;
-use crate::calibrate::triangle::{Lower, Triangle};
+use crate::calibrate::triangle::Triangle;
 use crate::mi::{mirror, solve_right};
-use faer::{Mat, Scale};
+use faer::{Mat, MatRef, Scale};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -127,8 +127,10 @@ pub(super) fn shrinkage(folds: &[Seen<'_>], offset: &[f64]) -> Option<f64> {
     let folds: Vec<HeldOut> = (0..folds.len())
         .into_par_iter()
         .map(|held| {
+            let variances = variances(folds, offset, held);
+            let mean = variances.iter().sum::<f64>() / offset.len().max(1) as f64;
             let [rest, held] = [false, true].map(|own| covariance(folds, offset, held, own));
-            HeldOut::new(&rest, &held)
+            HeldOut::new(rest.as_ref(), held.as_ref(), mean)
         })
         .collect();
     let mut errors = vec![f64::INFINITY; tried.len()];
@@ -150,7 +152,8 @@ pub(super) fn shrinkage(folds: &[Seen<'_>], offset: &[f64]) -> Option<f64> {
     tried.get(measure(&near)?).copied()
 }
 
-/// Covariance of one fold, or of all others.
+/// The first half of the inputs' columns of the covariance of one fold, or of all others; what lies above the diagonal
+/// in them is 0.
 fn covariance(folds: &[Seen<'_>], offset: &[f64], fold: usize, own: bool) -> Mat<f64> {
     let size = offset.len();
     let folds = || {
@@ -158,17 +161,33 @@ fn covariance(folds: &[Seen<'_>], offset: &[f64], fold: usize, own: bool) -> Mat
         all.filter(move |(index, _)| (*index == fold) == own)
     };
     let rows: usize = folds().map(|(_, (rows, _))| rows).sum();
-    let mut matrix = Mat::zeros(size, size);
-    for (_, (_, products)) in folds() {
-        products.add_to(&mut matrix);
-    }
-    for j in 0..size {
-        for (i, value) in (j..).zip(matrix.below(j)) {
-            *value = *value / rows.max(1) as f64 - offset[i] * offset[j];
+    let rows = rows.max(1) as f64;
+    let mut matrix = Mat::zeros(size, size / 2);
+    for j in 0..size / 2 {
+        let below = &mut matrix.col_as_slice_mut(j)[j..];
+        for (_, (_, products)) in folds() {
+            let pairs = below.iter_mut().zip(products.column(j));
+            pairs.for_each(|(sum, more)| *sum += more);
+        }
+        for (value, of_row) in below.iter_mut().zip(&offset[j..]) {
+            *value = *value / rows - of_row * offset[j];
         }
     }
-    mirror(&mut matrix);
     matrix
+}
+
+/// Variances of all inputs over the rows of all folds but one.
+fn variances(folds: &[Seen<'_>], offset: &[f64], held: usize) -> Vec<f64> {
+    let others = || {
+        let all = folds.iter().enumerate();
+        all.filter(move |(index, _)| *index != held)
+    };
+    let rows: usize = others().map(|(_, (rows, _))| rows).sum();
+    let variance = |j: usize| {
+        let sum: f64 = others().map(|(_, (_, products))| products.at(j, j)).sum();
+        sum / rows.max(1) as f64 - offset[j] * offset[j]
+    };
+    (0..offset.len()).map(variance).collect()
 }
 
 /// What it takes to predict the second half of the inputs from the first on rows that no fit has seen.
@@ -185,8 +204,9 @@ struct HeldOut {
 
 impl HeldOut {
     /// The squared error over all of the second half is that over random mixtures of it, but for a
-    /// factor and a noise that all intensities share; fewer have to be predicted.
-    fn new(rest: &Mat<f64>, held: &Mat<f64>) -> Self {
+    /// factor and a noise that all intensities share; fewer have to be predicted. Of the covariances the first half of
+    /// the columns is read, from the diagonal down.
+    fn new(rest: MatRef<'_, f64>, held: MatRef<'_, f64>, mean: f64) -> Self {
         let half = rest.nrows() / 2;
         let others = rest.nrows() - half;
         let mix = (others > MIXTURES).then(|| {
@@ -196,8 +216,9 @@ impl HeldOut {
                 _ => 1.0,
             })
         });
-        let split = |matrix: &Mat<f64>| {
-            let first = matrix.submatrix(0, 0, half, half).to_owned();
+        let split = |matrix: MatRef<'_, f64>| {
+            let mut first = matrix.submatrix(0, 0, half, half).to_owned();
+            mirror(&mut first);
             let across = matrix.submatrix(half, 0, others, half);
             let across = mix
                 .as_ref()
@@ -205,13 +226,12 @@ impl HeldOut {
             (first, across)
         };
         let ((first, across), (held_first, held_across)) = (split(rest), split(held));
-        let size = rest.nrows().max(1) as f64;
         HeldOut {
             first,
             across,
             held_first,
             held_across,
-            mean: (0..rest.nrows()).map(|i| rest[(i, i)]).sum::<f64>() / size,
+            mean,
         }
     }
 
@@ -260,6 +280,11 @@ mod tests {
         folds.shrinkage(&[0.0; 40]).unwrap()
     }
 
+    fn held_out(rest: &Mat<f64>, held: &Mat<f64>) -> HeldOut {
+        let trace: f64 = (0..rest.nrows()).map(|i| rest[(i, i)]).sum();
+        HeldOut::new(rest.as_ref(), held.as_ref(), trace / rest.nrows() as f64)
+    }
+
     #[test]
     fn noise_and_few_rows_ask_for_more() {
         let [little, much, many] = [shrinkage(60, 0.02), shrinkage(60, 1.0), shrinkage(300, 1.0)];
@@ -273,7 +298,7 @@ mod tests {
         let covariance = |m: &Mat<f64>| m.transpose() * m * Scale(1.0 / m.nrows() as f64);
         let found = shrinkage(60, 0.5);
         let tried = [1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 0.6, 0.9, found];
-        let held = HeldOut::new(&covariance(&train), &covariance(&test));
+        let held = held_out(&covariance(&train), &covariance(&test));
         let errors = tried.map(|intensity| held.error(intensity));
         let span = |error: f64| error - errors.iter().copied().fold(f64::INFINITY, f64::min);
         assert!(
@@ -298,14 +323,14 @@ mod tests {
                 rows.transpose() * &rows * Scale(1.0 / count as f64)
             };
             let (rest, held) = (covariance(1), covariance(2));
-            let mixed = HeldOut::new(&rest, &held);
+            let mixed = held_out(&rest, &held);
             assert_eq!(mixed.across.nrows(), MIXTURES);
             let half = size / 2;
             let across = |m: &Mat<f64>| m.submatrix(half, 0, half, half).to_owned();
             let whole = HeldOut {
                 across: across(&rest),
                 held_across: across(&held),
-                ..HeldOut::new(&rest, &held)
+                ..held_out(&rest, &held)
             };
             assert!(best(&mixed).abs_diff(best(&whole)) <= 1);
         }

@@ -6,6 +6,8 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use crate::mi::matrix::mirror;
+
 /// Columns that are worked on together.
 const PANEL: usize = 128;
 /// Of so few rows and columns each element is counted by itself.
@@ -15,8 +17,9 @@ const WORTH_SHARING: usize = 1 << 23;
 
 /// `matrix - left right'`, where the columns of `left` and `right` wait to be multiplied.
 pub(super) struct Delayed {
-    /// The lower triangle counts.
+    /// The lower triangle counts, and the upper one where `is_whole`.
     matrix: Mat<f64>,
+    is_whole: bool,
     left: Vec<f64>,
     right: Vec<f64>,
     /// So many columns are multiplied together.
@@ -28,10 +31,17 @@ impl Delayed {
     pub fn new(matrix: Mat<f64>, together: usize) -> Self {
         Delayed {
             matrix,
+            is_whole: false,
             left: Vec::new(),
             right: Vec::new(),
             together,
         }
+    }
+
+    /// Keeps the upper triangle as well from here on, for those who read more columns than they subtract.
+    pub fn keep_whole(&mut self) {
+        self.is_whole = true;
+        self.settle();
     }
 
     /// One element.
@@ -66,10 +76,13 @@ impl Delayed {
     /// The columns of `picked`.
     pub fn columns(&self, picked: &[usize]) -> Mat<f64> {
         let size = self.matrix.nrows();
-        let mut columns = Mat::from_fn(size, picked.len(), |i, j| {
-            let column = picked[j];
-            self.matrix[(i.max(column), i.min(column))]
-        });
+        let mut columns = match self.is_whole {
+            true => Mat::from_fn(size, picked.len(), |i, j| self.matrix[(i, picked[j])]),
+            false => Mat::from_fn(size, picked.len(), |i, j| {
+                let column = picked[j];
+                self.matrix[(i.max(column), i.min(column))]
+            }),
+        };
         for (j, &column) in picked.iter().enumerate() {
             let target = columns.col_as_slice_mut(j);
             let waiting = self.left.chunks_exact(size);
@@ -115,6 +128,9 @@ impl Delayed {
     pub fn put(&mut self, row: usize, values: &[f64]) {
         for (other, &value) in values.iter().enumerate() {
             self.matrix[(row.max(other), row.min(other))] = value;
+            if self.is_whole {
+                self.matrix[(row.min(other), row.max(other))] = value;
+            }
         }
     }
 
@@ -129,6 +145,7 @@ impl Delayed {
             }
         }
         self.matrix = kept;
+        self.is_whole = false;
     }
 
     /// Multiplies what waits.
@@ -152,6 +169,9 @@ impl Delayed {
         }
         self.left.clear();
         self.right.clear();
+        if self.is_whole {
+            mirror(&mut self.matrix);
+        }
     }
 }
 
@@ -204,8 +224,11 @@ mod tests {
     /// The same steps with and without waiting.
     #[test]
     fn waiting_changes_nothing() {
-        for together in [1, 3, 4, 100] {
+        for (together, is_whole) in [(1, false), (3, false), (3, true), (4, true), (100, false)] {
             let mut delayed = Delayed::new(start(), together);
+            if is_whole {
+                delayed.keep_whole();
+            }
             let mut plain = start();
             for k in 0..6 {
                 let (left, right) = (vector(k), vector(k + 1));

@@ -20,6 +20,7 @@ use faer::Mat;
 use rayon::prelude::*;
 
 use crate::mi::state::State;
+use crate::mi::swept::Swept;
 use crate::mi::{Elimination, MiError, inverse, log_determinant};
 
 /// Rounds over all channels that left; the last one changes nothing unless there are so many.
@@ -94,7 +95,9 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn new(states: Vec<State>, stays: Vec<bool>) -> Self {
+    fn new(mut states: Vec<State>, stays: Vec<bool>) -> Self {
+        let sides = states.par_iter_mut().flat_map(|state| &mut state.sides);
+        sides.for_each(Swept::keep_whole);
         let reads = |candidate: usize| {
             let all = states.iter().enumerate();
             let readers = all.filter(move |(_, state)| !state.candidates[candidate].is_empty());

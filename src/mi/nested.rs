@@ -25,9 +25,13 @@ pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, MiError> {
         return Ok(vec![0.0; order.len() + 1]);
     }
     let (inputs, ends) = in_order(&reading.candidates, &reading.absent, size, order);
+    // Whole columns, so that what is read in another order lies close together.
+    let mut whole = reading.covariance.clone();
+    mirror(&mut whole);
     let covariance = Mat::from_fn(inputs.len(), inputs.len(), |i, j| {
-        below(reading.covariance.as_ref(), inputs[i], inputs[j])
+        whole[(inputs[i], inputs[j])]
     });
+    drop(whole);
     let (own, precision) = log_steps_and_inverse(covariance.as_ref())?;
     drop(covariance);
     let last = inputs.len().saturating_sub(1);
@@ -143,7 +147,6 @@ fn single(
 ) -> Option<Mat<f64>> {
     let size = inputs.len();
     let mean = (0..size).map(|i| covariance[(i, i)]).sum::<f64>() / size.max(1) as f64;
-    // Whole columns, so that what is read in another order lies close together.
     let mut whole = Mat::zeros(size, size);
     for column in 0..size {
         for row in column..size {

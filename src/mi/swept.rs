@@ -40,6 +40,11 @@ impl Swept {
         self.diagonal = picked.iter().map(|&row| self.diagonal[row]).collect();
     }
 
+    /// From here on more columns are read than variables moved.
+    pub fn keep_whole(&mut self) {
+        self.table.keep_whole();
+    }
+
     /// One element of the diagonal.
     pub fn own(&self, variable: usize) -> f64 {
         self.diagonal[variable]
