@@ -119,7 +119,8 @@ impl Delayed {
         }
         let below = self.matrix.col_as_slice_mut(row).iter_mut();
         below.for_each(zero);
-        for column in 0..row {
+        let columns = if self.is_whole { size } else { row };
+        for column in 0..columns {
             self.matrix[(row, column)] = 0.0;
         }
     }
