@@ -21,7 +21,7 @@ points, and each figure is one run (random channels: the mean of three), so that
 between criteria mean little. All methods get the same dense weights, the same budget of MACs, and at most the
 512 images of `fixtures/calib.npz`. Nothing is retrained unless said. This page and its plots are written by
 
-<!-- not run: installs packages and takes hours -->
+<!-- not run: installs packages and takes the better part of an hour -->
     pip install -r bench/peers/requirements.txt
     python bench/peers/peers.py --bin target/release/onnx-mipp
 
