@@ -267,4 +267,20 @@ mod tests {
             assert!((delayed.at(2, 1) - plain[(3, 6)]).abs() < 1e-12);
         }
     }
+
+    /// As large as threads share, and no multiple of a panel.
+    #[test]
+    fn what_waits_is_subtracted_panel_by_panel() {
+        let size = 2 * PANEL + 45;
+        let together = WORTH_SHARING / (size * size) + 1;
+        let entry = |i: usize, k: usize| ((i * 7 + k * 13) % 11) as f64 / 11.0;
+        let vectors = Mat::from_fn(size, together, entry);
+        let start = Mat::<f64>::identity(size, size);
+        let mut delayed = Delayed::new(start.clone(), together);
+        delayed.subtract(&vectors, &vectors, false);
+        assert!(delayed.left.is_empty(), "nothing waits any more");
+        let plain = start - &vectors * vectors.transpose();
+        let all: Vec<usize> = (0..size).collect();
+        assert!((delayed.block(&all) - plain).norm_max() < 1e-10);
+    }
 }

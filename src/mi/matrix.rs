@@ -209,3 +209,26 @@ impl Divisor {
 pub fn solve_right(matrix: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
     Ok(Divisor::new(matrix)?.divide(right))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// As large as threads share, and no multiple of a panel.
+    #[test]
+    fn panels_side_by_side_make_the_whole() {
+        let (rows, size) = (PANEL + 31, 3 * PANEL + 5);
+        assert!(rows * size * size > WORTH_SHARING);
+        let entry = |i: usize, j: usize| ((i * 5 + j * 3 + i * j) % 17) as f64 / 17.0;
+        let left = Mat::from_fn(rows, size, entry);
+        let right = Mat::from_fn(size, size, |i, j| entry(i + 2, j + 1));
+        let whole = product(left.as_ref(), right.as_ref());
+        assert!((&whole - &left * &right).norm_max() < 1e-9);
+        let positive = &right * right.transpose() + Mat::<f64>::identity(size, size);
+        let divided = Divisor::new(positive.as_ref())
+            .unwrap()
+            .divide(left.as_ref());
+        assert!((divided * positive - left).norm_max() < 1e-6);
+    }
+}

@@ -177,3 +177,57 @@ fn checked<T: Copy + Into<f64>>(
         None => Ok(matrix),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::calibrate::tap::Tap;
+    use crate::groups::Window;
+
+    /// The truth is what a Gather of the same positions hands out.
+    #[test]
+    fn a_whole_tensor_has_the_rows_that_are_gathered_of_it() {
+        let window = Window {
+            input: vec![5],
+            output: vec![5],
+            kernel: vec![3],
+            strides: vec![1],
+            dilations: vec![1],
+            pads: vec![1],
+        };
+        let tap = Tap {
+            value: 0,
+            axis: 1,
+            window: Some(window),
+            covered: 1,
+        };
+        let gathered = Placed {
+            tap,
+            output: String::new(),
+            positions: String::new(),
+            channels: 2,
+            places: 5,
+            channels_last: false,
+            pointwise: None,
+            is_whole: false,
+        };
+        let draw = gathered.draw(3, 1).unwrap();
+        assert_eq!(draw.places.at.len(), 3);
+        let value = |at: usize| (at * at) as f32 + 1.0;
+        let whole = Tensor::from_f32(&[2, 2, 5], (0..20).map(value).collect()).unwrap();
+        let picked = (0..4).flat_map(|row| draw.reads.at.iter().map(move |at| value(row * 5 + at)));
+        let picked = Tensor::from_f32(&[2, 2, draw.reads.at.len()], picked.collect()).unwrap();
+        let entries = (&draw.reads, draw.padding.as_slice());
+        let rows: Mat<f64> = gathered.unpack("x", &picked, entries).unwrap();
+        assert_eq!((rows.nrows(), rows.ncols()), (6, 6));
+        let placed = Placed {
+            is_whole: true,
+            ..gathered
+        };
+        assert_eq!(placed.unpack::<f64>("x", &whole, entries).unwrap(), rows);
+        // Channels that the tap does not have.
+        let other = Tensor::from_f32(&[1, 4, 5], (0..20).map(value).collect()).unwrap();
+        assert!(placed.unpack::<f64>("x", &other, entries).is_err());
+    }
+}
