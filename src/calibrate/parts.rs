@@ -42,7 +42,7 @@ impl Parts {
         let part = |&rows: &usize| Part {
             rows,
             sum: vec![0.0; inputs],
-            products: Triangle::new(inputs / taps),
+            products: Triangle::in_memory(inputs / taps),
         };
         Parts {
             taps,
@@ -69,7 +69,7 @@ impl Parts {
     /// The products of all parts together.
     pub fn whole(&self) -> Triangle {
         let size = self.parts.first().map_or(0, |part| part.products.size());
-        let mut whole = Triangle::new(size);
+        let mut whole = Triangle::in_memory(size);
         self.parts.iter().for_each(|part| whole.add(&part.products));
         whole
     }

@@ -344,7 +344,7 @@ impl OfDistance {
 impl Products {
     fn new(channels: usize, is_none: bool) -> Self {
         match is_none {
-            true => Products::Own(Triangle::new(channels)),
+            true => Products::Own(Triangle::in_memory(channels)),
             false => Products::Cross(Mat::zeros(channels, channels)),
         }
     }
@@ -374,7 +374,7 @@ impl OfPart {
         OfPart {
             samples: 0,
             elements: vec![0.0; channels * elements],
-            products: Triangle::new(channels),
+            products: Triangle::in_memory(channels),
         }
     }
 

@@ -63,8 +63,19 @@ impl Triangle {
     pub fn new(size: usize) -> Self {
         Triangle {
             size,
-            values: zeros(size * (size + 1) / 2),
+            values: vec![0.0; size * (size + 1) / 2],
         }
+    }
+
+    /// The same, in memory from here on, for what is added to at once. Pages that a sum reads before it writes them are
+    /// mapped twice, and the second time stops the other threads.
+    pub fn in_memory(size: usize) -> Self {
+        const PAGE: usize = 4096 / size_of::<f64>();
+        let mut triangle = Triangle::new(size);
+        for value in triangle.values.iter_mut().step_by(PAGE) {
+            *value = black_box(0.0);
+        }
+        triangle
     }
 
     fn range(&self, column: usize) -> Range<usize> {
@@ -138,17 +149,6 @@ impl Triangle {
         self.add_to(&mut lower);
         lower
     }
-}
-
-/// Zeros that are in memory. Pages that a sum reads before it writes them would be mapped twice, and the second time
-/// stops the other threads.
-fn zeros(count: usize) -> Vec<f64> {
-    const PAGE: usize = 4096 / size_of::<f64>();
-    let mut zeros = vec![0.0; count];
-    for value in zeros.iter_mut().step_by(PAGE) {
-        *value = black_box(0.0);
-    }
-    zeros
 }
 
 /// Shows the lower triangle, column by column.
