@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
     /// several ways.
     pub(super) fn over(graph: &'a Graph, scope: Scope) -> Self {
         let first = Walk::once(graph, scope, None);
-        if !first.has_splits() {
+        if !first.splits.is_open {
             return first;
         }
         let choices = first.choices();
