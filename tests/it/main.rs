@@ -16,6 +16,7 @@ mod manners;
 mod masked;
 mod memory;
 mod open_sizes;
+mod names;
 mod packaging;
 mod pages;
 mod program;
