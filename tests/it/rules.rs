@@ -2,6 +2,7 @@
 //! cut equals the masked dense model.
 
 mod attention;
+mod constants;
 mod einsum;
 mod frozen;
 mod functions;
