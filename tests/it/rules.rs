@@ -4,6 +4,7 @@
 mod attention;
 mod constants;
 mod einsum;
+mod empty;
 mod frozen;
 mod functions;
 mod fused;
