@@ -212,5 +212,6 @@ impl Part {
 /// a target shape as it is.
 fn is_complete(graph: &Graph) -> bool {
     let mut used = graph.values.iter().filter(|value| value.is_used());
-    used.all(|value| value.shape.is_some())
+    let mut nodes = graph.order.iter().map(|&node| graph.view(node));
+    used.all(|value| value.shape.is_some()) && nodes.all(ops::keeps_elements)
 }

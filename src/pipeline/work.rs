@@ -9,9 +9,9 @@ use crate::onnx::Model;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
-use crate::pipeline::{Error, Event, Options, hint};
+use crate::pipeline::{Error, Event, Options, batch, hint};
 use crate::report::{self, Calibration, Change, Report, source};
-use crate::runtime::{InputSpec, Runtime};
+use crate::runtime::{InputSpec, Runtime, RuntimeError};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
 use crate::surgery::Repair;
 use crate::verify::{self, Check, Runs};
@@ -61,21 +61,40 @@ impl Evidence {
     }
 }
 
-/// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it.
+/// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it. `told` are
+/// numbers inside the model that may fix its batch; that of the samples may be one that is tried.
 fn observe(
     model: &Model,
     graph: &mut Graph,
     runtime: &Runtime,
     samples: &Samples,
+    (told, is_tried): (&[usize], bool),
 ) -> Result<(), Error> {
-    // Single samples may be all that a model runs whose batch is open in name only: a run shows that.
-    if !samples.is_single() && infer(model, graph, runtime, &samples.first_specs()) {
+    // Only a run shows that a batch which is open in name does not run, or that another does.
+    let is_sure = !is_tried && (!samples.is_open() || told.is_empty());
+    if is_sure && infer(model, graph, runtime, &samples.first_specs()) {
         return Ok(());
     }
-    match probe(model, graph, runtime, &samples.first_batch()?) {
-        Err(_) if samples.is_single() => Ok(probe(model, graph, runtime, &samples.one()?)?),
-        probed => Ok(probed?),
+    probe(model, graph, runtime, &samples.first_batch()?)?;
+    let many = samples.first_specs().into_iter().next();
+    let many = many.and_then(|spec| spec.shape.first().copied().flatten());
+    match many {
+        Some(many) if samples.is_open() && told.contains(&1) && !keeps_samples(graph, many) => {
+            Err(RuntimeError::Run {
+                problem: "no output of the model grows with the batch".to_owned(),
+                advice: "",
+            }
+            .into())
+        }
+        _ => Ok(()),
     }
+}
+
+/// Whether an output of the model holds its samples, `many` of them, along the first axis.
+fn keeps_samples(graph: &Graph, many: usize) -> bool {
+    let outputs = graph.values.iter().filter(|value| value.is_output);
+    let mut first = outputs.filter_map(|value| value.shape.as_ref()?.first().copied());
+    first.any(|length| length > 0 && length.is_multiple_of(many))
 }
 
 impl Work {
@@ -88,8 +107,14 @@ impl Work {
             Some(specs) => specs,
             None => runtime.session(&model)?.inputs(),
         };
-        let mut samples = Samples::open(&specs, options)?;
-        observe(&model, &mut graph, &runtime, &samples)?;
+        let told = batch::told(&model, &graph);
+        let mut is_tried = false;
+        let (mut samples, graph) = batch::open(&specs, options, &told, |samples| {
+            let mut seen = graph.clone();
+            let observed = observe(&model, &mut seen, &runtime, samples, (&told, is_tried));
+            is_tried = true;
+            observed.map(|()| seen)
+        })?;
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
         if let Some(together) = groups.batch {
