@@ -90,6 +90,8 @@ pub struct Groups {
     /// How many samples a batch must have so that the positions in every tensor are those of the
     /// observed run; none where samples lie along the first axis everywhere.
     pub batch: Option<usize>,
+    /// Nodes that no rule covers, and why: whatever they read stays.
+    pub refused: BTreeMap<NodeId, String>,
 }
 
 impl Groups {

@@ -100,7 +100,7 @@ fn keeps_samples(graph: &Graph, many: usize) -> bool {
 impl Work {
     pub fn open(original: Model, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
         let model = original.inlined().in_order();
-        let mut graph = Graph::build(&model)?;
+        let graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
         let specs = match InputSpec::stated(&model) {
@@ -304,15 +304,22 @@ impl Work {
         }
         let stays = vec![true; self.groups.channel_count];
         let count = self.groups.groups.len();
-        let note = if count == 0 {
-            "nothing to prune: no convolution or matrix product with a constant weight makes \
-             channels; the model is written unchanged"
-                .to_owned()
-        } else {
-            "nothing to prune: all its groups are frozen (see `onnx-mipp inspect`); the model is \
-             written unchanged"
-                .to_owned()
+        let asked = match &options.plan {
+            Some(path) => format!("--plan {}", path.display()),
+            None => self.budget(options).to_string(),
         };
+        let missed = match options.budget {
+            Some(budget) if options.plan.is_none() => format!("; {budget} is not reached"),
+            _ => String::new(),
+        };
+        let why = match (count, report::ungrouped(&self.graph, &self.groups).len()) {
+            (0, 0) => "no convolution or matrix product with a constant weight makes channels",
+            (0, _) => {
+                "no layer with weights makes channels that may leave (see `onnx-mipp inspect`)"
+            }
+            _ => "all its groups are frozen (see `onnx-mipp inspect`)",
+        };
+        let note = format!("nothing to prune: {why}; the model is written unchanged{missed}");
         Ok(Done {
             model: self.original.clone(),
             selection: Selection {
@@ -323,7 +330,7 @@ impl Work {
             comparison: None,
             latency: None,
             seen: 0,
-            asked: "nothing".to_owned(),
+            asked,
             notes: vec![note],
         })
     }
@@ -373,6 +380,7 @@ impl Work {
                 &done.selection,
                 evidence.statistics.as_ref(),
             ),
+            ungrouped: report::ungrouped(&self.graph, &self.groups),
             trade_off: evidence.trade_off.clone(),
             layers: report::layers(&self.graph, &self.groups, &left),
             comparison: done.comparison,

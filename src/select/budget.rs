@@ -249,7 +249,7 @@ pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<Trad
             } else {
                 1.0
             },
-            loss: loss.sum(),
+            loss: 0.0 + loss.sum::<f64>(),
         };
         if points.last() != Some(&point) {
             points.push(point);

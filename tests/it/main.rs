@@ -28,3 +28,4 @@ mod stages;
 mod statistics;
 mod trials;
 mod wire;
+mod ungrouped;
