@@ -410,5 +410,6 @@ fn restrict(graph: &Graph, groups: &mut Groups, options: &Options) -> Result<(),
     let set = |globs: &Option<Globs>| globs.as_ref().map(|globs| globs.set.clone());
     let (exclude, only) = (set(&options.exclude), set(&options.only));
     groups.restrict(graph, exclude.as_ref(), only.as_ref());
+    groups.check_hints(graph, options.scope, (exclude.as_ref(), only.as_ref()));
     Ok(())
 }

@@ -163,8 +163,18 @@ impl Runtime {
     pub(super) fn open(
         &self,
         model: &Model,
-        mut builder: SessionBuilder,
+        builder: SessionBuilder,
     ) -> Result<Session, RuntimeError> {
+        self.commit(model, builder).map_err(|error| match error {
+            RuntimeError::Open { problem, .. } if is_old(model) => RuntimeError::Open {
+                problem,
+                advice: CONVERT,
+            },
+            error => error,
+        })
+    }
+
+    fn commit(&self, model: &Model, mut builder: SessionBuilder) -> Result<Session, RuntimeError> {
         if model.byte_size() < MEMORY_LIMIT {
             let bytes = model.encode().map_err(open_error)?;
             let inner = builder.commit_from_memory(&bytes).map_err(open_error)?;
@@ -284,7 +294,17 @@ fn version(library: &Path) -> String {
 pub(super) fn open_error(error: impl std::fmt::Display) -> RuntimeError {
     RuntimeError::Open {
         problem: error.to_string(),
+        advice: "check the model with `check-model` of the onnx package, or take a newer ONNX Runtime",
     }
+}
+
+/// The oldest opset that ONNX Runtime runs.
+const OLDEST_OPSET: i64 = 7;
+const CONVERT: &str = "its opset is older than 7, the oldest that ONNX Runtime runs: convert it first, in \
+    Python with onnx.version_converter.convert_version(model, 17), which needs a fixed batch for some operators";
+
+fn is_old(model: &Model) -> bool {
+    model.opset("").is_some_and(|opset| opset < OLDEST_OPSET)
 }
 
 fn open_from_files(
