@@ -11,7 +11,7 @@ use crate::onnx::proto::{ValueInfoProto, type_proto::Value};
 use crate::ops;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::{Error, Options};
-use crate::runtime::{InputSpec, RuntimeError};
+use crate::runtime::{InputSpec, Runtime, RuntimeError};
 
 /// So many numbers that a model tells are tried.
 const MOST_TOLD: usize = 8;
@@ -26,9 +26,10 @@ const LARGEST: usize = 4096;
 pub(super) fn open<T>(
     specs: &[InputSpec],
     options: &Options,
-    told: &[usize],
+    (runtime, told): (&Runtime, &[usize]),
     mut attempt: impl FnMut(&Samples) -> Result<T, Error>,
 ) -> Result<(Samples, T), Error> {
+    let mut attempt = |samples: &Samples| runtime.quietly(|| attempt(samples));
     let mut samples = Samples::open(specs, options, None)?;
     // Two samples, so that the batch is not mistaken for an axis of length one; but not as many as the
     // model may be fixed at.
@@ -94,9 +95,9 @@ pub(super) fn told(model: &Model, graph: &Graph) -> Vec<usize> {
         let view = graph.view(node);
         let made = view.output(0).and_then(|id| graph.values.get(id));
         let target = ops::target(view).filter(|_| made.is_some_and(|value| !value.is_constant));
-        match target.and_then(|target| target.to_i64().ok()).as_deref() {
-            Some(&[first, _, ..]) => count(Some(first)),
-            _ => {}
+        let sizes = target.and_then(|target| target.to_i64().ok());
+        if let Some(&[first, _, ..]) = sizes.as_deref() {
+            count(Some(first));
         }
     }
     if let Some(main) = &model.proto.graph {

@@ -27,7 +27,7 @@ pub fn compare(
         None => runtime.session(&models[0])?.inputs(),
     };
     let told = batch::told(&models[0], &Graph::build(&models[0])?);
-    let (samples, ()) = batch::open(&specs, options, &told, |samples| {
+    let (samples, ()) = batch::open(&specs, options, (&runtime, &told), |samples| {
         let mut session = runtime.session(&models[0])?;
         let outputs = session.outputs();
         session.run(&samples.first_batch()?, &outputs)?;

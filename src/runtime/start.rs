@@ -212,6 +212,20 @@ impl Runtime {
         Ok(builder.with_execution_providers([provider.build().error_on_failure()])?)
     }
 
+    /// Does what may fail and is turned into an error or a note: ONNX Runtime, which would log the failure
+    /// too, is silent meanwhile.
+    pub(crate) fn quietly<T>(&self, work: impl FnOnce() -> T) -> T {
+        let is_quiet = std::env::var_os("ORT_LOG").is_none();
+        if is_quiet {
+            self.environment.set_log_level(LogLevel::Fatal);
+        }
+        let result = work();
+        if is_quiet {
+            self.environment.set_log_level(LogLevel::Error);
+        }
+        result
+    }
+
     /// Opens and runs a tiny model on the CUDA device; the error says what is missing.
     fn probe_cuda(&self, id: u32) -> Result<(), String> {
         if !ep::CUDA::is_available().unwrap_or(false) {
@@ -220,15 +234,7 @@ impl Runtime {
                 "the ONNX Runtime library is built without CUDA; {advice}"
             ));
         }
-        // ONNX Runtime logs the failures that are turned into an error or a note here.
-        let quiet = std::env::var_os("ORT_LOG").is_none();
-        if quiet {
-            self.environment.set_log_level(LogLevel::Fatal);
-        }
-        let result = self.run_probe(id);
-        if quiet {
-            self.environment.set_log_level(LogLevel::Error);
-        }
+        let result = self.quietly(|| self.run_probe(id));
         result.map_err(|problem| cuda_advice(&self.library, &problem))
     }
 
