@@ -69,10 +69,11 @@ fn is_plain(function: &FunctionProto, model: &ModelProto) -> bool {
 }
 
 /// Names in use in the graph and its subgraphs, for new ones that clash with none.
-struct Names(BTreeSet<String>);
+pub(crate) struct Names(BTreeSet<String>);
 
 impl Names {
-    fn of(graph: &GraphProto) -> Self {
+    /// Those of the graph and all that is inside it.
+    pub(crate) fn of(graph: &GraphProto) -> Self {
         let mut names = Names(BTreeSet::new());
         names.add(graph);
         names
@@ -91,7 +92,8 @@ impl Names {
         }
     }
 
-    fn fresh(&mut self, base: &str) -> String {
+    /// A name like `base` that nothing has yet.
+    pub(crate) fn fresh(&mut self, base: &str) -> String {
         let numbered = (2usize..).map(|n| format!("{base}_{n}"));
         let mut candidates = std::iter::once(base.to_owned()).chain(numbered);
         let name = candidates.find(|name| !self.0.contains(name));

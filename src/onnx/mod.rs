@@ -19,6 +19,7 @@ mod wire;
 
 pub use dtype::DataType;
 pub use error::{OnnxError, TensorError};
+pub(crate) use inline::Names;
 pub use save::save;
 pub use tensor::Tensor;
 

@@ -28,10 +28,12 @@ mod recurrent;
 mod resample;
 mod reshape;
 mod sequence;
+mod unfused;
 
 use std::ops::RangeInclusive;
 
 pub use alike::{Alike, Unscaled};
+pub use unfused::unfused;
 
 use crate::graph::{Node, NodeView, ValueId};
 use crate::groups::{Kept, Walk};

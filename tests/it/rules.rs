@@ -17,6 +17,7 @@ mod quantized;
 mod recurrent;
 mod reshapes;
 mod storage;
+mod unfused;
 mod vision;
 
 use crate::builder::{Builder, ints};
