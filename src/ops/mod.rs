@@ -27,6 +27,7 @@ mod rectifier;
 mod recurrent;
 mod resample;
 mod reshape;
+mod rotary;
 mod sequence;
 mod unfused;
 
@@ -121,6 +122,7 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         }
         name if mixing::reduces(name) => &mixing::Reduce,
         name if pool::covers(name) => &pool::Pool,
+        "RotaryEmbedding" => &rotary::RotaryEmbedding { cosines: 1 },
         "Concat" => &join::Concat,
         "Split" => &parts::Split,
         "SplitToSequence" => &sequence::SplitToSequence,
