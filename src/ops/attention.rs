@@ -408,6 +408,7 @@ impl FusedAttention {
             },
             gain: 1.0,
             partner: None,
+            stack: None,
         }
     }
 }

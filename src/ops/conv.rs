@@ -310,6 +310,7 @@ fn consumer(
         bias,
         gain: 1.0,
         partner: None,
+        stack: None,
     }
 }
 

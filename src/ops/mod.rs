@@ -29,6 +29,7 @@ mod resample;
 mod reshape;
 mod rotary;
 mod sequence;
+mod stack;
 mod unfused;
 
 use std::ops::RangeInclusive;

@@ -16,6 +16,7 @@ mod parts;
 mod quantized;
 mod recurrent;
 mod reshapes;
+mod stacks;
 mod storage;
 mod unfused;
 mod vision;
