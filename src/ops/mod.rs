@@ -123,6 +123,7 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         }
         name if mixing::reduces(name) => &mixing::Reduce,
         name if pool::covers(name) => &pool::Pool,
+        "MaxUnpool" => &pool::MaxUnpool,
         "RotaryEmbedding" => &rotary::RotaryEmbedding { cosines: 1 },
         "Concat" => &join::Concat,
         "Split" => &parts::Split,

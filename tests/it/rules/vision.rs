@@ -260,3 +260,57 @@ fn weights_that_a_node_fills_are_cut() {
     assert_eq!(found.free(), [6]);
     found.check();
 }
+
+/// A pooling to half the size and back, with convolutions between; `shape` gives the size as data.
+pub(super) fn unpooled(shape: bool) -> Builder {
+    let mut b = Builder::new(17);
+    let made = stem(&mut b, 8);
+    let halves = || vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
+    let pooled = b.nodes("MaxPool", &[&made], 2, halves());
+    let small = b.pointwise(&pooled[0], 8, 8);
+    let small = b.node("Relu", &[&small], vec![]);
+    let mut inputs = vec![small.as_str(), &pooled[1]];
+    let size = match shape {
+        true => b.node("Shape", &[&made], vec![]),
+        false => String::new(),
+    };
+    if shape {
+        inputs.push(&size);
+    }
+    let made = b.node("MaxUnpool", &inputs, halves());
+    let made = b.pointwise(&made, 8, 5);
+    b.output(&made, 4);
+    b
+}
+
+#[test]
+fn what_undoes_a_pooling_loses_channels_with_it() {
+    for shape in [false, true] {
+        let found = find(unpooled(shape).finish());
+        assert_eq!(found.free(), [8], "{:?}", found.frozen());
+        found.check();
+    }
+}
+
+/// The indices count through all channels: to another size, or in another's hands, they mean something else.
+#[test]
+fn indices_of_a_pooling_hold_its_channels_elsewhere() {
+    for larger in [true, false] {
+        let mut b = Builder::new(17);
+        let made = stem(&mut b, 8);
+        let halves = || vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
+        let pooled = b.nodes("MaxPool", &[&made], 2, halves());
+        let mut made = pooled[0].clone();
+        if larger {
+            let target = b.ints(&[2, 8, 7, 7]);
+            made = b.node("MaxUnpool", &[&made, &pooled[1], &target], halves());
+        } else {
+            b.output_of(&pooled[1], 7, 4);
+        }
+        let made = b.pointwise(&made, 8, 5);
+        b.output(&made, 4);
+        let found = find(b.finish());
+        assert!(found.free().is_empty());
+        assert!(found.is_frozen_by(8, "counts positions across all channels"));
+    }
+}
