@@ -15,6 +15,7 @@ mod blocks;
 mod broadcast;
 mod contrib;
 mod conv;
+mod deform;
 mod einsum;
 mod join;
 mod linear;
@@ -104,6 +105,7 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "Conv" => &conv::Conv { of_integers: false },
         "ConvInteger" => &conv::Conv { of_integers: true },
         "ConvTranspose" => &conv::ConvTranspose,
+        "DeformConv" => &deform::DeformConv,
         "Gemm" => &linear::Gemm,
         "MatMul" => &linear::MatMul,
         "MatMulInteger" => &linear::MatMulInteger,

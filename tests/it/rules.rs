@@ -20,6 +20,7 @@ mod stacks;
 mod storage;
 mod unfused;
 mod vision;
+mod whole;
 
 use crate::builder::{Builder, ints};
 use crate::masked::{Found, find};

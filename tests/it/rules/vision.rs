@@ -314,3 +314,66 @@ fn indices_of_a_pooling_hold_its_channels_elsewhere() {
         assert!(found.is_frozen_by(8, "counts positions across all channels"));
     }
 }
+
+/// A deformable convolution of `shape` behind 8 channels, with offsets that are computed from them.
+pub(super) fn deformed(groups: [i64; 2], shape: [usize; 4], masked: bool) -> Builder {
+    let mut b = Builder::new(19);
+    let made = stem(&mut b, 8);
+    let places = 9 * groups[1] as usize;
+    let offset = b.conv(
+        &made,
+        [2 * places, 8, 3, 3],
+        vec![ints("pads", &[1, 1, 1, 1])],
+    );
+    let (weight, bias) = (
+        b.weight(&shape, shape[1] * 9),
+        b.uniform(&[shape[0]], -0.3, 0.3),
+    );
+    let mut inputs = vec![made.as_str(), &weight, &offset, &bias];
+    let mask = match masked {
+        true => {
+            let mask = b.conv(&made, [places, 8, 3, 3], vec![ints("pads", &[1, 1, 1, 1])]);
+            b.node("Sigmoid", &[&mask], vec![])
+        }
+        false => String::new(),
+    };
+    if masked {
+        inputs.push(&mask);
+    }
+    let attributes = vec![
+        ints("kernel_shape", &[3, 3]),
+        ints("pads", &[1, 1, 1, 1]),
+        int("group", groups[0]),
+        int("offset_group", groups[1]),
+    ];
+    let made = b.node("DeformConv", &inputs, attributes);
+    let made = b.node("Relu", &[&made], vec![]);
+    let made = b.pointwise(&made, shape[0], 5);
+    b.output(&made, 4);
+    b
+}
+
+#[test]
+fn a_deformable_convolution_is_a_convolution_of_its_data() {
+    let cases: [([i64; 2], [usize; 4], bool, Vec<usize>); 5] = [
+        ([1, 1], [6, 8, 3, 3], false, vec![8, 6]),
+        ([1, 1], [6, 8, 3, 3], true, vec![8, 6]),
+        ([1, 2], [6, 8, 3, 3], false, vec![4, 6]),
+        ([2, 1], [6, 4, 3, 3], true, vec![4, 3]),
+        ([8, 1], [8, 1, 3, 3], false, vec![8]),
+    ];
+    for (groups, shape, masked, free) in cases {
+        let found = find(deformed(groups, shape, masked).finish());
+        assert_eq!(found.free(), free, "{:?}", found.frozen());
+        assert!(found.is_frozen_by(18 * groups[1] as usize, "it finds its places by them"));
+        found.check();
+        let weight = shape.iter().product::<usize>();
+        let node = found
+            .graph
+            .nodes
+            .iter()
+            .position(|n| n.op_type == "DeformConv");
+        let cost = found.groups.costs.iter().find(|c| Some(c.node) == node);
+        assert_eq!(cost.unwrap().positions, 36.0, "for each of {weight}");
+    }
+}
