@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use globset::GlobSet;
 
-pub use consumer::{Bias, Consumer, Cost, Elements, WeightLayout, Window};
+pub use consumer::{Bias, Consumer, Cost, Elements, Stack, WeightLayout, Window};
 pub use kept::Kept;
 pub use lengths::Size;
 pub use splits::{Role, SplitId};

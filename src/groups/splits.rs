@@ -30,10 +30,21 @@ pub(super) struct Splits {
     pub exploring: bool,
     /// Whether it met anything that only the next walk decides: its atoms stand for no channels then.
     pub is_open: bool,
-    /// The choices of the walk before: the places of axes that serve equally well.
-    pub chosen: BTreeMap<SplitId, Vec<usize>>,
+    /// The choices of the walk before.
+    pub chosen: Choices,
     pub seen: Vec<(SplitId, Axes)>,
+    /// Axes of channels that become one: the node, the first of them, and all.
+    pub merged: Vec<(SplitId, Axes)>,
     pub roles: Vec<(AxisMap, Role)>,
+}
+
+/// What a walk that explored found best.
+#[derive(Debug, Default)]
+pub(super) struct Choices {
+    /// Per split, the places of axes that serve equally well.
+    pub splits: BTreeMap<SplitId, Vec<usize>>,
+    /// Per node and first of the axes that become one, the place of the one that goes on.
+    pub merges: BTreeMap<SplitId, usize>,
 }
 
 /// No more elements than this are looked at one by one where nothing is decided.
@@ -75,7 +86,13 @@ impl Walk<'_> {
             }
             return Ok(axes);
         }
-        let chosen = self.splits.chosen.get(&at).cloned().unwrap_or_default();
+        let chosen = self
+            .splits
+            .chosen
+            .splits
+            .get(&at)
+            .cloned()
+            .unwrap_or_default();
         let left = |axis: usize| self.classes_with(&flat.into(), with_first(flat, lengths, axis));
         // A chosen axis, unless it leaves one channel only; then that with the most channels.
         let best = (0..lengths.len()).max_by_key(|&axis| {
@@ -91,6 +108,18 @@ impl Walk<'_> {
             *slot = Some(map);
         }
         Ok(axes)
+    }
+
+    /// Which of several axes of channels that become one goes on: the only one with the wanted part in a product
+    /// of activations, as heads beside what is inside them.
+    #[must_use]
+    pub fn merge(&mut self, at: SplitId, axes: &Axes) -> Option<usize> {
+        if self.splits.exploring {
+            self.splits.is_open = true;
+            self.splits.merged.push((at, axes.clone()));
+            return None;
+        }
+        self.splits.chosen.merges.get(&at).copied()
     }
 
     /// New atoms for elements that two axes of channels share, where nothing is decided yet.
@@ -135,7 +164,7 @@ impl Walk<'_> {
 
     /// The axes of each split that serve best: those with the wanted part in a product of
     /// activations, else those that nothing freezes.
-    pub(super) fn choices(&self) -> BTreeMap<SplitId, Vec<usize>> {
+    pub(super) fn choices(&self) -> Choices {
         let wanted = if self.scope.head_dim {
             Role::Matrix
         } else {
@@ -157,7 +186,16 @@ impl Walk<'_> {
             let best = maps.iter().filter(|(_, worth)| *worth == best);
             Some((*id, best.map(|(axis, _)| *axis).collect()))
         };
-        self.splits.seen.iter().filter_map(choose).collect()
+        let keep = |(id, axes): &(SplitId, Axes)| {
+            let maps = axes.iter().enumerate();
+            let mut fit = maps.filter(|(_, map)| map.as_ref().is_some_and(|m| has(&fitting, m)));
+            let (axis, _) = fit.next()?;
+            fit.next().is_none().then_some((*id, axis))
+        };
+        Choices {
+            splits: self.splits.seen.iter().filter_map(choose).collect(),
+            merges: self.splits.merged.iter().filter_map(keep).collect(),
+        }
     }
 }
 

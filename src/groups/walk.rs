@@ -9,7 +9,7 @@ use crate::graph::{Graph, NodeId, NodeView, ValueId};
 use crate::groups::Scope;
 use crate::groups::consumer::{Consumer, Cost};
 use crate::groups::lengths::Size;
-use crate::groups::splits::{SplitId, Splits};
+use crate::groups::splits::{Choices, Splits};
 use crate::ops::{self, Freeze};
 
 /// One position along a tracked axis before positions are united.
@@ -85,7 +85,7 @@ impl<'a> Walk<'a> {
         Walk::once(graph, scope, Some(choices))
     }
 
-    fn once(graph: &'a Graph, scope: Scope, chosen: Option<BTreeMap<SplitId, Vec<usize>>>) -> Self {
+    fn once(graph: &'a Graph, scope: Scope, chosen: Option<Choices>) -> Self {
         let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
         let mut walk = Walk {
             graph,
@@ -256,6 +256,12 @@ impl<'a> Walk<'a> {
             self.origins.push(node);
         }
         (first..first + length).map(to_atom).collect()
+    }
+
+    /// The node that made an atom.
+    #[must_use]
+    pub fn origin(&self, atom: Atom) -> NodeId {
+        self.origins.get(atom as usize).copied().unwrap_or_default()
     }
 
     /// New atoms that must stay.

@@ -16,6 +16,7 @@ mod blocks;
 mod broadcast;
 mod contrib;
 mod conv;
+mod deform;
 mod einsum;
 mod join;
 mod linear;
@@ -28,11 +29,15 @@ mod rectifier;
 mod recurrent;
 mod resample;
 mod reshape;
+mod rotary;
 mod sequence;
+mod stack;
+mod unfused;
 
 use std::ops::RangeInclusive;
 
 pub use alike::{Alike, Unscaled};
+pub use unfused::unfused;
 
 use crate::graph::{Node, NodeView, ValueId};
 use crate::groups::{Kept, Walk};
@@ -101,6 +106,7 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "Conv" => &conv::Conv { of_integers: false },
         "ConvInteger" => &conv::Conv { of_integers: true },
         "ConvTranspose" => &conv::ConvTranspose,
+        "DeformConv" => &deform::DeformConv,
         "Gemm" => &linear::Gemm,
         "MatMul" => &linear::MatMul,
         "MatMulInteger" => &linear::MatMulInteger,
@@ -120,6 +126,8 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         }
         name if mixing::reduces(name) => &mixing::Reduce,
         name if pool::covers(name) => &pool::Pool,
+        "MaxUnpool" => &pool::MaxUnpool,
+        "RotaryEmbedding" => &rotary::RotaryEmbedding { cosines: 1 },
         "Concat" => &join::Concat,
         "Split" => &parts::Split,
         "SplitToSequence" => &sequence::SplitToSequence,

@@ -4,8 +4,9 @@ use crate::calibrate::{Statistics, infer, probe};
 use crate::combine::Combined;
 use crate::divergence::{self, Divergences, Effort};
 use crate::graph::Graph;
-use crate::groups::Groups;
+use crate::groups::{Group, Groups};
 use crate::onnx::Model;
+use crate::ops;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
@@ -20,7 +21,7 @@ use crate::verify::{self, Check, Runs};
 pub(super) struct Work {
     /// The file as it is.
     pub original: Model,
-    /// The same with its functions in place.
+    /// The same with its functions in place, and what ONNX Runtime fused taken apart.
     pub model: Model,
     pub graph: Graph,
     pub groups: Groups,
@@ -99,7 +100,8 @@ fn keeps_samples(graph: &Graph, many: usize) -> bool {
 
 impl Work {
     pub fn open(original: Model, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
-        let model = original.inlined().in_order();
+        let (model, taken_apart) = ops::unfused(original.inlined());
+        let model = model.in_order();
         let graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
@@ -122,6 +124,13 @@ impl Work {
         }
         let mut notes = runtime.notes().to_vec();
         notes.extend_from_slice(samples.notes());
+        let is_free = |group: &Group| group.frozen.is_empty();
+        if !taken_apart.is_empty() && groups.groups.iter().any(is_free) {
+            notes.push(format!(
+                "the result has standard operators in the place of {}, which ONNX Runtime fuses again",
+                taken_apart.join(", ")
+            ));
+        }
         for note in &notes {
             tell(Event::Note(note.clone()));
         }

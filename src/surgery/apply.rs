@@ -281,8 +281,12 @@ fn add_biases(main: &mut GraphProto, changes: &Changes, names: &mut Names) {
         *output = product.clone();
         let bias = names.fresh(&format!("{sum}_bias"));
         main.initializer.push(tensor.to_proto(&bias));
-        main.node
-            .insert(node + 1, ops::build::add_node(&product, &bias, &sum));
+        let mut add = ops::build::add_node(&product, &bias, &sum);
+        // ONNX Runtime refuses two nodes of one name.
+        if main.node.iter().any(|node| node.name() == sum) {
+            add.name = None;
+        }
+        main.node.insert(node + 1, add);
     }
 }
 

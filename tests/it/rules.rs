@@ -18,8 +18,11 @@ mod parts;
 mod quantized;
 mod recurrent;
 mod reshapes;
+mod stacks;
 mod storage;
+mod unfused;
 mod vision;
+mod whole;
 
 use crate::builder::{Builder, ints};
 use crate::masked::{Found, find};
