@@ -281,7 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release" / "onnx-mipp")
+    parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release" / "onnx-mipp", help="the program")
     parser.add_argument("--data", nargs="+", choices=("with", "without"), default=["with", "without"])
     parser.add_argument("--options", default="", help="options of the program besides --calib")
     arguments = parser.parse_args()
@@ -290,7 +290,7 @@ def main() -> None:
     for data in arguments.data:
         for task in arguments.task:
             options = arguments.options.split()
-            print(row(task, arguments.folder, arguments.bin, data == "with", options), flush=True)
+            print(row(task, arguments.folder, arguments.bin.resolve(), data == "with", options), flush=True)
 
 
 if __name__ == "__main__":
