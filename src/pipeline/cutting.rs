@@ -21,6 +21,8 @@ pub(super) struct Cut {
     pub model: Model,
     pub selection: Selection,
     pub asked: String,
+    /// What the user should know of it.
+    pub notes: Vec<String>,
 }
 
 impl Work {
@@ -45,6 +47,17 @@ impl Work {
         tell: &dyn Fn(Event),
     ) -> Result<Chosen, Error> {
         let (selection, asked) = self.select(options, evidence, budget, tell)?;
+        self.prepare(options, evidence, (selection, asked), tell)
+    }
+
+    /// The weights of the repair in one pass for what was selected.
+    pub(super) fn prepare(
+        &self,
+        options: &Options,
+        evidence: &Evidence,
+        (selection, asked): (Selection, String),
+        tell: &dyn Fn(Event),
+    ) -> Result<Chosen, Error> {
         let stays = selection.plan.stays(&self.groups)?;
         let once = match self.scene(evidence) {
             Some(scene) if options.repair() != Repair::None => {
@@ -81,6 +94,7 @@ impl Work {
             model: surgery::prune(model, graph, &self.groups, stays, &repaired)?,
             selection: chosen.selection,
             asked: chosen.asked,
+            notes: Vec::new(),
         })
     }
 
@@ -130,6 +144,7 @@ impl Work {
                 plan,
                 scores: vec![None; self.groups.groups.len()],
                 trials: Vec::new(),
+                search: None,
             };
             return Ok((selection, format!("--plan {}", path.display())));
         }
@@ -138,7 +153,7 @@ impl Work {
         tell(Event::Stage("selecting channels"));
         let losses = evidence.losses.as_ref();
         let limits = &options.limits;
-        let mut selection = match (budget, &evidence.time) {
+        let selection = match (budget, &evidence.time) {
             (Budget::Latency(asked), Some(time)) => {
                 tell(Event::Stage("measuring candidates"));
                 let measure = |widths: &[usize]| self.share_of_latency(widths);
@@ -146,13 +161,17 @@ impl Work {
             }
             _ => select::select(scene, budget, limits, losses)?,
         };
-        let combined = evidence
-            .combined
-            .iter()
-            .flat_map(|combined| &combined.groups);
+        Ok((evidence.marked(selection), budget.to_string()))
+    }
+}
+
+impl Evidence {
+    /// The selection with the groups marked that keep combinations.
+    pub(super) fn marked(&self, mut selection: Selection) -> Selection {
+        let combined = self.combined.iter().flat_map(|combined| &combined.groups);
         for (planned, &combined) in selection.plan.groups.iter_mut().zip(combined) {
             planned.combined = combined && planned.kept.len() < planned.channels;
         }
-        Ok((selection, budget.to_string()))
+        selection
     }
 }

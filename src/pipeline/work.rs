@@ -162,12 +162,17 @@ impl Work {
             None => vec![self.budget(options)],
         };
         let mut evidence = self.evidence(options, &budgets, tell)?;
-        let chosen = self.choose(options, &evidence, None, tell)?;
-        // They take most of the memory, and the repair layer by layer makes its own.
-        if let Some(statistics) = &mut evidence.statistics {
-            statistics.drop_moments();
-        }
-        let cut = self.finish(options, &evidence, chosen, tell)?;
+        let cut = match budgets.first() {
+            Some(Budget::Divergence(bound)) => self.smallest(options, &evidence, *bound, tell)?,
+            _ => {
+                let chosen = self.choose(options, &evidence, None, tell)?;
+                // They take most of the memory, and the repair layer by layer makes its own.
+                if let Some(statistics) = &mut evidence.statistics {
+                    statistics.drop_moments();
+                }
+                self.finish(options, &evidence, chosen, tell)?
+            }
+        };
         let done = self.judge(vec![cut], &evidence, tell)?;
         let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
         Ok((done, evidence))
@@ -240,7 +245,7 @@ impl Work {
             latency: Some(latency),
             seen: evidence.seen(),
             asked: cut.asked,
-            notes: Vec::new(),
+            notes: cut.notes,
         });
         Ok(done.collect())
     }
@@ -335,6 +340,7 @@ impl Work {
                 plan: Plan::of(&self.groups, &stays),
                 scores: vec![None; count],
                 trials: Vec::new(),
+                search: None,
             },
             comparison: None,
             latency: None,
@@ -383,6 +389,7 @@ impl Work {
             },
             latency_ms: done.latency,
             candidates: done.selection.trials.clone(),
+            search: done.selection.search.clone(),
             groups: Report::groups(
                 &self.graph,
                 &self.groups,

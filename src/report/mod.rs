@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::{Group, Groups, Reason};
-use crate::select::{Score, Selection, TradeOff, Trial};
+use crate::select::{Score, Search, Selection, TradeOff, Trial};
 use crate::verify::Comparison;
 
 pub use inspection::{GroupInspection, Inspection, Place, Ungrouped, inspect, ungrouped};
@@ -47,6 +47,8 @@ pub struct Report {
     pub latency_ms: Option<Change<f64>>,
     /// The candidates that a budget of latency measured, in this order; empty for other budgets.
     pub candidates: Vec<Trial>,
+    /// How the default budget found the size; `None` with other budgets.
+    pub search: Option<Search>,
     /// Every group.
     pub groups: Vec<GroupReport>,
     /// Layers with weights that make no channels of a group, and why.

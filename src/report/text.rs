@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::report::{Change, Compared, GroupReport, Inspection, Report, Sweep, SweepEntry};
-use crate::select::Interval;
-use crate::verify::Comparison;
+use crate::select::{Candidate, Interval};
+use crate::verify::{Comparison, Divergence};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,6 +44,27 @@ impl Report {
         };
         let shares = shares.join(", ");
         Some(format!("{candidates} took {shares} of the latency"))
+    }
+
+    /// What the candidates of the default budget changed.
+    pub(super) fn searched(&self) -> Option<String> {
+        let candidates = self.search.iter().flat_map(|search| &search.candidates);
+        let one = |candidate: &Candidate| {
+            let Candidate { macs, measured, .. } = candidate;
+            match measured.is_finite() {
+                true => format!("{macs:.3} of the MACs by up to {:.2} %", measured * 100.0),
+                false => format!("{macs:.3} of the MACs without a bound"),
+            }
+        };
+        let tried: Vec<String> = candidates.map(one).collect();
+        let (last, others) = tried.split_last()?;
+        let tried = match others {
+            [] => last.clone(),
+            others => format!("{} and {last}", others.join(", ")),
+        };
+        Some(format!(
+            "sizes tried on the held-back samples: the outputs change at {tried}"
+        ))
     }
 
     /// The group that keeps the least of its MI.
@@ -122,6 +143,9 @@ impl Report {
         if let Some(measured) = self.measured() {
             writeln!(f, "{measured}")?;
         }
+        if let Some(searched) = self.searched() {
+            writeln!(f, "{searched}")?;
+        }
         if let Some(least) = self.least_mi() {
             writeln!(f, "{least}")?;
         }
@@ -136,10 +160,10 @@ impl Report {
         let Some(comparison) = &self.comparison else {
             return Ok(());
         };
-        let whose = if self.held_back {
-            "held-back"
-        } else {
-            "calibration"
+        let whose = match self.held_back {
+            _ if self.searched().is_some() => "held-back samples, which chose the size",
+            true => "held-back samples",
+            false => "calibration samples",
         };
         closeness(f, comparison, whose)
     }
@@ -195,9 +219,14 @@ impl SweepEntry {
 fn closeness(f: &mut fmt::Formatter<'_>, found: &Comparison, whose: &str) -> fmt::Result {
     write!(
         f,
-        "on {} {whose} samples: cosine {:.4}, relative error {:.4}",
+        "on {} {whose}: cosine {:.4}, relative error {:.4}",
         found.samples, found.cosine, found.relative_error
     )?;
+    let known = found.divergence.filter(|found| found.high.is_finite());
+    if let Some(Divergence { mean, high }) = known {
+        let (mean, high) = (mean * 100.0, high * 100.0);
+        write!(f, ", change {mean:.2} % (up to {high:.2} %)")?;
+    }
     match found.top1_agreement {
         Some(agreement) => writeln!(f, ", top-1 agreement {:.1} %", agreement * 100.0),
         None => writeln!(f),
@@ -226,9 +255,9 @@ impl fmt::Display for Compared {
             self.device, self.onnxruntime
         )?;
         let whose = if self.source.is_empty() {
-            "synthetic"
+            "synthetic samples"
         } else {
-            "given"
+            "given samples"
         };
         closeness(f, &self.comparison, whose)
     }

@@ -6,6 +6,7 @@ mod bad_input;
 mod builder;
 mod cli;
 mod combine;
+mod default_budget;
 mod documented;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]

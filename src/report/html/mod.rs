@@ -24,6 +24,7 @@ impl Report {
             p class="soft" { (self.subtitle()) }
             (self.cards())
             @if let Some(measured) = self.measured() { p class="soft" { (measured) } }
+            @if let Some(searched) = self.searched() { p class="soft" { (searched) } }
             @if let Some(least) = self.least_mi() { p class="soft" { (least) } }
             @if let Some(command) = &self.command { h2 { "Command" } pre { (command) } }
             h2 { "Groups of channels" }
@@ -80,6 +81,10 @@ impl Report {
                     (figure("Cosine of outputs", &format!("{:.4}", found.cosine),
                         &format!("relative error {:.4}, on {} {} samples", found.relative_error, found.samples,
                             if self.held_back { "held-back" } else { "calibration" })))
+                    @if let Some(found) = found.divergence.filter(|found| found.high.is_finite()) {
+                        (figure("Change of outputs", &format!("{:.2} %", found.mean * 100.0),
+                            &format!("of their variance, up to {:.2} % with a confidence of 90 %", found.high * 100.0)))
+                    }
                 }
             }
         }
