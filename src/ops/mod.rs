@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod constant;
+pub mod inputs;
 pub mod quantize;
 pub mod sizes;
 

@@ -1,7 +1,10 @@
 //! Which samples the statistics see and which are held back for the comparison.
 
-use crate::calibrate::reader::{self, Dataset};
+use std::collections::BTreeMap;
+
+use crate::calibrate::reader::{self, Dataset, ReaderOptions};
 use crate::calibrate::{Batch, CalibrateError};
+use crate::ops::inputs::Values;
 use crate::pipeline::Options;
 use crate::runtime::InputSpec;
 
@@ -31,10 +34,19 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    pub fn open(specs: &[InputSpec], options: &Options) -> Result<Self, CalibrateError> {
+    /// Opens the data, or makes some up that follow what the model tells of its inputs.
+    pub fn open(
+        specs: &[InputSpec],
+        options: &Options,
+        told: BTreeMap<String, Values>,
+    ) -> Result<Self, CalibrateError> {
         let is_synthetic = options.calibration.is_empty();
         let dataset = if is_synthetic {
-            reader::synthetic(specs, &options.reader)?
+            let reader = ReaderOptions {
+                told,
+                ..options.reader.clone()
+            };
+            reader::synthetic(specs, &reader)?
         } else {
             reader::open(&options.calibration, specs, &options.reader)?
         };
@@ -193,12 +205,12 @@ impl Samples {
     }
 }
 
-const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: channels are judged on synthetic \
-    noise, not on what the model will see. Give --calib with a few hundred real samples";
+const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: channels are judged on made-up \
+    inputs, and nothing is known about the quality of the result. Give --calib with a few hundred real samples";
 
-const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: trials and the comparison \
-    run on synthetic noise, only the statistics are of real data. Give --calib with the data of one \
-    of the files of --stats";
+const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: only the statistics are of real \
+    data, trials run on made-up inputs, and nothing is known about the quality of the result. Give --calib with \
+    the data of one of the files of --stats";
 
 /// Every eighth batch of `unit` samples is held back, as long as enough are left to see.
 fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
@@ -223,7 +235,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::calibrate::Estimator;
-    use crate::calibrate::reader::ReaderOptions;
     use crate::groups::Scope;
     use crate::onnx::DataType;
     use crate::runtime::{Device, RuntimeOptions};
@@ -275,7 +286,7 @@ mod tests {
             report: None,
             command: None,
         };
-        Samples::open(&[spec], &options).unwrap()
+        Samples::open(&[spec], &options, BTreeMap::new()).unwrap()
     }
 
     #[test]

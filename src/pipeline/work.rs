@@ -6,6 +6,7 @@ use crate::divergence::{self, Divergences, Effort};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::onnx::Model;
+use crate::ops;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
@@ -88,7 +89,7 @@ impl Work {
             Some(specs) => specs,
             None => runtime.session(&model)?.inputs(),
         };
-        let mut samples = Samples::open(&specs, options)?;
+        let mut samples = Samples::open(&specs, options, ops::inputs::values(&graph))?;
         observe(&model, &mut graph, &runtime, &samples)?;
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
@@ -172,7 +173,9 @@ impl Work {
             true => Some(self.time_model(tell)?),
             false => None,
         };
-        let trade_off = match options.wants_page() && !scene.prunable().is_empty() {
+        // Made-up inputs do not tell what a budget costs.
+        let is_told = options.wants_page() && !self.samples.is_synthetic();
+        let trade_off = match is_told && !scene.prunable().is_empty() {
             true => self.trade_off(scene, options, losses.as_ref())?,
             false => Vec::new(),
         };
@@ -195,6 +198,8 @@ impl Work {
         let mut check = Check::open(&self.model, &models, &self.runtime)?;
         let compared = self.samples.batches(self.samples.compared())?;
         let comparisons = check.compare(compared)?;
+        // On made-up inputs, that shows only whether the models run and give numbers.
+        let is_told = !self.samples.is_synthetic();
         let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
         let runs = if is_measured { Runs::MANY } else { Runs::FEW };
         let times = check.latency(&self.samples.one()?, runs)?;
@@ -202,7 +207,7 @@ impl Work {
         let done = all.map(|((cut, comparison), latency)| Done {
             model: cut.model,
             selection: cut.selection,
-            comparison: Some(comparison),
+            comparison: is_told.then_some(comparison),
             latency: Some(latency),
             seen: evidence.seen(),
             asked: cut.asked,
@@ -220,7 +225,12 @@ impl Work {
     }
 
     pub(super) fn budget(&self, options: &Options) -> Budget {
-        options.budget(self.samples.is_synthetic() && options.stats.is_empty())
+        options.budget(self.judges_by_synthetic(options))
+    }
+
+    /// Whether the statistics are of made-up inputs.
+    fn judges_by_synthetic(&self, options: &Options) -> bool {
+        self.samples.is_synthetic() && options.stats.is_empty()
     }
 
     /// What other budgets would lose: by the trials, or by the layers' own losses without any.
@@ -325,6 +335,7 @@ impl Work {
             input: None,
             calibration: Calibration {
                 source: source(&options.calibration),
+                synthetic: self.judges_by_synthetic(options),
                 samples: done.seen,
                 compared: done.comparison.map_or(0, |comparison| comparison.samples),
             },
@@ -347,6 +358,7 @@ impl Work {
                 &self.groups,
                 &done.selection,
                 evidence.statistics.as_ref(),
+                self.judges_by_synthetic(options),
             ),
             trade_off: evidence.trade_off.clone(),
             layers: report::layers(&self.graph, &self.groups, &left),

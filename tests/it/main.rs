@@ -27,3 +27,4 @@ mod stages;
 mod statistics;
 mod trials;
 mod wire;
+mod without_data;
