@@ -205,8 +205,8 @@ impl Samples {
     }
 }
 
-const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: channels are judged on made-up \
-    inputs, and nothing is known about the quality of the result. Give --calib with a few hundred real samples";
+const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: inputs are made up, and nothing is \
+    known about the quality of the result. Give --calib with a few hundred real samples";
 
 const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: only the statistics are of real \
     data, trials run on made-up inputs, and nothing is known about the quality of the result. Give --calib with \

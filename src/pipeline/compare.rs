@@ -34,12 +34,12 @@ pub fn compare(
         tell(Event::Note(note.clone()));
     }
     // Made-up inputs do not tell how close two models are, but they show that both run.
-    let all = match samples.is_synthetic() {
-        true => samples.compared().to_vec(),
-        false => samples.all(),
+    let (stage, all) = match samples.is_synthetic() {
+        true => ("running both", samples.compared().to_vec()),
+        false => ("comparing", samples.all()),
     };
     tell(Event::Counting {
-        stage: "comparing",
+        stage,
         total: all.len(),
         what: "samples",
     });

@@ -73,19 +73,18 @@ impl Report {
         let kept = |group: &GroupReport| group.score.map_or(1.0, |score| score.mi_kept);
         let cut = self.groups.iter().filter(|group| kept(group) < 1.0);
         let least = cut.min_by(|a, b| kept(a).total_cmp(&kept(b)))?;
+        let percent = kept(least) * 100.0;
+        let name = &least.name;
+        if self.calibration.synthetic {
+            return Some(format!(
+                "least MI of made-up inputs kept: {percent:.1} % of '{name}'"
+            ));
+        }
         let sure = match interval(least) {
             Some(interval) => format!("{interval} with a confidence of 95 %"),
             None => "with unknown confidence (one sample, or ranks)".to_owned(),
         };
-        let percent = kept(least) * 100.0;
-        let what = match self.calibration.synthetic {
-            true => "least MI of made-up inputs kept",
-            false => "least MI kept",
-        };
-        Some(format!(
-            "{what}: {percent:.1} % of '{}', {sure}",
-            least.name
-        ))
+        Some(format!("least MI kept: {percent:.1} % of '{name}', {sure}"))
     }
 
     /// How many groups keep combinations of channels.

@@ -26,7 +26,7 @@ const IMAGE_SIDE: usize = 224;
 const LINE_WIDTH: usize = 320;
 const SOUND_LENGTH: usize = 16_000;
 const OTHER_SIZE: usize = 64;
-/// An image no higher than this that may be of any width is taken for a line of writing.
+/// An image no higher than this that is at least four times as wide, or of any width, may be a line of writing.
 const LINE_HEIGHT: usize = 64;
 /// A row of so many numbers is taken for a sound.
 const LEAST_SOUND: usize = 4000;
@@ -263,7 +263,9 @@ fn pictures(spec: &InputSpec, told: Option<Values>, options: &ReaderOptions) -> 
     }
     let [high, wide] = [height, width].map(|axis| spec.shape.get(axis).copied().flatten());
     let subject = match (high, wide) {
-        (Some(..=LINE_HEIGHT), None) => Subject::Writing,
+        (Some(high @ 1..=LINE_HEIGHT), wide) if wide.is_none_or(|wide| wide / high >= 4) => {
+            Subject::Writing
+        }
         _ => Subject::Anything,
     };
     let open = match (image.crop, subject) {

@@ -130,6 +130,9 @@ fn open_sizes_are_guessed_and_said() {
     ));
     assert_eq!(recipe.shape(), [3, 48, 320]);
     assert!(notes.contains("lines of writing"), "{notes}");
+    let wide = [None, Some(3), Some(48), Some(320)];
+    let (_, notes) = made(&spec("x", DataType::Float, &wide));
+    assert!(notes.contains("lines of writing"), "{notes}");
     let (recipe, _) = made(&spec("x", DataType::Float, &[None, None, Some(7), None]));
     assert_eq!(recipe.shape(), [3, 7, 320]);
     let (recipe, _) = made(&spec("x", DataType::Float, &[None, Some(16), None, None]));
