@@ -1,11 +1,10 @@
 //! Two models side by side on the same data.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::graph::Graph;
 use crate::onnx;
-use crate::pipeline::calibration::Samples;
-use crate::pipeline::{Error, Event, Options};
+use crate::pipeline::{Error, Event, Options, batch};
 use crate::report::{Change, Compared, source};
 use crate::runtime::{InputSpec, Runtime};
 use crate::verify::{Check, Runs, VerifyError};
@@ -27,7 +26,15 @@ pub fn compare(
         Some(specs) => specs,
         None => runtime.session(&models[0])?.inputs(),
     };
-    let samples = Samples::open(&specs, options, BTreeMap::new())?;
+    let graph = Graph::build(&models[0])?;
+    let options = &options.told_by(&graph);
+    let told = batch::told(&models[0], &graph);
+    let (samples, ()) = batch::open(&specs, options, (&runtime, &told), |samples| {
+        let mut session = runtime.session(&models[0])?;
+        let outputs = session.outputs();
+        session.run(&samples.first_batch()?, &outputs)?;
+        Ok(())
+    })?;
     let mut notes = runtime.notes().to_vec();
     notes.extend_from_slice(samples.notes());
     for note in &notes {

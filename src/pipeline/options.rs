@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::aside::{aside, folder};
 use crate::calibrate::Estimator;
 use crate::calibrate::reader::ReaderOptions;
+use crate::graph::Graph;
 use crate::groups::Scope;
+use crate::ops;
 use crate::pipeline::Error;
 use crate::runtime::RuntimeOptions;
 use crate::select::{Budget, Limits};
@@ -124,6 +126,13 @@ pub enum Event {
 }
 
 impl Options {
+    /// The same for a model, whose first nodes tell what values its inputs take.
+    pub(super) fn told_by(&self, graph: &Graph) -> Options {
+        let mut options = self.clone();
+        options.reader.told = ops::inputs::values(graph);
+        options
+    }
+
     /// Whether the report is a page, which shows more.
     pub(super) fn wants_page(&self) -> bool {
         self.report.as_deref().is_some_and(is_page)
