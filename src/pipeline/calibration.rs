@@ -224,12 +224,12 @@ impl Samples {
     }
 }
 
-const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: channels are judged on synthetic \
-    noise, not on what the model will see. Give --calib with a few hundred real samples";
+const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: inputs are made up, and nothing is \
+    known about the quality of the result. Give --calib with a few hundred real samples";
 
-const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: trials and the comparison \
-    run on synthetic noise, only the statistics are of real data. Give --calib with the data of one \
-    of the files of --stats";
+const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: only the statistics are of real \
+    data, trials run on made-up inputs, and nothing is known about the quality of the result. Give --calib with \
+    the data of one of the files of --stats";
 
 /// Every eighth batch of `unit` samples is held back, as long as enough are left to see.
 fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {

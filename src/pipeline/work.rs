@@ -109,6 +109,7 @@ impl Work {
             Some(specs) => specs,
             None => runtime.session(&model)?.inputs(),
         };
+        let options = &options.told_by(&graph);
         let told = batch::told(&model, &graph);
         let mut is_tried = false;
         let (mut samples, graph) = batch::open(&specs, options, (&runtime, &told), |samples| {
@@ -211,7 +212,9 @@ impl Work {
             true => Some(self.time_model(tell)?),
             false => None,
         };
-        let trade_off = match options.wants_page() && !scene.prunable().is_empty() {
+        // Made-up inputs do not tell what a budget costs.
+        let is_told = options.wants_page() && !self.samples.is_synthetic();
+        let trade_off = match is_told && !scene.prunable().is_empty() {
             true => self.trade_off(scene, options, losses.as_ref())?,
             false => Vec::new(),
         };
@@ -234,6 +237,8 @@ impl Work {
         let mut check = Check::open(&self.model, &models, &self.runtime)?;
         let compared = self.samples.batches(self.samples.compared())?;
         let comparisons = check.compare(compared)?;
+        // On made-up inputs, that shows only whether the models run and give numbers.
+        let is_told = !self.samples.is_synthetic();
         let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
         let runs = if is_measured { Runs::MANY } else { Runs::FEW };
         let times = check.latency(&self.samples.one()?, runs)?;
@@ -241,7 +246,7 @@ impl Work {
         let done = all.map(|((cut, comparison), latency)| Done {
             model: cut.model,
             selection: cut.selection,
-            comparison: Some(comparison),
+            comparison: is_told.then_some(comparison),
             latency: Some(latency),
             seen: evidence.seen(),
             asked: cut.asked,
@@ -259,7 +264,12 @@ impl Work {
     }
 
     pub(super) fn budget(&self, options: &Options) -> Budget {
-        options.budget(self.samples.is_synthetic() && options.stats.is_empty())
+        options.budget(self.judges_by_synthetic(options))
+    }
+
+    /// Whether the statistics are of made-up inputs.
+    fn judges_by_synthetic(&self, options: &Options) -> bool {
+        self.samples.is_synthetic() && options.stats.is_empty()
     }
 
     /// What other budgets would lose: by the trials, or by the layers' own losses without any.
@@ -372,6 +382,7 @@ impl Work {
             input: None,
             calibration: Calibration {
                 source: source(&options.calibration),
+                synthetic: self.judges_by_synthetic(options),
                 samples: done.seen,
                 compared: done.comparison.map_or(0, |comparison| comparison.samples),
             },
@@ -395,6 +406,7 @@ impl Work {
                 &self.groups,
                 &done.selection,
                 evidence.statistics.as_ref(),
+                self.judges_by_synthetic(options),
             ),
             ungrouped: report::ungrouped(&self.graph, &self.groups),
             trade_off: evidence.trade_off.clone(),

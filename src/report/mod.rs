@@ -57,7 +57,8 @@ pub struct Report {
     pub trade_off: Vec<TradeOff>,
     /// The layers with their widths.
     pub layers: Vec<Layer>,
-    /// The comparison with the original; `None` where nothing was pruned.
+    /// The comparison with the original; `None` where nothing was pruned, and without data: made-up inputs do not
+    /// tell how good a model is.
     pub comparison: Option<Comparison>,
     /// Whether the comparison ran on samples that no statistics saw.
     pub held_back: bool,
@@ -79,6 +80,8 @@ pub struct Change<T> {
 pub struct Calibration {
     /// Paths, empty for synthetic data.
     pub source: Vec<String>,
+    /// Whether the statistics are of made-up inputs, and with them every MI and all that follows from it.
+    pub synthetic: bool,
     /// Samples that the statistics saw.
     pub samples: usize,
     /// Samples of the comparison.
@@ -94,8 +97,11 @@ pub struct GroupReport {
     pub channels: Change<usize>,
     /// The channels that are left are combinations of the original's.
     pub combined: bool,
-    /// What the selection kept; `None` where nothing was selected.
+    /// What the selection kept; `None` where nothing was selected. Of made-up inputs, where
+    /// [`GroupReport::synthetic`] says so.
     pub score: Option<Score>,
+    /// Whether the score and the weight are of made-up inputs.
+    pub synthetic: bool,
     /// How far the measured covariances of what its readers see decide the score, and not the
     /// shrinkage: 1 less the largest shrinkage; `None` where nothing was seen.
     pub data_weight: Option<f64>,
@@ -110,14 +116,14 @@ pub struct Compared {
     pub original: PathBuf,
     /// The other.
     pub other: PathBuf,
-    /// Paths of the data; empty for synthetic ones.
+    /// Paths of the data; empty without any.
     pub source: Vec<String>,
     /// The device that ran the models.
     pub device: String,
     /// Version of ONNX Runtime.
     pub onnxruntime: String,
-    /// How close the other's outputs are to the first's.
-    pub comparison: Comparison,
+    /// How close the other's outputs are to the first's; `None` without data.
+    pub comparison: Option<Comparison>,
     /// Bytes of the files, external data included.
     pub bytes: Change<u64>,
     /// Median milliseconds of one run of the smallest batch on this machine.
@@ -166,6 +172,7 @@ impl Report {
         groups: &Groups,
         selection: &Selection,
         statistics: Option<&Statistics>,
+        synthetic: bool,
     ) -> Vec<GroupReport> {
         let (plan, scores) = (&selection.plan.groups, &selection.scores);
         let one = |(index, group): (usize, &Group)| GroupReport {
@@ -178,6 +185,7 @@ impl Report {
             },
             combined: plan.get(index).is_some_and(|group| group.combined),
             score: scores.get(index).copied().flatten(),
+            synthetic,
             data_weight: statistics.and_then(|statistics| data_weight(group, statistics)),
             frozen: group
                 .frozen

@@ -478,7 +478,7 @@ fn a_library_that_is_none_is_said() {
 }
 
 #[test]
-fn without_data_noise_is_used_with_a_warning() {
+fn without_data_inputs_are_made_up_with_a_warning() {
     let desk = Desk::new();
     let (model, output) = (fixture(RESNET), desk.path("out.onnx"));
     let run = mipp([text(&model), text(&output), "--ratio", "0.3", "--quiet"]).done();

@@ -31,3 +31,4 @@ mod statistics;
 mod trials;
 mod ungrouped;
 mod wire;
+mod without_data;
