@@ -337,3 +337,16 @@ def mask_rcnn_heads(net: Net):
     net.output(net.linear(y, 6), shape=["regions", 6])
     masks = net.conv(net.conv(net.conv(rois, 16), 16), 16, 2, 2, transposed=True)
     net.output(net.conv(masks, 3, 1, norm=None, act=None), shape=["regions", 3, 8, 8])
+
+
+@skeleton(norm="fold", opset=19)
+def deformable(net: Net):
+    """Convolutions whose places are told by others, in residual blocks."""
+    x = net.conv(net.images(3, 20), 16)
+    for _ in range(3):
+        y = net.conv(x, 20)
+        offsets = net.op("Conv", y, net.const(net.weight(18, 20, 3, 3, fan_in=180, gain=0.7)), pads=[1] * 4)
+        kernel, bias = net.const(net.weight(20, 20, 3, 3, fan_in=180)), net.const(net.normal(20, scale=0.3))
+        y = net.op("Relu", net.op("DeformConv", y, kernel, offsets, bias, pads=[1] * 4, kernel_shape=[3, 3]))
+        x = net.op("Relu", net.add(x, net.conv(y, 16, act=None)))
+    net.classify(x)

@@ -119,7 +119,7 @@ def sentence_int8_cast(net: Net):
     net.output(x)
 
 
-@skeleton(coarse=0.03)
+@skeleton(coarse=0.03, unrepaired="The scales of sums of integers lie in other nodes.")
 def mlp_int8_dynamic(net: Net):
     """Activations that are quantised while the model runs, and products of integers."""
 
@@ -553,3 +553,31 @@ def einsum_transformer(net: Net):
         y = net.activate(net.op("Einsum", net.layernorm(x), net.const(net.weight(48, 24, fan_in=24).T.copy()), equation="ntc,cd->ntd"), "gelu")
         x = net.add(x, net.op("Einsum", y, net.const(net.weight(24, 48, fan_in=48).T.copy()), equation="ntd,dc->ntc"))
     net.output(net.linear(x, 5))
+
+
+@skeleton(batch=1, norm="fold")
+def resnet_reshaped_to_one(net: Net):
+    """The batch is open, but a Reshape fixes it to one."""
+    x = net.images(3, 20)
+    net.inputs[-1] = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 20, 20])
+    x = net.reshape(net.gap(stages(net, x)), 1, 28)
+    net.output(net.linear(net.linear(x, 24, "relu"), 10), shape=["N", 10])
+
+
+@skeleton(norm=None)
+def four_bits(net: Net):
+    """MatMulNBits, which has no rule, in the MLPs of a transformer; attention in floats."""
+    net.domains["com.microsoft"] = 1
+
+    def narrow(x, out):
+        ci = net.shape(x)[-1]
+        packed = net.const(net.random.integers(0, 256, (out, ci // 16, 8)).astype(np.uint8))
+        scale = net.const((net.random.uniform(0.5, 1.5, out * ci // 16) / (5 * ci**0.5)).astype(np.float32))
+        return net.op("MatMulNBits", x, packed, scale, domain="com.microsoft", K=ci, N=out, bits=4, block_size=16)
+
+    x = net.linear(net.series(8, 10, last=True), 32)
+    for _ in range(2):
+        x = net.add(x, transformers.attention(net, net.layernorm(x), 4))
+        y = net.layernorm(x)
+        x = net.add(x, narrow(net.op("Mul", net.activate(narrow(y, 48), "silu"), narrow(y, 48)), 32))
+    net.output(net.linear(net.layernorm(x), 6))

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 SAMPLES = 96
 SEEN = 12
 # The newest IR version of the ONNX of each opset that is used here.
-IR = {11: 6, 13: 7, 15: 8, 17: 8, 18: 8, 20: 9, 21: 10, 23: 11}
+IR = {11: 6, 13: 7, 15: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 23: 11}
 
 ort.set_default_logger_severity(4)
 
@@ -33,6 +33,8 @@ class Skeleton:
     held: str = ""
     # How far outputs may differ by rounding: more in few bits.
     coarse: float = 0.0
+    # Why no repair changes anything.
+    unrepaired: str = ""
 
     def build(self) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         net = Net(self.name, **self.settings)
@@ -45,14 +47,14 @@ class Skeleton:
 SKELETONS: dict[str, Skeleton] = {}
 
 
-def skeleton(held: str = "", coarse: float = 0.0, **settings):
+def skeleton(held: str = "", coarse: float = 0.0, unrepaired: str = "", **settings):
     """Registers a function as a skeleton; `settings` go to its `Net`."""
 
     def add(make: Callable) -> Callable:
         name = make.__name__
         if name in SKELETONS:
             raise ValueError(f"two skeletons are called {name}")
-        SKELETONS[name] = Skeleton(name, make.__module__.rsplit(".", 1)[-1], make, settings, held, coarse)
+        SKELETONS[name] = Skeleton(name, make.__module__.rsplit(".", 1)[-1], make, settings, held, coarse, unrepaired)
         return make
 
     return add

@@ -64,7 +64,7 @@ def weights(model: onnx.ModelProto, known: dict[str, np.ndarray]) -> list[Weight
     for node in model.graph.node:
         get = lambda slot: known.get(node.input[slot]) if len(node.input) > slot else None
         match node.op_type:
-            case "Conv" | "FusedConv" | "ConvInteger" if get(1) is not None:
+            case "Conv" | "FusedConv" | "DeformConv" | "ConvInteger" if get(1) is not None:
                 found.append(Weight(node, 1, get(1), [1], [0], 2 if node.op_type != "ConvInteger" else None))
             case "ConvTranspose" if get(1) is not None:
                 found.append(Weight(node, 1, get(1), [0], [1], 2))

@@ -59,6 +59,7 @@ def examine(name: str, number: int, program: Path, folder: Path, everything: boo
         failure = Failure(name, "", "building the skeleton", traceback.format_exc())
         return Result(name, failures=[failure])
     try:
+        bench.inspect()
         for command in design.everything() if everything else design.covering(number):
             bench.prune(command)
         bench.compare_repairs()

@@ -373,7 +373,7 @@ def mlp_mixer(net: Net):
     net.output(net.linear(net.reduce("ReduceMean", net.layernorm(x), 1, keep=False), 10))
 
 
-@skeleton()
+@skeleton(held="A norm runs over the half of the channels that gates the other half.")
 def gmlp(net: Net):
     """One half of the channels, mixed over the places, gates the other half."""
     x = patches(net, net.images(3, 20), 24, 5)
