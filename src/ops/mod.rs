@@ -28,10 +28,12 @@ mod recurrent;
 mod resample;
 mod reshape;
 mod sequence;
+mod shift;
 
 use std::ops::RangeInclusive;
 
 pub use alike::{Alike, Unscaled};
+pub use shift::{Shifted, shifted};
 
 use crate::graph::{Node, NodeView, ValueId};
 use crate::groups::{Kept, Walk};
