@@ -32,12 +32,14 @@ mod resample;
 mod reshape;
 mod rotary;
 mod sequence;
+mod shift;
 mod stack;
 mod unfused;
 
 use std::ops::RangeInclusive;
 
 pub use alike::{Alike, Unscaled};
+pub use shift::{Shifted, shifted};
 pub use unfused::unfused;
 
 use crate::graph::{Node, NodeView, ValueId};
