@@ -66,12 +66,13 @@ SHAPES = {
 }
 
 
-def run(command: list[str], limit: int) -> tuple[float, subprocess.CompletedProcess]:
+def run(command: list[str], end: float) -> tuple[float, subprocess.CompletedProcess]:
+    """Runs the command until the time `end` at the latest."""
     began = time.monotonic()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=max(end - began, 1))
     except subprocess.TimeoutExpired:
-        done = subprocess.CompletedProcess(command, 124, "", f"no end after {limit} s")
+        done = subprocess.CompletedProcess(command, 124, "", "the time for this model is over")
     return time.monotonic() - began, done
 
 
@@ -110,7 +111,7 @@ class Model:
         self.program = [str(arguments.bin / "onnx-mipp")]
         self.masked = [str(arguments.bin / "examples" / "masked")]
         self.threads = ["--threads", str(arguments.threads)]
-        self.limit = arguments.limit
+        self.end = time.monotonic() + arguments.limit
         shapes = SHAPES.get(name, {})
         texts = [f"{key}={','.join(map(str, sizes))}" for key, sizes in shapes.items()]
         self.shapes = [part for text in texts for part in ("--shape", text)]
@@ -118,7 +119,7 @@ class Model:
 
     def call(self, stage: str, command: list[str]) -> subprocess.CompletedProcess | None:
         """What the command gave, or nothing where it failed, which is noted."""
-        seconds, done = run(command, self.limit)
+        seconds, done = run(command, self.end)
         self.result[f"{stage}_seconds"] = seconds
         if done.returncode == 0:
             return done
@@ -146,7 +147,7 @@ class Model:
         seconds = 0.0
         # Layers of few channels have too few widths in multiples of 8, and frozen ones may not let a budget be reached.
         for extra in ([], ["--align", "1"], ["--align", "1", "--best-effort"]):
-            spent, done = run([*command, *extra], self.limit)
+            spent, done = run([*command, *extra], self.end)
             seconds += spent
             self.result["options"] = " ".join(extra)
             if done.returncode == 0 or "cannot be reached" not in done.stderr:
@@ -412,7 +413,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="results of another commit count as well")
     parser.add_argument("--jobs", type=int, default=1, help="models at a time")
     parser.add_argument("--threads", type=int, default=2, help="threads of ONNX Runtime for each")
-    parser.add_argument("--limit", type=int, default=300, help="seconds that a run may take")
+    parser.add_argument("--limit", type=int, default=300, help="seconds that a model may take")
     parser.add_argument("--write", action="store_true", help="only write the page")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "zoo.md")
     arguments = parser.parse_args()
