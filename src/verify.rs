@@ -1,6 +1,8 @@
 //! Checks on the pruned model before it appears: it loads, runs, keeps its signature, gives finite
 //! numbers, and how far it is from the original.
 
+mod error;
+
 use std::time::Instant;
 
 use serde::Serialize;

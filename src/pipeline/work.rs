@@ -37,6 +37,7 @@ pub(super) struct Done {
     latency: Option<Change<f64>>,
     seen: usize,
     asked: String,
+    repair: Repair,
     pub notes: Vec<String>,
 }
 
@@ -206,7 +207,8 @@ impl Work {
             latency: Some(latency),
             seen: evidence.seen(),
             asked: cut.asked,
-            notes: Vec::new(),
+            repair: cut.repair,
+            notes: cut.notes,
         });
         Ok(done.collect())
     }
@@ -299,6 +301,7 @@ impl Work {
             latency: None,
             seen: 0,
             asked: "nothing".to_owned(),
+            repair: options.repair(),
             notes: vec![note],
         })
     }
@@ -329,7 +332,7 @@ impl Work {
                 compared: done.comparison.map_or(0, |comparison| comparison.samples),
             },
             asked: done.asked.clone(),
-            repair: match options.repair() {
+            repair: match done.repair {
                 Repair::None => "none",
                 Repair::Once => "once",
                 Repair::Sequential => "sequential",

@@ -81,14 +81,11 @@ fn input_of(stored: &TensorProto) -> ValueInfoProto {
 struct Names(BTreeSet<String>);
 
 impl Names {
+    /// Nodes are named too: ONNX Runtime refuses two of one name.
     fn of(graph: &Graph) -> Self {
-        Names(
-            graph
-                .values
-                .iter()
-                .map(|value| value.name.clone())
-                .collect(),
-        )
+        let values = graph.values.iter().map(|value| value.name.clone());
+        let nodes = graph.nodes.iter().map(|node| node.name.clone());
+        Names(values.chain(nodes).collect())
     }
 
     fn fresh(&mut self, base: &str) -> String {
@@ -306,8 +303,9 @@ fn add_biases(main: &mut GraphProto, changes: &Changes, names: &mut Names) {
         *output = product.clone();
         let bias = names.fresh(&format!("{sum}_bias"));
         main.initializer.push(tensor.to_proto(&bias));
-        main.node
-            .insert(node + 1, ops::build::add_node(&product, &bias, &sum));
+        let mut added = ops::build::add_node(&product, &bias, &sum);
+        added.name = Some(names.fresh(&format!("{sum}_biased")));
+        main.node.insert(node + 1, added);
     }
 }
 

@@ -22,6 +22,7 @@ mod program;
 mod prune;
 mod repair;
 mod rules;
+mod sequential;
 mod small;
 mod stages;
 mod statistics;
