@@ -2,6 +2,7 @@
 //! numbers, and how far it is from the original.
 
 mod divergence;
+mod error;
 
 use std::time::Instant;
 

@@ -186,14 +186,21 @@ impl Samples {
     /// So many samples, spread over those of the comparison, for trials of single groups: on samples that
     /// the repair was fitted to, a trial would not see what it gets wrong elsewhere.
     pub fn trials(&self, count: usize) -> Result<Vec<Batch>, CalibrateError> {
-        let units = self.compared.len() / self.unit;
+        self.batches(&self.spread(&self.compared, count))?.collect()
+    }
+
+    /// Samples of the statistics, spread over all of them, to choose between repairs that were fitted to these.
+    pub fn fitted(&self) -> Vec<usize> {
+        self.spread(&self.seen, MOST_COMPARED.min(self.seen.len()))
+    }
+
+    /// So many of some samples, spread over them, of which some stay together.
+    fn spread(&self, of: &[usize], count: usize) -> Vec<usize> {
+        let units = of.len() / self.unit;
         let wanted = (count / self.unit).clamp(1, units.max(1));
         let picked = (0..wanted).map(|index| index * units / wanted);
-        let samples: Vec<usize> = picked
-            .flat_map(|unit| unit * self.unit..(unit + 1) * self.unit)
-            .filter_map(|place| self.compared.get(place).copied())
-            .collect();
-        self.batches(&samples)?.collect()
+        let places = picked.flat_map(|unit| unit * self.unit..(unit + 1) * self.unit);
+        places.filter_map(|place| of.get(place).copied()).collect()
     }
 
     /// A batch for the probing run: some samples where the model leaves its batch open, so that the

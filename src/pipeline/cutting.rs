@@ -7,6 +7,7 @@ use crate::pipeline::{Error, Event, Options};
 use crate::select::{self, Budget, Plan, Scene, Selection};
 use crate::sequential;
 use crate::surgery::{self, Repair, Repaired};
+use crate::verify::Check;
 
 /// What is decided, before anything is cut.
 pub(super) struct Chosen {
@@ -21,6 +22,8 @@ pub(super) struct Cut {
     pub model: Model,
     pub selection: Selection,
     pub asked: String,
+    /// How its weights were repaired in the end.
+    pub repair: Repair,
     /// What the user should know of it.
     pub notes: Vec<String>,
 }
@@ -84,18 +87,54 @@ impl Work {
     ) -> Result<Cut, Error> {
         let (model, graph) = self.dense(evidence);
         let stays = &chosen.stays;
-        let repaired = match self.scene(evidence) {
+        let cut = |repaired: &Repaired| {
+            surgery::prune(model, graph, &self.groups, stays, repaired).map_err(Error::from)
+        };
+        let once = cut(&chosen.once)?;
+        let (model, repair, notes) = match self.scene(evidence) {
             Some(scene) if options.repair() == Repair::Sequential => {
-                self.repair_layers(options, (model, scene), stays, chosen.once, tell)?
+                let fitted =
+                    self.repair_layers(options, (model, scene), stays, chosen.once, tell)?;
+                self.nearer(once, cut(&fitted)?, tell)?
             }
-            _ => chosen.once,
+            _ => (once, options.repair(), Vec::new()),
         };
         Ok(Cut {
-            model: surgery::prune(model, graph, &self.groups, stays, &repaired)?,
+            model,
             selection: chosen.selection,
             asked: chosen.asked,
-            notes: Vec::new(),
+            repair,
+            notes,
         })
+    }
+
+    /// Of the models repaired in one pass and layer by layer, the one that is nearer to the original on the samples
+    /// that both were fitted to: layers that each fit best need not be the best model together.
+    fn nearer(
+        &self,
+        once: Model,
+        sequential: Model,
+        tell: &dyn Fn(Event),
+    ) -> Result<(Model, Repair, Vec<String>), Error> {
+        if once == sequential {
+            return Ok((sequential, Repair::Sequential, Vec::new()));
+        }
+        tell(Event::Stage("comparing both repairs"));
+        let mut check = Check::open(&self.model, &[&once, &sequential], &self.runtime)?;
+        let samples = self.samples.fitted();
+        let errors = check.squared_errors(self.samples.batches(&samples)?)?;
+        match *errors {
+            [of_once, of_sequential] if of_sequential > of_once => {
+                let note = format!(
+                    "repaired layer by layer, the outputs would be further from the original's on {} of the \
+                     calibration samples than repaired in one pass (squared error over the variance {of_sequential:.3} \
+                     and {of_once:.3}): the repair in one pass was kept",
+                    samples.len()
+                );
+                Ok((once, Repair::Once, vec![note]))
+            }
+            _ => Ok((sequential, Repair::Sequential, Vec::new())),
+        }
     }
 
     /// Weights and biases fitted layer by layer, from those of the repair in one pass.

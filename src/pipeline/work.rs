@@ -38,6 +38,7 @@ pub(super) struct Done {
     latency: Option<Change<f64>>,
     seen: usize,
     asked: String,
+    repair: Repair,
     pub notes: Vec<String>,
 }
 
@@ -250,6 +251,7 @@ impl Work {
             latency: Some(latency),
             seen: evidence.seen(),
             asked: cut.asked,
+            repair: cut.repair,
             notes: cut.notes,
         });
         Ok(done.collect())
@@ -356,6 +358,7 @@ impl Work {
             latency: None,
             seen: 0,
             asked,
+            repair: options.repair(),
             notes: vec![note],
         })
     }
@@ -387,7 +390,7 @@ impl Work {
                 compared: done.comparison.map_or(0, |comparison| comparison.samples),
             },
             asked: done.asked.clone(),
-            repair: match options.repair() {
+            repair: match done.repair {
                 Repair::None => "none",
                 Repair::Once => "once",
                 Repair::Sequential => "sequential",

@@ -25,6 +25,7 @@ mod program;
 mod prune;
 mod repair;
 mod rules;
+mod sequential;
 mod small;
 mod stages;
 mod statistics;
