@@ -405,6 +405,7 @@ mod tests {
             axis: 1,
             window: None,
             covered: 1,
+            stack: None,
         };
         let mut placed = Placed::new(&graph, tap, 0).unwrap();
         assert!(placed.channels >= 16);

@@ -1,7 +1,7 @@
 //! How far pruned models are from the original on given samples, to choose among them.
 
 use crate::calibrate::{Batch, CalibrateError};
-use crate::verify::{Check, VerifyError, floats, is_float};
+use crate::verify::{Check, VerifyError, floats, is_number};
 
 impl Check {
     /// The squared error of each pruned model: at every output of floats the squared difference from the original
@@ -27,7 +27,7 @@ impl Check {
                     output: name.clone(),
                     error,
                 };
-                let found = match is_float(tensor) {
+                let found = match is_number(tensor) {
                     true => Some(floats(tensor).map_err(failed)?),
                     false => None,
                 };

@@ -116,7 +116,7 @@ fn a_sweep_and_a_comparison_without_data_tell_of_size_and_time_alone() {
         "0.2,0.4",
     ];
     let ends = ["--out-dir", text(folder.path()), "--report", text(&page)];
-    let swept = mipp([start, ends].concat()).done().out;
+    let swept = mipp([&start[..], &ends[..]].concat()).done().out;
     assert!(swept.contains(UNKNOWN), "{swept}");
     let rows = swept.lines().filter(|line| line.starts_with("--ratio"));
     let rows: Vec<Vec<&str>> = rows.map(|row| row.split_whitespace().collect()).collect();
