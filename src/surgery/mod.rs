@@ -6,6 +6,7 @@
 
 mod absorb;
 mod apply;
+mod back;
 mod changes;
 mod error;
 mod fold;
