@@ -1,9 +1,11 @@
 //! The whole pass, stage after stage: a model file in, a smaller one out.
 
+mod batch;
 mod calibration;
 mod combining;
 mod compare;
 mod cutting;
+mod divergence;
 mod error;
 mod hint;
 mod latency;

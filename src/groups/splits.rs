@@ -28,6 +28,8 @@ pub enum Role {
 pub(super) struct Splits {
     /// Whether this walk looks where the new axes lead.
     pub exploring: bool,
+    /// Whether it met anything that only the next walk decides: its atoms stand for no channels then.
+    pub is_open: bool,
     /// The choices of the walk before.
     pub chosen: Choices,
     pub seen: Vec<(SplitId, Axes)>,
@@ -73,6 +75,7 @@ impl Walk<'_> {
             return Ok(axes);
         }
         if self.splits.exploring {
+            self.splits.is_open = true;
             if flat.len() <= MOST_EXPLORED {
                 for (axis, &length) in lengths.iter().enumerate() {
                     if length > 1 {
@@ -112,6 +115,7 @@ impl Walk<'_> {
     #[must_use]
     pub fn merge(&mut self, at: SplitId, axes: &Axes) -> Option<usize> {
         if self.splits.exploring {
+            self.splits.is_open = true;
             self.splits.merged.push((at, axes.clone()));
             return None;
         }
@@ -121,6 +125,7 @@ impl Walk<'_> {
     /// New atoms for elements that two axes of channels share, where nothing is decided yet.
     #[must_use]
     pub fn explore(&mut self, node: NodeId, length: usize) -> Option<AxisMap> {
+        self.splits.is_open = true;
         (self.splits.exploring && length <= MOST_EXPLORED).then(|| self.fresh(node, length))
     }
 
@@ -191,11 +196,6 @@ impl Walk<'_> {
             splits: self.splits.seen.iter().filter_map(choose).collect(),
             merges: self.splits.merged.iter().filter_map(keep).collect(),
         }
-    }
-
-    /// Whether any split was met whose choice is open.
-    pub(super) fn has_splits(&self) -> bool {
-        !self.splits.seen.is_empty()
     }
 }
 

@@ -145,6 +145,9 @@ impl Sizes {
                 "its group attribute does not divide its channels",
             ));
         }
+        if inputs == 0 || outputs == 0 {
+            return Err(Freeze::new("it has no channels"));
+        }
         let inputs_per_block = inputs / blocks;
         Ok(Sizes {
             blocks,

@@ -19,12 +19,13 @@ use crate::ops::{canonical_domain, contrib};
 pub fn unfused(mut model: Model) -> (Model, Vec<String>) {
     let opset = model.opset("").unwrap_or(1);
     let mut found = BTreeSet::new();
+    let names = Names::of_values(&model.proto);
     let Some(graph) = model.proto.graph.as_mut() else {
         return (model, Vec::new());
     };
     let mut parts = Parts {
         opset,
-        names: Names::of(graph),
+        names,
         constants: BTreeMap::new(),
         nodes: Vec::with_capacity(graph.node.len()),
         stored: Vec::new(),

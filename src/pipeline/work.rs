@@ -10,9 +10,9 @@ use crate::ops;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
-use crate::pipeline::{Error, Event, Options, hint};
+use crate::pipeline::{Error, Event, Options, batch, hint};
 use crate::report::{self, Calibration, Change, Report, source};
-use crate::runtime::{InputSpec, Runtime};
+use crate::runtime::{InputSpec, Runtime, RuntimeError};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
 use crate::surgery::Repair;
 use crate::verify::{self, Check, Runs};
@@ -38,6 +38,7 @@ pub(super) struct Done {
     latency: Option<Change<f64>>,
     seen: usize,
     asked: String,
+    repair: Repair,
     pub notes: Vec<String>,
 }
 
@@ -62,36 +63,62 @@ impl Evidence {
     }
 }
 
-/// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it.
+/// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it. `told` are
+/// numbers inside the model that may fix its batch; that of the samples may be one that is tried.
 fn observe(
     model: &Model,
     graph: &mut Graph,
     runtime: &Runtime,
     samples: &Samples,
+    (told, is_tried): (&[usize], bool),
 ) -> Result<(), Error> {
-    // Single samples may be all that a model runs whose batch is open in name only: a run shows that.
-    if !samples.is_single() && infer(model, graph, runtime, &samples.first_specs()) {
+    // Only a run shows that a batch which is open in name does not run, or that another does.
+    let is_sure = !is_tried && (!samples.is_open() || told.is_empty());
+    if is_sure && infer(model, graph, runtime, &samples.first_specs()) {
         return Ok(());
     }
-    match probe(model, graph, runtime, &samples.first_batch()?) {
-        Err(_) if samples.is_single() => Ok(probe(model, graph, runtime, &samples.one()?)?),
-        probed => Ok(probed?),
+    probe(model, graph, runtime, &samples.first_batch()?)?;
+    let many = samples.first_specs().into_iter().next();
+    let many = many.and_then(|spec| spec.shape.first().copied().flatten());
+    match many {
+        Some(many) if samples.is_open() && told.contains(&1) && !keeps_samples(graph, many) => {
+            Err(RuntimeError::Run {
+                problem: "no output of the model grows with the batch".to_owned(),
+                advice: "",
+            }
+            .into())
+        }
+        _ => Ok(()),
     }
+}
+
+/// Whether an output of the model holds its samples, `many` of them, along the first axis.
+fn keeps_samples(graph: &Graph, many: usize) -> bool {
+    let outputs = graph.values.iter().filter(|value| value.is_output);
+    let mut first = outputs.filter_map(|value| value.shape.as_ref()?.first().copied());
+    first.any(|length| length > 0 && length.is_multiple_of(many))
 }
 
 impl Work {
     pub fn open(original: Model, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
         let (model, taken_apart) = ops::unfused(original.inlined());
         let model = model.in_order();
-        let mut graph = Graph::build(&model)?;
+        let graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
         let specs = match InputSpec::stated(&model) {
             Some(specs) => specs,
             None => runtime.session(&model)?.inputs(),
         };
-        let mut samples = Samples::open(&specs, options)?;
-        observe(&model, &mut graph, &runtime, &samples)?;
+        let options = &options.told_by(&graph);
+        let told = batch::told(&model, &graph);
+        let mut is_tried = false;
+        let (mut samples, graph) = batch::open(&specs, options, (&runtime, &told), |samples| {
+            let mut seen = graph.clone();
+            let observed = observe(&model, &mut seen, &runtime, samples, (&told, is_tried));
+            is_tried = true;
+            observed.map(|()| seen)
+        })?;
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
         if let Some(together) = groups.batch {
@@ -137,12 +164,17 @@ impl Work {
             None => vec![self.budget(options)],
         };
         let mut evidence = self.evidence(options, &budgets, tell)?;
-        let chosen = self.choose(options, &evidence, None, tell)?;
-        // They take most of the memory, and the repair layer by layer makes its own.
-        if let Some(statistics) = &mut evidence.statistics {
-            statistics.drop_moments();
-        }
-        let cut = self.finish(options, &evidence, chosen, tell)?;
+        let cut = match budgets.first() {
+            Some(Budget::Divergence(bound)) => self.smallest(options, &evidence, *bound, tell)?,
+            _ => {
+                let chosen = self.choose(options, &evidence, None, tell)?;
+                // They take most of the memory, and the repair layer by layer makes its own.
+                if let Some(statistics) = &mut evidence.statistics {
+                    statistics.drop_moments();
+                }
+                self.finish(options, &evidence, chosen, tell)?
+            }
+        };
         let done = self.judge(vec![cut], &evidence, tell)?;
         let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
         Ok((done, evidence))
@@ -181,7 +213,9 @@ impl Work {
             true => Some(self.time_model(tell)?),
             false => None,
         };
-        let trade_off = match options.wants_page() && !scene.prunable().is_empty() {
+        // Made-up inputs do not tell what a budget costs.
+        let is_told = options.wants_page() && !self.samples.is_synthetic();
+        let trade_off = match is_told && !scene.prunable().is_empty() {
             true => self.trade_off(scene, options, losses.as_ref())?,
             false => Vec::new(),
         };
@@ -204,6 +238,8 @@ impl Work {
         let mut check = Check::open(&self.model, &models, &self.runtime)?;
         let compared = self.samples.batches(self.samples.compared())?;
         let comparisons = check.compare(compared)?;
+        // On made-up inputs, that shows only whether the models run and give numbers.
+        let is_told = !self.samples.is_synthetic();
         let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
         let runs = if is_measured { Runs::MANY } else { Runs::FEW };
         let times = check.latency(&self.samples.one()?, runs)?;
@@ -211,11 +247,12 @@ impl Work {
         let done = all.map(|((cut, comparison), latency)| Done {
             model: cut.model,
             selection: cut.selection,
-            comparison: Some(comparison),
+            comparison: is_told.then_some(comparison),
             latency: Some(latency),
             seen: evidence.seen(),
             asked: cut.asked,
-            notes: Vec::new(),
+            repair: cut.repair,
+            notes: cut.notes,
         });
         Ok(done.collect())
     }
@@ -229,7 +266,12 @@ impl Work {
     }
 
     pub(super) fn budget(&self, options: &Options) -> Budget {
-        options.budget(self.samples.is_synthetic() && options.stats.is_empty())
+        options.budget(self.judges_by_synthetic(options))
+    }
+
+    /// Whether the statistics are of made-up inputs.
+    fn judges_by_synthetic(&self, options: &Options) -> bool {
+        self.samples.is_synthetic() && options.stats.is_empty()
     }
 
     /// What other budgets would lose: by the trials, or by the layers' own losses without any.
@@ -288,26 +330,35 @@ impl Work {
         }
         let stays = vec![true; self.groups.channel_count];
         let count = self.groups.groups.len();
-        let note = if count == 0 {
-            "nothing to prune: no convolution or matrix product with a constant weight makes \
-             channels; the model is written unchanged"
-                .to_owned()
-        } else {
-            "nothing to prune: all its groups are frozen (see `onnx-mipp inspect`); the model is \
-             written unchanged"
-                .to_owned()
+        let asked = match &options.plan {
+            Some(path) => format!("--plan {}", path.display()),
+            None => self.budget(options).to_string(),
         };
+        let missed = match options.budget {
+            Some(budget) if options.plan.is_none() => format!("; {budget} is not reached"),
+            _ => String::new(),
+        };
+        let why = match (count, report::ungrouped(&self.graph, &self.groups).len()) {
+            (0, 0) => "no convolution or matrix product with a constant weight makes channels",
+            (0, _) => {
+                "no layer with weights makes channels that may leave (see `onnx-mipp inspect`)"
+            }
+            _ => "all its groups are frozen (see `onnx-mipp inspect`)",
+        };
+        let note = format!("nothing to prune: {why}; the model is written unchanged{missed}");
         Ok(Done {
             model: self.original.clone(),
             selection: Selection {
                 plan: Plan::of(&self.groups, &stays),
                 scores: vec![None; count],
                 trials: Vec::new(),
+                search: None,
             },
             comparison: None,
             latency: None,
             seen: 0,
-            asked: "nothing".to_owned(),
+            asked,
+            repair: options.repair(),
             notes: vec![note],
         })
     }
@@ -334,11 +385,12 @@ impl Work {
             input: None,
             calibration: Calibration {
                 source: source(&options.calibration),
+                synthetic: self.judges_by_synthetic(options),
                 samples: done.seen,
                 compared: done.comparison.map_or(0, |comparison| comparison.samples),
             },
             asked: done.asked.clone(),
-            repair: match options.repair() {
+            repair: match done.repair {
                 Repair::None => "none",
                 Repair::Once => "once",
                 Repair::Sequential => "sequential",
@@ -351,12 +403,15 @@ impl Work {
             },
             latency_ms: done.latency,
             candidates: done.selection.trials.clone(),
+            search: done.selection.search.clone(),
             groups: Report::groups(
                 &self.graph,
                 &self.groups,
                 &done.selection,
                 evidence.statistics.as_ref(),
+                self.judges_by_synthetic(options),
             ),
+            ungrouped: report::ungrouped(&self.graph, &self.groups),
             trade_off: evidence.trade_off.clone(),
             layers: report::layers(&self.graph, &self.groups, &left),
             comparison: done.comparison,
@@ -386,5 +441,6 @@ fn restrict(graph: &Graph, groups: &mut Groups, options: &Options) -> Result<(),
     let set = |globs: &Option<Globs>| globs.as_ref().map(|globs| globs.set.clone());
     let (exclude, only) = (set(&options.exclude), set(&options.only));
     groups.restrict(graph, exclude.as_ref(), only.as_ref());
+    groups.check_hints(graph, options.scope, (exclude.as_ref(), only.as_ref()));
     Ok(())
 }

@@ -19,6 +19,8 @@ pub enum Budget {
     Ratio(f64),
     /// This share of every group's mutual information is left.
     MutualInformation(f64),
+    /// The outputs on samples that nothing was fitted to diverge by no more than this.
+    Divergence(f64),
 }
 
 impl std::fmt::Display for Budget {
@@ -29,6 +31,13 @@ impl std::fmt::Display for Budget {
             Budget::Latency(fraction) => write!(f, "--latency {fraction}"),
             Budget::Ratio(fraction) => write!(f, "--ratio {fraction}"),
             Budget::MutualInformation(share) => write!(f, "--mi {share}"),
+            Budget::Divergence(bound) => {
+                write!(
+                    f,
+                    "nothing, which allows the outputs a change of {} %",
+                    bound * 100.0
+                )
+            }
         }
     }
 }
@@ -39,7 +48,7 @@ impl Budget {
     pub fn is_shared(&self) -> bool {
         matches!(
             self,
-            Budget::Macs(_) | Budget::Params(_) | Budget::Latency(_)
+            Budget::Macs(_) | Budget::Params(_) | Budget::Latency(_) | Budget::Divergence(_)
         )
     }
 }
@@ -79,7 +88,7 @@ pub(super) fn stops(
     let widths = whole(scene);
     let stop_at = |widths: Vec<usize>| widths.into_iter().map(Stop::Width).collect();
     match budget {
-        Budget::Latency(_) => Err(SelectError::Unmeasured),
+        Budget::Latency(_) | Budget::Divergence(_) => Err(SelectError::Unmeasured),
         Budget::MutualInformation(share) => Ok(vec![Stop::Mi(share); widths.len()]),
         Budget::Ratio(ratio) => ratio_widths(scene, ratio, limits, widths).map(stop_at),
         Budget::Macs(fraction) => {
@@ -114,27 +123,37 @@ fn ratio_widths(
     scene: Scene<'_>,
     ratio: f64,
     limits: &Limits,
-    mut widths: Vec<usize>,
+    before: Vec<usize>,
 ) -> Result<Vec<usize>, SelectError> {
-    let before = widths.clone();
-    for group in scene.prunable() {
-        let wanted = widths[group] as f64 * (1.0 - ratio);
-        let distance = |width: usize| (width as f64 - wanted).abs();
-        let nearest = limits
-            .widths(&scene.groups.groups[group])
-            .into_iter()
-            .reduce(|best, width| {
-                if distance(width) < distance(best) {
-                    width
-                } else {
-                    best
-                }
-            });
-        widths[group] = nearest.unwrap_or(widths[group]);
-    }
+    let nearest = |limits: &Limits| {
+        let mut widths = before.clone();
+        for group in scene.prunable() {
+            let wanted = widths[group] as f64 * (1.0 - ratio);
+            let distance = |width: usize| (width as f64 - wanted).abs();
+            let nearest = limits
+                .widths(&scene.groups.groups[group])
+                .into_iter()
+                .reduce(|best, width| {
+                    if distance(width) < distance(best) {
+                        width
+                    } else {
+                        best
+                    }
+                });
+            widths[group] = nearest.unwrap_or(widths[group]);
+        }
+        widths
+    };
+    let widths = nearest(limits);
     if ratio > 0.0 && before == widths && !limits.best_effort && !scene.prunable().is_empty() {
+        let advice = advice(limits, |other| nearest(other) != before);
         let reached = "0 channels removed".to_owned();
-        return Err(unreached(scene, Budget::Ratio(ratio), limits, reached));
+        return Err(unreached(
+            scene,
+            Budget::Ratio(ratio),
+            limits,
+            (reached, advice),
+        ));
     }
     Ok(widths)
 }
@@ -152,14 +171,41 @@ fn shared(
     if whole <= target {
         return Ok(widths);
     }
-    let choices = choices(scene, limits, losses);
-    let found = allocate(&choices, model, widths, target);
+    let found_within = |limits: &Limits| {
+        let choices = choices(scene, limits, losses);
+        allocate(&choices, model, widths.clone(), target)
+    };
+    let found = found_within(limits);
     let reached = model.total(&found);
     if reached > target && !limits.best_effort && !scene.prunable().is_empty() {
+        let reaches = |limits: &Limits| model.total(&found_within(limits)) <= target;
         let reached = format!("{:.3} of the {what}", reached / whole);
-        return Err(unreached(scene, budget, limits, reached));
+        return Err(unreached(
+            scene,
+            budget,
+            limits,
+            (reached, advice(limits, reaches)),
+        ));
     }
     Ok(found)
+}
+
+/// Which lower limits reach a budget that `limits` keep out of reach.
+fn advice(limits: &Limits, reaches: impl Fn(&Limits) -> bool) -> &'static str {
+    let with = |align: usize, min_channels: usize| Limits {
+        align,
+        min_channels,
+        ..*limits
+    };
+    let lower = [
+        (with(1, limits.min_channels), "lower --align, "),
+        (with(limits.align, 1), "lower --min-channels, "),
+        (with(1, 1), "lower --align and --min-channels, "),
+    ];
+    let mut helping = lower
+        .iter()
+        .filter(|(other, _)| other != limits && reaches(other));
+    helping.next().map_or("", |(_, advice)| advice)
 }
 
 /// The widest widths found that `measure` finds to keep a budget of latency, with all that were
@@ -194,6 +240,8 @@ pub(super) fn measured_widths<E: From<SelectError>>(
             trials: trials.len(),
             reached: best.measured,
             why: why(scene, limits),
+            // How fast other widths are is not known.
+            advice: advice(limits, |_| true),
         };
         return Err(error.into());
     }
@@ -201,16 +249,22 @@ pub(super) fn measured_widths<E: From<SelectError>>(
 }
 
 /// The width of every group as it is.
-fn whole(scene: Scene<'_>) -> Vec<usize> {
+pub(super) fn whole(scene: Scene<'_>) -> Vec<usize> {
     let groups = scene.groups.groups.iter();
     groups.map(|group| group.channels.len()).collect()
 }
 
-fn unreached(scene: Scene<'_>, budget: Budget, limits: &Limits, reached: String) -> SelectError {
+fn unreached(
+    scene: Scene<'_>,
+    budget: Budget,
+    limits: &Limits,
+    (reached, advice): (String, &'static str),
+) -> SelectError {
     SelectError::Budget {
         asked: budget.to_string(),
         reached,
         why: why(scene, limits),
+        advice,
     }
 }
 
@@ -236,20 +290,14 @@ pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<Trad
     for step in (1..=STEPS).rev() {
         let share = f64::from(step) / f64::from(STEPS);
         let widths = allocate(&choices, &model, whole.clone(), total * share);
-        let loss = choices.iter().filter_map(|choice| {
-            let place = choice
-                .widths
-                .iter()
-                .position(|w| Some(w) == widths.get(choice.group))?;
-            choice.losses.get(place).copied()
-        });
+        let loss = choices.iter().map(|choice| choice.loss_at(&widths));
         let point = TradeOff {
             macs: if total > 0.0 {
                 model.total(&widths) / total
             } else {
                 1.0
             },
-            loss: loss.sum(),
+            loss: 0.0 + loss.sum::<f64>(),
         };
         if points.last() != Some(&point) {
             points.push(point);
@@ -262,7 +310,7 @@ pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<Trad
 }
 
 /// Every prunable group's widths and their losses.
-fn choices(scene: Scene<'_>, limits: &Limits, losses: Option<&Losses>) -> Vec<Choice> {
+pub(super) fn choices(scene: Scene<'_>, limits: &Limits, losses: Option<&Losses>) -> Vec<Choice> {
     let choice = |group: usize| {
         let widths = limits.widths(&scene.groups.groups[group]);
         let known = losses.and_then(|losses| losses.get(group));

@@ -4,6 +4,7 @@
 //! structure, so that names, order, metadata and everything that no channel touches stay as they
 //! were.
 
+mod absorb;
 mod apply;
 mod changes;
 mod error;
@@ -48,7 +49,9 @@ pub fn prune(
     repaired: &Repaired,
 ) -> Result<Model, SurgeryError> {
     let kept = Kept::new(groups, stays);
-    let pruned = cut(model, graph, &kept, repaired, &|_| true)?;
+    let mut changes = changes::collect(graph, &kept, repaired, &|_| true)?;
+    absorb::absorb(graph, groups, &mut changes)?;
+    let pruned = changed(model, graph, &kept, &changes);
     pruned.check()?;
     Ok(pruned)
 }
@@ -62,9 +65,22 @@ pub(crate) fn cut(
     wanted: &dyn Fn(NodeId) -> bool,
 ) -> Result<Model, SurgeryError> {
     let changes = changes::collect(graph, kept, repaired, wanted)?;
-    let mut pruned = apply::apply(model, graph, &changes);
+    Ok(changed(model, graph, kept, &changes))
+}
+
+fn changed(model: &Model, graph: &Graph, kept: &Kept<'_>, changes: &Changes) -> Model {
+    let mut pruned = apply::apply(model, graph, changes);
     shapes::update(&mut pruned, graph, kept);
-    Ok(pruned)
+    pruned
+}
+
+/// Where nodes read constants when only the channels of `kept` are left, which may have been computed before.
+///
+/// # Errors
+/// As [`prune`].
+pub(crate) fn constants(graph: &Graph, kept: &Kept<'_>) -> Result<BTreeSet<Use>, SurgeryError> {
+    let changes = changes::collect(graph, kept, &Repaired::default(), &|_| true)?;
+    Ok(changes.inputs.into_keys().collect())
 }
 
 /// The nodes whose constants or attributes change when only the channels of `kept` are left.

@@ -1,10 +1,12 @@
 //! The integration tests, one binary: one module per stage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod advice;
 mod bad_input;
 mod builder;
 mod cli;
 mod combine;
+mod default_budget;
 mod documented;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]
@@ -15,6 +17,7 @@ mod latency;
 mod manners;
 mod masked;
 mod memory;
+mod names;
 mod open_sizes;
 mod packaging;
 mod pages;
@@ -22,8 +25,11 @@ mod program;
 mod prune;
 mod repair;
 mod rules;
+mod sequential;
 mod small;
 mod stages;
 mod statistics;
 mod trials;
+mod ungrouped;
 mod wire;
+mod without_data;

@@ -2,7 +2,9 @@
 //! cut equals the masked dense model.
 
 mod attention;
+mod constants;
 mod einsum;
+mod empty;
 mod frozen;
 mod functions;
 mod fused;
