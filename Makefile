@@ -24,7 +24,7 @@ help:
 	@echo 'make test   format, lints, documentation, all tests, the Python package (makes .venv when it is missing)'
 	@echo 'make gauntlet  prune every skeleton of tests/gauntlet with all options (hours)'
 	@echo 'make demo   build, fetch ONNX Runtime, prune a fixture to half its MACs, compare accuracies'
-	@echo 'make zoo    fetch real models, prune them, check them, write docs/zoo.md (hours; ZOO_PYTHON='
+	@echo 'make zoo    fetch real models, prune them, check them, write docs/zoo.md (over an hour; ZOO_PYTHON='
 	@echo '            with fixtures/requirements-zoo.txt adds the exports)'
 	@echo 'make clean  remove target and .venv'
 

@@ -1,65 +1,93 @@
-"""Prunes every model of the zoo to 0.6 of its MACs, checks the results and writes docs/zoo.md.
+"""Prunes every model of the zoo with the program's default options, checks the results and writes docs/zoo.md.
 
     python bench/zoo.py --bin FOLDER [NAME ...]     FOLDER has onnx-mipp and examples/masked
 
-With `--quick`, every free group gives up the same share of its channels, no trials are run and
-weights are repaired in one pass, or not at all with `--unrepaired`. The results of each model are kept in target/zoo/NAME.json; a model that has them is not run again
-unless it is named. `--write` only writes the page.
+Each model is run twice: `--macs 0.6` with a few made-up samples as calibration data, and without any option or data. The
+results of each are kept in target/zoo/NAME.json with the commit of the program's source, and a model whose results
+are of that commit is not run again unless it is named; with `--keep` those of any commit count. `--write` only writes the
+page. Models that were quick before, or else small ones, come first.
 """
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import re
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
+import zoo_data
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "fixtures" / "zoo"
 OUT = ROOT / "target" / "zoo"
+# What the program is made of.
+SOURCE = ("src", "proto", "build.rs", "Cargo.toml", "Cargo.lock")
 MACS = 0.6
-SAMPLES = 8
-LIMIT_SECONDS = 1800
-# Outputs of a cut model and of the masked dense one may differ by rounding, relative to their scale.
+SAMPLES = 16
+# Outputs of a cut model and of the masked dense one may differ by rounding, relative to their scale; and so may those of
+# one model with ONNX Runtime's optimiser and without.
 TOLERANCE = 1e-4
+OPTIMISER_TOLERANCE = 1e-3
 
-# Sizes that the models leave open, where they run with certain ones only.
+# Sizes that the models leave open, where they run with certain ones only or small ones are enough. The first is the batch.
 SHAPES = {
-    "ppocr_rec": ["x=1,3,48,320"],
-    "ppocr_cls": ["x=1,3,48,192"],
-    "silero_vad": ["input=2,256", "state=2,2,128"],
-    "silero_vad_op15": ["input=2,512", "state=2,2,128"],
-    "silero_vad_half": ["input=2,512", "state=2,2,128"],
-    "silero_vad_ifless": ["input=2,512", "state=2,2,128"],
+    "ddddocr_common": {"input1": [1, 1, 64, 160]},
+    "ddddocr_common_old": {"input1": [1, 1, 64, 160]},
+    "ppocr_det": {"x": [1, 3, 160, 160]},
+    "ppocr_v5_det": {"x": [1, 3, 160, 160]},
+    "ppocr_v6_det": {"x": [1, 3, 160, 160]},
+    "ppocr_rec": {"x": [1, 3, 48, 160]},
+    "ppocr_v5_rec": {"x": [1, 3, 48, 160]},
+    "ppocr_v6_rec": {"x": [1, 3, 48, 160]},
+    "ppocr_cls": {"x": [1, 3, 48, 192]},
+    "yolov8n_nudenet": {"images": [1, 3, 160, 160]},
+    "mtcnn_p": {"input_1": [1, 48, 48, 3]},
+    # The states of recurrent layers, whose first axis is that of directions or layers, fix the batch at its length.
+    "silero_vad": {"input": [2, 256], "state": [2, 2, 128]},
+    "silero_vad_op15": {"input": [2, 512], "state": [2, 2, 128]},
+    "silero_vad_half": {"input": [2, 512], "state": [2, 2, 128]},
+    "silero_vad_ifless": {"input": [2, 512], "state": [2, 2, 128]},
+    "voicefilter_int8": {"stacked_logmel": [3, 20, 512], "h0": [3, 3, 512], "c0": [3, 3, 512]},
+    "aecmos": {"input": [1, 3, 64, 160]},
+    "aecmos_48k": {"input": [1, 3, 64, 160]},
+    "plcmos": {"degraded_audio": [1, 1, 64, 257]},
+    "swift_f0": {"audio": [1, 8000]},
+    "eeg_seizure": {"x": [1, 100, 64]},
+    "tashkeel_bilstm_int8": {"input_ids": [1, 48]},
+    "tashkeel_rawi_int8": {"input": [1, 48]},
+    "wakeword_melspectrogram": {"input": [1, 16000]},
+    "minilm_int8_shipped": {name: [1, 32] for name in ("input_ids", "attention_mask", "token_type_ids")},
 }
 
 
-def run(command: list[str]) -> tuple[float, subprocess.CompletedProcess]:
+def run(command: list[str], end: float) -> tuple[float, subprocess.CompletedProcess]:
+    """Runs the command until the time `end` at the latest."""
     began = time.monotonic()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=max(end - began, 1))
     except subprocess.TimeoutExpired:
-        done = subprocess.CompletedProcess(command, 124, "", f"no end after {LIMIT_SECONDS} s")
+        done = subprocess.CompletedProcess(command, 124, "", "the time for this model is over")
     return time.monotonic() - began, done
-
-
-def cpu_seconds() -> float:
-    """CPU time of all programs that were run."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def last_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    return lines[-1] if lines else ""
 
 
-def is_valid(path: Path) -> str:
+def complaint(done: subprocess.CompletedProcess) -> str:
+    """The program's error, in one line."""
+    text = " ".join(done.stderr.split())
+    return text[max(text.rfind("error: "), 0) :][:500] or f"exit status {done.returncode}"
+
+
+def checked(path: Path) -> str:
     """What the checker finds wrong, or nothing."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
@@ -68,75 +96,163 @@ def is_valid(path: Path) -> str:
         return str(error).strip().splitlines()[0][:200]
 
 
-def examine(name: str, binaries: Path, quick: bool, repair: str) -> dict:
-    model, out = ZOO / f"{name}.onnx", OUT / f"{name}.onnx"
-    plan, report = OUT / f"{name}.plan.json", OUT / f"{name}.report.json"
-    shapes = [part for shape in SHAPES.get(name, []) for part in ("--shape", shape)]
-    program = str(binaries / "onnx-mipp")
-    result = {"name": name, "nodes": len(onnx.load(model, load_external_data=False).graph.node)}
+def commit() -> str:
+    """The last commit that changed the program, marked where files differ from it."""
+    git = lambda *words: subprocess.run(["git", *words, "--", *SOURCE], cwd=ROOT, capture_output=True, text=True).stdout
+    return git("log", "-1", "--format=%h").strip() + ("-changed" if git("status", "--porcelain") else "")
 
-    used = cpu_seconds()
-    seconds, done = run([program, "inspect", str(model), "--json", *shapes])
-    result["inspect_seconds"] = seconds
-    result["inspect_cpu"] = cpu_seconds() - used
-    if done.returncode != 0:
-        return {**result, "failure": f"inspect: {last_line(done.stderr)}"}
-    found = json.loads(done.stdout)
-    result["groups"] = len(found["groups"])
-    result["prunable"] = found["prunable_macs"]
-    result["frozen"] = frozen(found)
-    result["inside"] = inside(onnx.load(model, load_external_data=False).graph)
 
-    masked = [str(binaries / "examples" / "masked"), str(model), *shapes]
-    command = [program, str(model), str(out), "--samples", str(SAMPLES), "--quiet"]
-    command += ["--report", str(report)]
-    if quick:
-        _, done = run([*masked, "--macs", str(MACS), "--plan-out", str(plan)])
+class Model:
+    """One model of the zoo, the files of its runs and what they find."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace):
+        self.name, self.path = name, ZOO / f"{name}.onnx"
+        self.file = lambda suffix: OUT / f"{name}.{suffix}"
+        self.program = [str(arguments.bin / "onnx-mipp")]
+        self.masked = [str(arguments.bin / "examples" / "masked")]
+        self.threads = ["--threads", str(arguments.threads)]
+        self.end = time.monotonic() + arguments.limit
+        shapes = SHAPES.get(name, {})
+        texts = [f"{key}={','.join(map(str, sizes))}" for key, sizes in shapes.items()]
+        self.shapes = [part for text in texts for part in ("--shape", text)]
+        self.result = {"name": name, "commit": arguments.commit, "failures": []}
+
+    def call(self, stage: str, command: list[str]) -> subprocess.CompletedProcess | None:
+        """What the command gave, or nothing where it failed, which is noted."""
+        seconds, done = run(command, self.end)
+        self.result[f"{stage}_seconds"] = seconds
+        if done.returncode == 0:
+            return done
+        self.result["failures"].append(f"{stage}: {complaint(done)}")
+        return None
+
+    def inspect(self) -> None:
+        loaded = onnx.load(self.path, load_external_data=False)
+        self.result |= {"nodes": len(loaded.graph.node), "inside": inside(loaded.graph)}
+        done = self.call("inspect", [*self.program, "inspect", str(self.path), "--json", *self.shapes])
+        if done:
+            found = json.loads(done.stdout)
+            self.result |= {"groups": len(found["groups"]), "prunable": found["prunable_macs"], "frozen": frozen(found)}
+
+    def budget(self) -> None:
+        """The run with a budget and data, and what its result is like."""
+        shapes = SHAPES.get(self.name, {})
+        data, whole = zoo_data.write(self.path, self.file("npz"), shapes, SAMPLES)
+        self.result["input"] = "; ".join(
+            "x".join(map(str, array.shape[name not in whole :])) or "1" for name, array in data.items()
+        )
+        out, report = self.file("onnx"), self.file("report.json")
+        command = [*self.program, str(self.path), str(out), "--calib", str(self.file("npz")), "--macs", str(MACS)]
+        command += ["--quiet", "--report", str(report), *self.threads, *self.shapes]
+        seconds = 0.0
+        # Layers of few channels have too few widths in multiples of 8, and frozen ones may not let a budget be reached.
+        for extra in ([], ["--align", "1"], ["--align", "1", "--best-effort"]):
+            spent, done = run([*command, *extra], self.end)
+            seconds += spent
+            self.result["options"] = " ".join(extra)
+            if done.returncode == 0 or "cannot be reached" not in done.stderr:
+                break
+        self.result["budget_seconds"] = seconds
         if done.returncode != 0:
-            return {**result, "failure": f"masked: {last_line(done.stderr)}"}
-        compared = json.loads(last_line(done.stdout))
-        command += ["--plan", str(plan), "--repair", repair]
-    else:
-        command += ["--macs", str(MACS), "--best-effort", "--no-combine", "--plan-out", str(plan)]
-    result["widths"] = "equal shares" if quick else "--macs"
-    if quick and repair == "none":
-        result["widths"] += ", no repair"
-    failure = prune([*command, *shapes], report, result)
-    if not failure and not quick and missed(result):
-        # Layers of few channels have too few widths in multiples of 8.
-        result["widths"] = "--macs, --align 1"
-        failure = prune([*command, "--align", "1", *shapes], report, result)
-    if failure:
-        return {**result, "failure": f"prune: {failure}"}
-    before, after = is_valid(model), is_valid(out)
-    result["checker"] = after if not before else ""
-    result["checker_before"] = before
-    if quick and result["macs"] < 1.0:
-        result["masked"] = compared
-    elif result["macs"] < 1.0:
-        _, done = run([*masked, "--plan", str(plan)])
-        if done.returncode != 0:
-            return {**result, "failure": f"masked: {last_line(done.stderr)}"}
-        result["masked"] = json.loads(last_line(done.stdout))
-    out.unlink(missing_ok=True)
-    return result
+            self.result["failures"].append(f"budget: {complaint(done)}")
+            return
+        told = json.loads(report.read_text())
+        for key in ("macs", "parameters"):
+            self.result[key] = share(told[key])
+        self.judge("budget", out)
+        self.compare(out, data, whole)
+        out.unlink()
+
+    def plain(self) -> None:
+        """The run without options and data."""
+        out, report = self.file("plain.onnx"), self.file("plain.json")
+        command = [*self.program, str(self.path), str(out), "--quiet", "--report", str(report)]
+        if self.call("plain", [*command, *self.threads, *self.shapes]):
+            self.result["plain_macs"] = share(json.loads(report.read_text())["macs"])
+            self.judge("plain", out)
+            out.unlink()
+
+    def judge(self, stage: str, out: Path) -> None:
+        """Whether the file is valid and not larger."""
+        self.result[f"{stage}_file"] = out.stat().st_size / self.path.stat().st_size
+        if self.result[f"{stage}_file"] > 1:
+            self.result["failures"].append(f"{stage}: the file is {self.result[f'{stage}_file']:.3f} times as large")
+        wrong = checked(out)
+        if wrong and not checked(self.path):
+            self.result["failures"].append(f"{stage}: checker: {wrong}")
+
+    def compare(self, out: Path, data: dict[str, np.ndarray], whole: set[str]) -> None:
+        """How far the outputs are from the original's, and ONNX Runtime's optimiser from the graph as it is."""
+        sizes = [shape[0] for name, shape in inputs(self.path).items() if name not in whole]
+        for batch in (min((size for size in sizes if size), default=4), 1):
+            feeds = {name: array if name in whole else array[:batch] for name, array in data.items()}
+            try:
+                dense = [outputs(self.path, feeds, level) for level in (False, True)]
+                break
+            except Exception:
+                if batch == 1:
+                    raise
+        try:
+            cut = [outputs(out, feeds, level) for level in (False, True)]
+        except Exception as error:
+            self.result["failures"].append(f"budget: ONNX Runtime: {str(error).splitlines()[0][:300]}")
+            return
+        self.result["error"] = difference(cut[1], dense[1])
+        self.result["optimiser"] = difference(cut[1], cut[0])
+        # Rounding to integers may fall to either side, in the original as well.
+        if not self.result["optimiser"] <= max(OPTIMISER_TOLERANCE, 3 * difference(dense[1], dense[0])):
+            self.result["failures"].append(f"budget: ONNX Runtime's optimiser moves it by {self.result['optimiser']:.0e}")
+
+    def mask(self) -> None:
+        """The cut of an equal share of every group without repair, against the masked dense model."""
+        if self.result.get("prunable"):
+            done = self.call("masked", [*self.masked, str(self.path), "--macs", str(MACS), *self.shapes])
+            if done:
+                self.result["masked"] = json.loads(last_line(done.stdout))
+                if self.result["masked"]["error"] > TOLERANCE and self.result["masked"].get("scale", 1.0) >= TOLERANCE:
+                    self.result["failures"].append("masked: " + verdict(self.result))
+
+    def examine(self) -> dict:
+        began = time.monotonic()
+        for stage in (self.inspect, self.budget, self.plain, self.mask):
+            try:
+                stage()
+            except Exception as error:
+                self.result["failures"].append(f"{stage.__name__}: the bench: {str(error)[:300]}")
+        for suffix in ("npz", "onnx", "plain.onnx"):
+            self.file(suffix).unlink(missing_ok=True)
+        self.result["seconds"] = time.monotonic() - began
+        self.file("json").write_text(json.dumps(self.result, indent=1))
+        return self.result
 
 
-def prune(command: list[str], report: Path, result: dict) -> str:
-    """Adds what the report of the run tells to the result; what went wrong, or nothing."""
-    result["seconds"], done = run(command)
-    if done.returncode != 0:
-        return last_line(done.stderr) or f"exit status {done.returncode}"
-    told = json.loads(report.read_text())
-    for key in ("macs", "parameters"):
-        before, after = told[key]["before"], told[key]["after"]
-        result[key] = after / before if before else 1.0
-    result["cosine"] = (told["comparison"] or {}).get("cosine")
-    return ""
+def share(cost: dict) -> float:
+    return cost["after"] / cost["before"] if cost["before"] else 1.0
 
 
-def missed(result: dict) -> bool:
-    return result.get("macs", 1.0) > MACS + 0.005
+def inputs(path: Path) -> dict[str, list]:
+    graph = onnx.load(path, load_external_data=False).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    shape = lambda value: [d.dim_value or None for d in value.type.tensor_type.shape.dim]
+    return {value.name: shape(value) for value in graph.input if value.name not in stored}
+
+
+def outputs(path: Path, feeds: dict[str, np.ndarray], is_optimised: bool) -> list[np.ndarray]:
+    """The outputs of floats."""
+    level = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if is_optimised else level.ORT_DISABLE_ALL
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return [np.float64(made) for made in session.run(None, feeds) if np.issubdtype(made.dtype, np.floating)]
+
+
+def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    """The difference of all outputs relative to their size."""
+    if any(f.shape != e.shape for f, e in zip(found, expected, strict=True)):
+        return float("inf")
+    flat = lambda arrays: np.concatenate([array.ravel() for array in arrays]) if arrays else np.zeros(1)
+    return float(np.linalg.norm(flat(found) - flat(expected)) / (np.linalg.norm(flat(expected)) or 1.0))
 
 
 LINEAR = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
@@ -169,68 +285,102 @@ def frozen(found: dict) -> list[tuple[str, float]]:
 
 
 def verdict(result: dict) -> str:
-    if "failure" in result:
-        return f"fails: {result['failure']}"
-    if result.get("checker"):
-        return f"checker: {result['checker']}"
+    """What the comparison with the masked model says."""
     masked = result.get("masked")
     if masked is None:
-        return "unchanged"
+        return "-"
     if masked.get("scale", 1.0) < TOLERANCE:
-        return f"says nothing: no output is beyond {masked['scale']:.0e} on noise"
+        return f"says nothing: no output is beyond {masked['scale']:.0e}"
     if masked["error"] > TOLERANCE:
-        return f"differs from the masked model by {masked['error']:.0e}"
+        return f"differs by {masked['error']:.0e}"
     if masked["effect_of_cut"] < 10 * TOLERANCE or masked["effect_of_input"] < 10 * TOLERANCE:
         return "equal, but the output hardly moves"
     return "equal"
 
 
+COLUMNS = {
+    "model": lambda r: r["name"],
+    "input": lambda r: r.get("input", "-"),
+    "nodes": lambda r: number(r, "nodes", "{}"),
+    "groups": lambda r: number(r, "groups", "{}"),
+    "prunable": lambda r: number(r, "prunable"),
+    "MACs": lambda r: number(r, "macs"),
+    "parameters": lambda r: number(r, "parameters"),
+    "file": lambda r: number(r, "budget_file"),
+    "error": lambda r: number(r, "error", "{:.3f}"),
+    "options": lambda r: f"`{r['options']}`" if r.get("options") else "",
+    "plain MACs": lambda r: number(r, "plain_macs", "{:.3f}"),
+    "plain file": lambda r: number(r, "plain_file", "{:.3f}"),
+    "masked": verdict,
+    "inspect": lambda r: number(r, "inspect_seconds", "{:.1f}"),
+    "seconds": lambda r: number(r, "budget_seconds", "{:.0f}"),
+    "plain seconds": lambda r: number(r, "plain_seconds", "{:.0f}"),
+    "fails": lambda r: str(len(r["failures"])) if r["failures"] else "",
+}
+WORDS = ("model", "input", "options", "masked")
+
+
+def number(result: dict, key: str, form: str = "{:.2f}") -> str:
+    return form.format(result[key]) if result.get(key) is not None else "-"
+
+
 def row(result: dict) -> str:
-    number = lambda key, form="{:.2f}": form.format(result[key]) if result.get(key) is not None else "-"
-    cells = [
-        result["name"], str(result["nodes"]), number("groups", "{}"), number("prunable"),
-        result.get("widths", "-"), number("macs"), number("parameters"), number("cosine", "{:.3f}"),
-        number("inspect_seconds", "{:.1f}"), number("inspect_cpu", "{:.1f}"),
-        number("seconds", "{:.0f}"), verdict(result),
-    ]  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(make(result) for make in COLUMNS.values()) + " |"
 
 
 def page(results: list[dict], missing: list[str]) -> str:
-    reached = [r for r in results if not missed(r)]
+    commits = collections.Counter(result["commit"] for result in results)
+    states = ", ".join(f"{count} with {name}" for name, count in commits.most_common())
+    whole = [r for r in results if not r["failures"]]
+    reached = [r for r in results if r.get("macs", 1.0) <= MACS + 0.005]
+    grew = [r for r in results if max(r.get("budget_file", 0), r.get("plain_file", 0)) > 1]
     lines = [
         "# The zoo",
         "",
-        f"Real graphs, pruned to {MACS} of their MACs with `--samples {SAMPLES}`, synthetic inputs and,",
-        "unless said, repair. `make zoo` fetches and exports the models (`fixtures/zoo.py`, which pins where each comes",
-        "from), prunes them and writes this page. The models are judged on structure here, not on accuracy:",
-        "eight samples of noise are no calibration, and most exports have random weights.",
+        f"Real graphs, pruned with default options: to {MACS} of their MACs with {SAMPLES} made-up samples as calibration data, and",
+        "once more without any option or data. `make zoo` fetches and exports the models (`fixtures/zoo.py` pins where each",
+        "comes from), prunes them and writes this page. They are judged on structure here, not on accuracy: so few made-up",
+        "samples are no calibration, and most exports have random weights.",
         "",
-        f"{len(reached)} of {len(results)} reach {MACS}.",
+        f"Made with the program of commit {next(iter(commits), '-')}." if len(commits) < 2 else f"Rows are of several states of the program: {states}.",
+        f"{len(whole)} of {len(results)} models pass every check, {len(reached)} reach {MACS}, {len(grew)} files grew.",
         *([f"Not run yet: {', '.join(missing)}."] if missing else []),
         "",
         "- *prunable*: share of the MACs that leaves when every free group shrinks to nothing.",
-        "- *widths*: chosen by `--macs`, with `--align 1` where widths in multiples of 8 do not reach the",
-        "  budget; or (`bench/zoo.py --quick`) the same share of every free group. Without repair",
-        "  (`--unrepaired`) the cosine says little.",
-        "- *MACs*, *parameters*: share that is left. *cosine*: between the outputs of the pruned and the",
-        "  original model.",
-        "- *inspect*: seconds of `onnx-mipp inspect`, *CPU*: its CPU time; *seconds* of the whole run. Two",
-        "  cores, which other work used as well.",
-        f"- *masked*: whether the cut without repair equals the dense model whose removed channels are set",
-        f"  to zero where they are read, to {TOLERANCE:g} of the output's scale. A model whose output hardly",
-        "  moves with its input or with the cut proves little. Every result passed the full check of",
-        "  `onnx.checker` unless said.",
+        f"- *MACs*, *parameters*, *file*: what is left with `--macs {MACS}`, of the original's; *options* that were needed besides: `--align 1`",
+        "  where widths in multiples of 8 do not reach the budget, `--best-effort` where nothing does.",
+        "- *error*: how far the outputs are from the original's on four of the samples, relative to their size.",
+        "- *plain*: the same of the run without options.",
+        "- *masked*: whether a cut of the same share of every group, without repair, equals the dense model whose removed channels",
+        f"  are set to zero where they are read, to {TOLERANCE:g} of the output's scale. A model whose output hardly moves with its",
+        "  input or with the cut proves little.",
+        "- *fails*: number of checks that fail, listed below. Both results have to pass the full check of `onnx.checker` where the",
+        "  original does, and to be no larger; ONNX Runtime has to give the same without its optimiser, to "
+        f"{OPTIMISER_TOLERANCE:g} (or three times",
+        "  as much as for the original, which matters for integers).",
+        f"- *inspect*, *seconds*, *plain seconds*: of the three runs, on two cores.",
         "",
-        "| model | nodes | groups | prunable | widths | MACs | parameters | cosine | inspect | CPU | seconds | masked |",
-        "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---|",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "".join("---|" if name in WORDS else "---:|" for name in COLUMNS),
         *map(row, results),
         "",
+    ]
+    if len(commits) > 1:
+        lines += ["## States of the program", ""]
+        lines += [f"- {name}: {', '.join(r['name'] for r in results if r['commit'] == name)}" for name in commits] + [""]
+    if len(whole) < len(results):
+        lines += ["## What fails", ""]
+        lines += [f"- **{r['name']}**: {failure}" for r in results for failure in r["failures"]] + [""]
+    return "\n".join(lines + reasons(results)) + "\n"
+
+
+def reasons(results: list[dict]) -> list[str]:
+    lines = [
         "## What is frozen",
         "",
-        "Reasons by the share of the MACs in nodes that read or make the frozen channels (nodes count",
-        "once for each group that they touch), without those that every model has: its outputs, and the",
-        "softmax before them. Layers in the bodies of If, Loop and Scan are not followed. Of several nodes with one reason, the one with the largest share is named.",
+        "Reasons by the share of the MACs in nodes that read or make the frozen channels (nodes count once for each group that",
+        "they touch), without those that every model has: its outputs, and the softmax before them. Layers in the bodies of If,",
+        "Loop and Scan are not followed. Of several nodes with one reason, the one with the largest share is named.",
         "",
     ]
     for result in results:
@@ -239,37 +389,49 @@ def page(results: list[dict], missing: list[str]) -> str:
             lines.append(f"- **{result['name']}**")
             if result.get("inside"):
                 lines.append(f"  - {result['inside']} layers in the bodies of control flow")
-            for reason, share, count in held[:5]:
+            for reason, part, count in held[:5]:
                 others = f", and {count - 1} more" if count > 1 else ""
-                lines.append(f"  - {share:.2f}: {reason}{others}")
-    return "\n".join(lines) + "\n"
+                lines.append(f"  - {part:.2f}: {reason}{others}")
+    return lines
+
+
+def kept(name: str) -> dict | None:
+    path = OUT / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def expected_seconds(name: str) -> float:
+    """As long as the last time, or by the size of the file."""
+    last = kept(name)
+    return last["seconds"] if last else 5 + 0.5 * (ZOO / f"{name}.onnx").stat().st_size / 1e6
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="models to run again")
     parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release")
-    parser.add_argument("--quick", action="store_true", help="equal shares instead of --macs")
-    parser.add_argument("--unrepaired", action="store_true", help="with --quick: no repair")
+    parser.add_argument("--keep", action="store_true", help="results of another commit count as well")
+    parser.add_argument("--jobs", type=int, default=1, help="models at a time")
+    parser.add_argument("--threads", type=int, default=2, help="threads of ONNX Runtime for each")
+    parser.add_argument("--limit", type=int, default=300, help="seconds that a model may take")
     parser.add_argument("--write", action="store_true", help="only write the page")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "zoo.md")
     arguments = parser.parse_args()
+    arguments.commit = commit()
     OUT.mkdir(parents=True, exist_ok=True)
     names = sorted(path.stem for path in ZOO.glob("*.onnx"))
-    bad = 0
-    for name in [] if arguments.write else names:
-        kept = OUT / f"{name}.json"
-        if kept.exists() and name not in arguments.names or arguments.names and name not in arguments.names:
-            continue
-        repair = "none" if arguments.unrepaired else "once"
-        result = examine(name, arguments.bin, arguments.quick, repair)
-        kept.write_text(json.dumps(result, indent=1))
-        print(row(result), flush=True)
-    kept = [OUT / f"{name}.json" for name in names]
-    results = [json.loads(path.read_text()) for path in kept if path.exists()]
-    missing = [path.stem for path in kept if not path.exists()]
-    arguments.page.write_text(page(results, missing))
-    bad = [r["name"] for r in results if "failure" in r or r.get("checker")]
+    is_new = lambda name: (found := kept(name)) and (arguments.keep or found["commit"] == arguments.commit)
+    chosen = [name for name in names if (name in arguments.names if arguments.names else not is_new(name))]
+    chosen = [] if arguments.write else sorted(chosen, key=expected_seconds)
+    minutes = sum(map(expected_seconds, chosen)) / 60 / arguments.jobs
+    print(f"{len(chosen)} models, about {minutes:.0f} minutes, program of {arguments.commit}", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        for result in pool.map(lambda name: Model(name, arguments).examine(), chosen):
+            print(f"{result['seconds']:.0f} s", row(result), *result["failures"], sep="\n  ", flush=True)
+    found = [(name, kept(name)) for name in names]
+    results = [result for _, result in found if result]
+    arguments.page.write_text(page(results, [name for name, result in found if not result]))
+    bad = [result["name"] for result in results if result["failures"]]
     if bad:
         print(f"failed: {', '.join(bad)}")
     return 1 if bad else 0

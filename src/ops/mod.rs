@@ -7,6 +7,7 @@
 pub mod build;
 pub mod constant;
 pub mod cost;
+pub mod inputs;
 pub mod quantize;
 pub mod sizes;
 

@@ -10,6 +10,7 @@ use crate::calibrate::tap::{self, Draw, Placed};
 use crate::calibrate::{Moments, StatisticsError, products};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::Tensor;
+use crate::segments::SegmentError;
 use crate::sequential::SequentialError;
 use crate::sequential::rectified::{Before, Block, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{
@@ -118,7 +119,7 @@ impl<'a> Job<'a> {
         draw: &Draw,
         dense: &[Tensor],
         pruned: &[Tensor],
-    ) -> Result<(), StatisticsError> {
+    ) -> Result<(), SequentialError> {
         let graph = self.graph;
         let none = vec![false; draw.padding.len() / self.inputs.tap.taps().max(1)];
         let (mut dense, mut pruned) = (dense.iter(), pruned.iter());
@@ -166,7 +167,7 @@ impl<'a> Job<'a> {
         &mut self,
         found: &Found<'_>,
         tensor: Option<&Tensor>,
-    ) -> Result<Vec<Centred>, StatisticsError> {
+    ) -> Result<Vec<Centred>, SequentialError> {
         let count = self.moments.len().max(1);
         let per_block = self.inputs.channels * self.inputs.tap.taps() / count;
         let samples = |rows: usize| rows / found.none.len().max(1);
@@ -243,7 +244,7 @@ impl Target<'_> {
         centred: &Inputs<'_>,
         (count, share): (usize, Share),
         [dense, pruned]: [&mut std::slice::Iter<'_, Tensor>; 2],
-    ) -> Result<(), StatisticsError> {
+    ) -> Result<(), SequentialError> {
         let stay = self.stays.len();
         let mut dense = |placed: &Placed| {
             let placed = placed.clone().with_channels(stay);
@@ -381,10 +382,11 @@ impl Found<'_> {
         &self,
         placed: &Placed,
         tensor: Option<&Tensor>,
-    ) -> Result<Mat<T>, StatisticsError> {
-        let name = &self.graph.values[placed.tap.value].name;
+    ) -> Result<Mat<T>, SequentialError> {
         let entries = (&self.draw.reads, self.draw.padding.as_slice());
-        placed.unpack(name, tensor.ok_or_else(|| missing(name))?, entries)
+        self.read(placed, tensor, |name, tensor| {
+            placed.unpack(name, tensor, entries)
+        })
     }
 
     /// What another tap of the pruned model gave.
@@ -392,24 +394,36 @@ impl Found<'_> {
         &self,
         placed: &Placed,
         tensor: Option<&Tensor>,
-    ) -> Result<Mat<f32>, StatisticsError> {
-        let name = &self.graph.values[placed.tap.value].name;
+    ) -> Result<Mat<f32>, SequentialError> {
         let entries = (&self.draw.places, self.none);
-        placed.unpack(name, tensor.ok_or_else(|| missing(name))?, entries)
+        self.read(placed, tensor, |name, tensor| {
+            placed.unpack(name, tensor, entries)
+        })
     }
 
     /// What a tap of the dense model gave, of which the positions were picked.
-    fn dense(&self, placed: &Placed, tensor: Option<&Tensor>) -> Result<Mat<f32>, StatisticsError> {
-        let name = &self.graph.values[placed.tap.value].name;
-        let tensor = tensor.ok_or_else(|| missing(name))?;
-        placed.unpack_picked(name, tensor, self.none.len())
+    fn dense(&self, placed: &Placed, tensor: Option<&Tensor>) -> Result<Mat<f32>, SequentialError> {
+        self.read(placed, tensor, |name, tensor| {
+            placed.unpack_picked(name, tensor, self.none.len())
+        })
     }
-}
 
-fn missing(tensor: &str) -> StatisticsError {
-    StatisticsError::Shape {
-        tensor: tensor.to_owned(),
-        shape: Vec::new(),
+    /// What a tap gave, with an error that names the node where it gave something else.
+    fn read<M>(
+        &self,
+        placed: &Placed,
+        tensor: Option<&Tensor>,
+        unpack: impl Fn(&str, &Tensor) -> Result<M, StatisticsError>,
+    ) -> Result<M, SequentialError> {
+        let value = placed.tap.value;
+        let tensor = tensor.ok_or_else(|| SegmentError::missing(self.graph, value))?;
+        unpack(&self.graph.values[value].name, tensor).map_err(|error| match error {
+            StatisticsError::Shape { shape: found, .. } => {
+                let expected = vec![1, placed.channels, self.none.len()];
+                SegmentError::shape(self.graph, value, expected, found).into()
+            }
+            other => other.into(),
+        })
     }
 }
 

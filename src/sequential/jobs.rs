@@ -10,6 +10,7 @@ use crate::ops::{self, constant::is_weight};
 use crate::sequential::Setting;
 use crate::sequential::job::{Job, Sum, Target};
 use crate::sequential::levels::Levels;
+use crate::sequential::onward::Onward;
 use crate::sequential::rectified::{self, Before, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{Affine, Cross};
 use crate::sequential::ridge;
@@ -66,9 +67,9 @@ struct Builder<'b, 'a> {
 impl<'a> Builder<'_, 'a> {
     fn job(&mut self, tap: Tap, blocks: usize, users: &[usize], samples: usize) -> Option<Job<'a>> {
         let graph = self.setting.graph;
-        let channels = self.channels(tap.value, tap.axis)?;
         let taps = tap.taps();
-        let inputs = self.place(tap)?.with_channels(channels);
+        let inputs = self.place(tap)?.narrowed(self.kept)?;
+        let channels = inputs.channels;
         let per_block = channels / blocks.max(1) * taps;
         let wanted = ROWS_PER_INPUT.saturating_mul(per_block).max(LEAST_ROWS);
         let rows = wanted
@@ -141,7 +142,7 @@ impl<'a> Builder<'_, 'a> {
         let sum = sum.map(|([own, other, other_pruned], _)| Sum {
             own: (own.tap != output.tap).then_some(own),
             other,
-            other_pruned: other_pruned.with_channels(stays.len()),
+            other_pruned,
             affine: vec![Affine::new(); stays.len()],
             crosses: spare,
             held: spare_held,
@@ -169,7 +170,7 @@ impl<'a> Builder<'_, 'a> {
         rows: usize,
     ) -> Option<Rectifier> {
         let graph = self.setting.graph;
-        let behind = rectified::behind(graph, consumer.output)?;
+        let behind = rectified::behind(self.onward(consumer.output_axis), consumer.output)?;
         // The sum of something that is not known yet says nothing about this summand.
         if behind.through_sum && sum.is_none() {
             return None;
@@ -206,43 +207,41 @@ impl<'a> Builder<'_, 'a> {
         rows: usize,
     ) -> Option<([Placed; 3], ValueId)> {
         let graph = self.setting.graph;
-        let shape = |value: ValueId| graph.values[value].shape.as_ref();
+        let onward = self.onward(axis);
         let mut own = value;
         loop {
-            let [(reader, _)] = *graph.values[own].readers else {
-                return None;
+            let reader = onward.reader(own)?;
+            let Some(other) = ops::other_summand(graph.view(reader), own) else {
+                // Whether what lies between is affine is seen in the data.
+                own = onward.next(own)?;
+                continue;
             };
-            let node = &graph.nodes[reader];
-            if let Some(other) = ops::other_summand(graph.view(reader), own) {
-                let level = self.levels.of(other);
-                let known = level > 0 && level <= self.levels.of(input);
-                if !known || shape(other) != shape(value) || shape(own) != shape(value) {
-                    return None;
-                }
-                let tap = |value| Tap {
-                    value,
-                    axis,
-                    window: None,
-                    covered: 1,
-                    stack: None,
-                };
-                let [Some(total)] = *node.outputs else {
-                    return None;
-                };
-                let mut place = |value| self.place(tap(value));
-                let own = place(own)?.before_pointwise(graph).whole_for(graph, rows);
-                let [dense, pruned] = [place(other)?, place(other)?];
-                let [dense, pruned] = [dense, pruned].map(|placed| placed.whole_for(graph, rows));
-                return Some(([own, dense, pruned], total));
-            }
-            // Whether what lies between is affine is seen in the data.
-            let [Some(output)] = *node.outputs else {
-                return None;
-            };
-            if shape(output) != shape(value) || graph.values[own].is_output {
+            let level = self.levels.of(other);
+            let known = level > 0 && level <= self.levels.of(input);
+            let total = onward.next(own)?;
+            if !known || !onward.is_same(own, other) {
                 return None;
             }
-            own = output;
+            let tap = |value| Tap {
+                value,
+                axis,
+                window: None,
+                covered: 1,
+                stack: None,
+            };
+            let mut place = |value| Some(self.place(tap(value))?.whole_for(graph, rows));
+            let [dense, pruned] = [place(other)?, place(other)?.narrowed(self.kept)?];
+            let own = self.place(tap(own))?.before_pointwise(graph);
+            return Some(([own.whole_for(graph, rows), dense, pruned], total));
+        }
+    }
+
+    /// The way on of channels along that axis.
+    fn onward(&self, axis: usize) -> Onward<'a> {
+        Onward {
+            graph: self.setting.graph,
+            groups: self.setting.groups,
+            axis,
         }
     }
 
@@ -253,11 +252,5 @@ impl<'a> Builder<'_, 'a> {
         }
         *self.names += 1;
         Placed::new(self.setting.graph, tap, *self.names)
-    }
-
-    /// Channels that are left along an axis of a value.
-    fn channels(&self, value: ValueId, axis: usize) -> Option<usize> {
-        let shape = self.setting.graph.values[value].shape.as_ref()?;
-        Some(self.kept.length(value, axis, *shape.get(axis)?))
     }
 }

@@ -58,8 +58,11 @@ pub(super) fn absorb(
 fn new_bias(graph: &Graph, consumer: &Consumer, changes: &Changes) -> Option<Tensor> {
     match consumer.bias {
         Bias::Added => changes.added.get(&consumer.node).cloned(),
-        Bias::Slot { slot, .. } if graph.view(consumer.node).input(slot).is_none() => {
-            changes.inputs.get(&(consumer.node, slot)).cloned()
+        Bias::Slot { slot, ref scale } if graph.view(consumer.node).input(slot).is_none() => {
+            // What a Gemm multiplies its bias with is not in the constant behind it.
+            let is_whole = scale.len() != 1 || scale.first() == Some(&consumer.gain);
+            let bias = changes.inputs.get(&(consumer.node, slot)).cloned();
+            bias.filter(|_| is_whole)
         }
         _ => None,
     }

@@ -21,7 +21,7 @@ pub(super) fn collect(
         }
     }
     for (&(node, slot), maps) in &groups.counts {
-        if maps.iter().all(|map| kept.count(map) == map.len()) {
+        if maps.iter().all(|map| kept.count(map) == map.len()) || !wanted(node) {
             continue;
         }
         let view = graph.view(node);

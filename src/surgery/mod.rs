@@ -74,6 +74,15 @@ fn changed(model: &Model, graph: &Graph, kept: &Kept<'_>, changes: &Changes) -> 
     pruned
 }
 
+/// Where nodes read constants when only the channels of `kept` are left, which may have been computed before.
+///
+/// # Errors
+/// As [`prune`].
+pub(crate) fn constants(graph: &Graph, kept: &Kept<'_>) -> Result<BTreeSet<Use>, SurgeryError> {
+    let changes = changes::collect(graph, kept, &Repaired::default(), &|_| true)?;
+    Ok(changes.inputs.into_keys().collect())
+}
+
 /// The nodes whose constants or attributes change when only the channels of `kept` are left.
 ///
 /// # Errors
