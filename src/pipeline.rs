@@ -1,5 +1,6 @@
 //! The whole pass, stage after stage: a model file in, a smaller one out.
 
+mod batch;
 mod calibration;
 mod combining;
 mod compare;

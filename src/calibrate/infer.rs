@@ -102,9 +102,14 @@ fn numbers(model: &Model, graph: &mut Graph, runtime: &Runtime) -> Option<()> {
         graph.observe(name, tensor.clone());
     }
     let lengths: BTreeSet<&String> = part.lengths.iter().map(|(name, _)| name).collect();
+    // A sequence or a text has no data that count here.
+    let is_tensor = |name: &String| {
+        let value = graph.find(name).and_then(|id| graph.values.get(id));
+        value.is_some_and(|value| value.dtype.is_some())
+    };
     let computed: Vec<String> = wanted
         .into_iter()
-        .filter(|name| !lengths.contains(name))
+        .filter(|name| !lengths.contains(name) && is_tensor(name))
         .collect();
     if computed.is_empty() {
         return Some(());
@@ -152,11 +157,10 @@ impl Part {
             if ops::sizes::starts(view.node) {
                 part.lengths
                     .push((value.name.clone(), ops::sizes::told(view)?));
-            } else if view.node.captured.is_empty() {
+            } else {
                 part.nodes.insert(producer);
                 open.extend(part.read_by(view)?);
-            } else {
-                return None;
+                open.extend(&view.node.captured);
             }
         }
         Some(part)
@@ -204,8 +208,10 @@ impl Part {
     }
 }
 
-/// Whether the shape of every value is known that is used.
+/// Whether the shape of every value is known that is used, and could come from a run: ONNX Runtime believes
+/// a target shape as it is.
 fn is_complete(graph: &Graph) -> bool {
     let mut used = graph.values.iter().filter(|value| value.is_used());
-    used.all(|value| value.shape.is_some())
+    let mut nodes = graph.order.iter().map(|&node| graph.view(node));
+    used.all(|value| value.shape.is_some()) && nodes.all(ops::keeps_elements)
 }

@@ -248,7 +248,7 @@ fn gatherers(
         // common observation is the whole.
         let blocks = users
             .iter()
-            .map(|&user| consumers[user].layout.blocks)
+            .map(|&user| consumers[user].observed_blocks())
             .collect::<Vec<_>>();
         let blocks = match blocks.as_slice() {
             [first, rest @ ..] if rest.iter().all(|other| other == first) => *first,
@@ -376,7 +376,10 @@ impl Gatherer {
         TapSums {
             place: match &tap.window {
                 Some(window) => format!("{}[{}]/{} {window:?}", self.tensor, tap.axis, tap.covered),
-                None => format!("{}[{}]/{}", self.tensor, tap.axis, tap.covered),
+                None => match tap.stack {
+                    Some(stack) => format!("{}[{stack}][{}]", self.tensor, tap.axis),
+                    None => format!("{}[{}]/{}", self.tensor, tap.axis, tap.covered),
+                },
             },
             taps: tap.inputs_per_channel(),
             inputs: self.inputs,

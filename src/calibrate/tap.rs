@@ -35,6 +35,9 @@ pub struct Tap {
     pub window: Option<Window>,
     /// Elements at the end of the tensor that each channel covers.
     pub covered: usize,
+    /// An axis before the channels' whose indexes each make inputs of their own: what the matrices of a stack
+    /// read. The channels come last then.
+    pub stack: Option<usize>,
 }
 
 impl Tap {
@@ -46,7 +49,28 @@ impl Tap {
             axis: consumer.axis,
             window: consumer.window.clone(),
             covered: consumer.covered?,
+            stack: consumer.stack.and_then(|stack| stack.input),
         })
+    }
+
+    /// The tensor's shape and channel axis, with the inputs of a stack of matrices side by side.
+    fn gathered(&self, graph: &Graph) -> Option<(Vec<usize>, usize)> {
+        let mut shape = graph.values.get(self.value)?.shape.clone()?;
+        let Some(stack) = self.stack else {
+            return Some((shape, self.axis));
+        };
+        let is_apt = stack < self.axis && self.axis + 1 == shape.len();
+        let count = is_apt.then(|| shape.remove(stack))?;
+        *shape.last_mut()? *= count;
+        Some((shape, self.axis - 1))
+    }
+
+    /// The order of axes in which the inputs of a stack of matrices lie side by side; none where they do.
+    fn side_by_side(&self) -> Option<Vec<i64>> {
+        let stack = self.stack?;
+        let others = (0..self.axis).filter(|&axis| axis != stack);
+        let order = others.chain([stack, self.axis]).map(i64::try_from);
+        order.collect::<Result<_, _>>().ok()
     }
 
     /// Positions that the unfolding reads for one row.
@@ -84,19 +108,19 @@ pub(crate) struct Placed {
 impl Placed {
     /// Where a tap's tensor of `shape` has its rows; `None` for shapes that have no channel axis.
     pub fn new(graph: &Graph, tap: Tap, index: usize) -> Option<Self> {
-        let shape = graph.values.get(tap.value)?.shape.as_ref()?;
-        let channels = *shape.get(tap.axis)? * tap.covered;
+        let (shape, axis) = tap.gathered(graph)?;
+        let channels = *shape.get(axis)? * tap.covered;
         // The first axis is that of the samples.
-        let after = shape.get(tap.axis + 1..)?;
+        let after = shape.get(axis + 1..)?;
         let is_last = after.is_empty() || tap.covered > 1 && tap.window.is_none();
-        if tap.axis == 0 || is_last && after.iter().product::<usize>() != tap.covered {
+        if axis == 0 || is_last && after.iter().product::<usize>() != tap.covered {
             return None;
         }
         let channels_last = is_last;
         let places: usize = match &tap.window {
             Some(window) => window.output.iter().product(),
-            None if channels_last => shape.get(1..tap.axis)?.iter().product(),
-            None => shape.get(tap.axis + 1..)?.iter().product(),
+            None if channels_last => shape.get(1..axis)?.iter().product(),
+            None => shape.get(axis + 1..)?.iter().product(),
         };
         let name = |what: &str| format!("onnx-mipp/tap{index}/{what}");
         Some(Placed {

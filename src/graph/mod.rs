@@ -127,7 +127,7 @@ impl Graph {
             graph.values[value].is_output = true;
         }
         graph.order = graph.sort()?;
-        graph.mark_constants()?;
+        graph.mark_constants(&lasting(model))?;
         Ok(graph)
     }
 
@@ -296,9 +296,11 @@ impl Graph {
         }
     }
 
-    fn mark_constants(&mut self) -> Result<(), GraphError> {
+    /// `lasting` says of each node whether it makes the same of the same in every run.
+    fn mark_constants(&mut self, lasting: &[bool]) -> Result<(), GraphError> {
         for index in 0..self.order.len() {
-            let node = &self.nodes[self.order[index]];
+            let id = self.order[index];
+            let node = &self.nodes[id];
             let first = node.inputs.first().copied().flatten();
             let first = first.and_then(|value| self.values[value].constant.as_ref());
             if let Some(tensor) = ops::constant::stored(node, first)? {
@@ -317,8 +319,10 @@ impl Graph {
                 .filter_map(|(_, value)| value.as_ref())
                 .peekable();
             let folds = read.peek().is_some()
-                && read.all(|value| self.values[*value].is_constant)
-                && ops::find(&node.domain, &node.op_type).is_some();
+                && read
+                    .chain(&node.captured)
+                    .all(|value| self.values[*value].is_constant)
+                && lasting.get(id).copied().unwrap_or(false);
             if folds {
                 for output in node.outputs.clone().into_iter().flatten() {
                     self.values[output].is_constant = true;
@@ -341,6 +345,18 @@ impl Graph {
         ops::sizes::starts(node)
             || ops::sizes::computes(node) && node.inputs.iter().flatten().all(is_known)
     }
+}
+
+/// Which nodes make the same of the same in every run. Of the model's own functions that is not known.
+fn lasting(model: &Model) -> Vec<bool> {
+    let called = |node: &NodeProto| {
+        let mut functions = model.proto.functions.iter();
+        functions.any(|f| f.name() == node.op_type() && f.domain() == node.domain())
+    };
+    let nodes = model.proto.graph.iter().flat_map(|graph| &graph.node);
+    nodes
+        .map(|node| !called(node) && !ops::constant::draws(node))
+        .collect()
 }
 
 fn node_name(proto: &NodeProto, id: NodeId) -> String {

@@ -30,11 +30,46 @@ pub struct Consumer {
     pub gain: f64,
     /// Where the weight is computed too: the consumer that reads it as its data.
     pub partner: Option<usize>,
+    /// Where the weight is a stack of matrices, which all read and make the same channels.
+    pub stack: Option<Stack>,
+}
+
+/// Where a [stack](Consumer::stack) of matrices reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stack {
+    /// The axis of the input along which each matrix has its own part; none where all read the same.
+    pub input: Option<usize>,
+    /// The axis of the output along which each matrix makes its own part.
+    pub output: usize,
 }
 
 impl Consumer {
     /// Stands for the output's axis where what the weight makes stays inside the node.
     pub const INNER: usize = usize::MAX;
+
+    /// How many blocks of inputs can be observed.
+    #[must_use]
+    pub fn observed_blocks(&self) -> usize {
+        match self.stack {
+            Some(Stack { input: None, .. }) => 1,
+            _ => self.layout.blocks,
+        }
+    }
+
+    /// How many of `length` channels, of the input or the output, one block has.
+    #[must_use]
+    pub fn per_block(&self, length: usize) -> usize {
+        match self.stack {
+            Some(_) => length,
+            None => length / self.layout.blocks.max(1),
+        }
+    }
+
+    /// Whether every tap of the weight is told apart where the input is observed.
+    #[must_use]
+    pub fn tells_taps_apart(&self) -> bool {
+        self.window.is_some() || self.layout.tap_axes.is_empty()
+    }
 }
 
 /// How a weight becomes, per block, a matrix of `out` rows and `in * taps` columns.
@@ -48,7 +83,7 @@ pub struct WeightLayout {
     pub tap_axes: Vec<usize>,
     /// Number of blocks (a convolution's `group`): block `i` reads the `i`-th part of the input.
     pub blocks: usize,
-    /// The axis that the blocks share out.
+    /// The axis that the blocks share out: one of the others, or that of a stack of matrices.
     pub block_axis: usize,
 }
 

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use globset::GlobSet;
 
-pub use consumer::{Bias, Consumer, Cost, Elements, WeightLayout, Window};
+pub use consumer::{Bias, Consumer, Cost, Elements, Stack, WeightLayout, Window};
 pub use kept::Kept;
 pub use lengths::Size;
 pub use splits::{Role, SplitId};
@@ -67,6 +67,9 @@ pub struct Entry {
     pub open: Option<i64>,
 }
 
+/// Ends the reasons that [`Scope::normalized`] lifts.
+const HINT: &str = " (--prune-normalized lets them leave)";
+
 /// All coupled channels of a graph and where they are.
 #[derive(Debug, Clone)]
 pub struct Groups {
@@ -87,6 +90,8 @@ pub struct Groups {
     pub consumers: Vec<Consumer>,
     /// Costs of the nodes with a weight.
     pub costs: Vec<Cost>,
+    /// Nodes that no rule covers, and why: whatever they read stays.
+    pub refused: BTreeMap<NodeId, String>,
     /// How many samples a batch must have so that the positions in every tensor are those of the
     /// observed run; none where samples lie along the first axis everywhere.
     pub batch: Option<usize>,
@@ -128,6 +133,57 @@ impl Groups {
                 }
                 if only.is_some_and(|set| !matches(set, node)) {
                     hold(node, "it does not match --only");
+                }
+            }
+        }
+    }
+
+    /// Takes the hint at `--prune-normalized` off the reasons of groups that would stay whole with it too.
+    /// The patterns are those of [`Groups::restrict`].
+    pub fn check_hints(
+        &mut self,
+        graph: &Graph,
+        scope: Scope,
+        (exclude, only): (Option<&GlobSet>, Option<&GlobSet>),
+    ) {
+        let is_hinted = |reason: &Reason| reason.text.ends_with(HINT);
+        let reasons = self.groups.iter().flat_map(|group| &group.frozen);
+        if !reasons.into_iter().any(is_hinted) {
+            return;
+        }
+        let normalized = true;
+        let mut tried = Groups::find(
+            graph,
+            Scope {
+                normalized,
+                ..scope
+            },
+        );
+        tried.restrict(graph, exclude, only);
+        let mut leaves = vec![false; tried.channel_count];
+        let free = tried.groups.iter().filter(|group| group.frozen.is_empty());
+        for &channel in free.flat_map(|group| &group.channels) {
+            leaves[channel] = true;
+        }
+        // The same places in the same tensors.
+        let places = self.values.iter().flatten().flatten().flatten();
+        let there = self.values.iter().zip(&tried.values);
+        let there = there.flat_map(|(own, tried)| own.iter().zip(tried));
+        let there = there.filter_map(|(own, tried)| Some((own.as_ref()?, tried)));
+        let there = there.flat_map(|(own, tried)| {
+            (0..own.len()).map(move |place| tried.as_ref()?.get(place).copied())
+        });
+        let mut lifted = vec![false; self.channel_count];
+        for (&channel, other) in places.zip(there) {
+            lifted[channel] |= other.is_some_and(|other| leaves[other]);
+        }
+        for group in &mut self.groups {
+            if group.channels.iter().any(|&channel| lifted[channel]) {
+                continue;
+            }
+            for reason in &mut group.frozen {
+                if let Some(text) = reason.text.strip_suffix(HINT) {
+                    reason.text = text.to_owned();
                 }
             }
         }

@@ -50,6 +50,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
             .collect(),
         consumers: walk.consumers,
         costs: walk.costs,
+        refused: walk.refused,
         batch: walk.mixes_samples.then_some(walk.samples),
     };
     let mut first_origin = vec![None; channel_count];

@@ -28,10 +28,23 @@ pub enum Role {
 pub(super) struct Splits {
     /// Whether this walk looks where the new axes lead.
     pub exploring: bool,
-    /// The choices of the walk before: the places of axes that serve equally well.
-    pub chosen: BTreeMap<SplitId, Vec<usize>>,
+    /// Whether it met anything that only the next walk decides: its atoms stand for no channels then.
+    pub is_open: bool,
+    /// The choices of the walk before.
+    pub chosen: Choices,
     pub seen: Vec<(SplitId, Axes)>,
+    /// Axes of channels that become one: the node, the first of them, and all.
+    pub merged: Vec<(SplitId, Axes)>,
     pub roles: Vec<(AxisMap, Role)>,
+}
+
+/// What a walk that explored found best.
+#[derive(Debug, Default)]
+pub(super) struct Choices {
+    /// Per split, the places of axes that serve equally well.
+    pub splits: BTreeMap<SplitId, Vec<usize>>,
+    /// Per node and first of the axes that become one, the place of the one that goes on.
+    pub merges: BTreeMap<SplitId, usize>,
 }
 
 /// No more elements than this are looked at one by one where nothing is decided.
@@ -62,6 +75,7 @@ impl Walk<'_> {
             return Ok(axes);
         }
         if self.splits.exploring {
+            self.splits.is_open = true;
             if flat.len() <= MOST_EXPLORED {
                 for (axis, &length) in lengths.iter().enumerate() {
                     if length > 1 {
@@ -72,7 +86,13 @@ impl Walk<'_> {
             }
             return Ok(axes);
         }
-        let chosen = self.splits.chosen.get(&at).cloned().unwrap_or_default();
+        let chosen = self
+            .splits
+            .chosen
+            .splits
+            .get(&at)
+            .cloned()
+            .unwrap_or_default();
         let left = |axis: usize| self.classes_with(&flat.into(), with_first(flat, lengths, axis));
         // A chosen axis, unless it leaves one channel only; then that with the most channels.
         let best = (0..lengths.len()).max_by_key(|&axis| {
@@ -90,9 +110,22 @@ impl Walk<'_> {
         Ok(axes)
     }
 
+    /// Which of several axes of channels that become one goes on: the only one with the wanted part in a product
+    /// of activations, as heads beside what is inside them.
+    #[must_use]
+    pub fn merge(&mut self, at: SplitId, axes: &Axes) -> Option<usize> {
+        if self.splits.exploring {
+            self.splits.is_open = true;
+            self.splits.merged.push((at, axes.clone()));
+            return None;
+        }
+        self.splits.chosen.merges.get(&at).copied()
+    }
+
     /// New atoms for elements that two axes of channels share, where nothing is decided yet.
     #[must_use]
     pub fn explore(&mut self, node: NodeId, length: usize) -> Option<AxisMap> {
+        self.splits.is_open = true;
         (self.splits.exploring && length <= MOST_EXPLORED).then(|| self.fresh(node, length))
     }
 
@@ -131,7 +164,7 @@ impl Walk<'_> {
 
     /// The axes of each split that serve best: those with the wanted part in a product of
     /// activations, else those that nothing freezes.
-    pub(super) fn choices(&self) -> BTreeMap<SplitId, Vec<usize>> {
+    pub(super) fn choices(&self) -> Choices {
         let wanted = if self.scope.head_dim {
             Role::Matrix
         } else {
@@ -153,12 +186,16 @@ impl Walk<'_> {
             let best = maps.iter().filter(|(_, worth)| *worth == best);
             Some((*id, best.map(|(axis, _)| *axis).collect()))
         };
-        self.splits.seen.iter().filter_map(choose).collect()
-    }
-
-    /// Whether any split was met whose choice is open.
-    pub(super) fn has_splits(&self) -> bool {
-        !self.splits.seen.is_empty()
+        let keep = |(id, axes): &(SplitId, Axes)| {
+            let maps = axes.iter().enumerate();
+            let mut fit = maps.filter(|(_, map)| map.as_ref().is_some_and(|m| has(&fitting, m)));
+            let (axis, _) = fit.next()?;
+            fit.next().is_none().then_some((*id, axis))
+        };
+        Choices {
+            splits: self.splits.seen.iter().filter_map(choose).collect(),
+            merges: self.splits.merged.iter().filter_map(keep).collect(),
+        }
     }
 }
 

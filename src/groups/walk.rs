@@ -9,7 +9,7 @@ use crate::graph::{Graph, NodeId, NodeView, ValueId};
 use crate::groups::Scope;
 use crate::groups::consumer::{Consumer, Cost};
 use crate::groups::lengths::Size;
-use crate::groups::splits::{SplitId, Splits};
+use crate::groups::splits::{Choices, Splits};
 use crate::ops::{self, Freeze};
 
 /// One position along a tracked axis before positions are united.
@@ -52,6 +52,8 @@ pub struct Walk<'a> {
     pub(super) entries: BTreeMap<(Use, usize), AxisMap>,
     pub(super) consumers: Vec<Consumer>,
     pub(super) costs: Vec<Cost>,
+    /// Nodes that no rule covers, and why.
+    pub(super) refused: BTreeMap<NodeId, String>,
     /// Where nodes read numbers that follow from channel counts, with the atoms counted: these
     /// must stay the numbers that they were.
     pub(super) counts: BTreeMap<Use, Vec<AxisMap>>,
@@ -76,14 +78,14 @@ impl<'a> Walk<'a> {
     /// several ways.
     pub(super) fn over(graph: &'a Graph, scope: Scope) -> Self {
         let first = Walk::once(graph, scope, None);
-        if !first.has_splits() {
+        if !first.splits.is_open {
             return first;
         }
         let choices = first.choices();
         Walk::once(graph, scope, Some(choices))
     }
 
-    fn once(graph: &'a Graph, scope: Scope, chosen: Option<BTreeMap<SplitId, Vec<usize>>>) -> Self {
+    fn once(graph: &'a Graph, scope: Scope, chosen: Option<Choices>) -> Self {
         let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
         let mut walk = Walk {
             graph,
@@ -100,6 +102,7 @@ impl<'a> Walk<'a> {
             entries: BTreeMap::new(),
             consumers: Vec::new(),
             costs: Vec::new(),
+            refused: BTreeMap::new(),
             counts: BTreeMap::new(),
             sizes: BTreeMap::new(),
             counted: BTreeMap::new(),
@@ -137,19 +140,30 @@ impl<'a> Walk<'a> {
         }
         let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else {
             let text = format!("operator {} has no rule", ops::full_name(view.node));
-            return self.freeze_inputs(view, &text);
+            return self.refuse(view, text);
         };
         self.follow_counts(view, operator);
         let atoms = self.origins.len();
         if let Err(Freeze(text)) = operator.trace(view, self) {
-            self.freeze_inputs(view, &text);
             // Atoms that the rule made before it gave up belong to no whole tensor.
             let made: AxisMap = (atoms..self.origins.len()).map(to_atom).collect();
             self.freeze(&made, view.id, &text);
+            self.refuse(view, text);
             for output in outputs {
                 self.values[output].fill(None);
             }
         }
+    }
+
+    /// Leaves a node as it is, with all that it reads.
+    fn refuse(&mut self, view: NodeView<'_>, text: String) {
+        self.freeze_inputs(view, &text);
+        let is_told = self.costs.last().is_some_and(|cost| cost.node == view.id);
+        if !is_told {
+            let known = ops::cost::known(view, self);
+            self.costs.extend(known);
+        }
+        self.refused.insert(view.id, text);
     }
 
     fn freeze_outputs(&mut self) {
@@ -242,6 +256,12 @@ impl<'a> Walk<'a> {
             self.origins.push(node);
         }
         (first..first + length).map(to_atom).collect()
+    }
+
+    /// The node that made an atom.
+    #[must_use]
+    pub fn origin(&self, atom: Atom) -> NodeId {
+        self.origins.get(atom as usize).copied().unwrap_or_default()
     }
 
     /// New atoms that must stay.

@@ -62,6 +62,10 @@ impl WeightLayout {
         let mut order = self.out_axes.clone();
         order.push(self.in_axis);
         order.extend(&self.tap_axes);
+        // Of a stack, one matrix is looked at.
+        if !order.contains(&self.block_axis) {
+            order.push(self.block_axis);
+        }
         IxDyn(&order)
     }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Model;
+use super::names::{Names, defined, subgraphs};
 use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 
 /// Functions call functions; a deeper nesting than this is a recursion.
@@ -31,8 +32,12 @@ impl Model {
         if functions.is_empty() {
             return model;
         }
+        let values = Names::of_values(&model.proto);
         if let Some(graph) = model.proto.graph.as_mut() {
-            let mut names = Names::of(graph);
+            let mut names = Taken {
+                values,
+                nodes: Names::of_nodes(graph),
+            };
             for _ in 0..MOST_ROUNDS {
                 if !inline_once(graph, &functions, &mut names) {
                     break;
@@ -68,49 +73,17 @@ fn is_plain(function: &FunctionProto, model: &ModelProto) -> bool {
     }) && function.output.iter().all(|o| !function.input.contains(o))
 }
 
-/// Names in use in the graph and its subgraphs, for new ones that clash with none.
-struct Names(BTreeSet<String>);
-
-impl Names {
-    fn of(graph: &GraphProto) -> Self {
-        let mut names = Names(BTreeSet::new());
-        names.add(graph);
-        names
-    }
-
-    fn add(&mut self, graph: &GraphProto) {
-        self.0
-            .extend(graph.input.iter().map(|i| i.name().to_owned()));
-        let stored = graph.initializer.iter().map(|t| t.name().to_owned());
-        self.0.extend(stored);
-        for node in &graph.node {
-            self.0.extend(node.output.iter().cloned());
-            for inner in subgraphs(node) {
-                self.add(inner);
-            }
-        }
-    }
-
-    fn fresh(&mut self, base: &str) -> String {
-        let numbered = (2usize..).map(|n| format!("{base}_{n}"));
-        let mut candidates = std::iter::once(base.to_owned()).chain(numbered);
-        let name = candidates.find(|name| !self.0.contains(name));
-        let name = name.unwrap_or_default();
-        self.0.insert(name.clone());
-        name
-    }
-}
-
-fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
-    let attributes = node.attribute.iter();
-    attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+/// Names in use in the main graph.
+struct Taken {
+    values: Names,
+    nodes: Names,
 }
 
 /// Whether any call was replaced.
 fn inline_once(
     graph: &mut GraphProto,
     functions: &BTreeMap<Key, FunctionProto>,
-    names: &mut Names,
+    names: &mut Taken,
 ) -> bool {
     let mut nodes = Vec::with_capacity(graph.node.len());
     let mut found = false;
@@ -128,7 +101,7 @@ fn inline_once(
 }
 
 /// The nodes of a function where a node calls it.
-fn body(function: &FunctionProto, call: &NodeProto, names: &mut Names) -> Vec<NodeProto> {
+fn body(function: &FunctionProto, call: &NodeProto, names: &mut Taken) -> Vec<NodeProto> {
     let mut renamed: BTreeMap<&str, String> = BTreeMap::new();
     for (slot, formal) in function.input.iter().enumerate() {
         let actual = call.input.get(slot).cloned().unwrap_or_default();
@@ -143,9 +116,11 @@ fn body(function: &FunctionProto, call: &NodeProto, names: &mut Names) -> Vec<No
         ("", Some(output)) => output.as_str(),
         (name, _) => name,
     };
-    for output in function.node.iter().flat_map(|node| &node.output) {
-        if !output.is_empty() && !renamed.contains_key(output.as_str()) {
-            renamed.insert(output, names.fresh(&format!("{place}/{output}")));
+    let made = function.node.iter().flat_map(|node| &node.output);
+    let inner = function.node.iter().flat_map(inner_names);
+    for name in made.map(String::as_str).chain(inner) {
+        if !name.is_empty() && !renamed.contains_key(name) {
+            renamed.insert(name, names.values.fresh(&format!("{place}/{name}")));
         }
     }
     let attributes = Attributes { function, call };
@@ -153,10 +128,25 @@ fn body(function: &FunctionProto, call: &NodeProto, names: &mut Names) -> Vec<No
         let mut node = node.clone();
         rename(&mut node, &renamed);
         attributes.fill(&mut node);
-        node.name = Some(format!("{place}/{}", node.name()));
+        // ONNX Runtime refuses two nodes of one name, and a body's nodes may have none.
+        let own = match node.name() {
+            "" => node.op_type(),
+            name => name,
+        };
+        node.name = Some(names.nodes.fresh(&format!("{place}/{own}")));
         node
     });
     inner.collect()
+}
+
+/// What the subgraphs of a node define, at any depth.
+fn inner_names(node: &NodeProto) -> Vec<&str> {
+    let mut names = Vec::new();
+    for graph in subgraphs(node) {
+        names.extend(defined(graph));
+        names.extend(graph.node.iter().flat_map(inner_names));
+    }
+    names
 }
 
 /// Renames what the node and its subgraphs read and make, where the function defines it.
@@ -173,11 +163,15 @@ fn rename(node: &mut NodeProto, renamed: &BTreeMap<&str, String>) {
             for inner in &mut graph.node {
                 rename(inner, renamed);
             }
-            for output in &mut graph.output {
-                if let Some(new) = output.name.as_mut() {
-                    change(new);
-                }
-            }
+            let stated = graph.input.iter_mut().chain(&mut graph.output);
+            let stated = stated.chain(&mut graph.value_info);
+            stated
+                .filter_map(|info| info.name.as_mut())
+                .for_each(change);
+            let sparse = graph.sparse_initializer.iter_mut();
+            let sparse = sparse.filter_map(|stored| stored.values.as_mut());
+            let stored = graph.initializer.iter_mut().chain(sparse);
+            stored.filter_map(|t| t.name.as_mut()).for_each(change);
         }
     }
 }

@@ -6,6 +6,7 @@ mod error;
 mod external;
 mod inline;
 mod mapped;
+mod names;
 mod order;
 pub mod proto;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod wire;
 
 pub use dtype::DataType;
 pub use error::{OnnxError, TensorError};
+pub(crate) use names::Names;
 pub use save::save;
 pub use tensor::Tensor;
 

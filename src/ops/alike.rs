@@ -25,8 +25,8 @@ pub(super) fn alike(view: NodeView<'_>) -> Option<Alike> {
     match node.op_type.as_str() {
         "Conv" | "ConvTranspose" if is_dense() => Some(Alike::Weighs(1)),
         "Gemm" | "MatMul" => match (view.constant(0), view.constant(1)) {
-            (None, Some(_)) => Some(Alike::Weighs(1)),
-            (Some(_), None) => Some(Alike::Weighs(0)),
+            (None, Some(weight)) if is_matrix(weight) => Some(Alike::Weighs(1)),
+            (Some(weight), None) if is_matrix(weight) => Some(Alike::Weighs(0)),
             _ => None,
         },
         // In the way of opsets before 7 a constant may lie elsewhere.
@@ -37,6 +37,11 @@ pub(super) fn alike(view: NodeView<'_>) -> Option<Alike> {
         "BatchNormalization" if node.int("training_mode", 0) == 0 => Some(Alike::Scales),
         _ => None,
     }
+}
+
+/// Whether it is no stack of several matrices.
+fn is_matrix(weight: &Tensor) -> bool {
+    weight.shape.iter().rev().skip(2).all(|&length| length == 1)
 }
 
 /// A node that scales channels, divided: what it scales them by, and constants with which it only adds what it

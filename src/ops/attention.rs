@@ -4,7 +4,7 @@ use crate::graph::{NodeView, ValueId};
 use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Kept, Role, Walk, WeightLayout};
 use crate::ops::{Edit, Freeze, Operator, product};
 
-const INSIDE: &str =
+pub(super) const INSIDE: &str =
     "its heads share an axis with what is inside them, which --head-dim does not cover";
 
 fn count(view: NodeView<'_>, name: &str) -> Result<usize, Freeze> {
@@ -15,7 +15,7 @@ fn count(view: NodeView<'_>, name: &str) -> Result<usize, Freeze> {
 }
 
 /// The first atom of each head along an axis on which heads lie one after the other, each as one.
-fn heads(walk: &mut Walk<'_>, map: &AxisMap, count: usize) -> Result<AxisMap, Freeze> {
+pub(super) fn heads(walk: &mut Walk<'_>, map: &AxisMap, count: usize) -> Result<AxisMap, Freeze> {
     let inner = map.len() / count.max(1);
     if inner * count != map.len() || inner == 0 {
         return Err(Freeze::new("its heads do not divide its channels"));
@@ -25,7 +25,7 @@ fn heads(walk: &mut Walk<'_>, map: &AxisMap, count: usize) -> Result<AxisMap, Fr
     Ok(firsts)
 }
 
-fn repeated(map: &AxisMap, times: usize) -> AxisMap {
+pub(super) fn repeated(map: &AxisMap, times: usize) -> AxisMap {
     let each = map
         .iter()
         .flat_map(|&atom| std::iter::repeat_n(atom, times));
@@ -136,19 +136,9 @@ impl Attention {
 
     /// (N, positions, heads and what is inside them).
     fn flat(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<Option<AxisMap>, Freeze> {
-        let (queries, keys) = (count(view, "q_num_heads")?, count(view, "kv_num_heads")?);
-        let Some([query, key, value]) = three(view, walk, 2)? else {
-            return Ok(None);
-        };
-        if walk.scope().head_dim {
-            return Err(Freeze::new(INSIDE));
-        }
-        let inner = value.len() / keys;
-        let query = heads(walk, &query, queries)?;
-        let (key, value) = (heads(walk, &key, keys)?, heads(walk, &value, keys)?);
-        tie_heads(walk, [&query, &key, &value])?;
-        mask(view, walk, 3, &query)?;
-        Ok(Some(repeated(&query, inner)))
+        let numbers = (count(view, "q_num_heads")?, count(view, "kv_num_heads")?);
+        let made = flat(view, walk, numbers, 3)?;
+        Ok(made.map(|(made, _)| made))
     }
 
     /// (N, heads, positions, what is inside them).
@@ -159,7 +149,14 @@ impl Attention {
     ) -> Result<[Option<AxisMap>; 2], Freeze> {
         let (query, key, value) = (view.need(0)?, view.need(1)?, view.need(2)?);
         let mut made = [None, walk.axis(value, 3)];
-        if let Some([queries, keys, values]) = three(view, walk, 1)? {
+        if view.shape(key)?.get(1) == Some(&1) && view.shape(value)?.get(1) == Some(&1) {
+            // One head of keys and values serves whatever heads of queries there are.
+            if let Some(queries) = walk.axis(query, 1) {
+                walk.see(&queries, Role::Stack);
+                mask(view, walk, 3, &queries)?;
+                made[0] = Some(queries);
+            }
+        } else if let Some([queries, keys, values]) = three(view, walk, 1)? {
             walk.see(&queries, Role::Stack);
             walk.see(&keys, Role::Stack);
             tie_heads(walk, [&queries, &keys, &values])?;
@@ -227,8 +224,84 @@ impl Operator for Attention {
     }
 }
 
+/// Queries, keys and values of three axes, the heads of each beside what is inside them: the atoms of what is
+/// made, and of the heads of keys where these can leave.
+fn flat(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    (queries, keys): (usize, usize),
+    of_scores: usize,
+) -> Result<Option<(AxisMap, Option<AxisMap>)>, Freeze> {
+    let one = [view.need(0)?, view.need(1)?, view.need(2)?];
+    let inner = view.shape(one[2])?.get(2).copied().unwrap_or(0) / keys;
+    if keys == 1 {
+        // One head of keys and values serves whatever heads of queries there are.
+        for value in [one[1], one[2]] {
+            walk.freeze_axis(value, 2, view.id, "all heads of queries read them");
+        }
+        let Some(query) = walk.axis(one[0], 2) else {
+            return Ok(None);
+        };
+        if walk.scope().head_dim {
+            return Err(Freeze::new(INSIDE));
+        }
+        let query = heads(walk, &query, queries)?;
+        mask(view, walk, of_scores, &query)?;
+        return Ok(Some((repeated(&query, inner), None)));
+    }
+    let Some([query, key, value]) = three(view, walk, 2)? else {
+        return Ok(None);
+    };
+    if walk.scope().head_dim {
+        return Err(Freeze::new(INSIDE));
+    }
+    let query = heads(walk, &query, queries)?;
+    let (key, value) = (heads(walk, &key, keys)?, heads(walk, &value, keys)?);
+    tie_heads(walk, [&query, &key, &value])?;
+    mask(view, walk, of_scores, &query)?;
+    Ok(Some((repeated(&query, inner), Some(key))))
+}
+
+/// com.microsoft.GroupQueryAttention without a cache: heads of queries share those of keys and values.
+pub(super) struct GroupQueryAttention;
+
+impl Operator for GroupQueryAttention {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        const PAST: [usize; 2] = [3, 4];
+        const SCORES: usize = 10;
+        const SINKS: usize = 11;
+        no_cache(view, &PAST)?;
+        let output = view
+            .output(0)
+            .ok_or_else(|| Freeze::new("it has no output"))?;
+        if view.input(1).is_none() || view.input(2).is_none() || view.input(SINKS).is_some() {
+            return Err(Freeze::new(
+                "its queries, keys and values are not three tensors",
+            ));
+        }
+        let numbers = (count(view, "num_heads")?, count(view, "kv_num_heads")?);
+        let (made, keys) = flat(view, walk, numbers, SCORES)?.unzip();
+        walk.set(output, vec![None, None, made])?;
+        // Keys and values for later, which nothing reads.
+        for present in view.node.outputs.iter().skip(1).take(2).flatten() {
+            walk.set(*present, vec![None, keys.clone().flatten(), None, None])?;
+        }
+        let spans = (0..3).map(|axis| (output, axis)).collect();
+        inner_cost(view, walk, (view.need(1)?, 1), spans);
+        Ok(())
+    }
+
+    fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
+        let mut edits = Vec::new();
+        for (slot, name) in [(0, "num_heads"), (1, "kv_num_heads")] {
+            edits.extend(heads_left(view, kept, (view.need(slot)?, 2), name)?);
+        }
+        Ok(edits)
+    }
+}
+
 /// The number of heads left along an axis that they share with what is inside them.
-fn heads_left(
+pub(super) fn heads_left(
     view: NodeView<'_>,
     kept: &Kept<'_>,
     (value, axis): (ValueId, usize),
@@ -335,6 +408,7 @@ impl FusedAttention {
             },
             gain: 1.0,
             partner: None,
+            stack: None,
         }
     }
 }

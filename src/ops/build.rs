@@ -93,6 +93,19 @@ pub fn pointwise_nodes(
     nodes
 }
 
+/// `source` with its axes in another order.
+#[must_use]
+pub fn transpose_node(source: &str, output: &str, perm: Vec<i64>) -> NodeProto {
+    let mut made = node("Transpose", &[source], output);
+    made.attribute.push(AttributeProto {
+        name: Some("perm".to_owned()),
+        r#type: Some(attribute_proto::AttributeType::Ints as i32),
+        ints: perm,
+        ..Default::default()
+    });
+    made
+}
+
 /// `left + right`, the node that carries a bias where the operator before has none.
 #[must_use]
 pub fn add_node(left: &str, right: &str, output: &str) -> NodeProto {

@@ -94,6 +94,22 @@ fn filled(node: &Node, shape: &Tensor) -> Result<Option<Tensor>, TensorError> {
     }))
 }
 
+/// Whether the node draws random numbers, or its subgraphs do, so that its outputs are no constants
+/// whatever it reads.
+#[must_use]
+pub fn draws(node: &NodeProto) -> bool {
+    const TRAINING_MODE: usize = 2;
+    let name = node.op_type();
+    let trains = node.input.get(TRAINING_MODE).is_some_and(|i| !i.is_empty());
+    let is_standard = canonical_domain(node.domain()).is_empty();
+    let drops = name.contains("Dropout") && (trains || !is_standard);
+    let own = name.starts_with("Random") || drops;
+    let bodies = node.attribute.iter();
+    let bodies = bodies.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
+    own || matches!(name, "Bernoulli" | "Multinomial" | "Sampling")
+        || bodies.flat_map(|body| &body.node).any(draws)
+}
+
 /// The name of the operator and attribute that store a tensor: what surgery writes back.
 #[must_use]
 pub fn stores_tensor(node: &Node) -> bool {

@@ -4,7 +4,7 @@ use crate::graph::NodeView;
 use crate::groups::{Bias, Walk};
 use crate::ops::linear::Product;
 use crate::ops::product::Activations;
-use crate::ops::{Freeze, Operator, attention, broadcast, norm};
+use crate::ops::{Freeze, Operator, attention, broadcast, norm, rotary};
 
 pub(super) const DOMAIN: &str = "com.microsoft";
 
@@ -16,6 +16,8 @@ pub(super) fn find(op_type: &str) -> Option<&'static dyn Operator> {
         "FusedMatMul" => &FusedMatMul,
         "Attention" => &attention::FusedAttention,
         "MultiHeadAttention" => &attention::MultiHeadAttention,
+        "GroupQueryAttention" => &attention::GroupQueryAttention,
+        "RotaryEmbedding" => &rotary::RotaryEmbedding { cosines: 2 },
         _ => return None,
     })
 }

@@ -112,17 +112,17 @@ impl Operator for ConvTranspose {
 }
 
 /// Channel counts of a convolution with `blocks` groups.
-struct Sizes {
-    blocks: usize,
+pub(super) struct Sizes {
+    pub blocks: usize,
     inputs: usize,
-    inputs_per_block: usize,
+    pub inputs_per_block: usize,
     outputs: usize,
     outputs_per_block: usize,
 }
 
 impl Sizes {
     /// `in_axis` is where the weight has the input channels.
-    fn read(view: NodeView<'_>, in_axis: usize) -> Result<Self, Freeze> {
+    pub fn read(view: NodeView<'_>, in_axis: usize) -> Result<Self, Freeze> {
         if view.constant(WEIGHT).is_none() {
             return Err(Freeze::new("its weight is computed while the model runs"));
         }
@@ -145,6 +145,9 @@ impl Sizes {
                 "its group attribute does not divide its channels",
             ));
         }
+        if inputs == 0 || outputs == 0 {
+            return Err(Freeze::new("it has no channels"));
+        }
         let inputs_per_block = inputs / blocks;
         Ok(Sizes {
             blocks,
@@ -161,20 +164,20 @@ impl Sizes {
 }
 
 /// Which axes of the weight channels cut.
-struct WeightAxes {
-    input: bool,
-    output: Out,
+pub(super) struct WeightAxes {
+    pub input: bool,
+    pub output: Out,
     /// Another constant with an entry for each output.
-    per_output: Option<usize>,
+    pub per_output: Option<usize>,
 }
 
 /// Whether the weight's output axis has all output channels or those of one block.
-enum Out {
+pub(super) enum Out {
     Whole,
     PerBlock,
 }
 
-fn trace(
+pub(super) fn trace(
     view: NodeView<'_>,
     walk: &mut Walk<'_>,
     sizes: &Sizes,
@@ -290,7 +293,7 @@ fn output_atoms(
     ))
 }
 
-fn consumer(
+pub(super) fn consumer(
     view: NodeView<'_>,
     input: usize,
     window: Option<Window>,
@@ -310,11 +313,16 @@ fn consumer(
         bias,
         gain: 1.0,
         partner: None,
+        stack: None,
     }
 }
 
 /// Where whole blocks leave (a depthwise convolution's channels among them), fewer are left.
-fn blocks_left(view: NodeView<'_>, kept: &Kept<'_>, in_axis: usize) -> Result<Vec<Edit>, Freeze> {
+pub(super) fn blocks_left(
+    view: NodeView<'_>,
+    kept: &Kept<'_>,
+    in_axis: usize,
+) -> Result<Vec<Edit>, Freeze> {
     let data = view.need(DATA)?;
     let sizes = Sizes::read(view, in_axis)?;
     let left = kept.length(data, CHANNEL_AXIS, sizes.inputs);
@@ -439,7 +447,7 @@ fn same_pads((short, long): (&[usize], &[usize]), window: &Window, before: bool)
 }
 
 /// Elements of one channel.
-fn rows(shape: &[usize]) -> u64 {
+pub(super) fn rows(shape: &[usize]) -> u64 {
     let others = shape
         .iter()
         .enumerate()

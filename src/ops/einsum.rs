@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::graph::{NodeView, ValueId};
 use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Role, Walk, WeightLayout};
+use crate::ops::resample::are_copies;
+use crate::ops::stack::StackProduct;
 use crate::ops::{Freeze, Operator, product};
 
 pub(super) struct Einsum;
@@ -204,8 +206,14 @@ impl Traced<'_> {
             };
         };
         if self.stack(weight, data)? > 1 {
-            walk.freeze(&map, view.id, "its constant factor is a stack of matrices");
-            return Ok(());
+            return match self.stack_product(walk, (data, weight), made, summed.len(), axis) {
+                Some(stack) => stack.read(view, walk, &map),
+                None => {
+                    let text = "its constant factor is a stack of matrices";
+                    walk.freeze(&map, view.id, text);
+                    Ok(())
+                }
+            };
         }
         self.cut(walk, weight, label, &map)?;
         let place = |label: char| equation.axis(weight, label).unwrap_or(0);
@@ -253,8 +261,44 @@ impl Traced<'_> {
             },
             gain: 1.0,
             partner: None,
+            stack: None,
         });
         Ok(())
+    }
+
+    /// The product with a stack of matrices along one label, which sums over the last axis of the data.
+    fn stack_product(
+        &self,
+        walk: &Walk<'_>,
+        (data, weight): (usize, usize),
+        made: &[char],
+        summed: usize,
+        axis: usize,
+    ) -> Option<StackProduct> {
+        let equation = &self.equation;
+        let own = equation.operands[weight].iter();
+        let mut stacked =
+            own.filter(|&&label| equation.axis(data, label).is_some() && equation.is_kept(label));
+        let (Some(&stack), None, &[made]) = (stacked.next(), stacked.next(), made) else {
+            return None;
+        };
+        let label = *equation.operands[data].get(axis)?;
+        let place = |label: char| equation.output.iter().position(|&other| other == label);
+        let parts = equation.axis(data, stack)?;
+        let is_last = axis + 1 == equation.operands[data].len();
+        let graph = self.view.graph;
+        let own = walk.axis(self.data[data], parts);
+        let is_plain = own.is_none_or(|map| are_copies(graph, walk, &map));
+        (summed == 1 && is_last && is_plain).then_some(StackProduct {
+            data,
+            weight,
+            stack_axis: equation.axis(weight, stack)?,
+            in_axis: equation.axis(weight, label)?,
+            out_axis: equation.axis(weight, made)?,
+            own: Some(parts),
+            made_stack: place(stack)?,
+            made_axis: place(made)?,
+        })
     }
 
     /// Both operands are computed.

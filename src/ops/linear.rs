@@ -3,6 +3,7 @@
 use crate::graph::{NodeView, ValueId};
 use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Walk, WeightLayout};
 use crate::ops::product::Activations;
+use crate::ops::stack::StackProduct;
 use crate::ops::{Freeze, Operator, quantize};
 
 pub(super) struct Gemm;
@@ -133,6 +134,11 @@ impl Operator for MatMul {
                 gain: 1.0,
             },
             _ => {
+                let stack = StackProduct::of_matmul(view)
+                    .filter(|stack| !stack.has_channels_for_matrices(view, walk));
+                if let Some(stack) = stack {
+                    return stack.trace(view, walk);
+                }
                 let both = Activations {
                     left: [l - 2, l - 1],
                     right: [r - 2, r - 1],
@@ -256,6 +262,7 @@ impl Product {
             bias,
             gain: self.gain,
             partner: None,
+            stack: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod constant;
+pub mod cost;
 pub mod quantize;
 pub mod sizes;
 
@@ -15,6 +16,7 @@ mod blocks;
 mod broadcast;
 mod contrib;
 mod conv;
+mod deform;
 mod einsum;
 mod join;
 mod linear;
@@ -27,11 +29,15 @@ mod rectifier;
 mod recurrent;
 mod resample;
 mod reshape;
+mod rotary;
 mod sequence;
+mod stack;
+mod unfused;
 
 use std::ops::RangeInclusive;
 
 pub use alike::{Alike, Unscaled};
+pub use unfused::unfused;
 
 use crate::graph::{Node, NodeView, ValueId};
 use crate::groups::{Kept, Walk};
@@ -100,6 +106,7 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         "Conv" => &conv::Conv { of_integers: false },
         "ConvInteger" => &conv::Conv { of_integers: true },
         "ConvTranspose" => &conv::ConvTranspose,
+        "DeformConv" => &deform::DeformConv,
         "Gemm" => &linear::Gemm,
         "MatMul" => &linear::MatMul,
         "MatMulInteger" => &linear::MatMulInteger,
@@ -119,6 +126,8 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
         }
         name if mixing::reduces(name) => &mixing::Reduce,
         name if pool::covers(name) => &pool::Pool,
+        "MaxUnpool" => &pool::MaxUnpool,
+        "RotaryEmbedding" => &rotary::RotaryEmbedding { cosines: 1 },
         "Concat" => &join::Concat,
         "Split" => &parts::Split,
         "SplitToSequence" => &sequence::SplitToSequence,
@@ -140,6 +149,30 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
             return recurrent.or_else(|| quantize::find(name).map(|rule| rule as &dyn Operator));
         }
     })
+}
+
+/// What a node takes the shape of its output from, where that is a constant.
+#[must_use]
+pub fn target(view: NodeView<'_>) -> Option<&Tensor> {
+    const TARGET: usize = 1;
+    let is_shaped = matches!(view.node.op_type.as_str(), "Reshape" | "Expand");
+    let target = view.constant(TARGET)?;
+    (is_shaped && view.node.domain.is_empty()).then_some(target)
+}
+
+/// Whether a node that lays elements out anew makes as many as it reads, as far as their shapes are known.
+#[must_use]
+pub fn keeps_elements(view: NodeView<'_>) -> bool {
+    const LAYING: &[&str] = &["Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+    let lays = view.node.domain.is_empty() && LAYING.contains(&view.node.op_type.as_str());
+    let shape = |value: Option<ValueId>| view.shape(value?).ok();
+    match (shape(view.input(0)), shape(view.output(0))) {
+        (Some(read), Some(made)) if lays => {
+            let count = |shape: &[usize]| shape.iter().copied().fold(1, usize::saturating_mul);
+            count(read) == count(made)
+        }
+        _ => true,
+    }
 }
 
 /// The other summand, where the node adds the value `own` and one other that is no constant.

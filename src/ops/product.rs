@@ -129,5 +129,6 @@ pub(super) fn consumer(
         bias: Bias::Added,
         gain: 1.0,
         partner: None,
+        stack: None,
     }
 }

@@ -132,6 +132,7 @@ impl Recurrent {
             bias,
             gain: 1.0,
             partner: None,
+            stack: None,
         };
         let data = view.need(DATA)?;
         if walk.axis(data, 2).is_some() {

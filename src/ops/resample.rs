@@ -1,6 +1,6 @@
 //! Pad, Resize and Expand: the shape changes, channels keep their place.
 
-use crate::graph::{NodeView, view::normalize_axis};
+use crate::graph::{Graph, NodeView, view::normalize_axis};
 use crate::groups::{AxisMap, Kept, Walk};
 use crate::ops::constant::is_weight;
 use crate::ops::{Edit, Freeze, Operator};
@@ -171,6 +171,43 @@ fn constant_channels(
     Ok(axes)
 }
 
+/// Whether all along the axis is the same, repeated by an Expand.
+pub(super) fn are_copies(graph: &Graph, walk: &Walk<'_>, map: &AxisMap) -> bool {
+    let maker = map.first().map(|&atom| graph.view(walk.origin(atom)));
+    // What it repeats of a constant is channels.
+    maker.is_some_and(|maker| {
+        let is_expand = maker.node.domain.is_empty() && maker.node.op_type == "Expand";
+        is_expand && maker.constant(0).is_none()
+    })
+}
+
+/// Copies of one head of keys or values, for each head of an attention: they leave with the heads that read
+/// them. Heads lie between the samples and the two axes of a matrix.
+fn copies(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    (own, shape): (&[usize], &[usize]),
+    target: usize,
+    axes: &[Option<AxisMap>],
+) -> Vec<Option<AxisMap>> {
+    let mut made = vec![None; shape.len()];
+    let stacks = 1..shape.len().saturating_sub(2);
+    let mut tracked = axes.iter().enumerate().filter(|(_, map)| map.is_some());
+    let is_apt =
+        tracked.clone().next().is_some() && tracked.all(|(axis, _)| !stacks.contains(&axis));
+    for axis in stacks.filter(|_| is_apt) {
+        let length = shape.get(axis).copied().unwrap_or(1);
+        let place = (axis + own.len()).checked_sub(shape.len());
+        let before = place.and_then(|place| own.get(place)).copied().unwrap_or(1);
+        let entry = (axis + target).checked_sub(shape.len());
+        let size = entry.and_then(|entry| walk.constant_size((view.id, 1), entry));
+        if before == 1 && length > 1 && size.is_some() {
+            made[axis] = Some(walk.fresh(view.id, length));
+        }
+    }
+    made
+}
+
 impl Operator for Expand {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
         let input = view.need(0)?;
@@ -189,11 +226,13 @@ impl Operator for Expand {
             }
         }
         let target = view.shape(view.need(1)?)?.first().copied().unwrap_or(0);
+        let copied = copies(view, walk, (own, shape), target, &axes);
+        for (slot, copied) in axes.iter_mut().zip(copied) {
+            *slot = slot.take().or(copied);
+        }
+        let first = shape.len().saturating_sub(target);
         // The target may be shorter than the data: it is aligned to the right.
-        let listed = axes
-            .get(shape.len().saturating_sub(target)..)
-            .unwrap_or_default()
-            .to_vec();
+        let listed = axes.get(first..).unwrap_or_default().to_vec();
         walk.follow_sizes((view.id, 1), &listed, |_, entry| entry == 1)?;
         let output = view
             .output(0)

@@ -1,7 +1,8 @@
 //! Reshape, Flatten, Squeeze, Unsqueeze and Transpose: the same elements under other axes.
 
 use crate::graph::NodeView;
-use crate::groups::{Atom, Axes, AxisMap, Walk};
+use crate::groups::{Atom, Axes, AxisMap, SplitId, Walk};
+use crate::ops::resample::are_copies;
 use crate::ops::{Freeze, Operator};
 
 pub(super) struct Reshape;
@@ -109,33 +110,35 @@ fn carry(
     let old = before.get(segment.before.clone()).unwrap_or_default();
     let new = after.get(segment.after.clone()).unwrap_or_default();
     let maps = axes.get(segment.before.clone()).unwrap_or_default();
-    let mut tracked = maps
-        .iter()
-        .enumerate()
-        .filter_map(|(axis, map)| Some((axis, map.as_ref()?)));
-    let Some((axis, map)) = tracked.next() else {
+    let maps = &maps.to_vec();
+    let at = (view.id, segment.before.start);
+    let Some((axis, map)) = carried(view, walk, at, maps) else {
         return Ok(());
     };
+    let merges = maps.iter().flatten().count() > 1;
     if old.iter().product::<usize>() != new.iter().product::<usize>() {
         return Err(Freeze::new(
             "its output has another number of elements than its input",
         ));
     }
-    let flat = if tracked.next().is_some() {
-        if !walk.is_exploring() {
-            return Err(Freeze::new("it merges two axes of channels"));
+    let flat = match (merges, axis) {
+        (false, Some(axis)) => spread(map, old, axis).into(),
+        (true, Some(axis)) => {
+            for other in maps.iter().flatten().filter(|other| *other != map) {
+                walk.freeze(other, view.id, MERGES);
+            }
+            spread(map, old, axis).into()
         }
-        match walk.explore(view.id, old.iter().product()) {
+        _ if !walk.is_exploring() => return Err(Freeze::new(MERGES)),
+        _ => match walk.explore(view.id, old.iter().product()) {
             Some(flat) => flat,
             None => return Ok(()),
-        }
-    } else {
-        spread(map, old, axis).into()
+        },
     };
     let part = |lengths: &[usize]| lengths.iter().skip(1).product::<usize>().max(1);
     // Where rows of the output hold parts of several samples, their place depends on the batch.
     if segment.before.start == 0
-        && axis != 0
+        && axis != Some(0)
         && before.first().is_some_and(|&n| n > 1)
         && !part(old).is_multiple_of(part(new))
     {
@@ -150,6 +153,33 @@ fn carry(
     }
     Ok(())
 }
+
+/// The first axis with channels, and its place where these go on: it is the only one, the others hold copies
+/// that an Expand made, or it has heads and the others what is inside them.
+fn carried<'m>(
+    view: NodeView<'_>,
+    walk: &mut Walk<'_>,
+    at: SplitId,
+    maps: &'m Axes,
+) -> Option<(Option<usize>, &'m AxisMap)> {
+    let tracked = maps.iter().enumerate();
+    let tracked: Vec<(usize, &AxisMap)> = tracked
+        .filter_map(|(axis, map)| Some((axis, map.as_ref()?)))
+        .collect();
+    let &(_, first) = tracked.first()?;
+    let are_own = |(_, map): &&(usize, &AxisMap)| !are_copies(view.graph, walk, map);
+    let own: Vec<_> = tracked.iter().filter(are_own).collect();
+    match (own.as_slice(), tracked.as_slice()) {
+        (&[&(axis, map)], _) | (&[], &[(axis, map)]) => Some((Some(axis), map)),
+        _ => {
+            let chosen = walk.merge(at, maps);
+            let place = chosen.and_then(|axis| Some((axis, maps.get(axis)?.as_ref()?)));
+            Some(place.map_or((None, first), |(axis, map)| (Some(axis), map)))
+        }
+    }
+}
+
+const MERGES: &str = "it merges two axes of channels";
 
 /// The atom of every element of a segment whose axis `tracked` has the atoms of `map`.
 fn spread(map: &AxisMap, lengths: &[usize], tracked: usize) -> Vec<Atom> {

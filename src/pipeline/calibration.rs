@@ -26,35 +26,50 @@ pub(super) struct Samples {
     batch: usize,
     /// Whether the model leaves its batch open.
     is_open: bool,
+    /// Samples of the probing run where it does.
+    probed: usize,
     notes: Vec<String>,
     is_synthetic: bool,
 }
 
 impl Samples {
-    pub fn open(specs: &[InputSpec], options: &Options) -> Result<Self, CalibrateError> {
+    /// Opens the data for a model that runs batches of `found` samples only, or of those that its inputs
+    /// state.
+    pub fn open(
+        specs: &[InputSpec],
+        options: &Options,
+        found: Option<usize>,
+    ) -> Result<Self, CalibrateError> {
         let is_synthetic = options.calibration.is_empty();
-        let dataset = if is_synthetic {
-            reader::synthetic(specs, &options.reader)?
-        } else {
-            reader::open(&options.calibration, specs, &options.reader)?
-        };
-        let fixed = specs
+        let stated = specs
             .iter()
             .filter_map(|spec| spec.shape.first().copied().flatten())
             .next();
-        let count = match fixed {
-            // A model of a fixed batch size reads whole batches only.
-            Some(size) if size > 1 => dataset.len() / size * size,
-            _ => dataset.len(),
+        let fixed = found.or(stated);
+        let unit = fixed.unwrap_or(1).max(1);
+        let dataset = if is_synthetic {
+            let mut reader = options.reader.clone();
+            // Of made-up samples there are enough for a batch.
+            reader.samples = reader.samples.map(|samples| samples.max(unit));
+            let made = reader::synthetic(specs, &reader)?;
+            match made.len() < unit {
+                true => {
+                    reader.samples = Some(unit);
+                    reader::synthetic(specs, &reader)?
+                }
+                false => made,
+            }
+        } else {
+            reader::open(&options.calibration, specs, &options.reader)?
         };
+        // A model of a fixed batch size reads whole batches only.
+        let count = dataset.len() / unit * unit;
         if count == 0 {
             return Err(CalibrateError::Samples(format!(
-                "expected at least {} samples, the model's fixed batch size, found {}",
-                fixed.unwrap_or(1),
+                "expected at least {unit} samples, which the model runs at a time, found {}: give more",
                 dataset.len()
             )));
         }
-        let unit = fixed.unwrap_or(1).max(1);
         let (seen, compared) = divide(count, unit);
         let mut notes = dataset.notes().to_vec();
         if is_synthetic {
@@ -63,6 +78,11 @@ impl Samples {
                 false => SYNTHETIC_TRIALS_WARNING,
             };
             notes.insert(0, warning.to_owned());
+        } else if count < dataset.len() {
+            notes.push(format!(
+                "uses {count} of {} samples: the model runs {unit} at a time",
+                dataset.len()
+            ));
         }
         let mut samples = Samples {
             dataset,
@@ -72,6 +92,7 @@ impl Samples {
             unit,
             batch: unit,
             is_open: fixed.is_none(),
+            probed: 2,
             notes,
             is_synthetic,
         };
@@ -79,6 +100,21 @@ impl Samples {
             samples.batch = options.batch.unwrap_or_else(|| samples.fitting_batch());
         }
         Ok(samples)
+    }
+
+    /// Has the probing run take so many samples, where the model leaves its batch open.
+    pub fn probe_with(&mut self, samples: usize) {
+        self.probed = samples;
+    }
+
+    /// Whether the model leaves its batch open.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Adds something that the user should know.
+    pub fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// As many samples as keep the inputs of a batch small.
@@ -160,7 +196,7 @@ impl Samples {
         self.batches(&samples)?.collect()
     }
 
-    /// A batch for the probing run: two samples where the model leaves its batch open, so that the
+    /// A batch for the probing run: some samples where the model leaves its batch open, so that the
     /// batch is not mistaken for an axis of length one, even if single samples fill a batch.
     pub fn first_batch(&self) -> Result<Batch, CalibrateError> {
         self.take(self.first_size())
@@ -172,12 +208,7 @@ impl Samples {
     }
 
     fn first_size(&self) -> usize {
-        if self.is_open { 2 } else { self.unit }
-    }
-
-    /// Whether samples run one by one through a model that leaves its batch open.
-    pub fn is_single(&self) -> bool {
-        self.is_open && self.batch == 1
+        if self.is_open { self.probed } else { self.unit }
     }
 
     fn take(&self, samples: usize) -> Result<Batch, CalibrateError> {
@@ -239,6 +270,15 @@ mod tests {
 
     /// Noise for a model with one input of that shape.
     fn opened(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> Samples {
+        let (spec, options) = asked(shape, batch, samples);
+        Samples::open(&[spec], &options, None).unwrap()
+    }
+
+    fn asked(
+        shape: &[Option<usize>],
+        batch: Option<usize>,
+        samples: usize,
+    ) -> (InputSpec, Options) {
         let spec = InputSpec {
             name: "x".to_owned(),
             dtype: DataType::Float,
@@ -275,7 +315,7 @@ mod tests {
             report: None,
             command: None,
         };
-        Samples::open(&[spec], &options).unwrap()
+        (spec, options)
     }
 
     #[test]
@@ -294,6 +334,20 @@ mod tests {
     fn a_fixed_batch_is_probed_as_it_is() {
         assert_eq!(probed(&[Some(1), Some(4)], None, 8), 1);
         assert_eq!(probed(&[Some(4), Some(4)], None, 8), 4);
+    }
+
+    #[test]
+    fn there_is_always_a_made_up_batch() {
+        assert_eq!(probed(&[Some(200), Some(4)], None, 2), 200);
+        let (spec, options) = asked(&[Some(200), Some(4)], None, 2);
+        let options = Options {
+            reader: ReaderOptions::default(),
+            ..options
+        };
+        assert_eq!(
+            Samples::open(&[spec], &options, None).unwrap().all().len(),
+            200
+        );
     }
 
     #[test]

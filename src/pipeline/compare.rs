@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::graph::Graph;
 use crate::onnx;
-use crate::pipeline::calibration::Samples;
-use crate::pipeline::{Error, Event, Options};
+use crate::pipeline::{Error, Event, Options, batch};
 use crate::report::{Change, Compared, source};
 use crate::runtime::{InputSpec, Runtime};
 use crate::verify::{Check, Runs, VerifyError};
@@ -26,7 +26,13 @@ pub fn compare(
         Some(specs) => specs,
         None => runtime.session(&models[0])?.inputs(),
     };
-    let samples = Samples::open(&specs, options)?;
+    let told = batch::told(&models[0], &Graph::build(&models[0])?);
+    let (samples, ()) = batch::open(&specs, options, (&runtime, &told), |samples| {
+        let mut session = runtime.session(&models[0])?;
+        let outputs = session.outputs();
+        session.run(&samples.first_batch()?, &outputs)?;
+        Ok(())
+    })?;
     let mut notes = runtime.notes().to_vec();
     notes.extend_from_slice(samples.notes());
     for note in &notes {

@@ -75,6 +75,14 @@ pub enum Error {
         /// The plan.
         path: PathBuf,
     },
+    /// A model that runs no batch that was tried.
+    #[error("{error} (tried with batches of {tried})")]
+    NoBatch {
+        /// What the first of them ended in.
+        error: Box<Error>,
+        /// Their sizes.
+        tried: String,
+    },
     /// A sweep of a model that cannot be pruned.
     #[error(
         "nothing to prune: every group is frozen (`onnx-mipp inspect` says why); a sweep would give copies"

@@ -4,14 +4,15 @@ use crate::calibrate::{Statistics, infer, probe};
 use crate::combine::Combined;
 use crate::divergence::{self, Divergences, Effort};
 use crate::graph::Graph;
-use crate::groups::Groups;
+use crate::groups::{Group, Groups};
 use crate::onnx::Model;
+use crate::ops;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
-use crate::pipeline::{Error, Event, Options, hint};
+use crate::pipeline::{Error, Event, Options, batch, hint};
 use crate::report::{self, Calibration, Change, Report, source};
-use crate::runtime::{InputSpec, Runtime};
+use crate::runtime::{InputSpec, Runtime, RuntimeError};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
 use crate::surgery::Repair;
 use crate::verify::{self, Check, Runs};
@@ -20,7 +21,7 @@ use crate::verify::{self, Check, Runs};
 pub(super) struct Work {
     /// The file as it is.
     pub original: Model,
-    /// The same with its functions in place.
+    /// The same with its functions in place, and what ONNX Runtime fused taken apart.
     pub model: Model,
     pub graph: Graph,
     pub groups: Groups,
@@ -61,35 +62,61 @@ impl Evidence {
     }
 }
 
-/// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it.
+/// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it. `told` are
+/// numbers inside the model that may fix its batch; that of the samples may be one that is tried.
 fn observe(
     model: &Model,
     graph: &mut Graph,
     runtime: &Runtime,
     samples: &Samples,
+    (told, is_tried): (&[usize], bool),
 ) -> Result<(), Error> {
-    // Single samples may be all that a model runs whose batch is open in name only: a run shows that.
-    if !samples.is_single() && infer(model, graph, runtime, &samples.first_specs()) {
+    // Only a run shows that a batch which is open in name does not run, or that another does.
+    let is_sure = !is_tried && (!samples.is_open() || told.is_empty());
+    if is_sure && infer(model, graph, runtime, &samples.first_specs()) {
         return Ok(());
     }
-    match probe(model, graph, runtime, &samples.first_batch()?) {
-        Err(_) if samples.is_single() => Ok(probe(model, graph, runtime, &samples.one()?)?),
-        probed => Ok(probed?),
+    probe(model, graph, runtime, &samples.first_batch()?)?;
+    let many = samples.first_specs().into_iter().next();
+    let many = many.and_then(|spec| spec.shape.first().copied().flatten());
+    match many {
+        Some(many) if samples.is_open() && told.contains(&1) && !keeps_samples(graph, many) => {
+            Err(RuntimeError::Run {
+                problem: "no output of the model grows with the batch".to_owned(),
+                advice: "",
+            }
+            .into())
+        }
+        _ => Ok(()),
     }
+}
+
+/// Whether an output of the model holds its samples, `many` of them, along the first axis.
+fn keeps_samples(graph: &Graph, many: usize) -> bool {
+    let outputs = graph.values.iter().filter(|value| value.is_output);
+    let mut first = outputs.filter_map(|value| value.shape.as_ref()?.first().copied());
+    first.any(|length| length > 0 && length.is_multiple_of(many))
 }
 
 impl Work {
     pub fn open(original: Model, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
-        let model = original.inlined().in_order();
-        let mut graph = Graph::build(&model)?;
+        let (model, taken_apart) = ops::unfused(original.inlined());
+        let model = model.in_order();
+        let graph = Graph::build(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
         let specs = match InputSpec::stated(&model) {
             Some(specs) => specs,
             None => runtime.session(&model)?.inputs(),
         };
-        let mut samples = Samples::open(&specs, options)?;
-        observe(&model, &mut graph, &runtime, &samples)?;
+        let told = batch::told(&model, &graph);
+        let mut is_tried = false;
+        let (mut samples, graph) = batch::open(&specs, options, (&runtime, &told), |samples| {
+            let mut seen = graph.clone();
+            let observed = observe(&model, &mut seen, &runtime, samples, (&told, is_tried));
+            is_tried = true;
+            observed.map(|()| seen)
+        })?;
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
         if let Some(together) = groups.batch {
@@ -97,6 +124,13 @@ impl Work {
         }
         let mut notes = runtime.notes().to_vec();
         notes.extend_from_slice(samples.notes());
+        let is_free = |group: &Group| group.frozen.is_empty();
+        if !taken_apart.is_empty() && groups.groups.iter().any(is_free) {
+            notes.push(format!(
+                "the result has standard operators in the place of {}, which ONNX Runtime fuses again",
+                taken_apart.join(", ")
+            ));
+        }
         for note in &notes {
             tell(Event::Note(note.clone()));
         }
@@ -284,15 +318,22 @@ impl Work {
         }
         let stays = vec![true; self.groups.channel_count];
         let count = self.groups.groups.len();
-        let note = if count == 0 {
-            "nothing to prune: no convolution or matrix product with a constant weight makes \
-             channels; the model is written unchanged"
-                .to_owned()
-        } else {
-            "nothing to prune: all its groups are frozen (see `onnx-mipp inspect`); the model is \
-             written unchanged"
-                .to_owned()
+        let asked = match &options.plan {
+            Some(path) => format!("--plan {}", path.display()),
+            None => self.budget(options).to_string(),
         };
+        let missed = match options.budget {
+            Some(budget) if options.plan.is_none() => format!("; {budget} is not reached"),
+            _ => String::new(),
+        };
+        let why = match (count, report::ungrouped(&self.graph, &self.groups).len()) {
+            (0, 0) => "no convolution or matrix product with a constant weight makes channels",
+            (0, _) => {
+                "no layer with weights makes channels that may leave (see `onnx-mipp inspect`)"
+            }
+            _ => "all its groups are frozen (see `onnx-mipp inspect`)",
+        };
+        let note = format!("nothing to prune: {why}; the model is written unchanged{missed}");
         Ok(Done {
             model: self.original.clone(),
             selection: Selection {
@@ -304,7 +345,7 @@ impl Work {
             comparison: None,
             latency: None,
             seen: 0,
-            asked: "nothing".to_owned(),
+            asked,
             notes: vec![note],
         })
     }
@@ -355,6 +396,7 @@ impl Work {
                 &done.selection,
                 evidence.statistics.as_ref(),
             ),
+            ungrouped: report::ungrouped(&self.graph, &self.groups),
             trade_off: evidence.trade_off.clone(),
             layers: report::layers(&self.graph, &self.groups, &left),
             comparison: done.comparison,
@@ -384,5 +426,6 @@ fn restrict(graph: &Graph, groups: &mut Groups, options: &Options) -> Result<(),
     let set = |globs: &Option<Globs>| globs.as_ref().map(|globs| globs.set.clone());
     let (exclude, only) = (set(&options.exclude), set(&options.only));
     groups.restrict(graph, exclude.as_ref(), only.as_ref());
+    groups.check_hints(graph, options.scope, (exclude.as_ref(), only.as_ref()));
     Ok(())
 }

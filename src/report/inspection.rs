@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::graph::{Graph, ValueId};
-use crate::groups::{ChannelMap, Group, Groups};
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::groups::{ChannelMap, Elements, Group, Groups, Reason};
+use crate::onnx::DataType;
 use crate::report::sentence;
 use crate::select::CostModel;
 
@@ -20,6 +21,21 @@ pub struct Inspection {
     pub prunable_macs: f64,
     /// The groups, in the order of the graph.
     pub groups: Vec<GroupInspection>,
+    /// Layers with weights that make no channels of a group.
+    pub ungrouped: Vec<Ungrouped>,
+}
+
+/// A layer with weights that makes no channels of a group, so that it is not pruned.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ungrouped {
+    /// The node.
+    pub name: String,
+    /// Its operator.
+    pub operator: String,
+    /// Share of the model's MACs in the node; 0 where they are not known.
+    pub macs_share: f64,
+    /// Why it stays.
+    pub frozen: String,
 }
 
 /// One group.
@@ -111,7 +127,68 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
             0.0
         },
         groups: all.map(one).collect(),
+        ungrouped: ungrouped(graph, groups),
     }
+}
+
+/// The layers with weights that make no channels of a group, in the order of the graph.
+#[must_use]
+pub fn ungrouped(graph: &Graph, groups: &Groups) -> Vec<Ungrouped> {
+    let widths: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+    let whole = CostModel::macs(graph, groups).total(&widths);
+    let one = |&id: &NodeId| {
+        let own = CostModel::macs_of(graph, groups, &|node| node == id).total(&widths);
+        Some(Ungrouped {
+            name: graph.nodes[id].name.clone(),
+            operator: crate::ops::full_name(&graph.nodes[id]),
+            macs_share: if whole > 0.0 { own / whole } else { 0.0 },
+            frozen: why_ungrouped(graph, groups, id)?,
+        })
+    };
+    graph.order.iter().filter_map(one).collect()
+}
+
+/// Why a layer with weights makes no channels of a group; `None` where it does, or is no such layer.
+fn why_ungrouped(graph: &Graph, groups: &Groups, id: NodeId) -> Option<String> {
+    let weights = groups.costs.iter().filter(|cost| cost.node == id);
+    let mut weights = weights.filter_map(|cost| match cost.of {
+        Elements::Weight(slot) => Some(slot),
+        Elements::Axes(_) => None,
+    });
+    let first = weights.next();
+    if let Some(text) = groups.refused.get(&id) {
+        let is_layer = first.is_some() || reads_weight(graph, id);
+        return is_layer.then(|| {
+            let reason = Reason {
+                node: Some(id),
+                text: text.clone(),
+            };
+            sentence(graph, &reason)
+        });
+    }
+    let is_cut = |slot: usize| groups.uses.contains_key(&(id, slot));
+    if is_cut(first?) || weights.any(is_cut) {
+        return None;
+    }
+    let read = graph.view(id).input(0)?;
+    let name = &graph.values[read].name;
+    Some(format!(
+        "it passes on the channels of '{name}', which is not pruned"
+    ))
+}
+
+/// Whether a constant that the node reads may be a weight: one with two axes or more of numbers that
+/// are no indices.
+fn reads_weight(graph: &Graph, id: NodeId) -> bool {
+    let inputs = graph.nodes[id].inputs.iter().flatten();
+    let mut constants = inputs.filter_map(|&value| graph.values[value].constant.as_ref());
+    constants.any(|tensor| {
+        let is_index = matches!(
+            tensor.dtype,
+            DataType::Int32 | DataType::Int64 | DataType::Bool
+        );
+        !is_index && tensor.shape.iter().filter(|&&length| length > 1).count() > 1
+    })
 }
 
 /// A group with its shares of MACs and parameters, and its places.

@@ -15,7 +15,7 @@ use crate::groups::{Group, Groups, Reason};
 use crate::select::{Score, Search, Selection, TradeOff, Trial};
 use crate::verify::Comparison;
 
-pub use inspection::{GroupInspection, Inspection, Place, inspect};
+pub use inspection::{GroupInspection, Inspection, Place, Ungrouped, inspect, ungrouped};
 pub use layers::{Layer, layers};
 
 /// Everything that a run found out.
@@ -51,6 +51,8 @@ pub struct Report {
     pub search: Option<Search>,
     /// Every group.
     pub groups: Vec<GroupReport>,
+    /// Layers with weights that make no channels of a group, and why.
+    pub ungrouped: Vec<Ungrouped>,
     /// What other budgets are expected to lose, from all MACs down; only with a report in HTML.
     pub trade_off: Vec<TradeOff>,
     /// The layers with their widths.

@@ -112,7 +112,18 @@ impl Report {
                 "{n} frozen groups are not shown; `onnx-mipp inspect` says why they are."
             )?,
         }
-        if self.groups.is_empty() {
+        match self.ungrouped.len() {
+            0 => {}
+            1 => writeln!(
+                f,
+                "1 layer with weights is in no group; `onnx-mipp inspect` says why it is not."
+            )?,
+            n => writeln!(
+                f,
+                "{n} layers with weights are in no group; `onnx-mipp inspect` says why they are not."
+            )?,
+        }
+        if self.groups.is_empty() && self.ungrouped.is_empty() {
             return Ok(());
         }
         writeln!(f)
@@ -355,6 +366,17 @@ impl fmt::Display for Inspection {
             for reason in &group.frozen {
                 writeln!(f, "  frozen   {reason}")?;
             }
+        }
+        for layer in &self.ungrouped {
+            writeln!(f)?;
+            writeln!(
+                f,
+                "{}: {} in no group, {:.1} % of the MACs",
+                layer.name,
+                layer.operator,
+                layer.macs_share * 100.0
+            )?;
+            writeln!(f, "  frozen   {}", layer.frozen)?;
         }
         Ok(())
     }

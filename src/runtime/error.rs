@@ -68,22 +68,20 @@ pub enum RuntimeError {
         problem: String,
     },
     /// ONNX Runtime refused the model.
-    #[error(
-        "ONNX Runtime cannot open the model: {problem}; check the model with `python3 -m \
-         onnx.checker` or a newer ONNX Runtime"
-    )]
+    #[error("ONNX Runtime cannot open the model: {problem}; {advice}")]
     Open {
         /// ONNX Runtime's words.
         problem: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// A run of the model failed.
-    #[error(
-        "ONNX Runtime failed to run the model: {problem}; where the model leaves sizes open, fix \
-         them with --shape or give --calib"
-    )]
+    #[error("ONNX Runtime failed to run the model: {problem}{advice}")]
     Run {
         /// ONNX Runtime's words, or what did not fit.
         problem: String,
+        /// What to do, after a semicolon; nothing where nobody knows.
+        advice: &'static str,
     },
     /// A profile that cannot be used.
     #[error(

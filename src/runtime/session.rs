@@ -161,8 +161,14 @@ impl Session {
         for name in outputs {
             selected = selected.with(name);
         }
+        let is_open = |spec: &InputSpec| spec.shape.iter().skip(1).any(Option::is_none);
+        let advice = match self.inputs.iter().any(is_open) {
+            true => "; the model leaves sizes open: fix them with --shape or give --calib",
+            false => "",
+        };
         let failed = |error: ort::Error| RuntimeError::Run {
             problem: error.to_string(),
+            advice,
         };
         let options = RunOptions::new().map_err(failed)?.with_outputs(selected);
         let found = self.inner.run_with_options(fed, &options).map_err(failed)?;

@@ -163,8 +163,18 @@ impl Runtime {
     pub(super) fn open(
         &self,
         model: &Model,
-        mut builder: SessionBuilder,
+        builder: SessionBuilder,
     ) -> Result<Session, RuntimeError> {
+        self.commit(model, builder).map_err(|error| match error {
+            RuntimeError::Open { problem, .. } if is_old(model) => RuntimeError::Open {
+                problem,
+                advice: CONVERT,
+            },
+            error => error,
+        })
+    }
+
+    fn commit(&self, model: &Model, mut builder: SessionBuilder) -> Result<Session, RuntimeError> {
         if model.byte_size() < MEMORY_LIMIT {
             let bytes = model.encode().map_err(open_error)?;
             let inner = builder.commit_from_memory(&bytes).map_err(open_error)?;
@@ -202,6 +212,20 @@ impl Runtime {
         Ok(builder.with_execution_providers([provider.build().error_on_failure()])?)
     }
 
+    /// Does what may fail and is turned into an error or a note: ONNX Runtime, which would log the failure
+    /// too, is silent meanwhile.
+    pub(crate) fn quietly<T>(&self, work: impl FnOnce() -> T) -> T {
+        let is_quiet = std::env::var_os("ORT_LOG").is_none();
+        if is_quiet {
+            self.environment.set_log_level(LogLevel::Fatal);
+        }
+        let result = work();
+        if is_quiet {
+            self.environment.set_log_level(LogLevel::Error);
+        }
+        result
+    }
+
     /// Opens and runs a tiny model on the CUDA device; the error says what is missing.
     fn probe_cuda(&self, id: u32) -> Result<(), String> {
         if !ep::CUDA::is_available().unwrap_or(false) {
@@ -210,15 +234,7 @@ impl Runtime {
                 "the ONNX Runtime library is built without CUDA; {advice}"
             ));
         }
-        // ONNX Runtime logs the failures that are turned into an error or a note here.
-        let quiet = std::env::var_os("ORT_LOG").is_none();
-        if quiet {
-            self.environment.set_log_level(LogLevel::Fatal);
-        }
-        let result = self.run_probe(id);
-        if quiet {
-            self.environment.set_log_level(LogLevel::Error);
-        }
+        let result = self.quietly(|| self.run_probe(id));
         result.map_err(|problem| cuda_advice(&self.library, &problem))
     }
 
@@ -284,7 +300,17 @@ fn version(library: &Path) -> String {
 pub(super) fn open_error(error: impl std::fmt::Display) -> RuntimeError {
     RuntimeError::Open {
         problem: error.to_string(),
+        advice: "check the model with `check-model` of the onnx package, or take a newer ONNX Runtime",
     }
+}
+
+/// The oldest opset that ONNX Runtime runs.
+const OLDEST_OPSET: i64 = 7;
+const CONVERT: &str = "its opset is older than 7, the oldest that ONNX Runtime runs: convert it first, in \
+    Python with onnx.version_converter.convert_version(model, 17), which needs a fixed batch for some operators";
+
+fn is_old(model: &Model) -> bool {
+    model.opset("").is_some_and(|opset| opset < OLDEST_OPSET)
 }
 
 fn open_from_files(

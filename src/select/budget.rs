@@ -119,27 +119,37 @@ fn ratio_widths(
     scene: Scene<'_>,
     ratio: f64,
     limits: &Limits,
-    mut widths: Vec<usize>,
+    before: Vec<usize>,
 ) -> Result<Vec<usize>, SelectError> {
-    let before = widths.clone();
-    for group in scene.prunable() {
-        let wanted = widths[group] as f64 * (1.0 - ratio);
-        let distance = |width: usize| (width as f64 - wanted).abs();
-        let nearest = limits
-            .widths(&scene.groups.groups[group])
-            .into_iter()
-            .reduce(|best, width| {
-                if distance(width) < distance(best) {
-                    width
-                } else {
-                    best
-                }
-            });
-        widths[group] = nearest.unwrap_or(widths[group]);
-    }
+    let nearest = |limits: &Limits| {
+        let mut widths = before.clone();
+        for group in scene.prunable() {
+            let wanted = widths[group] as f64 * (1.0 - ratio);
+            let distance = |width: usize| (width as f64 - wanted).abs();
+            let nearest = limits
+                .widths(&scene.groups.groups[group])
+                .into_iter()
+                .reduce(|best, width| {
+                    if distance(width) < distance(best) {
+                        width
+                    } else {
+                        best
+                    }
+                });
+            widths[group] = nearest.unwrap_or(widths[group]);
+        }
+        widths
+    };
+    let widths = nearest(limits);
     if ratio > 0.0 && before == widths && !limits.best_effort && !scene.prunable().is_empty() {
+        let advice = advice(limits, |other| nearest(other) != before);
         let reached = "0 channels removed".to_owned();
-        return Err(unreached(scene, Budget::Ratio(ratio), limits, reached));
+        return Err(unreached(
+            scene,
+            Budget::Ratio(ratio),
+            limits,
+            (reached, advice),
+        ));
     }
     Ok(widths)
 }
@@ -157,14 +167,41 @@ fn shared(
     if whole <= target {
         return Ok(widths);
     }
-    let choices = choices(scene, limits, losses);
-    let found = allocate(&choices, model, widths, target);
+    let found_within = |limits: &Limits| {
+        let choices = choices(scene, limits, losses);
+        allocate(&choices, model, widths.clone(), target)
+    };
+    let found = found_within(limits);
     let reached = model.total(&found);
     if reached > target && !limits.best_effort && !scene.prunable().is_empty() {
+        let reaches = |limits: &Limits| model.total(&found_within(limits)) <= target;
         let reached = format!("{:.3} of the {what}", reached / whole);
-        return Err(unreached(scene, budget, limits, reached));
+        return Err(unreached(
+            scene,
+            budget,
+            limits,
+            (reached, advice(limits, reaches)),
+        ));
     }
     Ok(found)
+}
+
+/// Which lower limits reach a budget that `limits` keep out of reach.
+fn advice(limits: &Limits, reaches: impl Fn(&Limits) -> bool) -> &'static str {
+    let with = |align: usize, min_channels: usize| Limits {
+        align,
+        min_channels,
+        ..*limits
+    };
+    let lower = [
+        (with(1, limits.min_channels), "lower --align, "),
+        (with(limits.align, 1), "lower --min-channels, "),
+        (with(1, 1), "lower --align and --min-channels, "),
+    ];
+    let mut helping = lower
+        .iter()
+        .filter(|(other, _)| other != limits && reaches(other));
+    helping.next().map_or("", |(_, advice)| advice)
 }
 
 /// The widest widths found that `measure` finds to keep a budget of latency, with all that were
@@ -199,6 +236,8 @@ pub(super) fn measured_widths<E: From<SelectError>>(
             trials: trials.len(),
             reached: best.measured,
             why: why(scene, limits),
+            // How fast other widths are is not known.
+            advice: advice(limits, |_| true),
         };
         return Err(error.into());
     }
@@ -211,11 +250,17 @@ pub(super) fn whole(scene: Scene<'_>) -> Vec<usize> {
     groups.map(|group| group.channels.len()).collect()
 }
 
-fn unreached(scene: Scene<'_>, budget: Budget, limits: &Limits, reached: String) -> SelectError {
+fn unreached(
+    scene: Scene<'_>,
+    budget: Budget,
+    limits: &Limits,
+    (reached, advice): (String, &'static str),
+) -> SelectError {
     SelectError::Budget {
         asked: budget.to_string(),
         reached,
         why: why(scene, limits),
+        advice,
     }
 }
 
@@ -248,7 +293,7 @@ pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<Trad
             } else {
                 1.0
             },
-            loss: loss.sum(),
+            loss: 0.0 + loss.sum::<f64>(),
         };
         if points.last() != Some(&point) {
             points.push(point);

@@ -154,7 +154,8 @@ impl CostModel {
     /// The cost when every group has that many channels left.
     #[must_use]
     pub fn total(&self, widths: &[usize]) -> f64 {
-        self.terms.iter().map(|term| term.cost(widths)).sum()
+        // The sum of no terms would be -0.
+        0.0 + self.terms.iter().map(|term| term.cost(widths)).sum::<f64>()
     }
 
     /// For each of `widths`' groups, the cost of all that its width changes.

@@ -7,7 +7,7 @@ pub enum SelectError {
     /// The budget is out of reach.
     #[error(
         "{asked} cannot be reached: {reached} is the least that is possible because {why}; ask for \
-         less, lower --align or --min-channels, or accept what is possible with --best-effort"
+         less, {advice}or accept what is possible with --best-effort"
     )]
     Budget {
         /// The budget in words, such as `--macs 0.2`.
@@ -16,12 +16,13 @@ pub enum SelectError {
         reached: String,
         /// What holds the rest.
         why: String,
+        /// Limits that would let it be reached, with a comma behind; nothing where none do.
+        advice: &'static str,
     },
     /// No candidate that was measured is fast enough.
     #[error(
         "{asked} cannot be reached: the fastest of {trials} candidates takes {reached:.3} of the \
-         latency; {why}, and what a run does beside its layers stays; ask for less, lower --align or \
-         --min-channels, measure on a machine that does nothing else, or accept what is possible \
+         latency; {why}, and what a run does beside its layers stays; ask for less, {advice}measure on a machine that does nothing else, or accept what is possible \
          with --best-effort"
     )]
     TooSlow {
@@ -33,6 +34,8 @@ pub enum SelectError {
         reached: f64,
         /// What holds the rest.
         why: String,
+        /// Limits that may be lowered, with a comma behind; nothing where none is in the way.
+        advice: &'static str,
     },
     /// A budget that is met by measuring, where nothing is measured.
     #[error("a budget of latency or divergence cannot be met without measuring: use `select_measured` or `smallest`")]

@@ -117,7 +117,10 @@ pub(super) fn views<'a>(
             Some(partner) => weighed_by(graph, groups, statistics, partner),
             None => grams(graph, groups, consumer, stays)?,
         };
-        let per_block = map.len() / grams.len().max(1);
+        let per_block = match consumer.partner {
+            Some(_) => map.len() / grams.len().max(1),
+            None => consumer.per_block(map.len()),
+        };
         for (
             block,
             Weighed {
@@ -127,14 +130,17 @@ pub(super) fn views<'a>(
             },
         ) in grams.into_iter().enumerate()
         {
-            if block >= observed.blocks.len() || gram.nrows() != per_block {
+            // The matrices of a stack may all read the same.
+            let seen = block % consumer.observed_blocks().max(1);
+            if seen >= observed.blocks.len() || gram.nrows() != per_block {
                 continue;
             }
             let mut candidates = vec![Vec::new(); group.channels.len()];
             let mut absent = Vec::new();
             for (input, channel) in map
                 .iter()
-                .skip(block * per_block)
+                .cycle()
+                .skip(block * per_block % map.len().max(1))
                 .take(per_block)
                 .enumerate()
             {
@@ -146,7 +152,7 @@ pub(super) fn views<'a>(
             }
             views.push(View {
                 observed,
-                block,
+                block: seen,
                 gram,
                 rows,
                 weights,
@@ -219,7 +225,8 @@ fn grams(
     for (block, matrix) in matrices.iter().enumerate() {
         let outputs = matrix.nrows() / per_output;
         let stays_output = |row: &usize| {
-            let channel = made.and_then(|map| map.get(block * outputs + row / per_output));
+            let channel =
+                made.and_then(|map| map.get((block * outputs + row / per_output) % map.len()));
             channel.is_none_or(|&channel| stays[channel])
         };
         let rows: Vec<usize> = (0..matrix.nrows()).filter(stays_output).collect();

@@ -112,6 +112,7 @@ impl<'a> Builder<'_, 'a> {
             axis: consumer.output_axis,
             window: None,
             covered: 1,
+            stack: None,
         })?;
         let output = output.before_pointwise(graph).whole_for(graph, rows);
         let stays: Vec<usize> = match groups.made_by(consumer) {
@@ -184,6 +185,7 @@ impl<'a> Builder<'_, 'a> {
                 axis: consumer.output_axis,
                 window: None,
                 covered: 1,
+                stack: None,
             })?;
             Before::Other(Box::new(placed.whole_for(graph, rows)))
         };
@@ -222,6 +224,7 @@ impl<'a> Builder<'_, 'a> {
                     axis,
                     window: None,
                     covered: 1,
+                    stack: None,
                 };
                 let [Some(total)] = *node.outputs else {
                     return None;

@@ -80,5 +80,6 @@ fn can_be_fitted(groups: &Groups, index: usize, statistics: &Statistics) -> bool
         Tap::of(consumer).is_some_and(|tap| tap.covered == 1 && tap.taps() == observed.taps)
             && observed.blocks.len() == consumer.layout.blocks
     });
-    unfolded && consumer.layout.out_axes.len() == 1
+    let is_plain = consumer.stack.is_none() && consumer.tells_taps_apart();
+    unfolded && is_plain && consumer.layout.out_axes.len() == 1
 }

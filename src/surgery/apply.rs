@@ -8,7 +8,7 @@ use crate::onnx::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_proto, tensor_shape_proto, type_proto,
 };
-use crate::onnx::{Model, Tensor};
+use crate::onnx::{Model, Names, Tensor};
 use crate::ops::{self, Edit};
 use crate::surgery::{Changes, quantized::Packed};
 
@@ -16,10 +16,10 @@ use crate::surgery::{Changes, quantized::Packed};
 pub(super) fn apply(model: &Model, graph: &Graph, changes: &Changes) -> Model {
     let mut model = model.clone();
     let must_list = model.proto.ir_version.is_some_and(|version| version < 4);
+    let mut names = Names::of_values(&model.proto);
     let Some(main) = model.proto.graph.as_mut() else {
         return model;
     };
-    let mut names = Names::of(graph);
     let unpacking = replace_inputs(main, graph, changes, &mut names);
     for (node, edit) in &changes.attributes {
         if let Some(node) = main.node.get_mut(*node) {
@@ -74,31 +74,6 @@ fn input_of(stored: &TensorProto) -> ValueInfoProto {
             ..Default::default()
         }),
         ..Default::default()
-    }
-}
-
-/// Names in use, for new ones that clash with none.
-struct Names(BTreeSet<String>);
-
-impl Names {
-    fn of(graph: &Graph) -> Self {
-        Names(
-            graph
-                .values
-                .iter()
-                .map(|value| value.name.clone())
-                .collect(),
-        )
-    }
-
-    fn fresh(&mut self, base: &str) -> String {
-        let numbered = (2usize..).map(|n| format!("{base}_{n}"));
-        let mut candidates = std::iter::once(base.to_owned()).chain(numbered);
-        let name = candidates
-            .find(|name| !self.0.contains(name))
-            .unwrap_or_default();
-        self.0.insert(name.clone());
-        name
     }
 }
 
@@ -306,8 +281,12 @@ fn add_biases(main: &mut GraphProto, changes: &Changes, names: &mut Names) {
         *output = product.clone();
         let bias = names.fresh(&format!("{sum}_bias"));
         main.initializer.push(tensor.to_proto(&bias));
-        main.node
-            .insert(node + 1, ops::build::add_node(&product, &bias, &sum));
+        let mut add = ops::build::add_node(&product, &bias, &sum);
+        // ONNX Runtime refuses two nodes of one name.
+        if main.node.iter().any(|node| node.name() == sum) {
+            add.name = None;
+        }
+        main.node.insert(node + 1, add);
     }
 }
 

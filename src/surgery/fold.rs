@@ -197,6 +197,18 @@ impl<'a> Fold<'a> {
                 .shape
                 .as_ref()
                 .map_or(1, Vec::len);
+            if let Some(stack) = self.consumer.stack {
+                // For each matrix, along the axes of the matrices and of what they make.
+                let blocks = self.consumer.layout.blocks;
+                let mut shape = vec![1; rank.saturating_sub(stack.output).max(1)];
+                let made = self.consumer.output_axis.saturating_sub(stack.output);
+                for (axis, length) in [(0, blocks), (made, shift.len() / blocks.max(1))] {
+                    if let Some(slot) = shape.get_mut(axis) {
+                        *slot = length;
+                    }
+                }
+                return Ok((None, tensor(float, &shape, shift.to_vec())?));
+            }
             let mut shape = vec![1; rank.saturating_sub(self.consumer.output_axis).max(1)];
             let covered = self.consumer.layout.out_axes.iter().skip(1);
             let covered = covered.filter_map(|&axis| self.weight.shape.get(axis));

@@ -150,12 +150,14 @@ impl<'a> Task<'a> {
         let layout = &self.fold.consumer.layout;
         let matrices = layout.matrices(self.fold.weight).map_err(error)?;
         let per_output = layout.rows_per_output(&self.fold.weight.shape).max(1);
-        let inputs = self.map.len() / matrices.len().max(1);
+        let inputs = self.fold.consumer.per_block(self.map.len());
         let outputs = matrices.first().map_or(0, Mat::nrows) / per_output;
         let (mut repaired, mut shift) = (Vec::new(), Vec::new());
         for (block, matrix) in matrices.iter().enumerate() {
-            let stays_at =
-                |map: &ChannelMap, at: usize| map.get(at).is_none_or(|&c| self.fold.kept.has(c));
+            let stays_at = |map: &ChannelMap, at: usize| {
+                map.get(at % map.len().max(1))
+                    .is_none_or(|&c| self.fold.kept.has(c))
+            };
             let input_stays: Vec<bool> = (0..inputs)
                 .map(|i| stays_at(self.map, block * inputs + i))
                 .collect();
@@ -165,7 +167,9 @@ impl<'a> Task<'a> {
                         .is_none_or(|m| stays_at(m, block * outputs + row / per_output))
                 })
                 .collect();
-            let covariance = self.covariances.get(block).ok_or_else(|| self.mismatch())?;
+            // The matrices of a stack may all read the same.
+            let seen = block % self.fold.consumer.observed_blocks().max(1);
+            let covariance = self.covariances.get(seen).ok_or_else(|| self.mismatch())?;
             let (weight, moved) = self.solve_block(matrix, &rows, &input_stays, covariance)?;
             repaired.push(weight);
             shift.extend(moved);

@@ -91,7 +91,9 @@ impl Builder {
     /// Gives the last node another domain.
     pub fn in_domain(&mut self, domain: &'static str) {
         self.last().domain = Some(domain.to_owned());
-        self.domains.push(domain);
+        if !self.domains.contains(&domain) {
+            self.domains.push(domain);
+        }
     }
 
     pub fn last(&mut self) -> &mut NodeProto {

@@ -1,6 +1,7 @@
 //! The integration tests, one binary: one module per stage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod advice;
 mod bad_input;
 mod builder;
 mod cli;
@@ -16,6 +17,7 @@ mod latency;
 mod manners;
 mod masked;
 mod memory;
+mod names;
 mod open_sizes;
 mod packaging;
 mod pages;
@@ -27,4 +29,5 @@ mod small;
 mod stages;
 mod statistics;
 mod trials;
+mod ungrouped;
 mod wire;

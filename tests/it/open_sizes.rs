@@ -34,23 +34,118 @@ fn open_sizes_are_fixed_by_shape() {
     }
 }
 
-#[test]
-fn a_batch_that_is_open_in_name_only_runs_single_samples() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
+/// The small model whose batch is this number in a constant, as exporters leave it behind.
+fn reshaped(batch: i64) -> onnx::Model {
     let mut model = small::model();
     let graph = small::graph(&mut model);
-    // The batch is 1 in a constant, as exporters leave it behind.
-    let shape = onnx::Tensor::from_i64(&[4], &[1, 16, 8, 8]).unwrap();
+    let shape = onnx::Tensor::from_i64(&[4], &[batch, 16, 8, 8]).unwrap();
     graph.initializer.push(shape.to_proto("shape"));
     let reshape = small::node("Reshape", "reshape", &["a", "shape"], "s");
     graph.node[1].input[0] = "s".to_owned();
     graph.node.insert(1, reshape);
+    model
+}
+
+fn first_weight(path: &std::path::Path) -> Vec<i64> {
+    let model = onnx::load(path).unwrap();
+    model.proto.graph.unwrap().initializer[0].dims.clone()
+}
+
+#[test]
+fn a_batch_that_is_open_in_name_only_is_found_out() {
+    for batch in [1, 2, 3, 7] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let [input, data, output] = ["in.onnx", "calib.npy", "out.onnx"].map(path);
+        small::write(&reshaped(batch), &input);
+        small::calibration(&data);
+        let run = mipp(["inspect", text(&input)]).done();
+        assert!(run.out.contains("first: 16 channels"), "{}", run.out);
+        // Attempts that fail on the way are nobody's trouble.
+        assert_eq!(run.err, "");
+        let given = ["--calib", text(&data)];
+        let run = mipp(
+            [
+                [text(&input), text(&output)].as_slice(),
+                &given,
+                &["--ratio", "0.5"],
+            ]
+            .concat(),
+        )
+        .done();
+        assert_eq!(first_weight(&output), [8, 3, 3, 3]);
+        let note = format!("runs batches of {batch} only");
+        assert!(run.err.contains(&note), "{}", run.err);
+        // 24 samples.
+        let is_cut = run
+            .err
+            .contains("uses 21 of 24 samples: the model runs 7 at a time");
+        assert_eq!(is_cut, batch == 7, "{}", run.err);
+        let run =
+            mipp([["compare", text(&input), text(&output)].as_slice(), &given].concat()).done();
+        assert!(run.err.contains(&note), "{}", run.err);
+        let folder = path("swept");
+        std::fs::create_dir(&folder).unwrap();
+        let ends = ["--ratio", "0.5", "--out-dir", text(&folder)];
+        mipp([["sweep", text(&input)].as_slice(), &given, &ends].concat()).done();
+        assert_eq!(
+            first_weight(&folder.join("in.ratio-0.5.onnx")),
+            [8, 3, 3, 3]
+        );
+        // Without data.
+        mipp([text(&input), text(&output), "--ratio", "0.5"]).done();
+        assert_eq!(first_weight(&output), [8, 3, 3, 3]);
+    }
+}
+
+#[test]
+fn a_batch_that_nothing_runs_names_what_was_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let [input, data, output] = ["in.onnx", "calib.npy", "out.onnx"].map(path);
+    small::write(&reshaped(30), &input);
+    small::calibration(&data);
+    let run = mipp([text(&input), text(&output), "--calib", text(&data)]);
+    run.fails(
+        1,
+        &["tried with batches of 2, 1, 30, for which the samples are too few"],
+    );
+}
+
+#[test]
+fn a_batch_that_the_inputs_fix_is_kept_to() {
+    for batch in [3, 4, 200] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut model = small::model();
+        let graph = small::graph(&mut model);
+        graph.input = vec![small::value("x", &[Some(batch), Some(3), Some(8), Some(8)])];
+        graph.output = vec![small::value("y", &[Some(batch), Some(8), Some(8), Some(8)])];
+        let [input, output] = ["in.onnx", "out.onnx"].map(path);
+        small::write(&model, &input);
+        let shown = mipp(["inspect", text(&input)]).done().out;
+        assert!(shown.contains("first: 16 channels"), "{shown}");
+        // Made-up samples are enough for a batch, even of more than there are by default.
+        mipp([text(&input), text(&output), "--ratio", "0.5"]).done();
+        assert_eq!(first_weight(&output), [8, 3, 3, 3]);
+    }
+}
+
+#[test]
+fn samples_that_one_batch_takes_as_one_are_none() {
+    // (N, 16, 8, 8) -> (1, 16, ...): with more samples than one, the model runs, and mixes them.
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut model = reshaped(1);
+    let graph = small::graph(&mut model);
+    let shape = onnx::Tensor::from_i64(&[4], &[1, 16, 8, -1]).unwrap();
+    *graph.initializer.last_mut().unwrap() = shape.to_proto("shape");
+    graph.output = vec![small::value("y", &[Some(1), Some(8), None, None])];
     let [input, data, output] = ["in.onnx", "calib.npy", "out.onnx"].map(path);
     small::write(&model, &input);
     small::calibration(&data);
     let arguments = [text(&input), text(&output), "--calib", text(&data)];
-    mipp([arguments.as_slice(), &["--ratio", "0.5", "--batch", "1"]].concat()).done();
-    let model = onnx::load(&output).unwrap();
-    assert_eq!(model.proto.graph.unwrap().initializer[0].dims, [8, 3, 3, 3]);
+    let run = mipp([arguments.as_slice(), &["--ratio", "0.5"]].concat()).done();
+    assert!(run.err.contains("runs batches of 1 only"), "{}", run.err);
+    assert_eq!(first_weight(&output), [8, 3, 3, 3]);
 }

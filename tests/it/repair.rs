@@ -141,6 +141,59 @@ fn a_transposed_convolution_is_repaired_at_every_position() {
     is_exact(&model("ConvTranspose", 2, &[8, 3, 1, 1], 0.7, vec![]));
 }
 
+/// Where every tap reads is another place in each run, but what holds between channels holds at each. An offset
+/// that all places had would be missing where a tap reads beside the image.
+#[test]
+fn a_deformable_convolution_is_repaired_at_every_place() {
+    let mut b = Builder::new(19);
+    let read = redundant(&mut b, 1, 0.0);
+    let offset = b.conv(&read, [18, 4, 3, 3], vec![]);
+    let weight = b.weight(&[5, BLOCK, 3, 3], BLOCK);
+    let attributes = vec![ints("kernel_shape", &[3, 3])];
+    let made = b.node("DeformConv", &[&read, &weight, &offset], attributes);
+    b.output(&made, 4);
+    is_exact(&find(b.finish()));
+}
+
+/// Each matrix of a stack fits its own part of the data, or all the same.
+#[test]
+fn a_stack_of_matrices_is_repaired_matrix_by_matrix() {
+    for own in [true, false] {
+        let mut b = Builder::new(17);
+        b.input("x", &[6, INPUT[0]]);
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let stacks = if own { 3 } else { 1 };
+        let rows = INPUT[0];
+        let mut up = vec![0.0f32; stacks * rows * BLOCK];
+        let mut bias = vec![0.0f32; stacks * BLOCK];
+        for stack in 0..stacks {
+            let shares: Vec<f32> = (0..BLOCK).map(|_| random.random_range(-1.0..1.0)).collect();
+            for row in 0..=rows {
+                let mut all: Vec<f32> =
+                    (0..BLOCK).map(|_| random.random_range(-1.0..1.0)).collect();
+                let others = (0..BLOCK).filter(|&at| at != REDUNDANT);
+                all[REDUNDANT] = others.map(|at| shares[at] * all[at]).sum();
+                for (at, value) in all.into_iter().enumerate() {
+                    match row < rows {
+                        true => up[(stack * rows + row) * BLOCK + at] = value,
+                        false => bias[stack * BLOCK + at] = value + f32::from(at == REDUNDANT),
+                    }
+                }
+            }
+        }
+        let up = b.floats(&[stacks, rows, BLOCK], up);
+        let bias = b.floats(&[stacks, 1, BLOCK], bias);
+        let axis = b.ints(&[1]);
+        let made = b.node("Unsqueeze", &["x", &axis], vec![]);
+        let made = b.node("MatMul", &[&made, &up], vec![]);
+        let made = b.node("Add", &[&made, &bias], vec![]);
+        let down = b.weight(&[3, BLOCK, 5], BLOCK);
+        let made = b.node("MatMul", &[&made, &down], vec![]);
+        b.output(&made, 4);
+        is_exact(&find(b.finish()));
+    }
+}
+
 /// Where taps overlap or fall outside, an offset reaches each output another number of times; the
 /// bias takes its mean over the outputs.
 #[test]

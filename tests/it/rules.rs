@@ -2,7 +2,9 @@
 //! cut equals the masked dense model.
 
 mod attention;
+mod constants;
 mod einsum;
+mod empty;
 mod frozen;
 mod functions;
 mod fused;
@@ -16,8 +18,11 @@ mod parts;
 mod quantized;
 mod recurrent;
 mod reshapes;
+mod stacks;
 mod storage;
+mod unfused;
 mod vision;
+mod whole;
 
 use crate::builder::{Builder, ints};
 use crate::masked::{Found, find};

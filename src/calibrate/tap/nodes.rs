@@ -37,8 +37,14 @@ pub(crate) fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Place
     let Some(shape) = placed.shape(graph) else {
         return;
     };
-    let source = &graph.values[placed.tap.value].name;
     let named = |what: &str| format!("{}/{what}", placed.output);
+    let mut source = &graph.values[placed.tap.value].name;
+    let (beside, perm) = (named("beside"), placed.tap.side_by_side());
+    if let Some(perm) = perm {
+        let node = ops::build::transpose_node(source, &beside, perm);
+        main.node.push(node);
+        source = &beside;
+    }
     if let Ok(tensor) = Tensor::from_i64(&[3], &shape) {
         main.initializer.push(tensor.to_proto(&named("shape")));
     }
@@ -113,6 +119,7 @@ mod tests {
                 axis: consumer.output_axis,
                 window: None,
                 covered: 1,
+                stack: None,
             };
             let place = || Placed::new(&graph, tap.clone(), plain.len() + repeated.len());
             let (Some(first), Some(second)) = (place(), place()) else {

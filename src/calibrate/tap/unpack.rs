@@ -201,6 +201,7 @@ mod tests {
             axis: 1,
             window: Some(window),
             covered: 1,
+            stack: None,
         };
         let gathered = Placed {
             tap,

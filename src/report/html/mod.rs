@@ -154,6 +154,15 @@ impl Report {
                     }
                 }
             }
+            @if !self.ungrouped.is_empty() {
+                h2 { "Layers in no group" }
+                @for layer in &self.ungrouped {
+                    details {
+                        summary { code { (layer.name) } " (" (layer.operator) ")" }
+                        ul { li { (layer.frozen) } }
+                    }
+                }
+            }
         }
     }
 }

@@ -316,3 +316,63 @@ fn a_table_read_by_numbers_makes_channels() {
     let pruned = found.check();
     assert_eq!(constant_shape(&pruned, only(&pruned, "Gather"), 0), [8, 4]);
 }
+
+/// One head of keys and values for all heads of queries, met by broadcasting or repeated by an Expand.
+pub(super) fn multi_query(repeats: bool) -> Builder {
+    let mut b = Builder::new(17);
+    b.input("x", &[LENGTH, 8]);
+    let query = rows(&mut b, "x", 8, WIDTH);
+    let query = heads(&mut b, &query, HEADS);
+    let mut shared = Vec::new();
+    for _ in 0..2 {
+        let made = rows(&mut b, "x", 8, INNER as usize);
+        let axis = b.ints(&[1]);
+        let mut made = b.node("Unsqueeze", &[&made, &axis], vec![]);
+        if repeats {
+            let target = b.ints(&[1, HEADS, LENGTH as i64, INNER]);
+            made = b.node("Expand", &[&made, &target], vec![]);
+        }
+        shared.push(made);
+    }
+    let made = attend(&mut b, &query, &shared[0], &shared[1]);
+    let back = b.node("Transpose", &[&made], vec![ints("perm", &[0, 2, 1, 3])]);
+    let shape = b.ints(&[0, 0, WIDTH as i64]);
+    let rejoined = b.node("Reshape", &[&back, &shape], vec![]);
+    let made = rows(&mut b, &rejoined, WIDTH, 5);
+    b.output(&made, 3);
+    b
+}
+
+#[test]
+fn heads_of_queries_leave_alone_where_keys_have_one() {
+    for repeats in [false, true] {
+        let found = find(multi_query(repeats).finish());
+        assert_eq!(found.free(), [HEADS as usize], "{:?}", found.frozen());
+        assert!(found.is_frozen_by(INNER as usize, "it merges two axes of channels"));
+        found.check();
+    }
+}
+
+/// The same with an Expand of five axes, as exporters write it for any number of heads.
+#[test]
+fn one_head_repeated_as_several_would_be_leaves_the_queries_free() {
+    let mut b = Builder::new(17);
+    b.input("x", &[LENGTH, 8]);
+    let query = rows(&mut b, "x", 8, WIDTH);
+    let query = heads(&mut b, &query, HEADS);
+    let mut repeated = Vec::new();
+    for _ in 0..2 {
+        let made = rows(&mut b, "x", 8, INNER as usize);
+        let made = heads(&mut b, &made, 1);
+        let axis = b.ints(&[2]);
+        let made = b.node("Unsqueeze", &[&made, &axis], vec![]);
+        let target = b.ints(&[1, 1, HEADS, LENGTH as i64, INNER]);
+        let made = b.node("Expand", &[&made, &target], vec![]);
+        let shape = b.ints(&[0, HEADS, LENGTH as i64, INNER]);
+        repeated.push(b.node("Reshape", &[&made, &shape], vec![]));
+    }
+    let made = attend(&mut b, &query, &repeated[0], &repeated[1]);
+    let found = finish(b, &made, WIDTH, Scope::default());
+    assert_eq!(found.free(), [HEADS as usize], "{:?}", found.frozen());
+    found.check();
+}

@@ -56,7 +56,6 @@ fn model(given: Option<f32>, opset_inside: i64) -> ModelProto {
     let made = b.pointwise(&made, 6, 5);
     b.output(&made, 4);
     let mut proto = b.finish();
-    proto.opset_import.truncate(2);
     let mut inner = node("LeakyRelu", "", &["x"], &["y"]);
     inner.attribute.push(referring("alpha"));
     let mut act = function("Act", &["x"], "y", vec![inner]);
@@ -112,4 +111,89 @@ fn a_function_of_another_opset_stays_an_operator() {
     assert_eq!(inlined.proto.functions.len(), 2);
     let found = find(inlined.proto);
     assert!(found.is_frozen_by(6, "operator local::Block has no rule"));
+}
+
+#[test]
+fn bodies_without_names_are_put_in_place() {
+    let mut b = Builder::new(17);
+    let mut made = stem(&mut b, 6);
+    for _ in 0..2 {
+        made = b.node("Soft", &[&made], vec![]);
+        b.in_domain("local");
+    }
+    let made = b.pointwise(&made, 6, 5);
+    b.output(&made, 4);
+    let mut proto = b.finish();
+    proto.opset_import.truncate(2);
+    // Three nodes without a name, called by nodes with one.
+    let nodes = vec![
+        node("Tanh", "", &["x"], &["t"]),
+        node("Tanh", "", &["t"], &["u"]),
+        node("Add", "", &["t", "u"], &["y"]),
+    ];
+    proto.functions = vec![function("Soft", &["x"], "y", nodes)];
+    let inlined = Model { proto }.inlined();
+    let found = find(inlined.proto);
+    assert_eq!(found.free(), [6]);
+    found.check();
+}
+
+#[test]
+fn what_branches_of_a_body_make_hides_nothing_of_the_model() {
+    let mut b = Builder::new(17);
+    let made = stem(&mut b, 6);
+    // A value of the main graph with the name that a branch gives one of its own.
+    let own = b.node("Relu", &[&made], vec![]);
+    b.last().output = vec!["inner".to_owned()];
+    b.last().name = Some("main_relu".to_owned());
+    let _ = own;
+    let mut made = "inner".to_owned();
+    for _ in 0..2 {
+        made = b.node("Choose", &[&made], vec![]);
+        b.in_domain("local");
+    }
+    let made = b.pointwise(&made, 6, 5);
+    b.output(&made, 4);
+    let mut proto = b.finish();
+    proto.opset_import.truncate(2);
+    let branch = |op: &str| GraphProto {
+        name: Some("branch".to_owned()),
+        node: vec![
+            node(op, "", &["x"], &["inner"]),
+            node("Identity", "", &["inner"], &["result"]),
+        ],
+        output: vec![crate::builder::open("result", 4)],
+        ..Default::default()
+    };
+    let mut sum = node("ReduceSum", "", &["x"], &["sum"]);
+    sum.attribute.push(crate::builder::int("keepdims", 0));
+    let mut choice = node("If", "", &["condition"], &["y"]);
+    choice.attribute = vec![
+        crate::builder::subgraph("then_branch", branch("Tanh")),
+        crate::builder::subgraph("else_branch", branch("Sigmoid")),
+    ];
+    let nodes = vec![
+        sum,
+        node("Greater", "", &["sum", "sum"], &["condition"]),
+        choice,
+    ];
+    proto.functions = vec![function("Choose", &["x"], "y", nodes)];
+    let original = Model { proto };
+    let inlined = original.inlined();
+    let main = inlined.proto.graph.as_ref().unwrap();
+    let own: Vec<&String> = main.node.iter().flat_map(|node| &node.output).collect();
+    let choices = main.node.iter().filter(|node| node.op_type() == "If");
+    let bodies = choices.flat_map(|node| node.attribute.iter().filter_map(|a| a.g.as_ref()));
+    let mut count = 0;
+    for name in bodies
+        .flat_map(|body| &body.node)
+        .flat_map(|node| &node.output)
+    {
+        assert!(!own.contains(&name), "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 8);
+    let data = crate::masked::batch(&original, 2, 5);
+    let [before, after] = [&original, &inlined].map(|model| crate::masked::run(model, &data));
+    assert!(crate::masked::distance(&before, &after) < 1e-6);
 }

@@ -185,3 +185,100 @@ fn activations_with_a_bias_cut_it() {
     assert_eq!(found.free(), [6, 7]);
     found.check();
 }
+
+/// One head of keys and values, with heads beside what is inside them or on an axis of their own.
+#[test]
+fn a_standard_attention_of_one_key_head_loses_heads_of_queries() {
+    for apart in [false, true] {
+        let mut b = Builder::new(23);
+        b.ir = 11;
+        b.input("x", &[5, 8]);
+        let mut parts = Vec::new();
+        for heads in [3, 1, 1] {
+            let mut made = rows(&mut b, "x", 8, 4 * heads);
+            if apart {
+                let shape = b.ints(&[0, 0, heads as i64, 4]);
+                made = b.node("Reshape", &[&made, &shape], vec![]);
+                made = b.node("Transpose", &[&made], vec![ints("perm", &[0, 2, 1, 3])]);
+            }
+            parts.push(made);
+        }
+        let numbers = vec![int("q_num_heads", 3), int("kv_num_heads", 1)];
+        let numbers = if apart { vec![] } else { numbers };
+        let inputs = [parts[0].as_str(), &parts[1], &parts[2]];
+        let mut made = b.node("Attention", &inputs, numbers);
+        if apart {
+            made = b.node("Transpose", &[&made], vec![ints("perm", &[0, 2, 1, 3])]);
+            let shape = b.ints(&[0, 0, 12]);
+            made = b.node("Reshape", &[&made, &shape], vec![]);
+        }
+        let found = finish(b, &made, 12, Scope::default());
+        assert_eq!(found.free(), [3], "{apart}: {:?}", found.frozen());
+        let pruned = found.check();
+        if !apart {
+            let node = only(&pruned, "Attention");
+            assert_eq!(attribute(node, "q_num_heads"), Some(vec![2]));
+            assert_eq!(attribute(node, "kv_num_heads"), Some(vec![1]));
+        }
+    }
+}
+
+/// Heads of 8, whose pairs a RotaryEmbedding turns.
+#[test]
+fn an_attention_in_groups_behind_a_rotary_embedding_loses_whole_heads() {
+    for keys in [2, 1] {
+        let mut b = Builder::new(17);
+        b.input("x", &[5, 8]);
+        let mut parts = Vec::new();
+        let (cosines, sines) = (
+            b.uniform(&[16, 4], -1.0, 1.0),
+            b.uniform(&[16, 4], -1.0, 1.0),
+        );
+        let start = b.ints(&[0]);
+        for heads in [4, keys, keys] {
+            let mut made = rows(&mut b, "x", 8, 8 * heads);
+            if parts.len() < 2 {
+                let inputs = [made.as_str(), &start, &cosines, &sines];
+                made = b.node("RotaryEmbedding", &inputs, vec![]);
+                b.in_domain(MICROSOFT);
+            }
+            parts.push(made);
+        }
+        let length = onnx_mipp::onnx::Tensor {
+            dtype: onnx_mipp::onnx::DataType::Int32,
+            shape: vec![],
+            bytes: vec![5, 0, 0, 0].into(),
+        };
+        let total = b.store(&length);
+        // As many positions as there are, in each sample of the batch.
+        let last = b.store(&onnx_mipp::onnx::Tensor {
+            bytes: vec![4, 0, 0, 0].into(),
+            shape: vec![1],
+            ..length
+        });
+        let (zero, size) = (b.ints(&[0]), b.node("Shape", &["x"], vec![]));
+        let size = b.node("Gather", &[&size, &zero], vec![]);
+        let ends = b.node("Expand", &[&last, &size], vec![]);
+        let inputs = [
+            parts[0].as_str(),
+            &parts[1],
+            &parts[2],
+            "",
+            "",
+            &ends,
+            &total,
+        ];
+        let numbers = vec![int("num_heads", 4), int("kv_num_heads", keys as i64)];
+        let made = b
+            .nodes("GroupQueryAttention", &inputs, 3, numbers)
+            .remove(0);
+        b.in_domain(MICROSOFT);
+        let found = finish(b, &made, 32, Scope::default());
+        let free = if keys == 1 { 4 } else { 2 };
+        assert_eq!(found.free(), [free], "{:?}", found.frozen());
+        let pruned = found.check();
+        let node = only(&pruned, "GroupQueryAttention");
+        assert_eq!(attribute(node, "num_heads"), Some(vec![2]));
+        assert_eq!(attribute(node, "kv_num_heads"), Some(vec![1]));
+    }
+}

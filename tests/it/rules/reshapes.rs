@@ -270,3 +270,87 @@ fn an_old_upsample_has_its_scales_as_attribute() {
     assert_eq!(found.free(), [6]);
     found.check();
 }
+
+/// 7 channels, and 6 made of them that lie along two axes, as `merge` makes them one of `length`; read by a
+/// matrix.
+fn merged(length: usize, merge: impl FnOnce(&mut Builder, &str) -> String) -> Found {
+    let mut b = Builder::new(17);
+    let made = stem(&mut b, 7);
+    let made = b.pointwise(&made, 7, 6);
+    let made = merge(&mut b, &made);
+    let weight = b.weight(&[length, 5], length);
+    let made = b.node("MatMul", &[&made, &weight], vec![]);
+    b.output(&made, 2);
+    find(b.finish())
+}
+
+/// Products of channels with channels, (N, 6, `others`).
+fn products(b: &mut Builder, made: &str, others: usize) -> String {
+    let other = match others {
+        6 => made.to_owned(),
+        _ => b.pointwise(made, 6, others),
+    };
+    let target = b.ints(&[0, 0, -1]);
+    let left = b.node("Reshape", &[made, &target], vec![]);
+    let right = b.node("Reshape", &[&other, &target], vec![]);
+    let right = b.node("Transpose", &[&right], vec![ints("perm", &[0, 2, 1])]);
+    b.node("MatMul", &[&left, &right], vec![])
+}
+
+#[test]
+fn two_axes_of_channels_made_one_hold_their_channels() {
+    const REASON: &str = "it merges two axes of channels";
+    // The channels with themselves, as a Gram matrix has them, and with those of another layer.
+    for others in [6, 4] {
+        let found = merged(6 * others, |b, made| {
+            let made = products(b, made, others);
+            b.node("Flatten", &[&made], vec![])
+        });
+        assert_eq!(found.free(), [7], "{:?}", found.frozen());
+        assert!(found.is_frozen_by(6, REASON), "{:?}", found.frozen());
+        found.check();
+        let found = merged(6 * others, |b, made| {
+            let made = products(b, made, others);
+            let target = b.ints(&[-1, 6 * others as i64]);
+            b.node("Reshape", &[&made, &target], vec![])
+        });
+        assert_eq!(found.free(), [7], "{:?}", found.frozen());
+        found.check();
+    }
+    // Whatever else the model holds: an axis that is split elsewhere, before or behind.
+    let found = merged(36, |b, made| {
+        let (apart, back) = (b.ints(&[0, 2, 3, 36]), b.ints(&[0, 6, 6, 6]));
+        let split = b.node("Reshape", &[made, &apart], vec![]);
+        let split = b.node("Relu", &[&split], vec![]);
+        let made = b.node("Reshape", &[&split, &back], vec![]);
+        let made = products(b, &made, 6);
+        b.node("Flatten", &[&made], vec![])
+    });
+    assert_eq!(found.free(), [7], "{:?}", found.frozen());
+    found.check();
+}
+
+#[test]
+fn channels_of_many_elements_are_not_lost() {
+    // More elements than are looked at one by one where it is open which axis carries the channels on.
+    let mut b = Builder::new(17);
+    b.input("x", &[4, 380, 380]);
+    let made = b.pointwise("x", 4, 8);
+    let target = b.ints(&[0, 2, -1]);
+    let halves = b.node("Reshape", &[&made, &target], vec![]);
+    let halves = b.node("GlobalAveragePool", &[&halves], vec![]);
+    let weight = b.weight(&[5, 2, 1], 2);
+    let halves = b.node("Conv", &[&halves, &weight], vec![]);
+    let whole = b.node("GlobalMaxPool", &[&made], vec![]);
+    let whole = b.pointwise(&whole, 8, 3);
+    b.output(&halves, 3);
+    b.output(&whole, 4);
+    let found = find(b.finish());
+    // Halves of 4 channels lie along the axis of the most channels, which the pool needs whole.
+    assert!(found.free().is_empty(), "{:?}", found.free());
+    assert!(
+        found.is_frozen_by(4, "it pools along the tracked axis"),
+        "{:?}",
+        found.frozen()
+    );
+}

@@ -260,3 +260,120 @@ fn weights_that_a_node_fills_are_cut() {
     assert_eq!(found.free(), [6]);
     found.check();
 }
+
+/// A pooling to half the size and back, with convolutions between; `shape` gives the size as data.
+pub(super) fn unpooled(shape: bool) -> Builder {
+    let mut b = Builder::new(17);
+    let made = stem(&mut b, 8);
+    let halves = || vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
+    let pooled = b.nodes("MaxPool", &[&made], 2, halves());
+    let small = b.pointwise(&pooled[0], 8, 8);
+    let small = b.node("Relu", &[&small], vec![]);
+    let mut inputs = vec![small.as_str(), &pooled[1]];
+    let size = match shape {
+        true => b.node("Shape", &[&made], vec![]),
+        false => String::new(),
+    };
+    if shape {
+        inputs.push(&size);
+    }
+    let made = b.node("MaxUnpool", &inputs, halves());
+    let made = b.pointwise(&made, 8, 5);
+    b.output(&made, 4);
+    b
+}
+
+#[test]
+fn what_undoes_a_pooling_loses_channels_with_it() {
+    for shape in [false, true] {
+        let found = find(unpooled(shape).finish());
+        assert_eq!(found.free(), [8], "{:?}", found.frozen());
+        found.check();
+    }
+}
+
+/// The indices count through all channels: to another size, or in another's hands, they mean something else.
+#[test]
+fn indices_of_a_pooling_hold_its_channels_elsewhere() {
+    for larger in [true, false] {
+        let mut b = Builder::new(17);
+        let made = stem(&mut b, 8);
+        let halves = || vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
+        let pooled = b.nodes("MaxPool", &[&made], 2, halves());
+        let mut made = pooled[0].clone();
+        if larger {
+            let target = b.ints(&[2, 8, 7, 7]);
+            made = b.node("MaxUnpool", &[&made, &pooled[1], &target], halves());
+        } else {
+            b.output_of(&pooled[1], 7, 4);
+        }
+        let made = b.pointwise(&made, 8, 5);
+        b.output(&made, 4);
+        let found = find(b.finish());
+        assert!(found.free().is_empty());
+        assert!(found.is_frozen_by(8, "counts positions across all channels"));
+    }
+}
+
+/// A deformable convolution of `shape` behind 8 channels, with offsets that are computed from them.
+pub(super) fn deformed(groups: [i64; 2], shape: [usize; 4], masked: bool) -> Builder {
+    let mut b = Builder::new(19);
+    let made = stem(&mut b, 8);
+    let places = 9 * groups[1] as usize;
+    let offset = b.conv(
+        &made,
+        [2 * places, 8, 3, 3],
+        vec![ints("pads", &[1, 1, 1, 1])],
+    );
+    let (weight, bias) = (
+        b.weight(&shape, shape[1] * 9),
+        b.uniform(&[shape[0]], -0.3, 0.3),
+    );
+    let mut inputs = vec![made.as_str(), &weight, &offset, &bias];
+    let mask = match masked {
+        true => {
+            let mask = b.conv(&made, [places, 8, 3, 3], vec![ints("pads", &[1, 1, 1, 1])]);
+            b.node("Sigmoid", &[&mask], vec![])
+        }
+        false => String::new(),
+    };
+    if masked {
+        inputs.push(&mask);
+    }
+    let attributes = vec![
+        ints("kernel_shape", &[3, 3]),
+        ints("pads", &[1, 1, 1, 1]),
+        int("group", groups[0]),
+        int("offset_group", groups[1]),
+    ];
+    let made = b.node("DeformConv", &inputs, attributes);
+    let made = b.node("Relu", &[&made], vec![]);
+    let made = b.pointwise(&made, shape[0], 5);
+    b.output(&made, 4);
+    b
+}
+
+#[test]
+fn a_deformable_convolution_is_a_convolution_of_its_data() {
+    let cases: [([i64; 2], [usize; 4], bool, Vec<usize>); 5] = [
+        ([1, 1], [6, 8, 3, 3], false, vec![8, 6]),
+        ([1, 1], [6, 8, 3, 3], true, vec![8, 6]),
+        ([1, 2], [6, 8, 3, 3], false, vec![4, 6]),
+        ([2, 1], [6, 4, 3, 3], true, vec![4, 3]),
+        ([8, 1], [8, 1, 3, 3], false, vec![8]),
+    ];
+    for (groups, shape, masked, free) in cases {
+        let found = find(deformed(groups, shape, masked).finish());
+        assert_eq!(found.free(), free, "{:?}", found.frozen());
+        assert!(found.is_frozen_by(18 * groups[1] as usize, "it finds its places by them"));
+        found.check();
+        let weight = shape.iter().product::<usize>();
+        let node = found
+            .graph
+            .nodes
+            .iter()
+            .position(|n| n.op_type == "DeformConv");
+        let cost = found.groups.costs.iter().find(|c| Some(c.node) == node);
+        assert_eq!(cost.unwrap().positions, 36.0, "for each of {weight}");
+    }
+}

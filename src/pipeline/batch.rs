@@ -1,0 +1,127 @@
+//! How many samples a model runs at a time, found out where its inputs leave that open.
+//!
+//! The batch of some models is open in name only: a number that their exporter left inside fixes it.
+
+use std::collections::BTreeMap;
+
+use crate::graph::Graph;
+use crate::onnx::Model;
+use crate::onnx::proto::tensor_shape_proto::dimension::Value as Length;
+use crate::onnx::proto::{ValueInfoProto, type_proto::Value};
+use crate::ops;
+use crate::pipeline::calibration::Samples;
+use crate::pipeline::{Error, Options};
+use crate::runtime::{InputSpec, Runtime, RuntimeError};
+
+/// So many numbers that a model tells are tried.
+const MOST_TOLD: usize = 8;
+/// No model fixes its batch at more than this.
+const LARGEST: usize = 4096;
+
+/// Opens the samples in batches that the model takes: of any number, or else of the first of some numbers
+/// that `attempt` has no failure of the run with. `told` are numbers that may be the batch.
+///
+/// # Errors
+/// The data cannot be opened, or no batch runs.
+pub(super) fn open<T>(
+    specs: &[InputSpec],
+    options: &Options,
+    (runtime, told): (&Runtime, &[usize]),
+    mut attempt: impl FnMut(&Samples) -> Result<T, Error>,
+) -> Result<(Samples, T), Error> {
+    let mut attempt = |samples: &Samples| runtime.quietly(|| attempt(samples));
+    let mut samples = Samples::open(specs, options, None)?;
+    // Two samples, so that the batch is not mistaken for an axis of length one; but not as many as the
+    // model may be fixed at.
+    let many = (2..).find(|size| !told.contains(size)).unwrap_or(2);
+    samples.probe_with(many);
+    let first = match attempt(&samples) {
+        Err(error) if samples.is_open() && is_of_run(&error) => error,
+        done => return done.map(|found| (samples, found)),
+    };
+    let mut tried = vec![many];
+    let mut lacking = Vec::new();
+    let sizes = options.batch.into_iter().chain([1]);
+    for size in sizes.chain(told.iter().copied()) {
+        if tried.contains(&size) {
+            continue;
+        }
+        tried.push(size);
+        let Ok(mut samples) = Samples::open(specs, options, Some(size)) else {
+            lacking.push(size);
+            continue;
+        };
+        match attempt(&samples) {
+            Ok(found) => {
+                samples.note(format!(
+                    "the model leaves its batch open, but runs batches of {size} only: it gets {size} at a time"
+                ));
+                return Ok((samples, found));
+            }
+            Err(error) if is_of_run(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let lacks = |size: &usize| match lacking.contains(size) {
+        true => format!("{size}, for which the samples are too few"),
+        false => size.to_string(),
+    };
+    let tried: Vec<String> = tried.iter().map(lacks).collect();
+    Err(Error::NoBatch {
+        error: Box::new(first),
+        tried: tried.join(", "),
+    })
+}
+
+fn is_of_run(error: &Error) -> bool {
+    matches!(error, Error::Runtime(RuntimeError::Run { .. }))
+}
+
+/// The numbers that may be the batch, the most frequent first: lengths of first axes in constant target
+/// shapes and in the shapes that the file states.
+pub(super) fn told(model: &Model, graph: &Graph) -> Vec<usize> {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut count = |first: Option<i64>| {
+        let size = first.and_then(|size| usize::try_from(size).ok());
+        if let Some(size) = size.filter(|size| (1..=LARGEST).contains(size)) {
+            *counts.entry(size).or_default() += 1;
+        }
+    };
+    let is_computed = |name: &str| {
+        let value = graph.find(name).and_then(|id| graph.values.get(id));
+        value.is_some_and(|value| !value.is_constant)
+    };
+    for &node in &graph.order {
+        let view = graph.view(node);
+        let made = view.output(0).and_then(|id| graph.values.get(id));
+        let target = ops::target(view).filter(|_| made.is_some_and(|value| !value.is_constant));
+        let sizes = target.and_then(|target| target.to_i64().ok());
+        if let Some(&[first, _, ..]) = sizes.as_deref() {
+            count(Some(first));
+        }
+    }
+    if let Some(main) = &model.proto.graph {
+        let stated = main.output.iter().chain(&main.value_info);
+        stated
+            .filter(|info| is_computed(info.name()))
+            .for_each(|info| count(first_length(info)));
+    }
+    let mut sizes: Vec<(usize, usize)> = counts.into_iter().collect();
+    sizes.sort_by_key(|&(size, count)| (std::cmp::Reverse(count), size));
+    sizes.truncate(MOST_TOLD);
+    sizes.into_iter().map(|(size, _)| size).collect()
+}
+
+/// The length that the file states of a tensor's first axis, where it has others.
+fn first_length(info: &ValueInfoProto) -> Option<i64> {
+    let Some(Value::TensorType(tensor)) = &info.r#type.as_ref()?.value else {
+        return None;
+    };
+    match tensor.shape.as_ref()?.dim.as_slice() {
+        [first, _, ..] => match first.value {
+            Some(Length::DimValue(length)) => Some(length),
+            _ => None,
+        },
+        _ => None,
+    }
+}
