@@ -93,14 +93,17 @@ impl Work {
                  the model stays whole; give a hundred or more, or a budget such as --macs 0.8"
             ));
         }
-        let unsure = found.iter().filter(|d| d.high > bound && d.mean < bound * FAR);
+        let unsure = found
+            .iter()
+            .filter(|d| d.high > bound && d.mean < bound * FAR);
         // Of the interval's width, so many times the samples leave the root.
         let times = unsure.map(|d| ((d.high - d.mean) / (bound - d.mean)).powi(2));
         if let Some(times) = times.reduce(f64::min) {
             let share = self.samples.all().len() as f64 * times;
             return Some(format!(
                 "{held} held-back samples tell little of how much the outputs change: with about {share:.0} calibration samples in \
-                 place of {} a smaller model could do", self.samples.all().len()
+                 place of {} a smaller model could do",
+                self.samples.all().len()
             ));
         }
         let least = found.iter().map(|d| d.mean).reduce(f64::min);

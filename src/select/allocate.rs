@@ -18,7 +18,10 @@ impl Choice {
     #[must_use]
     pub fn loss_at(&self, widths: &[usize]) -> f64 {
         let width = widths.get(self.group);
-        let place = self.widths.iter().position(|allowed| Some(allowed) == width);
+        let place = self
+            .widths
+            .iter()
+            .position(|allowed| Some(allowed) == width);
         let loss = place.and_then(|place| self.losses.get(place));
         loss.copied().unwrap_or_default()
     }

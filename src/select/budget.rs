@@ -32,7 +32,11 @@ impl std::fmt::Display for Budget {
             Budget::Ratio(fraction) => write!(f, "--ratio {fraction}"),
             Budget::MutualInformation(share) => write!(f, "--mi {share}"),
             Budget::Divergence(bound) => {
-                write!(f, "nothing, which allows the outputs a change of {} %", bound * 100.0)
+                write!(
+                    f,
+                    "nothing, which allows the outputs a change of {} %",
+                    bound * 100.0
+                )
             }
         }
     }

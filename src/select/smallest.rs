@@ -166,7 +166,10 @@ mod tests {
         let measure = |place: usize| Ok::<f64, ()>(truth(expected[place]));
         let measured = smallest(expected, bound, measure).unwrap_or_default();
         let kept = measured.iter().filter(|(_, found)| *found <= bound);
-        (kept.map(|(place, _)| *place).max().unwrap_or(0), measured.len())
+        (
+            kept.map(|(place, _)| *place).max().unwrap_or(0),
+            measured.len(),
+        )
     }
 
     /// A loss that grows by a tenth from candidate to candidate.
@@ -201,7 +204,10 @@ mod tests {
     fn what_keeps_no_bound_stays_whole() {
         for loss in [1.0, f64::INFINITY, f64::NAN] {
             let (place, measured) = found(&curve(), 0.01, |_| loss);
-            assert!(place == 0 && measured <= MOST_MEASURED, "{place} {measured}");
+            assert!(
+                place == 0 && measured <= MOST_MEASURED,
+                "{place} {measured}"
+            );
         }
     }
 

@@ -115,11 +115,7 @@ fn student(freedom: usize) -> Option<f64> {
     let (z, n) = (NORMAL, freedom as f64);
     let first = (z.powi(3) + z) / 4.0;
     let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
-    Some(
-        listed
-            .copied()
-            .unwrap_or(z + first / n + second / (n * n)),
-    )
+    Some(listed.copied().unwrap_or(z + first / n + second / (n * n)))
 }
 
 #[cfg(test)]
@@ -138,7 +134,14 @@ mod tests {
     #[test]
     fn quantiles_are_those_of_the_tables() {
         // Any table of Student's t, one-sided 90 %.
-        for (freedom, expected) in [(1, 3.078), (4, 1.533), (5, 1.476), (10, 1.372), (30, 1.310), (120, 1.289)] {
+        for (freedom, expected) in [
+            (1, 3.078),
+            (4, 1.533),
+            (5, 1.476),
+            (10, 1.372),
+            (30, 1.310),
+            (120, 1.289),
+        ] {
             let found = student(freedom).unwrap();
             assert!((found - expected).abs() < 1.5e-3, "{freedom}: {found}");
         }
@@ -169,7 +172,10 @@ mod tests {
         assert!(moved(&[(same, other), (same, other)]).unwrap().high > 1.0);
         // Of an output of zeros, any change is all of it.
         let zeros: &[f64] = &[0.0];
-        assert_eq!(moved(&[(zeros, &[1.0]), (zeros, &[1.0])]).unwrap().high, f64::INFINITY);
+        assert_eq!(
+            moved(&[(zeros, &[1.0]), (zeros, &[1.0])]).unwrap().high,
+            f64::INFINITY
+        );
     }
 
     #[test]

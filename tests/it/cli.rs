@@ -318,7 +318,10 @@ fn every_budget_holds() {
     let (little, much) = (shares("0.99"), shares("0.8"));
     assert!(much < little && little < 1.0, "{much} {little}");
     let asked = desk.report(&[])["asked"].clone();
-    assert!(asked.as_str().unwrap().starts_with("nothing, which"), "{asked}");
+    assert!(
+        asked.as_str().unwrap().starts_with("nothing, which"),
+        "{asked}"
+    );
 }
 
 #[test]

@@ -67,7 +67,10 @@ fn the_change_on_held_back_samples_keeps_the_bound() {
     // What is written is the smallest that kept the bound, and one that did not was looked at, or no other was near.
     let candidates = search["candidates"].as_array().unwrap();
     let kept = |c: &&Value| c["measured"].as_f64().unwrap() <= bound;
-    let macs = candidates.iter().filter(kept).map(|c| c["macs"].as_f64().unwrap());
+    let macs = candidates
+        .iter()
+        .filter(kept)
+        .map(|c| c["macs"].as_f64().unwrap());
     let smallest = macs.fold(1.0, f64::min);
     assert!((smallest - left(&report)).abs() < 1e-9, "{search}");
     for words in ["asked nothing", "which chose the size"] {
