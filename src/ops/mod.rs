@@ -10,6 +10,7 @@ pub mod cost;
 pub mod inputs;
 pub mod quantize;
 pub mod sizes;
+pub mod storage;
 
 mod alike;
 mod attention;

@@ -88,17 +88,27 @@ impl Work {
         let (model, graph) = self.dense(evidence);
         let stays = &chosen.stays;
         let cut = |repaired: &Repaired| {
-            surgery::prune(model, graph, &self.groups, stays, repaired).map_err(Error::from)
+            let cut = surgery::prune_noting(model, graph, &self.groups, stays, repaired);
+            cut.map_err(Error::from)
         };
-        let once = cut(&chosen.once)?;
+        let (once, of_once) = cut(&chosen.once)?;
         let (model, repair, notes) = match self.scene(evidence) {
             Some(scene) if options.repair() == Repair::Sequential => {
                 let fitted =
                     self.repair_layers(options, (model, scene), stays, chosen.once, tell)?;
-                self.nearer(once, cut(&fitted)?, tell)?
+                let (fitted, of_fitted) = cut(&fitted)?;
+                let (model, repair, mut notes) = self.nearer(once, fitted, tell)?;
+                notes.extend(if repair == Repair::Once {
+                    of_once
+                } else {
+                    of_fitted
+                });
+                (model, repair, notes)
             }
-            _ => (once, options.repair(), Vec::new()),
+            _ => (once, options.repair(), of_once),
         };
+        let whole = (model, repair, notes);
+        let (model, repair, notes) = self.no_larger(whole, || Ok(cut(&Repaired::default())?.0))?;
         Ok(Cut {
             model,
             selection: chosen.selection,
@@ -106,6 +116,27 @@ impl Work {
             repair,
             notes,
         })
+    }
+
+    /// The repaired model, or, where it is larger than the original and that without repair is not, the latter.
+    fn no_larger(
+        &self,
+        (model, repair, mut notes): (Model, Repair, Vec<String>),
+        plain: impl FnOnce() -> Result<Model, Error>,
+    ) -> Result<(Model, Repair, Vec<String>), Error> {
+        let before = self.original.byte_size();
+        if model.byte_size() <= before {
+            return Ok((model, repair, notes));
+        }
+        let plain = plain()?;
+        if plain.byte_size() <= before {
+            let note = "the repaired model would be larger than the original: it is written without repair";
+            return Ok((plain, Repair::None, vec![note.to_owned()]));
+        }
+        let note =
+            "the model is larger than the original: weights that it computes had to be stored";
+        notes.push(note.to_owned());
+        Ok((model, repair, notes))
     }
 
     /// Of the models repaired in one pass and layer by layer, the one that is nearer to the original on the samples

@@ -14,6 +14,7 @@ use crate::sequential::onward::Onward;
 use crate::sequential::rectified::{self, Before, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{Affine, Cross};
 use crate::sequential::ridge;
+use crate::sequential::ties;
 use crate::surgery::Fold;
 
 /// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
@@ -31,13 +32,15 @@ pub(super) fn jobs<'a>(
     let mut names = 0;
     let mut all = Vec::new();
     for consumers in levels.consumers(setting.groups) {
-        let mut sharing: BTreeMap<(Tap, usize), Vec<usize>> = BTreeMap::new();
+        let mut sharing: BTreeMap<(Tap, usize, Option<usize>), Vec<usize>> = BTreeMap::new();
         for index in consumers {
             let consumer = &setting.groups.consumers[index];
             let Some(tap) = Tap::of(consumer) else {
                 continue;
             };
-            let key = (tap, consumer.layout.blocks);
+            // One that shares its weight has a job of its own, whatever else reads the same.
+            let tied = ties::of(setting.groups, index).map(|_| index);
+            let key = (tap, consumer.layout.blocks, tied);
             sharing.entry(key).or_default().push(index);
         }
         let mut builder = Builder {
@@ -46,10 +49,11 @@ pub(super) fn jobs<'a>(
             levels,
             names: &mut names,
         };
-        let jobs: Vec<Job<'_>> = sharing
+        let mut jobs: Vec<Job<'_>> = sharing
             .into_iter()
-            .filter_map(|((tap, blocks), users)| builder.job(tap, blocks, &users, samples))
+            .filter_map(|((tap, blocks, _), users)| builder.job(tap, blocks, &users, samples))
             .collect();
+        ties::unite(&mut jobs, setting.groups, samples);
         if !jobs.is_empty() {
             all.push(jobs);
         }
@@ -93,6 +97,9 @@ impl<'a> Builder<'_, 'a> {
             },
             seen: 0,
             targets,
+            tie: users
+                .first()
+                .and_then(|&user| ties::of(self.setting.groups, user)),
             share: Share::new(rows * samples, channels * taps),
             kept: (0..blocks).map(|_| Rows::default()).collect(),
         })

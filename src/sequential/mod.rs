@@ -27,6 +27,7 @@ mod picked;
 mod rectified;
 mod regression;
 mod ridge;
+mod ties;
 
 use std::ops::Range;
 

@@ -26,6 +26,7 @@ mod prune;
 mod repair;
 mod rules;
 mod sequential;
+mod shared;
 mod small;
 mod stages;
 mod statistics;
