@@ -1,7 +1,7 @@
 # Needs Rust (rust-version in Cargo.toml), Python 3 with venv, pip, and GNU make.
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo zoo clean
+.PHONY: help test gauntlet demo zoo clean
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
@@ -22,6 +22,7 @@ MODEL := fixtures/resnet_bn_torchscript.onnx
 
 help:
 	@echo 'make test   format, lints, documentation, all tests, the Python package (makes .venv when it is missing)'
+	@echo 'make gauntlet  prune every skeleton of tests/gauntlet with all options (hours)'
 	@echo 'make demo   build, fetch ONNX Runtime, prune a fixture to half its MACs, compare accuracies'
 	@echo 'make zoo    fetch real models, prune them, check them, write docs/zoo.md (over an hour; ZOO_PYTHON='
 	@echo '            with fixtures/requirements-zoo.txt adds the exports)'
@@ -32,6 +33,7 @@ test: .venv/made
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast
+	$(TEST_ENV) .venv/bin/python tests/gauntlet/run.py --bin $(TARGET)/debug/onnx-mipp
 	$(PY_BUILD) .venv/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps .
 	$(TEST_ENV) .venv/bin/python -m pytest -q
 
@@ -41,6 +43,10 @@ test: .venv/made
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install $(PIP_QUIET) -r requirements-test.txt
 	touch $@
+
+gauntlet: .venv/made
+	cargo build --locked --bin onnx-mipp
+	$(TEST_ENV) .venv/bin/python tests/gauntlet/run.py --all --bin $(TARGET)/debug/onnx-mipp
 
 demo:
 	cargo build --release --locked --features demo

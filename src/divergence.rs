@@ -26,7 +26,7 @@ use crate::graph::{Graph, ValueId};
 use crate::groups::Kept;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::runtime::{Runtime, RuntimeError};
-use crate::segments::{self, Segment, SegmentError, Track};
+use crate::segments::{self, Schedule, Segment, SegmentError, Track};
 use crate::select::{Limits, Ranking, Scene, SelectError};
 use crate::surgery::{self, SurgeryError};
 
@@ -112,7 +112,7 @@ pub fn measure(
         requests[level].extend(&trials.reach.inputs);
         requests[level + 1].extend(&trials.reach.inputs);
     }
-    let mut track = Track::new(graph, requests, setting.memory / 2);
+    let mut track = Track::new(Schedule::new(graph, &requests), setting.memory / 2);
     let (mut parts, dense) = Parts::open(setting, &division, batches)?;
     let heads = |level: usize| match trials.get(level) {
         Some(trials) => trials.heads(setting, effort.by_inputs),

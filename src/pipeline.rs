@@ -5,6 +5,7 @@ mod calibration;
 mod combining;
 mod compare;
 mod cutting;
+mod divergence;
 mod error;
 mod hint;
 mod latency;

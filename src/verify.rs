@@ -1,12 +1,18 @@
 //! Checks on the pruned model before it appears: it loads, runs, keeps its signature, gives finite
 //! numbers, and how far it is from the original.
 
+mod divergence;
+mod error;
+
 use std::time::Instant;
 
 use serde::Serialize;
 
+pub use divergence::Divergence;
+use divergence::Moves;
+
 use crate::calibrate::{Batch, CalibrateError};
-use crate::onnx::{Model, Tensor, TensorError};
+use crate::onnx::{DataType, Model, Tensor, TensorError};
 use crate::report::Change;
 use crate::runtime::{InputSpec, Runtime, RuntimeError, Session, median};
 
@@ -62,6 +68,8 @@ pub struct Comparison {
     /// Share of the samples with the same largest entry, for models with an output of scores per
     /// class.
     pub top1_agreement: Option<f64>,
+    /// How far the output has moved that has moved the furthest; `None` of fewer than two samples.
+    pub divergence: Option<Divergence>,
 }
 
 /// The original and pruned models, open.
@@ -151,7 +159,9 @@ fn add(
     (expected, found): (&[Tensor], &[Tensor]),
     samples: usize,
 ) -> Result<(), VerifyError> {
-    for ((name, expected), found) in names.iter().zip(expected).zip(found) {
+    sums.moves.resize_with(names.len(), Moves::default);
+    let outputs = names.iter().zip(expected).zip(found);
+    for (place, ((name, expected), found)) in outputs.enumerate() {
         let failed = |error| VerifyError::Tensor {
             output: name.clone(),
             error,
@@ -163,7 +173,11 @@ fn add(
                 found: format!("{} {:?}", found.dtype, found.shape),
             });
         }
-        if !is_float(expected) {
+        if is_decision(expected) {
+            sums.count(place, expected, found, samples);
+            continue;
+        }
+        if !is_number(expected) {
             continue;
         }
         let left = floats(expected).map_err(failed)?;
@@ -174,14 +188,22 @@ fn add(
                 output: name.clone(),
             });
         }
-        sums.add(&left, &right, samples, expected.shape.len() == 2);
+        sums.add(place, (&left, &right), samples, expected.shape.len() == 2);
     }
     sums.samples += samples;
     Ok(())
 }
 
-fn is_float(tensor: &Tensor) -> bool {
-    crate::ops::constant::is_weight(tensor.dtype)
+/// Whether differences of the elements tell how close they are: floats, and what quantized models give.
+fn is_number(tensor: &Tensor) -> bool {
+    use DataType::{Int8, Int16, Uint8, Uint16};
+    let is_quantized = [Int8, Int16, Uint8, Uint16].contains(&tensor.dtype);
+    is_quantized || crate::ops::constant::is_weight(tensor.dtype)
+}
+
+/// Whether the elements are the same or not, and nothing between: classes, tokens, truth values.
+fn is_decision(tensor: &Tensor) -> bool {
+    [DataType::Int32, DataType::Int64, DataType::Bool].contains(&tensor.dtype)
 }
 
 fn floats(tensor: &Tensor) -> Result<Vec<f64>, TensorError> {
@@ -197,12 +219,23 @@ struct Sums {
     norm: f64,
     classified: usize,
     agreed: usize,
+    /// Of every output.
+    moves: Vec<Moves>,
 }
 
 impl Sums {
-    fn add(&mut self, left: &[f64], right: &[f64], samples: usize, is_scores: bool) {
+    fn add(
+        &mut self,
+        place: usize,
+        (left, right): (&[f64], &[f64]),
+        samples: usize,
+        is_scores: bool,
+    ) {
         let size = (left.len() / samples.max(1)).max(1);
         for (left, right) in left.chunks(size).zip(right.chunks(size)) {
+            if let Some(moves) = self.moves.get_mut(place) {
+                moves.add(left, right);
+            }
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
             let (ll, rr, lr) = (dot(left, left), dot(right, right), dot(left, right));
             let same = ll == 0.0 && rr == 0.0;
@@ -221,14 +254,29 @@ impl Sums {
         }
     }
 
+    /// Adds an output of decisions.
+    fn count(&mut self, place: usize, left: &Tensor, right: &Tensor, samples: usize) {
+        let size = left.bytes.len() / left.len().max(1);
+        let one = left.bytes.len() / samples.max(1);
+        let Some(moves) = self.moves.get_mut(place).filter(|_| size > 0 && one > 0) else {
+            return;
+        };
+        for (left, right) in left.bytes.chunks(one).zip(right.bytes.chunks(one)) {
+            let pairs = left.chunks(size).zip(right.chunks(size));
+            moves.add_decisions(pairs.filter(|(l, r)| l != r).count(), one / size);
+        }
+    }
+
     fn finish(self) -> Comparison {
         let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+        let divergences = self.moves.iter().filter_map(Moves::divergence);
         Comparison {
             samples: self.samples,
             cosine: share(self.cosines, self.compared as f64),
             relative_error: share(self.difference, self.norm).sqrt(),
             top1_agreement: (self.classified > 0)
                 .then(|| share(self.agreed as f64, self.classified as f64)),
+            divergence: divergences.max_by(|a, b| a.high.total_cmp(&b.high)),
         }
     }
 }

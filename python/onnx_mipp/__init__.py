@@ -132,7 +132,7 @@ def prune(
     ``model`` is a path, the bytes of a file or an ``onnx.ModelProto``. ``calibration`` is a path or
     several, an array of samples, an iterable of batches (dicts by input name, arrays, or tuples whose
     first parts are the inputs in order, so that a torch DataLoader works as it is), or an object with
-    onnxruntime's ``get_next()``. Without it, synthetic noise is used, with a warning. The other
+    onnxruntime's ``get_next()``. Without it, inputs are made up, with a warning. The other
     options are those of the command, described in its guide; the budgets are ``macs``, ``params``,
     ``latency``, ``ratio`` and ``mi``, of which one may be given. ``plan`` is a file or :attr:`Result.plan`.
 

@@ -181,7 +181,7 @@ def test_every_option_of_the_command_is_there():
 
 
 def test_no_data_is_a_warning():
-    with pytest.warns(UserWarning, match="synthetic noise"):
+    with pytest.warns(UserWarning, match="inputs are made up"):
         onnx_mipp.prune(MODEL, ratio=0.25, **FEW)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -70,6 +70,46 @@ impl Covariance {
         }
     }
 
+    /// Of the rows of several places together, each with its weight. Rows are those about the mean of all, or,
+    /// where each place has a `mean` of its own, about that. `None` where the inputs do not fit.
+    pub(crate) fn pooled(parts: &[(f64, &Covariance)], own_means: bool) -> Option<Covariance> {
+        let (_, first) = parts.first()?;
+        let size = first.lower.size();
+        let total: f64 = parts.iter().map(|(weight, _)| weight).sum();
+        let fits = |part: &Covariance| part.lower.size() == size && part.mean.len() == size;
+        if !parts.iter().all(|(_, part)| fits(part)) || total <= 0.0 {
+            return None;
+        }
+        let mean = |i: usize| {
+            parts
+                .iter()
+                .map(|(weight, part)| weight / total * part.mean[i])
+                .sum()
+        };
+        let mean: Vec<f64> = (0..size).map(mean).collect();
+        let mut lower = Triangle::new(size);
+        let mut shrinkage = 0.0;
+        for (weight, part) in parts {
+            let share = weight / total;
+            shrinkage += share * part.shrinkage;
+            let apart = part.mean.iter().zip(&mean).map(|(part, all)| part - all);
+            let apart: Vec<f64> = match own_means {
+                true => vec![0.0; size],
+                false => apart.collect(),
+            };
+            for j in 0..size {
+                let own = part.lower.column(j).iter().zip(&apart[j..]);
+                let sums = lower.below(j).iter_mut().zip(own);
+                sums.for_each(|(sum, (own, far))| *sum += share * (own + far * apart[j]));
+            }
+        }
+        Some(Covariance {
+            mean,
+            lower,
+            shrinkage,
+        })
+    }
+
     /// The covariance drawn towards a multiple of the identity by the shrinkage; positive definite
     /// unless all inputs are constant.
     #[must_use]

@@ -10,21 +10,23 @@ mod synthetic;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::onnx::Tensor;
+use crate::ops::inputs::Values;
 use crate::runtime::InputSpec;
 
 use super::CalibrateError;
 use part::{Opened, Part};
 
 /// Number of samples made up when none is asked for.
-const SYNTHETIC_SAMPLES: usize = 128;
+const SYNTHETIC_SAMPLES: usize = 256;
 
 /// What to read and how.
 #[derive(Debug, Clone, Default)]
 pub struct ReaderOptions {
-    /// The most samples to use, taken evenly over the data; `None`: all (128 synthetic ones).
+    /// The most samples to use, taken evenly over the data; `None`: all (256 synthetic ones).
     pub samples: Option<usize>,
     /// Preprocessing of image files.
     pub image: ImageOptions,
@@ -33,6 +35,8 @@ pub struct ReaderOptions {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Seed of synthetic data.
     pub seed: u64,
+    /// What the model tells of its inputs' values, by name, which synthetic data follow.
+    pub told: BTreeMap<String, Values>,
 }
 
 /// Preprocessing of image files: a pixel becomes `(pixel * scale - mean) / std`. What is `None` is
@@ -111,8 +115,8 @@ pub fn open(
     Dataset::new(inputs, parts, shapes, options.samples, notes)
 }
 
-/// Makes data up for `inputs`: noise with the spectrum of natural images for images, Gaussian noise
-/// for other numbers, small integers for integers. The same seed gives the same bytes.
+/// Makes data up for `inputs`: photographs of things that hide each other, sentences, sounds, Gaussian noise
+/// for other numbers and small integers for other integers. The same seed gives the same bytes.
 ///
 /// # Errors
 /// When --shape does not fit the inputs, or no samples are asked for.
@@ -120,7 +124,7 @@ pub fn synthetic(inputs: &[InputSpec], options: &ReaderOptions) -> Result<Datase
     let inputs = fix_shapes(inputs, &options.shapes)?;
     let mut notes = Vec::new();
     let count = options.samples.unwrap_or(SYNTHETIC_SAMPLES);
-    let part = Part::synthetic(&inputs, count, options.seed, &mut notes);
+    let part = Part::synthetic(&inputs, count, options, &mut notes);
     let shapes = part::common_shapes(std::slice::from_ref(&part), &inputs)?;
     Dataset::new(inputs, vec![part], shapes, options.samples, notes)
 }
@@ -297,21 +301,33 @@ impl Dataset {
         open: &mut Option<(usize, Opened<'a>)>,
     ) -> Result<Batch, CalibrateError> {
         let mut bytes: Vec<Vec<u8>> = vec![Vec::new(); self.inputs.len()];
-        for index in indexes {
-            let (number, inside) = self.place(*index);
-            if open.as_ref().is_none_or(|(current, _)| *current != number) {
-                let Some(part) = self.parts.get(number) else {
-                    continue; // `place` gives parts that exist
-                };
-                *open = Some((number, part.open(&self.inputs)?));
+        let mut add = |sample: Vec<Vec<u8>>| {
+            for ((all, one), spec) in bytes.iter_mut().zip(sample).zip(&self.inputs) {
+                if all.is_empty() || !is_whole(&self.inputs, spec) {
+                    all.extend_from_slice(&one);
+                }
             }
-            if let Some((_, part)) = open {
-                for ((all, one), spec) in
-                    bytes.iter_mut().zip(part.sample(inside)?).zip(&self.inputs)
-                {
-                    if all.is_empty() || !is_whole(&self.inputs, spec) {
-                        all.extend_from_slice(&one);
-                    }
+        };
+        if let [part] = self.parts.as_slice()
+            && part.is_made_up()
+        {
+            // Making them up takes longer than reading, and each can be made alone.
+            let inside = |&index: &usize| self.place(index).1;
+            let samples = indexes.par_iter().map(inside);
+            let samples = samples.map(|inside| part.open(&self.inputs)?.sample(inside));
+            let samples: Vec<_> = samples.collect::<Result<_, _>>()?;
+            samples.into_iter().for_each(&mut add);
+        } else {
+            for index in indexes {
+                let (number, inside) = self.place(*index);
+                if open.as_ref().is_none_or(|(current, _)| *current != number) {
+                    let Some(part) = self.parts.get(number) else {
+                        continue; // `place` gives parts that exist
+                    };
+                    *open = Some((number, part.open(&self.inputs)?));
+                }
+                if let Some((_, part)) = open {
+                    add(part.sample(inside)?);
                 }
             }
         }

@@ -11,7 +11,7 @@ mod unpack;
 use std::collections::BTreeMap;
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::{Consumer, Window};
+use crate::groups::{Consumer, Kept, Window};
 use crate::onnx::DataType;
 use crate::ops;
 
@@ -93,6 +93,8 @@ pub(crate) struct Placed {
     /// Name of the gathered output, and of the input with the positions.
     pub output: String,
     pub positions: String,
+    /// Lengths of the tensor's axes; that of the first, the samples, says nothing.
+    pub shape: Vec<usize>,
     pub channels: usize,
     /// Positions that a row can stand at, per batch entry.
     pub places: usize,
@@ -126,6 +128,7 @@ impl Placed {
         Some(Placed {
             output: name("samples"),
             positions: name("positions"),
+            shape: shape.clone(),
             channels,
             places,
             channels_last,
@@ -192,9 +195,35 @@ impl Placed {
         }
     }
 
-    /// The same of a tensor that has another number of channels.
+    /// The same in the model that has the `kept` channels alone; `None` where positions of rows leave with others.
+    pub fn narrowed(self, kept: &Kept<'_>) -> Option<Self> {
+        let mut shape = self.shape;
+        for (axis, length) in shape.iter_mut().enumerate() {
+            let left = kept.length(self.tap.value, axis, *length);
+            if left != *length && axis != self.tap.axis {
+                return None;
+            }
+            *length = left;
+        }
+        Some(Placed {
+            channels: shape.get(self.tap.axis)? * self.tap.covered,
+            shape,
+            ..self
+        })
+    }
+
+    /// The same of some of the channels.
     pub fn with_channels(self, channels: usize) -> Self {
         Placed { channels, ..self }
+    }
+
+    /// The tensor that the tap reads in a model, and its shape there.
+    pub fn reads(&self, graph: &Graph) -> (ValueId, Vec<usize>) {
+        let before = self.pointwise.and_then(|node| {
+            let source = ops::pointwise(graph.view(node))?;
+            Some((source, graph.values[source].shape.clone()?))
+        });
+        before.unwrap_or_else(|| (self.tap.value, self.shape.clone()))
     }
 
     /// Rows to draw per sample for a covariance of `inputs`.

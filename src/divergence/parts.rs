@@ -30,7 +30,7 @@ impl Division {
         requests.push(all_outputs(graph));
         Division {
             count: requests.len(),
-            schedule: Schedule::new(graph, requests),
+            schedule: Schedule::new(graph, &requests),
         }
     }
 

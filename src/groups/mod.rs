@@ -9,6 +9,8 @@ mod kept;
 mod lengths;
 mod partition;
 mod splits;
+mod storage;
+mod ties;
 mod walk;
 mod weight;
 
@@ -20,6 +22,8 @@ pub use consumer::{Bias, Consumer, Cost, Elements, Stack, WeightLayout, Window};
 pub use kept::Kept;
 pub use lengths::Size;
 pub use splits::{Role, SplitId};
+pub use storage::Stored;
+pub use ties::Sharing;
 pub use walk::{Atom, Axes, AxisMap, Reason, Use, Walk};
 
 use crate::graph::{Graph, NodeId};
@@ -88,6 +92,8 @@ pub struct Groups {
     pub counts: BTreeMap<Use, Vec<ChannelMap>>,
     /// Linear consumers in topological order.
     pub consumers: Vec<Consumer>,
+    /// Per consumer, with what it shares its weight.
+    pub sharing: Vec<Sharing>,
     /// Costs of the nodes with a weight.
     pub costs: Vec<Cost>,
     /// Nodes that no rule covers, and why: whatever they read stays.

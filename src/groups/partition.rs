@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId};
+use crate::groups::ties;
 use crate::groups::walk::{Atom, Axes, AxisMap, Reason, Walk};
 use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Elements, Entry, Group, Groups};
 
@@ -49,6 +50,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
             .map(|(at, maps)| (*at, maps.iter().map(|map| resolve(map)).collect()))
             .collect(),
         consumers: walk.consumers,
+        sharing: Vec::new(),
         costs: walk.costs,
         refused: walk.refused,
         batch: walk.mixes_samples.then_some(walk.samples),
@@ -59,6 +61,8 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     }
     let facts = Facts::of(graph, &groups, &frozen, &first_origin);
     groups.groups = collect(graph, &groups, &facts);
+    let weights = walk.weights.iter().copied();
+    groups.sharing = ties::sharing(graph, &groups, weights);
     groups
 }
 

@@ -1,13 +1,13 @@
 //! The walk that carries channel atoms through the graph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use petgraph::unionfind::UnionFind;
 
 use crate::graph::{Graph, NodeId, NodeView, ValueId};
 use crate::groups::Scope;
-use crate::groups::consumer::{Consumer, Cost};
+use crate::groups::consumer::{Consumer, Cost, Elements};
 use crate::groups::lengths::Size;
 use crate::groups::splits::{Choices, Splits};
 use crate::ops::{self, Freeze};
@@ -52,6 +52,8 @@ pub struct Walk<'a> {
     pub(super) entries: BTreeMap<(Use, usize), AxisMap>,
     pub(super) consumers: Vec<Consumer>,
     pub(super) costs: Vec<Cost>,
+    /// Where weights are read.
+    pub(super) weights: BTreeSet<Use>,
     /// Nodes that no rule covers, and why.
     pub(super) refused: BTreeMap<NodeId, String>,
     /// Where nodes read numbers that follow from channel counts, with the atoms counted: these
@@ -102,6 +104,7 @@ impl<'a> Walk<'a> {
             entries: BTreeMap::new(),
             consumers: Vec::new(),
             costs: Vec::new(),
+            weights: BTreeSet::new(),
             refused: BTreeMap::new(),
             counts: BTreeMap::new(),
             sizes: BTreeMap::new(),
@@ -121,6 +124,7 @@ impl<'a> Walk<'a> {
         for &id in &graph.order {
             walk.visit(graph.view(id));
         }
+        walk.tie_weights();
         walk.freeze_outputs();
         for (entry, reason) in std::mem::take(&mut walk.pinned) {
             if let Some(map) = walk.entries.get(&entry).cloned() {
@@ -394,8 +398,16 @@ impl<'a> Walk<'a> {
         self.mixes_samples = true;
     }
 
+    /// Records where a node reads a weight, or a table that is as much as one.
+    pub fn weigh(&mut self, at: Use) {
+        self.weights.insert(at);
+    }
+
     /// Records what a node with a constant weight costs.
     pub fn cost(&mut self, cost: Cost) {
+        if let Elements::Weight(slot) = cost.of {
+            self.weigh((cost.node, slot));
+        }
         self.costs.push(cost);
     }
 }

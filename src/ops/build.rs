@@ -122,15 +122,6 @@ pub fn dequantize_node(inputs: &[String], output: &str, axis: Option<i64>) -> No
     made
 }
 
-/// A tensor in another element type.
-#[must_use]
-pub fn cast_node(source: &str, output: &str, dtype: DataType) -> NodeProto {
-    let mut made = node("Cast", &[source], output);
-    made.attribute
-        .push(int_attribute("to", i64::from(dtype.code())));
-    made
-}
-
 fn int_attribute(name: &str, int: i64) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),

@@ -67,7 +67,9 @@ pub fn stored(node: &Node, input: Option<&Tensor>) -> Result<Option<Tensor>, Ten
     Ok(None)
 }
 
-fn fills(node: &Node) -> bool {
+/// Whether the node fills a tensor with one number.
+#[must_use]
+pub fn fills(node: &Node) -> bool {
     node.op_type == "ConstantOfShape" && node.domain.is_empty()
 }
 

@@ -7,8 +7,10 @@
 pub mod build;
 pub mod constant;
 pub mod cost;
+pub mod inputs;
 pub mod quantize;
 pub mod sizes;
+pub mod storage;
 
 mod alike;
 mod attention;
@@ -31,12 +33,14 @@ mod resample;
 mod reshape;
 mod rotary;
 mod sequence;
+mod shift;
 mod stack;
 mod unfused;
 
 use std::ops::RangeInclusive;
 
 pub use alike::{Alike, Unscaled};
+pub use shift::{Shifted, shifted};
 pub use unfused::unfused;
 
 use crate::graph::{Node, NodeView, ValueId};

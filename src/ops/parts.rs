@@ -289,6 +289,7 @@ fn embed(view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
     };
     let map = walk.fresh(view.id, *length);
     walk.cut((view.id, 0), 1, &map)?;
+    walk.weigh((view.id, 0));
     let mut axes = vec![None; view.output_shape()?.len()];
     if let Some(last) = axes.last_mut() {
         *last = Some(map);

@@ -172,7 +172,7 @@ impl Operator for Integers {
 
 /// Input slots of a node that stores a tensor in few bits, and the axis along which its scales lie
 /// where there are several.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     /// The quantised numbers.
     pub data: usize,

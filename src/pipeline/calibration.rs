@@ -186,14 +186,21 @@ impl Samples {
     /// So many samples, spread over those of the comparison, for trials of single groups: on samples that
     /// the repair was fitted to, a trial would not see what it gets wrong elsewhere.
     pub fn trials(&self, count: usize) -> Result<Vec<Batch>, CalibrateError> {
-        let units = self.compared.len() / self.unit;
+        self.batches(&self.spread(&self.compared, count))?.collect()
+    }
+
+    /// Samples of the statistics, spread over all of them, to choose between repairs that were fitted to these.
+    pub fn fitted(&self) -> Vec<usize> {
+        self.spread(&self.seen, MOST_COMPARED.min(self.seen.len()))
+    }
+
+    /// So many of some samples, spread over them, of which some stay together.
+    fn spread(&self, of: &[usize], count: usize) -> Vec<usize> {
+        let units = of.len() / self.unit;
         let wanted = (count / self.unit).clamp(1, units.max(1));
         let picked = (0..wanted).map(|index| index * units / wanted);
-        let samples: Vec<usize> = picked
-            .flat_map(|unit| unit * self.unit..(unit + 1) * self.unit)
-            .filter_map(|place| self.compared.get(place).copied())
-            .collect();
-        self.batches(&samples)?.collect()
+        let places = picked.flat_map(|unit| unit * self.unit..(unit + 1) * self.unit);
+        places.filter_map(|place| of.get(place).copied()).collect()
     }
 
     /// A batch for the probing run: some samples where the model leaves its batch open, so that the
@@ -224,12 +231,12 @@ impl Samples {
     }
 }
 
-const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: channels are judged on synthetic \
-    noise, not on what the model will see. Give --calib with a few hundred real samples";
+const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: inputs are made up, and nothing is \
+    known about the quality of the result. Give --calib with a few hundred real samples";
 
-const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: trials and the comparison \
-    run on synthetic noise, only the statistics are of real data. Give --calib with the data of one \
-    of the files of --stats";
+const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: only the statistics are of real \
+    data, trials run on made-up inputs, and nothing is known about the quality of the result. Give --calib with \
+    the data of one of the files of --stats";
 
 /// Every eighth batch of `unit` samples is held back, as long as enough are left to see.
 fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {

@@ -7,6 +7,7 @@ use crate::pipeline::{Error, Event, Options};
 use crate::select::{self, Budget, Plan, Scene, Selection};
 use crate::sequential;
 use crate::surgery::{self, Repair, Repaired};
+use crate::verify::Check;
 
 /// What is decided, before anything is cut.
 pub(super) struct Chosen {
@@ -21,6 +22,10 @@ pub(super) struct Cut {
     pub model: Model,
     pub selection: Selection,
     pub asked: String,
+    /// How its weights were repaired in the end.
+    pub repair: Repair,
+    /// What the user should know of it.
+    pub notes: Vec<String>,
 }
 
 impl Work {
@@ -45,6 +50,17 @@ impl Work {
         tell: &dyn Fn(Event),
     ) -> Result<Chosen, Error> {
         let (selection, asked) = self.select(options, evidence, budget, tell)?;
+        self.prepare(options, evidence, (selection, asked), tell)
+    }
+
+    /// The weights of the repair in one pass for what was selected.
+    pub(super) fn prepare(
+        &self,
+        options: &Options,
+        evidence: &Evidence,
+        (selection, asked): (Selection, String),
+        tell: &dyn Fn(Event),
+    ) -> Result<Chosen, Error> {
         let stays = selection.plan.stays(&self.groups)?;
         let once = match self.scene(evidence) {
             Some(scene) if options.repair() != Repair::None => {
@@ -71,17 +87,85 @@ impl Work {
     ) -> Result<Cut, Error> {
         let (model, graph) = self.dense(evidence);
         let stays = &chosen.stays;
-        let repaired = match self.scene(evidence) {
-            Some(scene) if options.repair() == Repair::Sequential => {
-                self.repair_layers(options, (model, scene), stays, chosen.once, tell)?
-            }
-            _ => chosen.once,
+        let cut = |repaired: &Repaired| {
+            let cut = surgery::prune_noting(model, graph, &self.groups, stays, repaired);
+            cut.map_err(Error::from)
         };
+        let (once, of_once) = cut(&chosen.once)?;
+        let (model, repair, notes) = match self.scene(evidence) {
+            Some(scene) if options.repair() == Repair::Sequential => {
+                let fitted =
+                    self.repair_layers(options, (model, scene), stays, chosen.once, tell)?;
+                let (fitted, of_fitted) = cut(&fitted)?;
+                let (model, repair, mut notes) = self.nearer(once, fitted, tell)?;
+                notes.extend(if repair == Repair::Once {
+                    of_once
+                } else {
+                    of_fitted
+                });
+                (model, repair, notes)
+            }
+            _ => (once, options.repair(), of_once),
+        };
+        let whole = (model, repair, notes);
+        let (model, repair, notes) = self.no_larger(whole, || Ok(cut(&Repaired::default())?.0))?;
         Ok(Cut {
-            model: surgery::prune(model, graph, &self.groups, stays, &repaired)?,
+            model,
             selection: chosen.selection,
             asked: chosen.asked,
+            repair,
+            notes,
         })
+    }
+
+    /// The repaired model, or, where it is larger than the original and that without repair is not, the latter.
+    fn no_larger(
+        &self,
+        (model, repair, mut notes): (Model, Repair, Vec<String>),
+        plain: impl FnOnce() -> Result<Model, Error>,
+    ) -> Result<(Model, Repair, Vec<String>), Error> {
+        let before = self.original.byte_size();
+        if model.byte_size() <= before {
+            return Ok((model, repair, notes));
+        }
+        let plain = plain()?;
+        if plain.byte_size() <= before {
+            let note = "the repaired model would be larger than the original: it is written without repair";
+            return Ok((plain, Repair::None, vec![note.to_owned()]));
+        }
+        let note =
+            "the model is larger than the original: weights that it computes had to be stored";
+        notes.push(note.to_owned());
+        Ok((model, repair, notes))
+    }
+
+    /// Of the models repaired in one pass and layer by layer, the one that is nearer to the original on the samples
+    /// that both were fitted to: layers that each fit best need not be the best model together.
+    fn nearer(
+        &self,
+        once: Model,
+        sequential: Model,
+        tell: &dyn Fn(Event),
+    ) -> Result<(Model, Repair, Vec<String>), Error> {
+        if once == sequential {
+            return Ok((sequential, Repair::Sequential, Vec::new()));
+        }
+        tell(Event::Stage("comparing both repairs"));
+        let mut check = Check::open(&self.model, &[&once, &sequential], &self.runtime)?;
+        let samples = self.samples.fitted();
+        let errors = check.squared_errors(self.samples.batches(&samples)?)?;
+        match *errors {
+            [of_once, of_sequential] if of_sequential > of_once => {
+                let note = format!(
+                    "repaired layer by layer, the outputs would be further from the original's on {} of the \
+                     calibration samples than repaired in one pass (squared error over the variance {of_sequential:.3} \
+                     and {of_once:.3}): the repair in one pass was kept",
+                    samples.len()
+                );
+                Ok((once, Repair::Once, vec![note]))
+            }
+            _ => Ok((sequential, Repair::Sequential, Vec::new())),
+        }
     }
 
     /// Weights and biases fitted layer by layer, from those of the repair in one pass.
@@ -130,6 +214,7 @@ impl Work {
                 plan,
                 scores: vec![None; self.groups.groups.len()],
                 trials: Vec::new(),
+                search: None,
             };
             return Ok((selection, format!("--plan {}", path.display())));
         }
@@ -138,7 +223,7 @@ impl Work {
         tell(Event::Stage("selecting channels"));
         let losses = evidence.losses.as_ref();
         let limits = &options.limits;
-        let mut selection = match (budget, &evidence.time) {
+        let selection = match (budget, &evidence.time) {
             (Budget::Latency(asked), Some(time)) => {
                 tell(Event::Stage("measuring candidates"));
                 let measure = |widths: &[usize]| self.share_of_latency(widths);
@@ -146,13 +231,17 @@ impl Work {
             }
             _ => select::select(scene, budget, limits, losses)?,
         };
-        let combined = evidence
-            .combined
-            .iter()
-            .flat_map(|combined| &combined.groups);
+        Ok((evidence.marked(selection), budget.to_string()))
+    }
+}
+
+impl Evidence {
+    /// The selection with the groups marked that keep combinations.
+    pub(super) fn marked(&self, mut selection: Selection) -> Selection {
+        let combined = self.combined.iter().flat_map(|combined| &combined.groups);
         for (planned, &combined) in selection.plan.groups.iter_mut().zip(combined) {
             planned.combined = combined && planned.kept.len() < planned.channels;
         }
-        Ok((selection, budget.to_string()))
+        selection
     }
 }

@@ -42,6 +42,9 @@ pub fn sweep(
     let before = onnx::file_bytes(input)?;
     let mut entries = Vec::new();
     for (done, path) in done.iter().zip(targets) {
+        for note in &done.notes {
+            tell(Event::Note(note.clone()));
+        }
         onnx::save(&done.model, &path)?;
         let mut report = work.report(options, done, &evidence);
         report.input = Some(input.display().to_string());

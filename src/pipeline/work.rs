@@ -38,6 +38,7 @@ pub(super) struct Done {
     latency: Option<Change<f64>>,
     seen: usize,
     asked: String,
+    repair: Repair,
     pub notes: Vec<String>,
 }
 
@@ -109,6 +110,7 @@ impl Work {
             Some(specs) => specs,
             None => runtime.session(&model)?.inputs(),
         };
+        let options = &options.told_by(&graph);
         let told = batch::told(&model, &graph);
         let mut is_tried = false;
         let (mut samples, graph) = batch::open(&specs, options, (&runtime, &told), |samples| {
@@ -162,12 +164,17 @@ impl Work {
             None => vec![self.budget(options)],
         };
         let mut evidence = self.evidence(options, &budgets, tell)?;
-        let chosen = self.choose(options, &evidence, None, tell)?;
-        // They take most of the memory, and the repair layer by layer makes its own.
-        if let Some(statistics) = &mut evidence.statistics {
-            statistics.drop_moments();
-        }
-        let cut = self.finish(options, &evidence, chosen, tell)?;
+        let cut = match budgets.first() {
+            Some(Budget::Divergence(bound)) => self.smallest(options, &evidence, *bound, tell)?,
+            _ => {
+                let chosen = self.choose(options, &evidence, None, tell)?;
+                // They take most of the memory, and the repair layer by layer makes its own.
+                if let Some(statistics) = &mut evidence.statistics {
+                    statistics.drop_moments();
+                }
+                self.finish(options, &evidence, chosen, tell)?
+            }
+        };
         let done = self.judge(vec![cut], &evidence, tell)?;
         let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
         Ok((done, evidence))
@@ -206,7 +213,9 @@ impl Work {
             true => Some(self.time_model(tell)?),
             false => None,
         };
-        let trade_off = match options.wants_page() && !scene.prunable().is_empty() {
+        // Made-up inputs do not tell what a budget costs.
+        let is_told = options.wants_page() && !self.samples.is_synthetic();
+        let trade_off = match is_told && !scene.prunable().is_empty() {
             true => self.trade_off(scene, options, losses.as_ref())?,
             false => Vec::new(),
         };
@@ -229,6 +238,8 @@ impl Work {
         let mut check = Check::open(&self.model, &models, &self.runtime)?;
         let compared = self.samples.batches(self.samples.compared())?;
         let comparisons = check.compare(compared)?;
+        // On made-up inputs, that shows only whether the models run and give numbers.
+        let is_told = !self.samples.is_synthetic();
         let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
         let runs = if is_measured { Runs::MANY } else { Runs::FEW };
         let times = check.latency(&self.samples.one()?, runs)?;
@@ -236,11 +247,12 @@ impl Work {
         let done = all.map(|((cut, comparison), latency)| Done {
             model: cut.model,
             selection: cut.selection,
-            comparison: Some(comparison),
+            comparison: is_told.then_some(comparison),
             latency: Some(latency),
             seen: evidence.seen(),
             asked: cut.asked,
-            notes: Vec::new(),
+            repair: cut.repair,
+            notes: cut.notes,
         });
         Ok(done.collect())
     }
@@ -254,7 +266,12 @@ impl Work {
     }
 
     pub(super) fn budget(&self, options: &Options) -> Budget {
-        options.budget(self.samples.is_synthetic() && options.stats.is_empty())
+        options.budget(self.judges_by_synthetic(options))
+    }
+
+    /// Whether the statistics are of made-up inputs.
+    fn judges_by_synthetic(&self, options: &Options) -> bool {
+        self.samples.is_synthetic() && options.stats.is_empty()
     }
 
     /// What other budgets would lose: by the trials, or by the layers' own losses without any.
@@ -335,11 +352,13 @@ impl Work {
                 plan: Plan::of(&self.groups, &stays),
                 scores: vec![None; count],
                 trials: Vec::new(),
+                search: None,
             },
             comparison: None,
             latency: None,
             seen: 0,
             asked,
+            repair: options.repair(),
             notes: vec![note],
         })
     }
@@ -366,11 +385,12 @@ impl Work {
             input: None,
             calibration: Calibration {
                 source: source(&options.calibration),
+                synthetic: self.judges_by_synthetic(options),
                 samples: done.seen,
                 compared: done.comparison.map_or(0, |comparison| comparison.samples),
             },
             asked: done.asked.clone(),
-            repair: match options.repair() {
+            repair: match done.repair {
                 Repair::None => "none",
                 Repair::Once => "once",
                 Repair::Sequential => "sequential",
@@ -383,11 +403,13 @@ impl Work {
             },
             latency_ms: done.latency,
             candidates: done.selection.trials.clone(),
+            search: done.selection.search.clone(),
             groups: Report::groups(
                 &self.graph,
                 &self.groups,
                 &done.selection,
                 evidence.statistics.as_ref(),
+                self.judges_by_synthetic(options),
             ),
             ungrouped: report::ungrouped(&self.graph, &self.groups),
             trade_off: evidence.trade_off.clone(),

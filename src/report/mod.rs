@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::{Group, Groups, Reason};
-use crate::select::{Score, Selection, TradeOff, Trial};
+use crate::select::{Score, Search, Selection, TradeOff, Trial};
 use crate::verify::Comparison;
 
 pub use inspection::{GroupInspection, Inspection, Place, Ungrouped, inspect, ungrouped};
@@ -47,6 +47,8 @@ pub struct Report {
     pub latency_ms: Option<Change<f64>>,
     /// The candidates that a budget of latency measured, in this order; empty for other budgets.
     pub candidates: Vec<Trial>,
+    /// How the default budget found the size; `None` with other budgets.
+    pub search: Option<Search>,
     /// Every group.
     pub groups: Vec<GroupReport>,
     /// Layers with weights that make no channels of a group, and why.
@@ -55,7 +57,8 @@ pub struct Report {
     pub trade_off: Vec<TradeOff>,
     /// The layers with their widths.
     pub layers: Vec<Layer>,
-    /// The comparison with the original; `None` where nothing was pruned.
+    /// The comparison with the original; `None` where nothing was pruned, and without data: made-up inputs do not
+    /// tell how good a model is.
     pub comparison: Option<Comparison>,
     /// Whether the comparison ran on samples that no statistics saw.
     pub held_back: bool,
@@ -77,6 +80,8 @@ pub struct Change<T> {
 pub struct Calibration {
     /// Paths, empty for synthetic data.
     pub source: Vec<String>,
+    /// Whether the statistics are of made-up inputs, and with them every MI and all that follows from it.
+    pub synthetic: bool,
     /// Samples that the statistics saw.
     pub samples: usize,
     /// Samples of the comparison.
@@ -92,8 +97,11 @@ pub struct GroupReport {
     pub channels: Change<usize>,
     /// The channels that are left are combinations of the original's.
     pub combined: bool,
-    /// What the selection kept; `None` where nothing was selected.
+    /// What the selection kept; `None` where nothing was selected. Of made-up inputs, where
+    /// [`GroupReport::synthetic`] says so.
     pub score: Option<Score>,
+    /// Whether the score and the weight are of made-up inputs.
+    pub synthetic: bool,
     /// How far the measured covariances of what its readers see decide the score, and not the
     /// shrinkage: 1 less the largest shrinkage; `None` where nothing was seen.
     pub data_weight: Option<f64>,
@@ -108,14 +116,14 @@ pub struct Compared {
     pub original: PathBuf,
     /// The other.
     pub other: PathBuf,
-    /// Paths of the data; empty for synthetic ones.
+    /// Paths of the data; empty without any.
     pub source: Vec<String>,
     /// The device that ran the models.
     pub device: String,
     /// Version of ONNX Runtime.
     pub onnxruntime: String,
-    /// How close the other's outputs are to the first's.
-    pub comparison: Comparison,
+    /// How close the other's outputs are to the first's; `None` without data.
+    pub comparison: Option<Comparison>,
     /// Bytes of the files, external data included.
     pub bytes: Change<u64>,
     /// Median milliseconds of one run of the smallest batch on this machine.
@@ -164,6 +172,7 @@ impl Report {
         groups: &Groups,
         selection: &Selection,
         statistics: Option<&Statistics>,
+        synthetic: bool,
     ) -> Vec<GroupReport> {
         let (plan, scores) = (&selection.plan.groups, &selection.scores);
         let one = |(index, group): (usize, &Group)| GroupReport {
@@ -176,6 +185,7 @@ impl Report {
             },
             combined: plan.get(index).is_some_and(|group| group.combined),
             score: scores.get(index).copied().flatten(),
+            synthetic,
             data_weight: statistics.and_then(|statistics| data_weight(group, statistics)),
             frozen: group
                 .frozen

@@ -3,8 +3,24 @@
 use std::fmt;
 
 use crate::report::{Change, Compared, GroupReport, Inspection, Report, Sweep, SweepEntry};
-use crate::select::Interval;
-use crate::verify::Comparison;
+use crate::select::{Candidate, Interval};
+use crate::verify::{Comparison, Divergence};
+
+/// Columns of the table of groups.
+const HEAD: [&str; 6] = ["group", "channels", "kept", "MI kept", "95 %", "explained"];
+/// The same where all of it is of made-up inputs.
+const SYNTHETIC_HEAD: [&str; 6] = [
+    "group",
+    "channels",
+    "kept",
+    "MI of made-up inputs",
+    "95 %",
+    "of these explained",
+];
+
+/// What stands where figures of the quality would.
+pub(super) const UNKNOWN: &str = "nothing is known about the quality of the result without data: give --calib with a few \
+    hundred real samples";
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,20 +62,50 @@ impl Report {
         Some(format!("{candidates} took {shares} of the latency"))
     }
 
+    /// What the candidates of the default budget changed.
+    pub(super) fn searched(&self) -> Option<String> {
+        let candidates = self.search.iter().flat_map(|search| &search.candidates);
+        let one = |candidate: &Candidate| {
+            let Candidate { macs, measured, .. } = candidate;
+            match measured.is_finite() {
+                true => format!("{macs:.3} of the MACs by up to {:.2} %", measured * 100.0),
+                false => format!("{macs:.3} of the MACs without a bound"),
+            }
+        };
+        let tried: Vec<String> = candidates.map(one).collect();
+        let (last, others) = tried.split_last()?;
+        let tried = match others {
+            [] => last.clone(),
+            others => format!("{} and {last}", others.join(", ")),
+        };
+        Some(format!(
+            "sizes tried on the held-back samples: the outputs change at {tried}"
+        ))
+    }
+
+    /// Whether the model was pruned without data to compare it on.
+    pub(super) fn is_unknown(&self) -> bool {
+        let is_cut = |group: &GroupReport| group.channels.after < group.channels.before;
+        self.calibration.source.is_empty() && self.groups.iter().any(is_cut)
+    }
+
     /// The group that keeps the least of its MI.
     pub(super) fn least_mi(&self) -> Option<String> {
         let kept = |group: &GroupReport| group.score.map_or(1.0, |score| score.mi_kept);
         let cut = self.groups.iter().filter(|group| kept(group) < 1.0);
         let least = cut.min_by(|a, b| kept(a).total_cmp(&kept(b)))?;
+        let percent = kept(least) * 100.0;
+        let name = &least.name;
+        if self.calibration.synthetic {
+            return Some(format!(
+                "least MI of made-up inputs kept: {percent:.1} % of '{name}'"
+            ));
+        }
         let sure = match interval(least) {
             Some(interval) => format!("{interval} with a confidence of 95 %"),
             None => "with unknown confidence (one sample, or ranks)".to_owned(),
         };
-        let percent = kept(least) * 100.0;
-        Some(format!(
-            "least MI kept: {percent:.1} % of '{}', {sure}",
-            least.name
-        ))
+        Some(format!("least MI kept: {percent:.1} % of '{name}', {sure}"))
     }
 
     /// How many groups keep combinations of channels.
@@ -75,7 +121,10 @@ impl Report {
         let is_free = |group: &&GroupReport| group.frozen.is_empty();
         let frozen = self.groups.len() - self.groups.iter().filter(is_free).count();
         if frozen < self.groups.len() {
-            let head = ["group", "channels", "kept", "MI kept", "95 %", "explained"];
+            let head = match self.calibration.synthetic {
+                true => SYNTHETIC_HEAD,
+                false => HEAD,
+            };
             let mut rows = vec![head.map(str::to_owned)];
             rows.extend(self.groups.iter().filter(is_free).map(row));
             table(f, &rows)?;
@@ -122,6 +171,9 @@ impl Report {
         if let Some(measured) = self.measured() {
             writeln!(f, "{measured}")?;
         }
+        if let Some(searched) = self.searched() {
+            writeln!(f, "{searched}")?;
+        }
         if let Some(least) = self.least_mi() {
             writeln!(f, "{least}")?;
         }
@@ -134,12 +186,15 @@ impl Report {
             self.device, self.onnxruntime, self.repair
         )?;
         let Some(comparison) = &self.comparison else {
-            return Ok(());
+            return match self.is_unknown() {
+                true => writeln!(f, "{UNKNOWN}"),
+                false => Ok(()),
+            };
         };
-        let whose = if self.held_back {
-            "held-back"
-        } else {
-            "calibration"
+        let whose = match self.held_back {
+            _ if self.searched().is_some() => "held-back samples, which chose the size",
+            true => "held-back samples",
+            false => "calibration samples",
         };
         closeness(f, comparison, whose)
     }
@@ -167,7 +222,17 @@ impl fmt::Display for Sweep {
             let (path, repair) = (entry.path.display(), entry.report.repair);
             writeln!(f, "wrote {path}, repair {repair}")?;
         }
+        if self.is_unknown() {
+            writeln!(f, "{UNKNOWN}")?;
+        }
         Ok(())
+    }
+}
+
+impl Sweep {
+    /// Whether there were no data to compare the models on.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.entries.iter().any(|entry| entry.report.is_unknown())
     }
 }
 
@@ -175,7 +240,9 @@ impl SweepEntry {
     /// The cells under [`SWEEP_HEAD`].
     pub(super) fn row(&self) -> [String; 8] {
         let report = &self.report;
-        let found = report.comparison.unwrap_or_default();
+        let found = report.comparison;
+        let four = |value: f64| format!("{value:.4}");
+        let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
         let latency = report.latency_ms.unwrap_or_default();
         [
@@ -184,9 +251,9 @@ impl SweepEntry {
             percent(share(report.parameters)),
             bytes(report.bytes.after as f64),
             format!("{:.2} ms", latency.after),
-            format!("{:.4}", found.cosine),
-            format!("{:.4}", found.relative_error),
-            found.top1_agreement.map_or("-".to_owned(), percent),
+            or_dash(found.map(|found| four(found.cosine))),
+            or_dash(found.map(|found| four(found.relative_error))),
+            or_dash(found.and_then(|found| found.top1_agreement).map(percent)),
         ]
     }
 }
@@ -195,9 +262,14 @@ impl SweepEntry {
 fn closeness(f: &mut fmt::Formatter<'_>, found: &Comparison, whose: &str) -> fmt::Result {
     write!(
         f,
-        "on {} {whose} samples: cosine {:.4}, relative error {:.4}",
+        "on {} {whose}: cosine {:.4}, relative error {:.4}",
         found.samples, found.cosine, found.relative_error
     )?;
+    let known = found.divergence.filter(|found| found.high.is_finite());
+    if let Some(Divergence { mean, high }) = known {
+        let (mean, high) = (mean * 100.0, high * 100.0);
+        write!(f, ", change {mean:.2} % (up to {high:.2} %)")?;
+    }
     match found.top1_agreement {
         Some(agreement) => writeln!(f, ", top-1 agreement {:.1} %", agreement * 100.0),
         None => writeln!(f),
@@ -225,14 +297,16 @@ impl fmt::Display for Compared {
             "ran on {} with ONNX Runtime {}",
             self.device, self.onnxruntime
         )?;
-        let whose = if self.source.is_empty() {
-            "synthetic"
-        } else {
-            "given"
-        };
-        closeness(f, &self.comparison, whose)
+        match &self.comparison {
+            Some(comparison) => closeness(f, comparison, "given samples"),
+            None => writeln!(f, "{UNKNOWN_CLOSENESS}"),
+        }
     }
 }
+
+/// What stands where figures of the closeness would.
+const UNKNOWN_CLOSENESS: &str = "nothing is known about how close the outputs are without data: give --calib with a few \
+    hundred real samples";
 
 fn row(group: &GroupReport) -> [String; 6] {
     let percent =

@@ -10,7 +10,7 @@ mod shelf;
 
 pub(crate) use restarts::{Crossing, starts};
 pub(crate) use schedule::Schedule;
-pub(crate) use segment::{Open, Segment, part};
+pub(crate) use segment::{Open, Segment, has_all, part};
 pub(crate) use shelf::Shelf;
 
 use crate::graph::{Graph, ValueId};
@@ -28,6 +28,63 @@ pub enum SegmentError {
          room there, set TMPDIR, or raise --memory"
     )]
     Spill(#[from] std::io::Error),
+    /// A tensor that the model, as it was cut, does not have.
+    #[error(
+        "'{tensor}', which node '{node}' made before the cut, is asked for and not in the cut model any more: \
+         repair with --repair once, and report this fault of onnx-mipp with the model"
+    )]
+    Missing {
+        /// The tensor.
+        tensor: String,
+        /// The node that made it.
+        node: String,
+    },
+    /// A tensor of another shape than the widths that were chosen give it.
+    #[error(
+        "'{tensor}', which node '{node}' makes, has shape {found:?} where the cut leaves {expected:?} (the first \
+         axis is that of the samples): repair with --repair once, and report this fault of onnx-mipp with the model"
+    )]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// The node that makes it.
+        node: String,
+        /// The shape that a fit counts on.
+        expected: Vec<usize>,
+        /// The shape found.
+        found: Vec<usize>,
+    },
+}
+
+impl SegmentError {
+    /// A value that is not there.
+    pub(crate) fn missing(graph: &Graph, value: ValueId) -> Self {
+        let (tensor, node) = names(graph, value);
+        SegmentError::Missing { tensor, node }
+    }
+
+    /// A value of another shape than was expected.
+    pub(crate) fn shape(
+        graph: &Graph,
+        value: ValueId,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    ) -> Self {
+        let (tensor, node) = names(graph, value);
+        SegmentError::Shape {
+            tensor,
+            node,
+            expected,
+            found,
+        }
+    }
+}
+
+/// The names of a value and of the node that makes it.
+fn names(graph: &Graph, value: ValueId) -> (String, String) {
+    let maker = graph.values[value].producer;
+    let node = maker.map_or_else(String::new, |node| graph.nodes[node].name.clone());
+    (graph.values[value].name.clone(), node)
 }
 
 /// One model on its way through its segments.
@@ -37,11 +94,10 @@ pub(crate) struct Track {
 }
 
 impl Track {
-    /// `requests` are the values asked for, per segment; `memory` bytes of activations are held in
-    /// memory.
-    pub fn new(graph: &Graph, requests: Vec<Vec<ValueId>>, memory: u64) -> Self {
+    /// What waits is that of the schedule; `memory` bytes of it are held in memory.
+    pub fn new(schedule: Schedule, memory: u64) -> Self {
         Track {
-            schedule: Schedule::new(graph, requests),
+            schedule,
             shelf: Shelf::new(memory),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::groups::Use;
 use crate::segments::Crossing;
 
 /// The segments of one model: segment `k` computes what is asked for at level `k` and was not
@@ -18,8 +19,14 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// `requests` are the values asked for, per segment.
-    pub fn new(graph: &Graph, requests: Vec<Vec<ValueId>>) -> Self {
+    /// Of the model as it is; `requests` are the values asked for, per segment.
+    pub fn new(graph: &Graph, requests: &[Vec<ValueId>]) -> Self {
+        Schedule::cut(graph, &BTreeSet::new(), requests)
+    }
+
+    /// Of the model after a cut that put constants where nodes read computed values before.
+    pub fn cut(graph: &Graph, constants: &BTreeSet<Use>, requests: &[Vec<ValueId>]) -> Self {
+        let reads = |node| reads(graph, constants, node);
         let mut stages: Vec<Option<usize>> = vec![None; graph.nodes.len()];
         for (level, values) in requests.iter().enumerate() {
             let mut open: Vec<ValueId> = values.clone();
@@ -29,7 +36,7 @@ impl Schedule {
                 };
                 if stages[node].is_none() {
                     stages[node] = Some(level);
-                    open.extend(reads(graph, node));
+                    open.extend(reads(node));
                 }
             }
         }
@@ -37,7 +44,7 @@ impl Schedule {
         let mut readers: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); graph.values.len()];
         for (node, stage) in stages.iter().enumerate() {
             let Some(stage) = stage else { continue };
-            for value in reads(graph, node) {
+            for value in reads(node) {
                 readers[value].insert(*stage);
             }
         }
@@ -101,6 +108,11 @@ impl Schedule {
         readers.into_iter().map(crossing).collect()
     }
 
+    /// All values that pass from one segment to another.
+    pub fn waiting(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.inputs.iter().chain(&self.outputs).flatten().copied()
+    }
+
     /// Values that are not read any more after a segment.
     pub fn done_after(&self, level: usize) -> Vec<ValueId> {
         self.done[level].clone()
@@ -120,8 +132,14 @@ fn is_constant(graph: &Graph, value: ValueId) -> bool {
     graph.values[value].is_constant
 }
 
-fn reads(graph: &Graph, node: NodeId) -> impl Iterator<Item = ValueId> + '_ {
-    let node = &graph.nodes[node];
-    let all = node.inputs.iter().flatten().chain(&node.captured).copied();
+fn reads<'a>(
+    graph: &'a Graph,
+    constants: &'a BTreeSet<Use>,
+    node: NodeId,
+) -> impl Iterator<Item = ValueId> + 'a {
+    let slots = graph.nodes[node].inputs.iter().enumerate();
+    let computed = slots.filter(move |(slot, _)| !constants.contains(&(node, *slot)));
+    let inputs = computed.filter_map(|(_, value)| *value);
+    let all = inputs.chain(graph.nodes[node].captured.iter().copied());
     all.filter(|&value| !is_constant(graph, value))
 }

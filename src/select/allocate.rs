@@ -13,6 +13,20 @@ pub struct Choice {
     pub losses: Vec<f64>,
 }
 
+impl Choice {
+    /// The loss where the groups have these widths; none at a width that is not allowed.
+    #[must_use]
+    pub fn loss_at(&self, widths: &[usize]) -> f64 {
+        let width = widths.get(self.group);
+        let place = self
+            .widths
+            .iter()
+            .position(|allowed| Some(allowed) == width);
+        let loss = place.and_then(|place| self.losses.get(place));
+        loss.copied().unwrap_or_default()
+    }
+}
+
 /// The present width, then those from there down to `least`, in multiples of `align` where the
 /// present width is one: a layer that never was aligned has nothing to keep.
 #[must_use]

@@ -19,6 +19,8 @@ pub enum Budget {
     Ratio(f64),
     /// This share of every group's mutual information is left.
     MutualInformation(f64),
+    /// The outputs on samples that nothing was fitted to diverge by no more than this.
+    Divergence(f64),
 }
 
 impl std::fmt::Display for Budget {
@@ -29,6 +31,13 @@ impl std::fmt::Display for Budget {
             Budget::Latency(fraction) => write!(f, "--latency {fraction}"),
             Budget::Ratio(fraction) => write!(f, "--ratio {fraction}"),
             Budget::MutualInformation(share) => write!(f, "--mi {share}"),
+            Budget::Divergence(bound) => {
+                write!(
+                    f,
+                    "nothing, which allows the outputs a change of {} %",
+                    bound * 100.0
+                )
+            }
         }
     }
 }
@@ -39,7 +48,7 @@ impl Budget {
     pub fn is_shared(&self) -> bool {
         matches!(
             self,
-            Budget::Macs(_) | Budget::Params(_) | Budget::Latency(_)
+            Budget::Macs(_) | Budget::Params(_) | Budget::Latency(_) | Budget::Divergence(_)
         )
     }
 }
@@ -79,7 +88,7 @@ pub(super) fn stops(
     let widths = whole(scene);
     let stop_at = |widths: Vec<usize>| widths.into_iter().map(Stop::Width).collect();
     match budget {
-        Budget::Latency(_) => Err(SelectError::Unmeasured),
+        Budget::Latency(_) | Budget::Divergence(_) => Err(SelectError::Unmeasured),
         Budget::MutualInformation(share) => Ok(vec![Stop::Mi(share); widths.len()]),
         Budget::Ratio(ratio) => ratio_widths(scene, ratio, limits, widths).map(stop_at),
         Budget::Macs(fraction) => {
@@ -240,7 +249,7 @@ pub(super) fn measured_widths<E: From<SelectError>>(
 }
 
 /// The width of every group as it is.
-fn whole(scene: Scene<'_>) -> Vec<usize> {
+pub(super) fn whole(scene: Scene<'_>) -> Vec<usize> {
     let groups = scene.groups.groups.iter();
     groups.map(|group| group.channels.len()).collect()
 }
@@ -281,13 +290,7 @@ pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<Trad
     for step in (1..=STEPS).rev() {
         let share = f64::from(step) / f64::from(STEPS);
         let widths = allocate(&choices, &model, whole.clone(), total * share);
-        let loss = choices.iter().filter_map(|choice| {
-            let place = choice
-                .widths
-                .iter()
-                .position(|w| Some(w) == widths.get(choice.group))?;
-            choice.losses.get(place).copied()
-        });
+        let loss = choices.iter().map(|choice| choice.loss_at(&widths));
         let point = TradeOff {
             macs: if total > 0.0 {
                 model.total(&widths) / total
@@ -307,7 +310,7 @@ pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<Trad
 }
 
 /// Every prunable group's widths and their losses.
-fn choices(scene: Scene<'_>, limits: &Limits, losses: Option<&Losses>) -> Vec<Choice> {
+pub(super) fn choices(scene: Scene<'_>, limits: &Limits, losses: Option<&Losses>) -> Vec<Choice> {
     let choice = |group: usize| {
         let widths = limits.widths(&scene.groups.groups[group]);
         let known = losses.and_then(|losses| losses.get(group));

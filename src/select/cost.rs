@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Use};
+use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Stored, Use};
 use crate::runtime::Profile;
 use crate::select::spent::{Goes, spent};
 
@@ -111,41 +111,28 @@ impl CostModel {
         }
     }
 
-    /// Elements of the weights, constants that do not change left out.
+    /// Elements of the weights as they are stored, constants that do not change left out.
     #[must_use]
     pub fn parameters(graph: &Graph, groups: &Groups) -> Self {
         let group_of = group_of(groups);
-        let integers = weights_of(graph, groups);
+        let weights = weights_of(graph, groups);
         let mut terms = Vec::new();
-        for (id, value) in graph.values.iter().enumerate() {
-            let Some(tensor) = &value.constant else {
+        for (value, cuts) in stored_cuts(graph, groups) {
+            let Some(tensor) = &graph.values[value].constant else {
                 continue;
             };
-            if !crate::ops::constant::is_weight(tensor.dtype) && !integers.contains(&id) {
-                continue;
-            }
-            // Such as a weight that is transposed before it is read.
-            if !value.readers.is_empty() && is_replaced(graph, groups, id) {
-                continue;
-            }
-            // A tensor that several nodes cut in the same way is stored once.
-            let mut readers: Vec<&Use> = value.readers.iter().collect();
-            // Nodes that compute another constant from it, such as a bias of zeros from its shape,
-            // go when that constant is stored anew.
-            if readers.iter().any(|at| !is_folded(graph, at.0)) {
-                readers.retain(|at| !is_folded(graph, at.0));
-            }
-            let mut cuts: Vec<Option<&ChannelAxes>> =
-                readers.iter().map(|at| groups.uses.get(at)).collect();
-            cuts.sort();
-            cuts.dedup();
-            let is_stored = value
+            let is_stored = graph.values[value]
                 .producer
                 .is_none_or(|node| crate::ops::constant::stores_tensor(&graph.nodes[node]));
-            let reads = cuts.iter().filter(|cut| is_stored || cut.is_some());
+            let is_weight =
+                crate::ops::constant::is_weight(tensor.dtype) || weights.contains(&value);
+            // A tensor that several nodes cut in the same way is stored once.
+            let reads = cuts
+                .iter()
+                .filter(|cut| is_weight && (is_stored || cut.is_some()));
             terms.extend(reads.map(|cut| Term {
                 factor: 1.0,
-                axes: lengths(&tensor.shape, *cut, &group_of),
+                axes: lengths(&tensor.shape, cut.as_ref(), &group_of),
             }));
         }
         CostModel { terms }
@@ -190,13 +177,43 @@ impl CostModel {
     }
 }
 
-/// The weights that nodes multiply with, of whatever type.
+/// What is stored of the weights that nodes multiply with, of whatever type.
 fn weights_of(graph: &Graph, groups: &Groups) -> BTreeSet<ValueId> {
     let weight = |cost: &Cost| match cost.of {
         Elements::Weight(slot) => graph.view(cost.node).input(slot),
         Elements::Axes(_) => None,
     };
-    groups.costs.iter().filter_map(weight).collect()
+    let weights = groups.costs.iter().filter_map(weight);
+    weights.map(|value| Stored::of(graph, value).root).collect()
+}
+
+/// Per constant, the different ways in which it is cut where it is stored.
+fn stored_cuts(graph: &Graph, groups: &Groups) -> BTreeMap<ValueId, BTreeSet<Option<ChannelAxes>>> {
+    let mut all: BTreeMap<ValueId, BTreeSet<Option<ChannelAxes>>> = BTreeMap::new();
+    let constants = graph.values.iter().enumerate();
+    for (id, value) in constants.filter(|(_, value)| value.constant.is_some()) {
+        let stored = Stored::of(graph, id);
+        let is_kept = stored.root != id && graph.values[stored.root].constant.is_some();
+        let reads = value.readers.iter().filter(|at| !is_folded(graph, at.0));
+        let mut reads = reads.peekable();
+        // What only other constants are computed from goes where these are stored anew.
+        if reads.peek().is_none() && (is_kept || is_replaced(graph, groups, id)) {
+            continue;
+        }
+        let cuts = reads.map(|at| groups.uses.get(at));
+        let rooted = |axes: &ChannelAxes| -> ChannelAxes {
+            let rank = graph.values[stored.root].shape.as_ref().map_or(0, Vec::len);
+            let axis = |axis| axes.get(stored.axis_of(axis)?)?.clone();
+            (0..rank).map(axis).collect()
+        };
+        let cuts: Vec<Option<ChannelAxes>> = cuts.map(|cut| cut.map(rooted)).collect();
+        let entry = all.entry(stored.root).or_default();
+        match cuts.is_empty() {
+            true => drop(entry.insert(None)),
+            false => entry.extend(cuts),
+        }
+    }
+    all
 }
 
 impl Term {

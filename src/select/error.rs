@@ -38,7 +38,9 @@ pub enum SelectError {
         advice: &'static str,
     },
     /// A budget that is met by measuring, where nothing is measured.
-    #[error("a budget of latency cannot be met without measuring: use `select_measured`")]
+    #[error(
+        "a budget of latency or divergence cannot be met without measuring: use `select_measured` or `smallest`"
+    )]
     Unmeasured,
     /// A plan that does not fit the model.
     #[error(

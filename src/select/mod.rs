@@ -13,6 +13,7 @@ mod plan;
 mod ranking;
 mod reading;
 mod search;
+mod smallest;
 mod spent;
 
 pub use allocate::{Choice, allocate, allowed_widths};
@@ -23,6 +24,7 @@ pub use error::SelectError;
 pub use plan::{Plan, PlannedGroup};
 pub use ranking::Ranking;
 pub use search::Trial;
+pub use smallest::{Candidate, Rung, Search, ladder, smallest};
 pub use spent::{Goes, Spent, spent};
 
 use crate::calibrate::Statistics;
@@ -51,8 +53,10 @@ pub struct Selection {
     pub plan: Plan,
     /// Per group, what its selection kept; `None` where nothing was selected.
     pub scores: Vec<Option<Score>>,
-    /// The candidates that were measured on the way; empty for budgets that need no measuring.
+    /// The candidates that a budget of latency measured; empty for other budgets.
     pub trials: Vec<Trial>,
+    /// The search of a budget of divergence; `None` for other budgets.
+    pub search: Option<Search>,
 }
 
 /// Everything that selection reads.
@@ -153,6 +157,7 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
         plan: Plan { groups: Vec::new() },
         scores: vec![None; count],
         trials: Vec::new(),
+        search: None,
     };
     let mut stays = vec![true; scene.groups.channel_count];
     let mut unsure: Option<Unsure<'_>> = None;

@@ -6,7 +6,8 @@ use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::Kept;
 use crate::segments::{self, Schedule, Track};
 use crate::select::CostModel;
-use crate::sequential::Setting;
+use crate::sequential::{SequentialError, Setting};
+use crate::surgery::{self, Repaired};
 
 /// Seconds per multiply-accumulate, and per byte that a node makes, of ONNX Runtime on two cores of
 /// x86-64: with them plain passes of MobileNetV2 and ResNet-50 take what they do (docs/performance.md).
@@ -28,9 +29,17 @@ pub(super) struct Course {
 impl Course {
     /// `requests` are the values asked for, per level. The choice depends on the models alone, so
     /// that nothing else changes what is computed where.
-    pub fn new(setting: &Setting<'_>, kept: &Kept<'_>, requests: &[Vec<ValueId>]) -> Self {
+    ///
+    /// # Errors
+    /// A model that cannot be cut, or that lacks what its segments would leave to each other.
+    pub fn new(
+        setting: &Setting<'_>,
+        kept: &Kept<'_>,
+        requests: &[Vec<ValueId>],
+    ) -> Result<Self, SequentialError> {
         let Setting { graph, groups, .. } = *setting;
-        let levels = Schedule::new(graph, requests.to_vec());
+        let constants = surgery::constants(graph, kept)?;
+        let levels = Schedule::cut(graph, &constants, requests);
         let bytes = |value: ValueId| {
             let known = &graph.values[value];
             // Of one sample: the first axis is left out.
@@ -54,12 +63,18 @@ impl Course {
         let starts = segments::starts(&work, &crossings);
         let ends = starts.iter().skip(1).copied().chain([requests.len()]);
         let runs = starts.iter().zip(ends);
-        let asked = runs.map(|(&start, end)| requests[start..end].concat());
-        Course {
-            track: Track::new(graph, asked.collect(), setting.memory / 2),
+        let asked: Vec<_> = runs
+            .map(|(&start, end)| requests[start..end].concat())
+            .collect();
+        let runs = Schedule::cut(graph, &constants, &asked);
+        let all = runs.waiting().chain(asked.into_iter().flatten());
+        let whole = surgery::cut(setting.model, graph, kept, &Repaired::default(), &|_| true)?;
+        segments::has_all(&whole, graph, all)?;
+        Ok(Course {
+            track: Track::new(runs, setting.memory / 2),
             levels,
             starts,
-        }
+        })
     }
 
     /// The run that a level belongs to.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::calibrate::Batch;
 use crate::calibrate::tap::Placed;
 use crate::onnx::Tensor;
-use crate::segments::{Open, Segment, SegmentError, Shelf, Track};
+use crate::segments::{Open, Schedule, Segment, SegmentError, Shelf, Track};
 use crate::sequential::Setting;
 use crate::sequential::job::{self, Job};
 use crate::sequential::picked;
@@ -54,11 +54,11 @@ impl<'a> Dense<'a> {
         }
         let stages = stages(&gathered);
         let asked = |stage: &Range<usize>| job::wanted(&taps[taps_of(&levels, stage)]);
-        let requests = stages.iter().map(asked).collect();
+        let requests: Vec<_> = stages.iter().map(asked).collect();
         Dense {
             setting: *setting,
             segment: None,
-            track: Track::new(setting.graph, requests, memory / 2),
+            track: Track::new(Schedule::new(setting.graph, &requests), memory / 2),
             shelf: Shelf::new(memory / 2),
             taps,
             stays,

@@ -1,6 +1,6 @@
 //! One fit: the inputs that consumers share, and what each of them has to reach.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use faer::Mat;
 use faer::traits::ComplexField;
@@ -10,13 +10,15 @@ use crate::calibrate::tap::{self, Draw, Placed};
 use crate::calibrate::{Moments, StatisticsError, products};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::Tensor;
+use crate::segments::SegmentError;
 use crate::sequential::SequentialError;
 use crate::sequential::rectified::{Before, Block, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{
     Affine, Aim, Centred, Cross, Equations, Fitted, picked as picked_rows,
 };
 use crate::sequential::ridge;
-use crate::surgery::{Fold, Folded, Onto, Repaired, SurgeryError};
+use crate::sequential::ties::Tie;
+use crate::surgery::{Fold, Onto, Repaired, SurgeryError};
 
 /// The consumers that read one tensor in one way.
 pub(super) struct Job<'a> {
@@ -30,6 +32,8 @@ pub(super) struct Job<'a> {
     /// Samples seen.
     pub seen: usize,
     pub targets: Vec<Target<'a>>,
+    /// The fit that it is a part of, where consumers share a weight. The job that leads has the sums.
+    pub tie: Option<Tie>,
     /// Of the rows, those that are kept.
     pub share: Share,
     /// Per block, inputs less their shift.
@@ -112,22 +116,25 @@ impl<'a> Job<'a> {
             .collect()
     }
 
-    /// Adds what the taps gathered of one batch.
-    pub fn add(
+    /// Adds what the taps gathered of one batch: its own, or those of another job of the same fit, whose turn
+    /// is after its own.
+    fn add(
         &mut self,
+        other: Option<&Job<'_>>,
         draw: &Draw,
         dense: &[Tensor],
         pruned: &[Tensor],
-    ) -> Result<(), StatisticsError> {
+    ) -> Result<(), SequentialError> {
         let graph = self.graph;
-        let none = vec![false; draw.padding.len() / self.inputs.tap.taps().max(1)];
+        let inputs = other.map_or(&self.inputs, |other| &other.inputs).clone();
+        let none = vec![false; draw.padding.len() / inputs.tap.taps().max(1)];
         let (mut dense, mut pruned) = (dense.iter(), pruned.iter());
         let found = Found {
             draw,
             none: &none,
             graph,
         };
-        let centred = self.centre(&found, pruned.next())?;
+        let centred = self.centre(&found, &inputs, pruned.next())?;
         let rows = centred.first().map_or(0, Centred::rows);
         let seen = self.kept.first().map_or(0, Rows::len);
         let keep = (self.share.of_batch(rows, seen), self.share);
@@ -137,8 +144,10 @@ impl<'a> Job<'a> {
             }
         }
         let samples = rows / none.len().max(1);
-        let held = ridge::held(self.seen, samples, none.len());
-        self.seen += samples;
+        if other.is_none() {
+            self.seen += samples;
+        }
+        let held = ridge::held(self.seen.saturating_sub(samples), samples, none.len());
         let apart: Vec<Centred> = match self.held.is_empty() {
             true => Vec::new(),
             false => centred.iter().map(|block| block.some(&held)).collect(),
@@ -155,8 +164,10 @@ impl<'a> Job<'a> {
             held: &held,
             apart: &apart,
         };
-        for target in &mut self.targets {
-            target.add(&found, &centred, keep, [&mut dense, &mut pruned])?;
+        for (place, target) in self.targets.iter_mut().enumerate() {
+            let taps = other.and_then(|other| other.targets.get(place));
+            let taps = taps.map_or_else(|| Taps::of(target), Taps::of);
+            target.add(&taps, &found, &centred, keep, [&mut dense, &mut pruned])?;
         }
         Ok(())
     }
@@ -165,13 +176,14 @@ impl<'a> Job<'a> {
     fn centre(
         &mut self,
         found: &Found<'_>,
+        placed: &Placed,
         tensor: Option<&Tensor>,
-    ) -> Result<Vec<Centred>, StatisticsError> {
+    ) -> Result<Vec<Centred>, SequentialError> {
         let count = self.moments.len().max(1);
-        let per_block = self.inputs.channels * self.inputs.tap.taps() / count;
+        let per_block = placed.channels * placed.tap.taps() / count;
         let samples = |rows: usize| rows / found.none.len().max(1);
         if products::is_single(per_block) {
-            let inputs: Mat<f32> = found.inputs(&self.inputs, tensor)?;
+            let inputs: Mat<f32> = found.inputs(placed, tensor)?;
             if let [moments] = self.moments.as_mut_slice() {
                 let samples = samples(inputs.nrows());
                 return Ok(vec![Centred::Single(moments.add_single(inputs, samples))]);
@@ -182,7 +194,7 @@ impl<'a> Job<'a> {
             };
             return Ok(self.moments.iter_mut().enumerate().map(of_block).collect());
         }
-        let inputs: Mat<f64> = found.inputs(&self.inputs, tensor)?;
+        let inputs: Mat<f64> = found.inputs(placed, tensor)?;
         let of_block = |(block, moments): (usize, &mut Moments)| {
             let part = inputs.subcols(block * per_block, per_block);
             Centred::Double(moments.add(part.to_owned(), samples(inputs.nrows())))
@@ -191,12 +203,15 @@ impl<'a> Job<'a> {
     }
 
     /// Fits each target, from the weights of the repair in one pass; `None` where no row was seen.
-    fn fitted(&self, once: &Repaired) -> Result<Vec<Option<Folded>>, SurgeryError> {
+    fn fitted(&self, once: &Repaired) -> Result<Vec<Option<Solved>>, SurgeryError> {
+        if self.tie.is_some_and(|tie| !tie.leads) {
+            return Ok(Vec::new());
+        }
         let targets = self.targets.par_iter();
         targets.map(|target| self.fit(target, once)).collect()
     }
 
-    fn fit(&self, target: &Target<'a>, once: &Repaired) -> Result<Option<Folded>, SurgeryError> {
+    fn fit(&self, target: &Target<'a>, once: &Repaired) -> Result<Option<Solved>, SurgeryError> {
         let once = target.fold.present(once);
         let once = once.map_err(|error| target.fold.failed(error))?;
         let (mut matrices, mut shift) = (Vec::new(), Vec::new());
@@ -214,19 +229,31 @@ impl<'a> Job<'a> {
             matrices.push(matrix);
             shift.extend(moved);
         }
-        let folded = target.fold.tensors(&matrices, &shift, Onto::Zero);
-        folded.map(Some).map_err(|error| target.fold.failed(error))
+        Ok(Some((matrices, shift)))
     }
 }
+
+/// Fitted matrices, one per block, and the shift of every row.
+type Solved = (Vec<Mat<f64>>, Vec<f64>);
 
 /// Puts the fitted weights of a level into `repaired`, which has those of the repair in one pass.
 pub(super) fn solve(jobs: &[Job<'_>], repaired: &mut Repaired) -> Result<(), SurgeryError> {
     let once = &*repaired;
     let fitted: Vec<_> = jobs.par_iter().map(|job| job.fitted(once)).collect();
     for (job, fitted) in jobs.iter().zip(fitted) {
-        for (target, folded) in job.targets.iter().zip(fitted?) {
-            if let Some(folded) = folded {
-                let put = target.fold.put(folded, repaired);
+        let rest = jobs.iter().filter(|other| {
+            let follows = |tie: Tie| job.tie == Some(Tie { leads: true, ..tie }) && !tie.leads;
+            other.tie.is_some_and(follows)
+        });
+        let rest: Vec<&Job<'_>> = rest.collect();
+        for (place, fitted) in fitted?.into_iter().enumerate() {
+            let Some((matrices, shift)) = fitted else {
+                continue;
+            };
+            let targets = std::iter::once(job).chain(rest.iter().copied());
+            for target in targets.filter_map(|job| job.targets.get(place)) {
+                let folded = target.fold.tensors(&matrices, &shift, Onto::Zero);
+                let put = folded.and_then(|folded| target.fold.put(folded, repaired));
                 put.map_err(|error| target.fold.failed(error))?;
             }
         }
@@ -234,28 +261,55 @@ pub(super) fn solve(jobs: &[Job<'_>], repaired: &mut Repaired) -> Result<(), Sur
     Ok(())
 }
 
+/// Where a target is read.
+struct Taps {
+    output: Placed,
+    /// The summand that the output becomes, and the other one in the dense and in the pruned model.
+    sum: Option<(Option<Placed>, [Placed; 2])>,
+    before: Option<Placed>,
+}
+
+impl Taps {
+    fn of(target: &Target<'_>) -> Self {
+        let before = target.rectifier.as_ref().map(|rectifier| &rectifier.before);
+        Taps {
+            output: target.output.clone(),
+            sum: target.sum.as_ref().map(|sum| {
+                let others = [sum.other.clone(), sum.other_pruned.clone()];
+                (sum.own.clone(), others)
+            }),
+            before: match before {
+                Some(Before::Other(placed)) => Some(placed.as_ref().clone()),
+                Some(Before::Output | Before::Sum) | None => None,
+            },
+        }
+    }
+}
+
 impl Target<'_> {
     /// Adds what the taps gathered of one batch: `centred` has the inputs per block, of which the
     /// first `count` rows are kept.
     fn add(
         &mut self,
+        taps: &Taps,
         found: &Found<'_>,
         centred: &Inputs<'_>,
         (count, share): (usize, Share),
         [dense, pruned]: [&mut std::slice::Iter<'_, Tensor>; 2],
-    ) -> Result<(), StatisticsError> {
+    ) -> Result<(), SequentialError> {
         let stay = self.stays.len();
         let mut dense = |placed: &Placed| {
             let placed = placed.clone().with_channels(stay);
             found.dense(&placed, dense.next())
         };
-        let output = dense(&self.output)?;
+        let output = dense(&taps.output)?;
         centred.add(&mut self.crosses, &mut self.held, &output);
         let (mut lost, mut total) = (None, None);
-        if let Some(sum) = &mut self.sum {
-            let own = sum.own.as_ref().map(&mut dense).transpose()?;
-            let other = dense(&sum.other)?;
-            let left = found.pruned(&sum.other_pruned, pruned.next())?;
+        if let Some((sum, (own, [other, other_pruned]))) = self.sum.as_mut().zip(taps.sum.as_ref())
+        {
+            let own = own.as_ref().map(&mut dense).transpose()?;
+            let other = dense(other)?;
+            let left = found.pruned(other_pruned, pruned.next())?;
             if let Some(own) = &own {
                 add_affine(&mut sum.affine, &output, own);
             }
@@ -272,10 +326,10 @@ impl Target<'_> {
             let rows = kept.lost.get_or_insert_default();
             rows.push(lost, count, share);
         }
-        let before = match &rectifier.before {
-            Before::Output => return Ok(()),
-            Before::Sum => total,
-            Before::Other(placed) => Some(dense(placed)?),
+        let before = match (&rectifier.before, &taps.before) {
+            (Before::Output, _) => return Ok(()),
+            (Before::Sum, _) => total,
+            (Before::Other(_), placed) => placed.as_ref().map(&mut dense).transpose()?,
         };
         if let Some(before) = before {
             if let Some(affine) = &mut rectifier.affine {
@@ -381,10 +435,11 @@ impl Found<'_> {
         &self,
         placed: &Placed,
         tensor: Option<&Tensor>,
-    ) -> Result<Mat<T>, StatisticsError> {
-        let name = &self.graph.values[placed.tap.value].name;
+    ) -> Result<Mat<T>, SequentialError> {
         let entries = (&self.draw.reads, self.draw.padding.as_slice());
-        placed.unpack(name, tensor.ok_or_else(|| missing(name))?, entries)
+        self.read(placed, tensor, |name, tensor| {
+            placed.unpack(name, tensor, entries)
+        })
     }
 
     /// What another tap of the pruned model gave.
@@ -392,24 +447,36 @@ impl Found<'_> {
         &self,
         placed: &Placed,
         tensor: Option<&Tensor>,
-    ) -> Result<Mat<f32>, StatisticsError> {
-        let name = &self.graph.values[placed.tap.value].name;
+    ) -> Result<Mat<f32>, SequentialError> {
         let entries = (&self.draw.places, self.none);
-        placed.unpack(name, tensor.ok_or_else(|| missing(name))?, entries)
+        self.read(placed, tensor, |name, tensor| {
+            placed.unpack(name, tensor, entries)
+        })
     }
 
     /// What a tap of the dense model gave, of which the positions were picked.
-    fn dense(&self, placed: &Placed, tensor: Option<&Tensor>) -> Result<Mat<f32>, StatisticsError> {
-        let name = &self.graph.values[placed.tap.value].name;
-        let tensor = tensor.ok_or_else(|| missing(name))?;
-        placed.unpack_picked(name, tensor, self.none.len())
+    fn dense(&self, placed: &Placed, tensor: Option<&Tensor>) -> Result<Mat<f32>, SequentialError> {
+        self.read(placed, tensor, |name, tensor| {
+            placed.unpack_picked(name, tensor, self.none.len())
+        })
     }
-}
 
-fn missing(tensor: &str) -> StatisticsError {
-    StatisticsError::Shape {
-        tensor: tensor.to_owned(),
-        shape: Vec::new(),
+    /// What a tap gave, with an error that names the node where it gave something else.
+    fn read<M>(
+        &self,
+        placed: &Placed,
+        tensor: Option<&Tensor>,
+        unpack: impl Fn(&str, &Tensor) -> Result<M, StatisticsError>,
+    ) -> Result<M, SequentialError> {
+        let value = placed.tap.value;
+        let tensor = tensor.ok_or_else(|| SegmentError::missing(self.graph, value))?;
+        unpack(&self.graph.values[value].name, tensor).map_err(|error| match error {
+            StatisticsError::Shape { shape: found, .. } => {
+                let expected = vec![1, placed.channels, self.none.len()];
+                SegmentError::shape(self.graph, value, expected, found).into()
+            }
+            other => other.into(),
+        })
     }
 }
 
@@ -435,8 +502,30 @@ pub(super) fn add_all(jobs: &mut [Job<'_>], sampled: Sampled) -> Result<(), Sequ
             (job, draw, dense, pruned)
         })
         .collect();
-    work.into_par_iter()
-        .try_for_each(|(job, draw, dense, pruned)| job.add(draw, &dense, &pruned))?;
+    // What goes into one fit, the job that has its sums first.
+    let mut fits: Vec<Vec<_>> = Vec::new();
+    let mut places = BTreeMap::new();
+    for part in work {
+        match part.0.tie {
+            None => fits.push(vec![part]),
+            Some(tie) => {
+                let place = *places.entry(tie.first).or_insert(fits.len());
+                if place == fits.len() {
+                    fits.push(Vec::new());
+                }
+                let at = if tie.leads { 0 } else { fits[place].len() };
+                fits[place].insert(at, part);
+            }
+        }
+    }
+    fits.into_par_iter().try_for_each(|mut parts| {
+        let Some(((lead, draw, dense, pruned), rest)) = parts.split_first_mut() else {
+            return Ok(());
+        };
+        lead.add(None, draw, dense, pruned)?;
+        let mut rest = rest.iter();
+        rest.try_for_each(|(job, draw, dense, pruned)| lead.add(Some(job), draw, dense, pruned))
+    })?;
     Ok(())
 }
 

@@ -10,9 +10,11 @@ use crate::ops::{self, constant::is_weight};
 use crate::sequential::Setting;
 use crate::sequential::job::{Job, Sum, Target};
 use crate::sequential::levels::Levels;
+use crate::sequential::onward::Onward;
 use crate::sequential::rectified::{self, Before, Rectifier, Rows, Share, Targets};
 use crate::sequential::regression::{Affine, Cross};
 use crate::sequential::ridge;
+use crate::sequential::ties;
 use crate::surgery::Fold;
 
 /// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
@@ -30,13 +32,15 @@ pub(super) fn jobs<'a>(
     let mut names = 0;
     let mut all = Vec::new();
     for consumers in levels.consumers(setting.groups) {
-        let mut sharing: BTreeMap<(Tap, usize), Vec<usize>> = BTreeMap::new();
+        let mut sharing: BTreeMap<(Tap, usize, Option<usize>), Vec<usize>> = BTreeMap::new();
         for index in consumers {
             let consumer = &setting.groups.consumers[index];
             let Some(tap) = Tap::of(consumer) else {
                 continue;
             };
-            let key = (tap, consumer.layout.blocks);
+            // One that shares its weight has a job of its own, whatever else reads the same.
+            let tied = ties::of(setting.groups, index).map(|_| index);
+            let key = (tap, consumer.layout.blocks, tied);
             sharing.entry(key).or_default().push(index);
         }
         let mut builder = Builder {
@@ -45,10 +49,11 @@ pub(super) fn jobs<'a>(
             levels,
             names: &mut names,
         };
-        let jobs: Vec<Job<'_>> = sharing
+        let mut jobs: Vec<Job<'_>> = sharing
             .into_iter()
-            .filter_map(|((tap, blocks), users)| builder.job(tap, blocks, &users, samples))
+            .filter_map(|((tap, blocks, _), users)| builder.job(tap, blocks, &users, samples))
             .collect();
+        ties::unite(&mut jobs, setting.groups, samples);
         if !jobs.is_empty() {
             all.push(jobs);
         }
@@ -66,9 +71,9 @@ struct Builder<'b, 'a> {
 impl<'a> Builder<'_, 'a> {
     fn job(&mut self, tap: Tap, blocks: usize, users: &[usize], samples: usize) -> Option<Job<'a>> {
         let graph = self.setting.graph;
-        let channels = self.channels(tap.value, tap.axis)?;
         let taps = tap.taps();
-        let inputs = self.place(tap)?.with_channels(channels);
+        let inputs = self.place(tap)?.narrowed(self.kept)?;
+        let channels = inputs.channels;
         let per_block = channels / blocks.max(1) * taps;
         let wanted = ROWS_PER_INPUT.saturating_mul(per_block).max(LEAST_ROWS);
         let rows = wanted
@@ -92,6 +97,9 @@ impl<'a> Builder<'_, 'a> {
             },
             seen: 0,
             targets,
+            tie: users
+                .first()
+                .and_then(|&user| ties::of(self.setting.groups, user)),
             share: Share::new(rows * samples, channels * taps),
             kept: (0..blocks).map(|_| Rows::default()).collect(),
         })
@@ -141,7 +149,7 @@ impl<'a> Builder<'_, 'a> {
         let sum = sum.map(|([own, other, other_pruned], _)| Sum {
             own: (own.tap != output.tap).then_some(own),
             other,
-            other_pruned: other_pruned.with_channels(stays.len()),
+            other_pruned,
             affine: vec![Affine::new(); stays.len()],
             crosses: spare,
             held: spare_held,
@@ -169,7 +177,7 @@ impl<'a> Builder<'_, 'a> {
         rows: usize,
     ) -> Option<Rectifier> {
         let graph = self.setting.graph;
-        let behind = rectified::behind(graph, consumer.output)?;
+        let behind = rectified::behind(self.onward(consumer.output_axis), consumer.output)?;
         // The sum of something that is not known yet says nothing about this summand.
         if behind.through_sum && sum.is_none() {
             return None;
@@ -206,43 +214,41 @@ impl<'a> Builder<'_, 'a> {
         rows: usize,
     ) -> Option<([Placed; 3], ValueId)> {
         let graph = self.setting.graph;
-        let shape = |value: ValueId| graph.values[value].shape.as_ref();
+        let onward = self.onward(axis);
         let mut own = value;
         loop {
-            let [(reader, _)] = *graph.values[own].readers else {
-                return None;
+            let reader = onward.reader(own)?;
+            let Some(other) = ops::other_summand(graph.view(reader), own) else {
+                // Whether what lies between is affine is seen in the data.
+                own = onward.next(own)?;
+                continue;
             };
-            let node = &graph.nodes[reader];
-            if let Some(other) = ops::other_summand(graph.view(reader), own) {
-                let level = self.levels.of(other);
-                let known = level > 0 && level <= self.levels.of(input);
-                if !known || shape(other) != shape(value) || shape(own) != shape(value) {
-                    return None;
-                }
-                let tap = |value| Tap {
-                    value,
-                    axis,
-                    window: None,
-                    covered: 1,
-                    stack: None,
-                };
-                let [Some(total)] = *node.outputs else {
-                    return None;
-                };
-                let mut place = |value| self.place(tap(value));
-                let own = place(own)?.before_pointwise(graph).whole_for(graph, rows);
-                let [dense, pruned] = [place(other)?, place(other)?];
-                let [dense, pruned] = [dense, pruned].map(|placed| placed.whole_for(graph, rows));
-                return Some(([own, dense, pruned], total));
-            }
-            // Whether what lies between is affine is seen in the data.
-            let [Some(output)] = *node.outputs else {
-                return None;
-            };
-            if shape(output) != shape(value) || graph.values[own].is_output {
+            let level = self.levels.of(other);
+            let known = level > 0 && level <= self.levels.of(input);
+            let total = onward.next(own)?;
+            if !known || !onward.is_same(own, other) {
                 return None;
             }
-            own = output;
+            let tap = |value| Tap {
+                value,
+                axis,
+                window: None,
+                covered: 1,
+                stack: None,
+            };
+            let mut place = |value| Some(self.place(tap(value))?.whole_for(graph, rows));
+            let [dense, pruned] = [place(other)?, place(other)?.narrowed(self.kept)?];
+            let own = self.place(tap(own))?.before_pointwise(graph);
+            return Some(([own.whole_for(graph, rows), dense, pruned], total));
+        }
+    }
+
+    /// The way on of channels along that axis.
+    fn onward(&self, axis: usize) -> Onward<'a> {
+        Onward {
+            graph: self.setting.graph,
+            groups: self.setting.groups,
+            axis,
         }
     }
 
@@ -253,11 +259,5 @@ impl<'a> Builder<'_, 'a> {
         }
         *self.names += 1;
         Placed::new(self.setting.graph, tap, *self.names)
-    }
-
-    /// Channels that are left along an axis of a value.
-    fn channels(&self, value: ValueId, axis: usize) -> Option<usize> {
-        let shape = self.setting.graph.values[value].shape.as_ref()?;
-        Some(self.kept.length(value, axis, *shape.get(axis)?))
     }
 }

@@ -1,26 +1,66 @@
 //! In which order consumers are fitted: a consumer's level is the number of fitted consumers in a
-//! row that its input has behind it.
+//! row that its input has behind it. Consumers that share a weight are fitted together, where the inputs of
+//! all of them are known.
 
 use crate::calibrate::Statistics;
 use crate::calibrate::tap::Tap;
 use crate::graph::{Graph, ValueId};
 use crate::groups::{Groups, Kept};
+use crate::sequential::ties;
 
 /// Levels of values and consumers.
+#[derive(PartialEq, Eq)]
 pub(super) struct Levels {
     /// Per value, how many levels must be solved before the pruned model can compute it; 0 where
     /// pruning does not change it.
     values: Vec<usize>,
     /// Per consumer, whether it is fitted.
     fitted: Vec<bool>,
+    /// Per consumer that shares its weight, the level of the inputs of all that share it: there they are
+    /// fitted.
+    together: Vec<usize>,
 }
 
 impl Levels {
-    /// Walks the graph.
+    /// Walks the graph, again as long as consumers that share a weight have to wait longer for each other.
     pub fn find(graph: &Graph, groups: &Groups, statistics: &Statistics, kept: &Kept<'_>) -> Self {
+        let mut can_be = ties::fittable(graph, groups, &|index| {
+            can_be_fitted(groups, index, statistics)
+        });
+        let none = vec![0; groups.consumers.len()];
+        let mut levels = Levels::walk(graph, groups, kept, (&can_be, none.clone()));
+        let mut walks = 0;
+        loop {
+            let together = ties::latest(groups, |value| levels.of(value));
+            if together == levels.together {
+                return levels;
+            }
+            walks += 1;
+            // Each walk settles another weight, unless two of them wait for each other.
+            let (waits, last) = if walks <= groups.consumers.len() {
+                (together, false)
+            } else {
+                let changes = |(index, can): (usize, &bool)| {
+                    *can && together[index] == levels.together[index]
+                };
+                can_be = can_be.iter().enumerate().map(changes).collect();
+                (none.clone(), true)
+            };
+            levels = Levels::walk(graph, groups, kept, (&can_be, waits));
+            walks = if last { 0 } else { walks };
+        }
+    }
+
+    fn walk(
+        graph: &Graph,
+        groups: &Groups,
+        kept: &Kept<'_>,
+        (can_be, together): (&[bool], Vec<usize>),
+    ) -> Self {
         let mut levels = Levels {
             values: vec![0; graph.values.len()],
             fitted: vec![false; groups.consumers.len()],
+            together,
         };
         let mut consumers_of = vec![Vec::new(); graph.nodes.len()];
         for (index, consumer) in groups.consumers.iter().enumerate() {
@@ -35,9 +75,9 @@ impl Levels {
                 map.is_some_and(|map| kept.count(map) < map.len())
             };
             match *consumers_of[id] {
-                [index] if level > 0 && can_be_fitted(groups, index, statistics) => {
+                [index] if can_be[index] && level.max(levels.together[index]) > 0 => {
                     levels.fitted[index] = true;
-                    level += 1;
+                    level = level.max(levels.together[index]) + 1;
                 }
                 // Its inputs are the dense model's: the repair in one pass is its fit.
                 ref all if all.iter().any(loses) => level = level.max(1),
@@ -62,7 +102,8 @@ impl Levels {
             if !self.fitted[index] {
                 continue;
             }
-            let place = self.of(consumer.input).saturating_sub(1);
+            let level = self.of(consumer.input).max(self.together[index]);
+            let place = level.saturating_sub(1);
             if all.len() <= place {
                 all.resize(place + 1, Vec::new());
             }

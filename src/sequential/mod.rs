@@ -22,10 +22,12 @@ mod dense;
 mod job;
 mod jobs;
 mod levels;
+mod onward;
 mod picked;
 mod rectified;
 mod regression;
 mod ridge;
+mod ties;
 
 use std::ops::Range;
 
@@ -107,7 +109,7 @@ pub fn repair(
     let mut walk = Walk {
         setting,
         kept,
-        course: Course::new(&setting, &kept, &pruned.collect::<Vec<_>>()),
+        course: Course::new(&setting, &kept, &pruned.collect::<Vec<_>>())?,
         dense: Dense::new(&setting, &jobs, setting.memory / 2),
     };
     let mut repaired = once;

@@ -24,8 +24,9 @@ use rayon::prelude::*;
 
 use crate::calibrate::products;
 use crate::calibrate::tap::Placed;
-use crate::graph::{Graph, ValueId};
+use crate::graph::ValueId;
 use crate::ops;
+use crate::sequential::onward::Onward;
 use crate::sequential::regression::{Affine, Centred, Equations, Fitted};
 
 /// How often targets move.
@@ -65,16 +66,10 @@ pub(super) struct Behind {
 
 /// The rectifier that a value goes into alone, perhaps through functions whose being affine is to be
 /// seen in the data, and then perhaps through a sum.
-pub(super) fn behind(graph: &Graph, value: ValueId) -> Option<Behind> {
+pub(super) fn behind(onward: Onward<'_>, value: ValueId) -> Option<Behind> {
     let (mut own, mut through_sum) = (value, false);
     loop {
-        let [(reader, _)] = *graph.values[own].readers else {
-            return None;
-        };
-        if graph.values[own].is_output {
-            return None;
-        }
-        let view = graph.view(reader);
+        let view = onward.graph.view(onward.reader(own)?);
         if let Some(passes) = ops::passes(view) {
             let value = own;
             return Some(Behind {
@@ -83,14 +78,11 @@ pub(super) fn behind(graph: &Graph, value: ValueId) -> Option<Behind> {
                 through_sum,
             });
         }
-        let [Some(output)] = *graph.nodes[reader].outputs else {
-            return None;
-        };
-        if through_sum || graph.values[output].shape != graph.values[value].shape {
+        if through_sum {
             return None;
         }
         through_sum = ops::other_summand(view, own).is_some();
-        own = output;
+        own = onward.next(own)?;
     }
 }
 

@@ -10,7 +10,8 @@ use crate::onnx::proto::{
 };
 use crate::onnx::{Model, Names, Tensor};
 use crate::ops::{self, Edit};
-use crate::surgery::{Changes, quantized::Packed};
+use crate::surgery::Changes;
+use crate::surgery::forms;
 
 /// The model with the changes made.
 pub(super) fn apply(model: &Model, graph: &Graph, changes: &Changes) -> Model {
@@ -20,13 +21,20 @@ pub(super) fn apply(model: &Model, graph: &Graph, changes: &Changes) -> Model {
     let Some(main) = model.proto.graph.as_mut() else {
         return model;
     };
-    let unpacking = replace_inputs(main, graph, changes, &mut names);
+    let (in_place, behind) = forms::put(main, graph, changes, &mut names);
+    let unpacking = replace_inputs(main, graph, changes, &in_place, &mut names);
     for (node, edit) in &changes.attributes {
         if let Some(node) = main.node.get_mut(*node) {
             edit_attribute(node, edit);
         }
     }
-    add_biases(main, changes, &mut names);
+    let mut behind = behind;
+    add_biases(main, changes, &mut behind, &mut names);
+    // From the last node on, so that the indexes of those before stay right.
+    for (node, new) in behind.into_iter().rev() {
+        let at = (node + 1).min(main.node.len());
+        main.node.splice(at..at, new);
+    }
     // They read initializers only, so they may come first.
     main.node.splice(0..0, unpacking);
     sweep(main, graph);
@@ -84,11 +92,16 @@ fn replace_inputs(
     main: &mut GraphProto,
     graph: &Graph,
     changes: &Changes,
+    in_place: &BTreeMap<Use, Tensor>,
     names: &mut Names,
 ) -> Vec<NodeProto> {
     let mut unpacking = Vec::new();
     let mut by_value: BTreeMap<ValueId, Vec<(Use, &Tensor)>> = BTreeMap::new();
-    for (&at, tensor) in &changes.inputs {
+    let read = changes
+        .inputs
+        .iter()
+        .filter(|(at, _)| !changes.forms.contains_key(at));
+    for (&at, tensor) in read.chain(in_place) {
         match graph.view(at.0).input(at.1) {
             Some(value) => by_value.entry(value).or_default().push((at, tensor)),
             None => {
@@ -153,17 +166,9 @@ fn store_new(
     name: &str,
     names: &mut Names,
 ) -> Option<NodeProto> {
-    let packed = match changes.packed.get(&at) {
-        None => {
-            main.initializer.push(tensor.to_proto(name));
-            return None;
-        }
-        Some(Packed::Narrow(narrow)) => {
-            let stored = names.fresh(&format!("{name}_{}", narrow.dtype));
-            main.initializer.push(narrow.to_proto(&stored));
-            return Some(ops::build::cast_node(&stored, name, tensor.dtype));
-        }
-        Some(Packed::Quantized(packed)) => packed,
+    let Some(packed) = changes.packed.get(&at) else {
+        main.initializer.push(tensor.to_proto(name));
+        return None;
     };
     let parts = [
         ("quantized", Some(&packed.data)),
@@ -220,7 +225,7 @@ fn store_in_place(main: &mut GraphProto, graph: &Graph, value: ValueId, tensor: 
     true
 }
 
-fn set_input(main: &mut GraphProto, (node, slot): Use, name: String) {
+pub(super) fn set_input(main: &mut GraphProto, (node, slot): Use, name: String) {
     if let Some(node) = main.node.get_mut(node) {
         if node.input.len() <= slot {
             node.input.resize(slot + 1, String::new());
@@ -266,9 +271,13 @@ fn edit_attribute(node: &mut NodeProto, edit: &Edit) {
 }
 
 /// Puts an Add behind the nodes whose operator has no bias; the sum takes the output's name.
-fn add_biases(main: &mut GraphProto, changes: &Changes, names: &mut Names) {
-    // From the last node on, so that the indexes of those before stay right.
-    for (&node, tensor) in changes.added.iter().rev() {
+fn add_biases(
+    main: &mut GraphProto,
+    changes: &Changes,
+    behind: &mut BTreeMap<NodeId, Vec<NodeProto>>,
+    names: &mut Names,
+) {
+    for (&node, tensor) in &changes.added {
         let Some(output) = main
             .node
             .get_mut(node)
@@ -286,7 +295,7 @@ fn add_biases(main: &mut GraphProto, changes: &Changes, names: &mut Names) {
         if main.node.iter().any(|node| node.name() == sum) {
             add.name = None;
         }
-        main.node.insert(node + 1, add);
+        behind.entry(node).or_default().push(add);
     }
 }
 

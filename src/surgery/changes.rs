@@ -4,7 +4,7 @@ use crate::graph::{Graph, NodeId, NodeView};
 use crate::groups::{ChannelAxes, Kept, Use};
 use crate::onnx::Tensor;
 use crate::ops::{self, Edit};
-use crate::surgery::{Changes, Repaired, SurgeryError, quantized};
+use crate::surgery::{Changes, Repaired, SurgeryError, quantized, stored};
 
 /// All changes that the kept channels ask for at the nodes that are `wanted`.
 pub(super) fn collect(
@@ -21,7 +21,7 @@ pub(super) fn collect(
         }
     }
     for (&(node, slot), maps) in &groups.counts {
-        if maps.iter().all(|map| kept.count(map) == map.len()) {
+        if maps.iter().all(|map| kept.count(map) == map.len()) || !wanted(node) {
             continue;
         }
         let view = graph.view(node);
@@ -50,6 +50,7 @@ pub(super) fn collect(
             rewrite(view, kept, &mut changes)?;
         }
     }
+    let cuts = changes.inputs.clone();
     let inputs = repaired.inputs.iter().filter(|(at, _)| wanted(at.0));
     changes
         .inputs
@@ -58,7 +59,8 @@ pub(super) fn collect(
     changes
         .added
         .extend(added.map(|(&node, new)| (node, new.clone())));
-    quantized::pack(graph, kept, &mut changes)?;
+    stored::write(graph, kept, &cuts, &mut changes)?;
+    quantized::pack_biases(graph, kept, &mut changes)?;
     Ok(changes)
 }
 

@@ -4,18 +4,21 @@
 //! structure, so that names, order, metadata and everything that no channel touches stay as they
 //! were.
 
+mod absorb;
 mod apply;
 mod changes;
 mod error;
 mod fold;
+mod forms;
 mod quantized;
 mod repair;
 mod shapes;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use error::SurgeryError;
-pub(crate) use fold::{Fold, Folded, Onto};
+pub(crate) use fold::{Fold, Onto};
 pub use repair::{Repair, Repaired, repair, repair_channels};
 
 use crate::graph::{Graph, NodeId};
@@ -27,8 +30,12 @@ use crate::onnx::{Model, Tensor};
 pub struct Changes {
     /// Constants to read instead, per node and input slot.
     pub inputs: BTreeMap<Use, Tensor>,
-    /// Those of them that are stored in few bits.
-    pub packed: BTreeMap<Use, quantized::Packed>,
+    /// Those of them that nodes make of what is stored.
+    pub forms: BTreeMap<Use, stored::Form>,
+    /// Biases that are stored in few bits.
+    pub packed: BTreeMap<Use, quantized::Quantized>,
+    /// Nodes that are cut without repair, as their weight cannot be stored as it was, and why.
+    pub unrepaired: BTreeMap<NodeId, String>,
     /// Attribute edits per node, in order.
     pub attributes: Vec<(usize, crate::ops::Edit)>,
     /// Biases that an Add after the node brings.
@@ -47,10 +54,43 @@ pub fn prune(
     stays: &[bool],
     repaired: &Repaired,
 ) -> Result<Model, SurgeryError> {
+    Ok(prune_noting(model, graph, groups, stays, repaired)?.0)
+}
+
+/// The same with what is to be said about it.
+///
+/// # Errors
+/// As [`prune`].
+pub fn prune_noting(
+    model: &Model,
+    graph: &Graph,
+    groups: &Groups,
+    stays: &[bool],
+    repaired: &Repaired,
+) -> Result<(Model, Vec<String>), SurgeryError> {
     let kept = Kept::new(groups, stays);
-    let pruned = cut(model, graph, &kept, repaired, &|_| true)?;
+    let mut changes = changes::collect(graph, &kept, repaired, &|_| true)?;
+    absorb::absorb(graph, groups, &mut changes)?;
+    let pruned = changed(model, graph, &kept, &changes);
     pruned.check()?;
-    Ok(pruned)
+    Ok((pruned, notes(graph, &changes)))
+}
+
+/// Which repaired weights could not be stored, by the reason.
+fn notes(graph: &Graph, changes: &Changes) -> Vec<String> {
+    let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (&node, why) in &changes.unrepaired {
+        nodes.entry(why).or_default().push(&graph.nodes[node].name);
+    }
+    let note = |(why, nodes): (&str, Vec<&str>)| {
+        let more = match nodes.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let first = nodes.first().copied().unwrap_or_default();
+        format!("'{first}'{more}: cut without repair, as the weight {why}")
+    };
+    nodes.into_iter().map(note).collect()
 }
 
 /// The same where only the nodes that are `wanted` are cut, which need not be a valid model.
@@ -62,9 +102,22 @@ pub(crate) fn cut(
     wanted: &dyn Fn(NodeId) -> bool,
 ) -> Result<Model, SurgeryError> {
     let changes = changes::collect(graph, kept, repaired, wanted)?;
-    let mut pruned = apply::apply(model, graph, &changes);
+    Ok(changed(model, graph, kept, &changes))
+}
+
+fn changed(model: &Model, graph: &Graph, kept: &Kept<'_>, changes: &Changes) -> Model {
+    let mut pruned = apply::apply(model, graph, changes);
     shapes::update(&mut pruned, graph, kept);
-    Ok(pruned)
+    pruned
+}
+
+/// Where nodes read constants when only the channels of `kept` are left, which may have been computed before.
+///
+/// # Errors
+/// As [`prune`].
+pub(crate) fn constants(graph: &Graph, kept: &Kept<'_>) -> Result<BTreeSet<Use>, SurgeryError> {
+    let changes = changes::collect(graph, kept, &Repaired::default(), &|_| true)?;
+    Ok(changes.inputs.into_keys().collect())
 }
 
 /// The nodes whose constants or attributes change when only the channels of `kept` are left.

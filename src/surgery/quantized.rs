@@ -1,26 +1,17 @@
-//! Weights in few bits. Surgery cuts and repairs the floats that a node makes of them; here these
-//! floats are quantised again, with the scales that they had where those still fit.
+//! Numbers in few bits: scales for integers, and biases in the scale of the product that they are added to.
 
 use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, Axis, IxDyn};
 
-use crate::graph::{Graph, NodeId, view::normalize_axis};
+use crate::graph::Graph;
 use crate::groups::{Kept, Use};
 use crate::onnx::{DataType, Tensor, TensorError};
-use crate::ops::quantize;
+use crate::ops::{quantize, storage};
+use crate::surgery::stored::{self, Form};
 use crate::surgery::{Changes, SurgeryError};
 
 /// A constant in few bits: what the node that unpacks it reads.
-#[derive(Debug, Clone)]
-pub enum Packed {
-    /// Integers with scales.
-    Quantized(Quantized),
-    /// Floats of fewer bits.
-    Narrow(Tensor),
-}
-
-/// Integers with scales.
 #[derive(Debug, Clone)]
 pub struct Quantized {
     /// The numbers.
@@ -36,70 +27,33 @@ pub struct Quantized {
 /// Numbers that are further from whole steps than this need new scales.
 const EXACT: f64 = 0.1;
 
-/// Quantises the changed constants that were quantised before.
-pub(super) fn pack(
+/// Quantises the changed biases that were quantised before, or are new beside a quantised weight.
+pub(super) fn pack_biases(
     graph: &Graph,
     kept: &Kept<'_>,
     changes: &mut Changes,
 ) -> Result<(), SurgeryError> {
-    let mut packed: BTreeMap<Use, Quantized> = BTreeMap::new();
-    // Weights first: the scales of biases follow from theirs.
-    for biases in [false, true] {
-        for (&at, tensor) in &changes.inputs {
-            let error = |error| SurgeryError::Tensor {
-                node: graph.nodes[at.0].name.clone(),
-                error,
-            };
-            let source = Source::of(graph, at);
-            let is_bias = source.as_ref().map_or_else(
-                || graph.view(at.0).input(at.1).is_none(),
-                |source| source.data.dtype == DataType::Int32,
-            );
-            if is_bias != biases {
-                continue;
-            }
-            let made = if is_bias {
-                let scale = bias_scale(graph, &packed, at.0);
-                pack_bias(source.as_ref(), kept, at, tensor, scale)
-            } else if let Some(source) = &source {
-                source.pack(kept, at, tensor).map(Some)
-            } else {
-                continue;
-            };
-            if let Some(made) = made.map_err(error)? {
-                packed.insert(at, made);
-            }
+    for (&at, tensor) in &changes.inputs {
+        let source = Source::of(graph, at);
+        let is_new = graph.view(at.0).input(at.1).is_none();
+        if changes.forms.contains_key(&at) || source.is_none() && !is_new {
+            continue;
+        }
+        let scale = bias_scale(graph, &changes.forms, at.0);
+        let made = pack_bias(source.as_ref(), kept, at, tensor, scale);
+        let made = made.map_err(|error| SurgeryError::Tensor {
+            node: graph.nodes[at.0].name.clone(),
+            error,
+        })?;
+        if let Some(made) = made {
+            changes.packed.insert(at, made);
         }
     }
-    let narrow = changes.inputs.iter();
-    let narrow =
-        narrow.filter_map(|(&at, new)| Some((at, Packed::Narrow(narrow_of(graph, at, new)?))));
-    let narrow: Vec<_> = narrow.collect();
-    let packed = packed.into_iter();
-    changes.packed = packed
-        .map(|(at, made)| (at, Packed::Quantized(made)))
-        .chain(narrow)
-        .collect();
     Ok(())
 }
 
-/// The constant in the type that it was cast from, where that is of fewer bits.
-fn narrow_of(graph: &Graph, at: Use, tensor: &Tensor) -> Option<Tensor> {
-    let value = &graph.values[graph.view(at.0).input(at.1)?];
-    value.constant.as_ref()?;
-    let maker = graph.view(value.producer?);
-    let from = maker.constant(quantize::widened(maker.node)?)?.dtype;
-    let is_narrow = matches!(from, DataType::Float16 | DataType::Bfloat16)
-        && matches!(tensor.dtype, DataType::Float | DataType::Double);
-    // What is too large for the type stays as it is.
-    is_narrow
-        .then(|| Tensor::from_f64(from, &tensor.to_f64().ok()?).ok())
-        .flatten()
-}
-
-/// Where a constant comes from that is kept in few bits.
+/// Where a bias comes from that is kept as integers.
 struct Source<'a> {
-    data: &'a Tensor,
     scale: &'a Tensor,
     zero_point: Option<&'a Tensor>,
     /// Axis of the scales, where there are several.
@@ -108,20 +62,15 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn of(graph: &'a Graph, at: Use) -> Option<Self> {
-        let value = &graph.values[graph.view(at.0).input(at.1)?];
-        value.constant.as_ref()?;
-        let maker = graph.view(value.producer?);
-        let stored = quantize::stored(maker.node)?;
+        let (maker, stored) = stored::unpacker(graph, at)?;
+        let maker = graph.view(maker);
         let data = maker.constant(stored.data)?;
-        limits(data.dtype)?;
         let scale = maker.constant(stored.scale)?;
-        let several = scale.len() != 1;
-        let axis = normalize_axis(stored.axis, data.shape.len()).ok();
-        Some(Source {
-            data,
+        let axis = storage::scale_axis(&stored, data.shape.len());
+        (data.dtype == DataType::Int32).then_some(Source {
             scale,
             zero_point: maker.constant(stored.zero_point),
-            axis: if several { Some(axis?) } else { None },
+            axis: if scale.len() == 1 { None } else { Some(axis?) },
         })
     }
 
@@ -147,31 +96,6 @@ impl<'a> Source<'a> {
         Ok((scale, zero))
     }
 
-    fn pack(&self, kept: &Kept<'_>, at: Use, tensor: &Tensor) -> Result<Quantized, TensorError> {
-        let values = tensor.to_f64()?;
-        let (mut scale, mut zero) = self.left(kept, at)?;
-        let limits = limits(self.data.dtype).unwrap_or((0.0, 0.0));
-        if !fits(&values, self.axis, &scale, &zero, limits) {
-            let reach = self.reach()?;
-            for index in 0..scale.len() {
-                let lane = lane(&values, self.axis, index);
-                let old = (scale[index], zero[index]);
-                (scale[index], zero[index]) = rescaled(&lane, old, limits, reach);
-            }
-        }
-        self.packed(&values, &scale, &zero)
-    }
-
-    /// How far the numbers are from their zero points: some quantisers leave a bit out.
-    fn reach(&self) -> Result<f64, TensorError> {
-        let zero = match self.zero_point {
-            Some(tensor) => tensor.to_f64()?.first().copied().unwrap_or(0.0),
-            None => 0.0,
-        };
-        let data = self.data.to_f64()?;
-        Ok(data.iter().fold(1.0, |m: f64, q| m.max((q - zero).abs())))
-    }
-
     fn packed(
         &self,
         values: &ArrayD<f64>,
@@ -187,13 +111,12 @@ impl<'a> Source<'a> {
         let scale_tensor = Tensor::from_f64(self.scale.dtype, &shaped(scale))?;
         // The scale as it is stored, which may have fewer digits.
         let stored: Vec<f64> = scale_tensor.to_f64()?.iter().copied().collect();
-        let data = quantised(values, self.axis, &stored, zero, self.data.dtype)?;
         let zero_point = match self.zero_point {
             Some(tensor) => Some(integers(tensor.dtype, &shaped(zero))?),
             None => None,
         };
         Ok(Quantized {
-            data,
+            data: quantised(values, self.axis, &stored, zero, DataType::Int32)?,
             scale: scale_tensor,
             zero_point,
             axis: self.axis.and_then(|axis| i64::try_from(axis).ok()),
@@ -204,17 +127,14 @@ impl<'a> Source<'a> {
 /// A bias in an integer convolution or product has the product of the scales of its factors.
 fn bias_scale(
     graph: &Graph,
-    packed: &BTreeMap<Use, Quantized>,
-    node: NodeId,
+    forms: &BTreeMap<Use, Form>,
+    node: crate::graph::NodeId,
 ) -> Option<(Tensor, Vec<f64>)> {
     let [left, right] = quantize::BIAS_FOLLOWS.map(|slot| {
-        let value = &graph.values[graph.view(node).input(slot)?];
-        let maker = graph.view(value.producer?);
-        let stored = quantize::stored(maker.node)?;
-        let scale = match packed.get(&(node, slot)) {
-            Some(packed) => &packed.scale,
-            None => maker.constant(stored.scale)?,
-        };
+        let (maker, stored) = stored::unpacker(graph, (node, slot))?;
+        let form = forms.get(&(node, slot));
+        let changed = form.and_then(|form| form.tensors.get(&(maker, stored.scale)));
+        let scale = changed.or_else(|| graph.view(maker).constant(stored.scale))?;
         let numbers: Vec<f64> = scale.to_f64().ok()?.iter().copied().collect();
         Some((scale.clone(), numbers))
     });
@@ -238,8 +158,23 @@ fn pack_bias(
     let values = tensor.to_f64()?;
     if let Some(source) = source {
         let (old, zero) = source.left(kept, at)?;
-        let limits = (f64::from(i32::MIN), f64::from(i32::MAX));
-        if fits(&values, source.axis, &old, &zero, limits) {
+        let laid: Vec<usize> = match source.axis {
+            Some(axis) => (0..values.ndim())
+                .map(|own| if own == axis { old.len() } else { 1 })
+                .collect(),
+            None => Vec::new(),
+        };
+        let flat: Vec<f64> = values.iter().copied().collect();
+        let numbers = lanes(values.shape(), &laid).map(|lanes| {
+            let limits = (f64::from(i32::MIN), f64::from(i32::MAX));
+            Numbers {
+                values: &flat,
+                lanes: &lanes,
+                limits,
+            }
+            .fit(&old, &zero)
+        });
+        if numbers == Some(true) {
             return source.packed(&values, &old, &zero).map(Some);
         }
     }
@@ -268,7 +203,7 @@ fn pack_bias(
 }
 
 /// The least and the largest number of an integer type.
-fn limits(dtype: DataType) -> Option<(f64, f64)> {
+pub(super) fn limits(dtype: DataType) -> Option<(f64, f64)> {
     Some(match dtype {
         DataType::Int8 => (f64::from(i8::MIN), f64::from(i8::MAX)),
         DataType::Uint8 => (0.0, f64::from(u8::MAX)),
@@ -279,49 +214,100 @@ fn limits(dtype: DataType) -> Option<(f64, f64)> {
     })
 }
 
-/// The values that share a scale.
-fn lane(values: &ArrayD<f64>, axis: Option<usize>, index: usize) -> Vec<f64> {
-    match axis.filter(|&axis| axis < values.ndim() && index < values.len_of(Axis(axis))) {
-        Some(axis) => values
-            .index_axis(Axis(axis), index)
-            .iter()
-            .copied()
-            .collect(),
-        None => values.iter().copied().collect(),
+/// Per element of a tensor of that shape, the element of one of shape `side` that numpy's broadcasting lays along it;
+/// `None` where they do not go together.
+pub(super) fn lanes(shape: &[usize], side: &[usize]) -> Option<Vec<usize>> {
+    let missing = shape.len().checked_sub(side.len())?;
+    let mut strides = vec![0; shape.len()];
+    let mut stride = 1;
+    for (own, &length) in side.iter().enumerate().rev() {
+        if length > 1 {
+            (shape[missing + own] == length).then_some(())?;
+            strides[missing + own] = stride;
+        }
+        stride *= length;
+    }
+    let mut lanes = vec![0];
+    for (&length, stride) in shape.iter().zip(strides) {
+        let inner = |lane: usize| (0..length).map(move |at| lane + at * stride);
+        lanes = lanes.into_iter().flat_map(inner).collect();
+    }
+    Some(lanes)
+}
+
+/// Values and the scale that each of them has.
+pub(super) struct Numbers<'a> {
+    pub values: &'a [f64],
+    /// Per value, the number of its scale.
+    pub lanes: &'a [usize],
+    /// Of the integers.
+    pub limits: (f64, f64),
+}
+
+impl Numbers<'_> {
+    /// Whether the values are whole steps of these scales.
+    fn fit(&self, scale: &[f64], zero: &[f64]) -> bool {
+        let (low, high) = self.limits;
+        let mut all = self.values.iter().zip(self.lanes);
+        all.all(|(value, &lane)| {
+            let (Some(scale), Some(zero)) = (scale.get(lane), zero.get(lane)) else {
+                return false;
+            };
+            let number = value / scale + zero;
+            let is_step = (number - number.round()).abs() <= EXACT;
+            *scale > 0.0 && is_step && number > low - 0.5 && number < high + 0.5
+        })
+    }
+
+    /// Chooses new scales and zero points where the old ones do not fit. Those that share one zero point keep it; `reach` is
+    /// how far numbers around the middle go.
+    pub fn rescale(&self, scale: &mut [f64], zero: &mut [f64], reach: f64, is_shared: bool) {
+        if self.fit(scale, zero) {
+            return;
+        }
+        let mut ends = vec![(0.0_f64, 0.0_f64); scale.len()];
+        for (value, &lane) in self.values.iter().zip(self.lanes) {
+            if let Some((least, most)) = ends.get_mut(lane) {
+                (*least, *most) = (least.min(*value), most.max(*value));
+            }
+        }
+        for ((scale, zero), ends) in scale.iter_mut().zip(zero).zip(ends) {
+            let old = (*scale, *zero);
+            (*scale, *zero) = rescaled(ends, old, self.limits, (reach, is_shared));
+        }
+    }
+
+    /// What rounding to steps takes from the values, as a share of their norm.
+    pub fn error(&self, scale: &[f64], zero: &[f64]) -> f64 {
+        let (low, high) = self.limits;
+        let (mut lost, mut all) = (0.0, 0.0);
+        for (value, &lane) in self.values.iter().zip(self.lanes) {
+            let scale = scale.get(lane).copied().unwrap_or(0.0);
+            let zero = zero.get(lane).copied().unwrap_or(0.0);
+            let number = (value / scale + zero).round_ties_even().clamp(low, high);
+            let stored = (number - zero) * scale;
+            lost += (stored - value) * (stored - value);
+            all += value * value;
+        }
+        if all > 0.0 { (lost / all).sqrt() } else { 0.0 }
     }
 }
 
-/// Whether the values are whole steps of these scales.
-fn fits(
-    values: &ArrayD<f64>,
-    axis: Option<usize>,
-    scale: &[f64],
-    zero: &[f64],
-    (low, high): (f64, f64),
-) -> bool {
-    scale.iter().zip(zero).enumerate().all(|(index, (s, z))| {
-        let is_step = |value: &f64| {
-            let number = value / s + z;
-            (number - number.round()).abs() <= EXACT && number > low - 0.5 && number < high + 0.5
-        };
-        *s > 0.0 && lane(values, axis, index).iter().all(is_step)
-    })
-}
-
-/// A scale and zero point for these values, of the kind that they had: around the zero point, if
-/// that was the middle of the type's numbers, or from the least to the largest value.
+/// A scale and zero point for values between these ends, of the kind that they had: around the zero point, if
+/// that was the middle of the type's numbers or is not its own, or from the least to the largest value.
 fn rescaled(
-    values: &[f64],
+    (least, most): (f64, f64),
     (scale, zero): (f64, f64),
     (low, high): (f64, f64),
-    reach: f64,
+    (reach, is_shared): (f64, bool),
 ) -> (f64, f64) {
-    let least = values.iter().fold(0.0, |m: f64, v| m.min(*v));
-    let most = values.iter().fold(0.0, |m: f64, v| m.max(*v));
     let is_middle = (2.0 * zero - (low + high)).abs() <= 1.0;
     let (new, point) = if is_middle {
         let reach = reach.min(high - zero).max(1.0);
         (most.max(-least) / reach, zero)
+    } else if is_shared {
+        let side = |end: f64, room: f64| if end > 0.0 { end / room } else { 0.0 };
+        (side(most, high - zero).max(side(-least, zero - low)), zero)
     } else {
         let new = (most - least) / (high - low);
         (new, (low - least / new).round_ties_even())
@@ -357,7 +343,7 @@ fn quantised(
 }
 
 /// Numbers as elements of an integer type, within its limits.
-fn integers(dtype: DataType, numbers: &ArrayD<f64>) -> Result<Tensor, TensorError> {
+pub(super) fn integers(dtype: DataType, numbers: &ArrayD<f64>) -> Result<Tensor, TensorError> {
     let wanted = "an integer type of 8 to 32 bits";
     let missing = TensorError::NotNumbers { dtype, wanted };
     let (Some((low, high)), Some(size)) = (limits(dtype), dtype.size()) else {
@@ -381,22 +367,38 @@ mod tests {
 
     #[test]
     fn scales_of_either_kind_reach_the_ends_of_the_values() {
+        let rescaled = |ends, old, limits, reach| rescaled(ends, old, limits, (reach, false));
         // Around zero, with seven bits as before.
-        let symmetric = rescaled(&[-1.26, 0.3], (0.5, 0.0), (-128.0, 127.0), 63.0);
+        let symmetric = rescaled((-1.26, 0.3), (0.5, 0.0), (-128.0, 127.0), 63.0);
         assert_eq!(symmetric, (0.02, 0.0));
         // From the least to the largest value, zero among them.
-        let (scale, zero) = rescaled(&[0.5, 1.275], (0.5, 3.0), (0.0, 255.0), 255.0);
+        let (scale, zero) = rescaled((0.0, 1.275), (0.5, 3.0), (0.0, 255.0), 255.0);
         assert!((scale - 0.005).abs() < 1e-12);
         assert_eq!(zero, 0.0);
-        let (scale, zero) = rescaled(&[-1.0, 1.55], (0.5, 3.0), (0.0, 255.0), 255.0);
+        let (scale, zero) = rescaled((-1.0, 1.55), (0.5, 3.0), (0.0, 255.0), 255.0);
         assert!((scale - 0.01).abs() < 1e-12);
         assert_eq!(zero, 100.0);
         // Nothing to measure: the scale stays.
         assert_eq!(
-            rescaled(&[0.0], (0.5, 0.0), (-128.0, 127.0), 63.0),
+            rescaled((0.0, 0.0), (0.5, 0.0), (-128.0, 127.0), 63.0),
             (0.5, 0.0)
         );
-        assert_eq!(rescaled(&[], (0.5, 3.0), (0.0, 255.0), 255.0), (0.5, 3.0));
+        assert_eq!(
+            rescaled((0.0, 0.0), (0.5, 3.0), (0.0, 255.0), 255.0),
+            (0.5, 3.0)
+        );
+        // One zero point for several scales.
+        let shared = super::rescaled((-1.0, 0.5), (0.5, 100.0), (0.0, 255.0), (255.0, true));
+        assert_eq!(shared, (0.01, 100.0));
+    }
+
+    #[test]
+    fn lanes_are_those_of_broadcasting() {
+        assert_eq!(lanes(&[2, 3], &[]), Some(vec![0; 6]));
+        assert_eq!(lanes(&[2, 3], &[3]), Some(vec![0, 1, 2, 0, 1, 2]));
+        assert_eq!(lanes(&[2, 3], &[2, 1]), Some(vec![0, 0, 0, 1, 1, 1]));
+        assert_eq!(lanes(&[2, 3], &[2, 3]), Some((0..6).collect()));
+        assert_eq!(lanes(&[2, 3], &[2]), None);
     }
 
     #[test]

@@ -6,6 +6,11 @@
 //! `W' = W_K + W_R B` and `b' = b + W_R (mu_R - B mu_K)`, the least squares fit of the dense output
 //! on the kept inputs. The shrinkage of the covariance pulls B to zero, that is, the weights back
 //! to the unrepaired ones, and never the kept weights themselves.
+//!
+//! A weight that several consumers share is fitted once, over the rows of all of them: `C` and `mu` are those of
+//! the union, where each position of an output counts as one. Where the biases are apart, each is fitted about its own mean.
+//! A weight that something else reads too, such as a table of embeddings, stays as it is, and the bias takes
+//! what is left in the mean.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,9 +18,9 @@ use std::collections::BTreeMap;
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::calibrate::{Covariance, Statistics};
+use crate::calibrate::{Covariance, Observed, Statistics};
 use crate::graph::{Graph, NodeId};
-use crate::groups::{ChannelMap, Groups, Kept, Use};
+use crate::groups::{ChannelMap, Groups, Kept, Sharing, Use};
 use crate::mi::Divisor;
 use crate::onnx::Tensor;
 use crate::surgery::SurgeryError;
@@ -100,6 +105,41 @@ fn all(
     Ok(repaired)
 }
 
+/// The covariances, block by block, of what the consumers that share a weight read, for one of them. `None` where
+/// they were not observed alike.
+fn together(
+    groups: &Groups,
+    statistics: &Statistics,
+    (index, consumers): (usize, &[usize]),
+    one_bias: bool,
+) -> Option<Vec<Covariance>> {
+    let all = consumers.iter().map(|&consumer| statistics.of(consumer));
+    let all: Vec<&Observed> = all.collect::<Option<_>>()?;
+    let own = statistics.of(index)?;
+    let is_alike =
+        |other: &&Observed| other.taps == own.taps && other.blocks.len() == own.blocks.len();
+    if !all.iter().all(is_alike) {
+        return None;
+    }
+    let positions = |&consumer: &usize| {
+        let node = groups.consumers.get(consumer)?.node;
+        let cost = groups.costs.iter().find(|cost| cost.node == node)?;
+        Some(cost.positions)
+    };
+    let positions: Vec<f64> = consumers.iter().map(positions).collect::<Option<_>>()?;
+    let block = |block: usize| {
+        let parts = positions.iter().zip(&all);
+        let parts = parts.map(|(&weight, observed)| Some((weight, observed.blocks.get(block)?)));
+        let parts: Vec<_> = parts.collect::<Option<_>>()?;
+        let mut pooled = Covariance::pooled(&parts, !one_bias)?;
+        if !one_bias {
+            pooled.mean.clone_from(&own.blocks.get(block)?.mean);
+        }
+        Some(pooled)
+    };
+    (0..own.blocks.len()).map(block).collect()
+}
+
 /// One consumer that loses inputs.
 struct Task<'a> {
     fold: Fold<'a>,
@@ -108,6 +148,8 @@ struct Task<'a> {
     observed_taps: usize,
     map: &'a ChannelMap,
     made: Option<&'a ChannelMap>,
+    /// Whether the weight stays as it is.
+    is_fixed: bool,
 }
 
 impl<'a> Task<'a> {
@@ -122,12 +164,21 @@ impl<'a> Task<'a> {
         let map = groups.read_by(consumer)?;
         let observed = statistics.of(index)?;
         let fold = Fold::new(graph, consumer, kept)?;
+        let sharing = groups.sharing.get(index).unwrap_or(&Sharing::Alone);
+        let covariances = match sharing {
+            Sharing::Together {
+                consumers,
+                one_bias,
+            } => Cow::Owned(together(groups, statistics, (index, consumers), *one_bias)?),
+            Sharing::Alone | Sharing::Fixed => Cow::Borrowed(observed.blocks.as_slice()),
+        };
         (kept.count(map) < map.len()).then_some(Task {
             fold,
-            covariances: Cow::Borrowed(&observed.blocks),
+            covariances,
             observed_taps: observed.taps,
             map,
             made: groups.made_by(consumer),
+            is_fixed: *sharing == Sharing::Fixed,
         })
     }
 
@@ -228,7 +279,10 @@ impl<'a> Task<'a> {
                 })
             };
             let (of_kept, of_removed) = (pick(&kept), pick(&removed));
-            let rebuilt = divisor.divide((&of_removed * &across).as_ref());
+            let rebuilt = match self.is_fixed {
+                true => Mat::zeros(rows.len(), kept.len()),
+                false => divisor.divide((&of_removed * &across).as_ref()),
+            };
             for (i, shift) in shift.iter_mut().enumerate() {
                 for j in 0..kept.len() {
                     result[(i, source(j, repeat))] = of_kept[(i, j)] + rebuilt[(i, j)];

@@ -1,7 +1,7 @@
 //! Random graphs at random plans: a cut without repair equals the dense model whose removed
 //! channels are masked where they are read.
 
-mod net;
+pub mod net;
 
 use crate::masked::find;
 use net::{LAYERS, random};

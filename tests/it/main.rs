@@ -6,6 +6,7 @@ mod bad_input;
 mod builder;
 mod cli;
 mod combine;
+mod default_budget;
 mod documented;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]
@@ -24,9 +25,12 @@ mod program;
 mod prune;
 mod repair;
 mod rules;
+mod sequential;
+mod shared;
 mod small;
 mod stages;
 mod statistics;
 mod trials;
 mod ungrouped;
 mod wire;
+mod without_data;

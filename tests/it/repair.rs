@@ -288,3 +288,68 @@ fn rectifiers_pass_what_onnx_runtime_passes() {
     let made = computed.node("Clip", &["x", &low], vec![]);
     assert_eq!(passes(computed, &made), None);
 }
+
+/// Initializers, and nodes of the operator.
+fn count(model: &Model, op: &str) -> [usize; 2] {
+    let main = model.proto.graph.as_ref().unwrap();
+    let nodes = main.node.iter().filter(|node| node.op_type() == op);
+    [main.initializer.len(), nodes.count()]
+}
+
+/// A reader of redundant channels without a bias, and behind it what adds a constant anyway.
+fn followed(behind: impl Fn(&mut Builder, &str) -> String) -> Found {
+    let mut b = Builder::new(17);
+    let read = redundant(&mut b, 1, 0.7);
+    let weight = b.weight(&[5, 4, 1, 1], BLOCK);
+    let made = b.node("Conv", &[&read, &weight], vec![]);
+    let made = behind(&mut b, &made);
+    let made = b.node("Relu", &[&made], vec![]);
+    b.output(&made, 4);
+    find(b.finish())
+}
+
+#[test]
+fn a_new_bias_goes_into_what_is_added_behind() {
+    let norm = |b: &mut Builder, made: &str| {
+        let [scale, shift, mean] =
+            [(0.5, 1.5), (-1.0, 1.0), (-1.0, 1.0)].map(|(low, high)| b.uniform(&[5], low, high));
+        let variance = b.uniform(&[5], 0.5, 1.5);
+        b.node(
+            "BatchNormalization",
+            &[made, &scale, &shift, &mean, &variance],
+            vec![],
+        )
+    };
+    let sum = |b: &mut Builder, made: &str| {
+        let added = b.uniform(&[5, 1, 1], -1.0, 1.0);
+        b.node("Add", &[&added, made], vec![])
+    };
+    let from_constant = |b: &mut Builder, made: &str| {
+        let whole = b.uniform(&[1, 5, 1, 1], -1.0, 1.0);
+        b.node("Sub", &[&whole, made], vec![])
+    };
+    for found in [followed(norm), followed(sum), followed(from_constant)] {
+        is_exact(&found);
+        let pruned = repaired(&found, &twins(&found.model));
+        assert_eq!(count(&pruned, "Add"), count(&found.model, "Add"));
+    }
+}
+
+#[test]
+fn a_new_bias_stays_where_what_is_behind_cannot_take_it() {
+    // One number for all channels, and two readers.
+    let number = |b: &mut Builder, made: &str| {
+        let added = b.uniform(&[1], -1.0, 1.0);
+        b.node("Add", &[made, &added], vec![])
+    };
+    let twice = |b: &mut Builder, made: &str| {
+        let added = b.uniform(&[5, 1, 1], -1.0, 1.0);
+        let sum = b.node("Add", &[made, &added], vec![]);
+        b.node("Mul", &[&sum, made], vec![])
+    };
+    for found in [followed(number), followed(twice)] {
+        is_exact(&found);
+        let pruned = repaired(&found, &twins(&found.model));
+        assert_eq!(count(&pruned, "Add")[0], count(&found.model, "Add")[0] + 1);
+    }
+}

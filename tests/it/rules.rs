@@ -20,6 +20,7 @@ mod recurrent;
 mod reshapes;
 mod stacks;
 mod storage;
+mod stored;
 mod unfused;
 mod vision;
 mod whole;

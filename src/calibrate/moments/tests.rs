@@ -107,3 +107,35 @@ fn few_samples_shrink_more_than_many() {
     let (few, many) = (shrinkage(20), shrinkage(2000));
     assert!(few > 0.3 && many < 0.1 && few < 1.0, "{few} {many}");
 }
+
+#[test]
+fn places_are_pooled_as_their_rows_together() {
+    let rows = |first: usize, count: usize| {
+        Mat::from_fn(count, 3, |i, j| {
+            let at = (first + i) * (j + 2) % 17;
+            at as f64 - if first > 0 { 9.0 * j as f64 } else { 0.0 }
+        })
+    };
+    let (few, many) = (rows(0, 40), rows(100, 120));
+    let seen = |all: &[&Mat<f64>]| {
+        let mut moments = Moments::new(3);
+        for rows in all {
+            moments.add((*rows).clone(), rows.nrows());
+        }
+        moments.covariance().unwrap()
+    };
+    let (union, parts) = (seen(&[&few, &many]), [seen(&[&few]), seen(&[&many])]);
+    let weighed = [(40.0, &parts[0]), (120.0, &parts[1])];
+    let pooled = Covariance::pooled(&weighed, false).unwrap();
+    let within = Covariance::pooled(&weighed, true).unwrap();
+    for i in 0..3 {
+        assert!((pooled.mean[i] - union.mean[i]).abs() < 1e-9);
+        for j in 0..3 {
+            assert!((pooled.at(i, j) - union.at(i, j)).abs() < 1e-9);
+            let mean = 0.25 * parts[0].at(i, j) + 0.75 * parts[1].at(i, j);
+            assert!((within.at(i, j) - mean).abs() < 1e-9);
+        }
+    }
+    let narrow = Moments::new(2);
+    assert!(narrow.covariance().is_none() && Covariance::pooled(&[], false).is_none());
+}

@@ -127,6 +127,21 @@ fn integer(value: i128, to: DataType, bytes: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// Bytes of `values` as `to`, an integer type or bool; what does not fit becomes 0.
+pub(super) fn from_i64(values: &[i64], to: DataType) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(values.len() * to.size().unwrap_or(1));
+    for &value in values {
+        let value = match to {
+            DataType::Bool => i128::from(value != 0),
+            _ => i128::from(value),
+        };
+        if integer(value, to, &mut bytes).is_none() {
+            bytes.extend(std::iter::repeat_n(0, to.size().unwrap_or(1)));
+        }
+    }
+    bytes
+}
+
 /// Converts elements for which [`conversion`] gave an answer; the error is a value that does not
 /// exist in the new type.
 pub(super) fn convert(bytes: Vec<u8>, from: DataType, to: DataType) -> Result<Vec<u8>, i128> {

@@ -49,13 +49,7 @@ impl Preprocess {
             );
             return Err(option_error("--calib", problem));
         };
-        let image = |channels: Option<usize>| matches!(channels, Some(1 | 3));
-        let guess = if image(fourth) && !image(second) {
-            Layout::Nhwc
-        } else {
-            Layout::Nchw
-        };
-        let layout = options.layout.unwrap_or(guess);
+        let layout = Preprocess::layout(spec, options.layout);
         let (channels, height, width) = match layout {
             Layout::Nchw => (second, third, fourth),
             Layout::Nhwc => (fourth, second, third),
@@ -85,6 +79,21 @@ impl Preprocess {
         made.normalise(options)?;
         notes.push(made.describe(&spec.name));
         Ok(made)
+    }
+
+    /// The layout asked for, or that in which the input has one or three channels.
+    pub fn layout(spec: &InputSpec, asked: Option<Layout>) -> Layout {
+        let is_image = |axis: usize| matches!(spec.shape.get(axis), Some(Some(1 | 3)));
+        let guess = match is_image(3) && !is_image(1) {
+            true => Layout::Nhwc,
+            false => Layout::Nchw,
+        };
+        asked.unwrap_or(guess)
+    }
+
+    /// Height and width.
+    pub fn size(&self) -> [usize; 2] {
+        [self.height as usize, self.width as usize]
     }
 
     fn channels(&self) -> usize {
@@ -138,6 +147,17 @@ impl Preprocess {
     }
 
     fn describe(&self, input: &str) -> String {
+        format!(
+            "images for input '{input}': shorter side to {}, centre crop {}x{}, {}",
+            self.resize,
+            self.height,
+            self.width,
+            self.values()
+        )
+    }
+
+    /// Colours, layout and range, in words.
+    pub fn values(&self) -> String {
         let layout = match self.layout {
             Layout::Nchw => "NCHW",
             Layout::Nhwc => "NHWC",
@@ -155,11 +175,7 @@ impl Preprocess {
         } else {
             "raw values 0 to 255".into()
         };
-        format!(
-            "images for input '{input}': shorter side to {}, centre crop {}x{}, {color}, {layout}, \
-             {values}",
-            self.resize, self.height, self.width
-        )
+        format!("{color}, {layout}, {values}")
     }
 
     /// Shape of one sample, without the batch axis.
@@ -210,7 +226,7 @@ impl Preprocess {
     }
 
     /// Orders colours and axes and normalises.
-    fn arrange(&self, image: &RgbImage) -> Vec<u8> {
+    pub fn arrange(&self, image: &RgbImage) -> Vec<u8> {
         let channels = self.channels();
         let mut values = vec![0.0; image.width() as usize * image.height() as usize * channels];
         let area = values.len() / channels;

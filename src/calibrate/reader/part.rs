@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 use super::array::{Array, Pieces};
 use super::convert::{self, Conversion};
 use super::images::Preprocess;
-use super::is_whole;
 use super::synthetic::Recipe;
+use super::{ReaderOptions, is_whole};
 use crate::calibrate::CalibrateError;
 use crate::runtime::{InputSpec, shape_text};
 
@@ -154,15 +154,24 @@ impl Part {
     }
 
     /// Made-up samples.
-    pub fn synthetic(inputs: &[InputSpec], len: usize, seed: u64, notes: &mut Vec<String>) -> Part {
-        let recipes = inputs
-            .iter()
-            .map(|spec| Recipe::new(spec, is_whole(inputs, spec), notes));
+    pub fn synthetic(
+        inputs: &[InputSpec],
+        len: usize,
+        options: &ReaderOptions,
+        notes: &mut Vec<String>,
+    ) -> Part {
+        let recipes = inputs.iter();
+        let recipes = recipes.map(|spec| Recipe::new(spec, inputs, options, notes));
         Part {
             path: "synthetic data".into(),
             len,
-            source: Source::Synthetic(recipes.collect(), seed),
+            source: Source::Synthetic(recipes.collect(), options.seed),
         }
+    }
+
+    /// Whether its samples are made up.
+    pub fn is_made_up(&self) -> bool {
+        matches!(self.source, Source::Synthetic(..))
     }
 
     /// The number of samples.

@@ -353,7 +353,7 @@ fn shapes_fix_open_sizes() {
     }
     assert_eq!(
         synthetic(&inputs, &ReaderOptions::default()).unwrap().len(),
-        128
+        256
     );
 }
 

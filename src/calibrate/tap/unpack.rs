@@ -207,6 +207,7 @@ mod tests {
             tap,
             output: String::new(),
             positions: String::new(),
+            shape: vec![2, 2, 5],
             channels: 2,
             places: 5,
             channels_last: false,

@@ -7,7 +7,7 @@ use crate::select::{Budget, Limits};
 
 #[derive(Debug, Args)]
 #[command(
-    next_help_heading = "Budget (one of; by default a share of --mi that costs little accuracy)"
+    next_help_heading = "Budget (one of; by default the smallest model whose outputs hardly change on samples held back)"
 )]
 #[group(id = "budget", multiple = false)]
 pub struct BudgetArguments {

@@ -12,7 +12,7 @@ use crate::cli::values::{positive, shape};
 #[command(next_help_heading = "Calibration data")]
 pub struct CalibrationArguments {
     /// Unlabelled samples: .npy, .npz, a folder of .npy files, ONNX test data (.pb), or a folder of
-    /// images; may be given several times. Without it, synthetic noise is used
+    /// images; may be given several times. Without it, inputs are made up
     #[arg(long, value_name = "PATH")]
     pub calib: Vec<PathBuf>,
     /// Use at most this many samples
@@ -71,6 +71,7 @@ impl CalibrationArguments {
             image: self.image(),
             shapes: shapes(&self.shape),
             seed: self.seed,
+            told: BTreeMap::new(),
         }
     }
 

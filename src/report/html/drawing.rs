@@ -65,21 +65,29 @@ fn one(bar: &Bar<'_>, groups: &[GroupReport]) -> Markup {
 fn what(group: Option<&GroupReport>) -> String {
     match group {
         Some(group) if !group.frozen.is_empty() => ", frozen".to_owned(),
-        Some(GroupReport {
-            score: Some(score), ..
-        }) => {
-            format!(", {:.1} % of the MI kept", score.mi_kept * 100.0)
+        Some(
+            group @ GroupReport {
+                score: Some(score), ..
+            },
+        ) => {
+            let whose = if group.synthetic {
+                " of made-up inputs"
+            } else {
+                ""
+            };
+            format!(", {:.1} % of the MI{whose} kept", score.mi_kept * 100.0)
         }
         _ => String::new(),
     }
 }
 
-/// Grey for what is frozen or was not judged; else poor, fair, good or between by the MI kept: half, three quarters, all.
+/// Grey for what is frozen or was not judged, darker for what was judged on made-up inputs; else poor, fair, good or between by the MI kept: half, three quarters, all.
 pub fn colour(group: Option<&GroupReport>) -> String {
     let score = group
         .filter(|group| group.frozen.is_empty())
         .and_then(|group| group.score);
     match score {
+        Some(_) if group.is_some_and(|group| group.synthetic) => "var(--soft)".to_owned(),
         Some(score) => {
             let share = (score.mi_kept - 0.5) * 4.0;
             let (from, to, share) = match share < 1.0 {

@@ -5,7 +5,7 @@ mod drawing;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::report::text::{bytes, count, interval, share};
+use crate::report::text::{UNKNOWN, bytes, count, interval, share};
 use crate::report::{Change, GroupReport, Report, Sweep, SweepEntry};
 use chart::{Chart, percent};
 
@@ -24,6 +24,7 @@ impl Report {
             p class="soft" { (self.subtitle()) }
             (self.cards())
             @if let Some(measured) = self.measured() { p class="soft" { (measured) } }
+            @if let Some(searched) = self.searched() { p class="soft" { (searched) } }
             @if let Some(least) = self.least_mi() { p class="soft" { (least) } }
             @if let Some(command) = &self.command { h2 { "Command" } pre { (command) } }
             h2 { "Groups of channels" }
@@ -31,8 +32,12 @@ impl Report {
             (self.trade_off())
             @if !self.layers.is_empty() {
                 h2 { "The network" }
-                p class="soft" { "A bar for each layer from the inputs down: its length shows the channels, the coloured part those kept, the colour the mutual information (MI) kept. Details by pointing." }
-                (key())
+                @if self.calibration.synthetic {
+                    p class="soft" { "A bar for each layer from the inputs down: its length shows the channels, the filled part those kept. Details by pointing." }
+                } @else {
+                    p class="soft" { "A bar for each layer from the inputs down: its length shows the channels, the coloured part those kept, the colour the mutual information (MI) kept. Details by pointing." }
+                    (key())
+                }
                 (drawing::draw(&self.layers, &self.groups))
             }
             (self.frozen())
@@ -46,7 +51,8 @@ impl Report {
 
     fn subtitle(&self) -> String {
         let data = match self.calibration.source.as_slice() {
-            [] => "synthetic noise".to_owned(),
+            [] if self.calibration.synthetic => "made-up inputs".to_owned(),
+            [] => "files of statistics".to_owned(),
             paths => paths.join(", "),
         };
         format!(
@@ -80,8 +86,13 @@ impl Report {
                     (figure("Cosine of outputs", &format!("{:.4}", found.cosine),
                         &format!("relative error {:.4}, on {} {} samples", found.relative_error, found.samples,
                             if self.held_back { "held-back" } else { "calibration" })))
+                    @if let Some(found) = found.divergence.filter(|found| found.high.is_finite()) {
+                        (figure("Change of outputs", &format!("{:.2} %", found.mean * 100.0),
+                            &format!("of their variance, up to {:.2} % with a confidence of 90 %", found.high * 100.0)))
+                    }
                 }
             }
+            @if self.is_unknown() { p { strong { (sentence_of(UNKNOWN)) } } }
         }
     }
 
@@ -90,10 +101,17 @@ impl Report {
             @if self.groups.iter().all(|group| !group.frozen.is_empty()) {
                 p { "No group may be pruned." }
             } @else {
+                @if self.calibration.synthetic {
+                    p class="soft" {
+                        "The bar shows the channels kept. The MI is that of made-up inputs, which need not have what "
+                        "real ones have."
+                    }
+                } @else {
                 p class="soft" {
                     "The bar shows the channels kept, its colour the MI kept, in brackets where that lies with a "
                     "confidence of 95 %. Data weight says how far the measured "
                     "covariance decides (the rest is shrinkage towards a neutral one): the more samples, the nearer to 100 %."
+                }
                 }
                 ul class="groups" {
                     @for group in self.groups.iter().filter(|group| group.frozen.is_empty()) { (bar(group)) }
@@ -175,8 +193,9 @@ impl Sweep {
             self.entries.len()
         );
         let quality = |report: &Report| {
-            let found = report.comparison.unwrap_or_default();
-            found.top1_agreement.unwrap_or(found.cosine)
+            let found = report.comparison?;
+            let quality = found.top1_agreement.unwrap_or(found.cosine);
+            Some((share(report.macs), quality))
         };
         let is_top1 = |report: &Report| {
             report
@@ -188,7 +207,7 @@ impl Sweep {
             false => "cosine with the original's outputs",
         };
         let reports = self.entries.iter().map(|entry| &entry.report);
-        let mut points: Vec<(f64, f64)> = reports.map(|r| (share(r.macs), quality(r))).collect();
+        let mut points: Vec<(f64, f64)> = reports.filter_map(quality).collect();
         points.push((1.0, 1.0));
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         let least = points.iter().map(|(_, y)| *y).fold(1.0, f64::min);
@@ -204,6 +223,7 @@ impl Sweep {
             @if let Some(report) = first { p class="soft" { (report.subtitle()) } }
             @if let Some(command) = first.and_then(|report| report.command.as_ref()) { pre { (command) } }
             (chart.draw())
+            @if self.is_unknown() { p { strong { (sentence_of(UNKNOWN)) } } }
             div class="scroll" { (self.table()) }
             @for entry in &self.entries {
                 h2 { (entry.report.asked) }
@@ -227,6 +247,17 @@ impl Sweep {
             }
         }
     }
+}
+
+/// Words as a sentence.
+fn sentence_of(words: &str) -> String {
+    let mut letters = words.chars();
+    let first = letters.next().map(|first| first.to_uppercase());
+    format!(
+        "{}{}.",
+        first.into_iter().flatten().collect::<String>(),
+        letters.as_str()
+    )
 }
 
 /// The last part of a path.
@@ -276,13 +307,17 @@ fn bar(group: &GroupReport) -> Markup {
                     @if group.combined { ", combined" }
                 }
                 @if let Some(score) = group.score {
-                    span {
-                        "MI kept " (percent(score.mi_kept))
-                        @if let Some(interval) = interval(group) { " (" (interval) ")" }
+                    @if group.synthetic {
+                        span { "MI of made-up inputs kept " (percent(score.mi_kept)) }
+                    } @else {
+                        span {
+                            "MI kept " (percent(score.mi_kept))
+                            @if let Some(interval) = interval(group) { " (" (interval) ")" }
+                        }
+                        span { "explained " (percent(score.explained)) }
                     }
-                    span { "explained " (percent(score.explained)) }
                 }
-                @if let Some(weight) = group.data_weight { span { "data weight " (percent(weight)) } }
+                @if let Some(weight) = group.data_weight.filter(|_| !group.synthetic) { span { "data weight " (percent(weight)) } }
             }
         }
     }

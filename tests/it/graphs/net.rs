@@ -1,6 +1,9 @@
 //! The generator of random graphs.
 
+mod blocks;
 mod space;
+
+pub use blocks::BLOCKS;
 
 use crate::builder::{Builder, float, int, ints, text};
 use onnx_mipp::onnx::proto::{AttributeProto, ModelProto};
@@ -21,6 +24,8 @@ pub struct Net {
     random: ChaCha8Rng,
     now: Map,
     before: Vec<Map>,
+    /// The width of most convolutions, where it is one.
+    width: Option<usize>,
 }
 
 pub type Layer = fn(&mut Net);
@@ -59,6 +64,20 @@ pub const LAYERS: [Layer; 30] = [
 
 /// A model of these layers behind a convolution, with a classifier or a map as its output.
 pub fn random(opset: i64, seed: u64, layers: &[(usize, u64)]) -> ModelProto {
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|&(layer, seed)| (LAYERS[layer], seed))
+        .collect();
+    of_layers(opset, seed, None, &layers)
+}
+
+/// The same of any layers, of which most may have one width.
+pub fn of_layers(
+    opset: i64,
+    seed: u64,
+    width: Option<usize>,
+    layers: &[(Layer, u64)],
+) -> ModelProto {
     let mut b = Builder::seeded(opset, seed);
     b.input("x", &[3, 8, 8]);
     let now = Map {
@@ -71,12 +90,13 @@ pub fn random(opset: i64, seed: u64, layers: &[(usize, u64)]) -> ModelProto {
         random: ChaCha8Rng::seed_from_u64(seed),
         now,
         before: Vec::new(),
+        width,
     };
     net.convolve();
     for &(layer, seed) in layers {
         net.before.push(net.now.clone());
         net.random = ChaCha8Rng::seed_from_u64(seed);
-        LAYERS[layer](&mut net);
+        layer(&mut net);
     }
     net.finish()
 }
@@ -115,6 +135,7 @@ impl Net {
 
     fn convolve(&mut self) {
         let (outputs, half) = (2 * self.pick(2, 6), self.pick(0, 1));
+        let outputs = self.width.unwrap_or(outputs);
         self.conv(outputs, 1 + 2 * half, 1, vec![]);
     }
 
