@@ -122,7 +122,7 @@ pub(super) fn sharing(
         let readers = |(index, consumer): (usize, &Consumer)| {
             let at = (consumer.node, consumer.weight);
             let (_, stored) = uses.iter().find(|(own, _)| *own == at)?;
-            (consumer.partner.is_none()).then_some((index, stored))
+            consumer.partner.is_none().then_some((index, stored))
         };
         let readers: Vec<(usize, &Stored)> = groups
             .consumers

@@ -7,8 +7,8 @@ use crate::pipeline::{Error, Event, Options};
 use crate::select::{self, Budget, Candidate, Rung, Search};
 use crate::verify::{Check, Divergence, VerifyError};
 
-/// The interval costs a size where the mean change of a candidate that is refused is below this share of the bound.
-const FAR: f64 = 2.0 / 3.0;
+/// Where the interval ends by this share of the change above it, more samples would make the model smaller.
+const WIDE: f64 = 0.5;
 
 impl Work {
     /// The smallest of the candidates whose outputs change by no more than `bound` on the held-back samples, by the upper
@@ -22,7 +22,7 @@ impl Work {
     ) -> Result<Cut, Error> {
         let scene = self.scene(evidence).ok_or(Error::NoStatistics)?;
         let losses = evidence.losses.as_ref().ok_or(Error::NoStatistics)?;
-        let rungs = match self.samples.holds_back() {
+        let rungs = match self.can_compare() {
             true => select::ladder(scene, &options.limits, losses, bound),
             // Nothing can be measured.
             false => vec![Rung::whole(scene)],
@@ -45,7 +45,7 @@ impl Work {
             Some(cut) => cut,
             None => self.cut_at(options, evidence, (&Rung::whole(scene), bound), tell)?,
         };
-        cut.notes.extend(self.too_few(bound, &found, is_whole));
+        cut.notes.extend(self.too_few(&found, is_whole));
         let candidate = |(place, measured): (usize, f64)| Candidate {
             macs: rungs[place].macs,
             expected: rungs[place].loss,
@@ -84,33 +84,38 @@ impl Work {
         Ok(found.unwrap_or(Divergence::UNKNOWN))
     }
 
-    /// What the user should know where more samples would let more channels leave, or none left.
-    fn too_few(&self, bound: f64, found: &[Divergence], is_whole: bool) -> Option<String> {
-        let held = self.samples.compared().len();
-        if !self.samples.holds_back() {
-            return Some(format!(
-                "{held} calibration samples are too few to hold some back, so that nothing tells how a smaller model does on others: \
-                 the model stays whole; give a hundred or more, or a budget such as --macs 0.8"
-            ));
+    /// Whether the held-back samples can tell how far a smaller model is from the original.
+    fn can_compare(&self) -> bool {
+        self.samples.holds_back() && self.samples.compared().len() > 1
+    }
+
+    /// What the user should know where the samples are few, or no candidate keeps the bound.
+    fn too_few(&self, found: &[Divergence], is_whole: bool) -> Option<String> {
+        if !self.can_compare() {
+            return Some(
+                "too few samples are held back to tell how a smaller model does on others: the model stays \
+                 whole; give a hundred calibration samples or more, or a budget such as --macs 0.8"
+                    .to_owned(),
+            );
         }
-        let unsure = found
-            .iter()
-            .filter(|d| d.high > bound && d.mean < bound * FAR);
-        // Of the interval's width, so many times the samples leave the root.
-        let times = unsure.map(|d| ((d.high - d.mean) / (bound - d.mean)).powi(2));
-        if let Some(times) = times.reduce(f64::min) {
-            let share = self.samples.all().len() as f64 * times;
+        let held = self.samples.compared().len();
+        let known = found.iter().filter(|d| d.mean > 0.0 && d.high.is_finite());
+        let excess = known.map(|d| d.high / d.mean - 1.0).reduce(f64::min);
+        if let Some(excess) = excess.filter(|excess| *excess > WIDE) {
+            let all = self.samples.all().len();
+            // It falls with the root of their number.
+            let wanted = all as f64 * (excess / WIDE).powi(2);
             return Some(format!(
-                "{held} held-back samples tell little of how much the outputs change: with about {share:.0} calibration samples in \
-                 place of {} a smaller model could do",
-                self.samples.all().len()
+                "{held} held-back samples tell little of how far the outputs move: with about {wanted:.0} calibration \
+                 samples in place of {all} a smaller model may keep the bound"
             ));
         }
         let least = found.iter().map(|d| d.mean).reduce(f64::min);
         least.filter(|_| is_whole).map(|least| {
             format!(
-                "the model stays whole: the least change of the outputs that was found is {:.2} %, on {held} held-back samples; \
-                 ask for a budget such as --macs 0.8 to allow more", least * 100.0
+                "the model stays whole: the least change of the outputs that was found is {:.2} %, on {held} held-back \
+                 samples; a budget such as --macs 0.8 allows more",
+                least * 100.0
             )
         })
     }

@@ -23,6 +23,8 @@ pub(crate) struct Segment<'a> {
     passed: Vec<ValueId>,
     taps: Vec<String>,
     expected: Vec<Expected>,
+    /// Nodes before those of the taps.
+    untapped: usize,
 }
 
 /// A tensor that taps read, and the shape that they count on.
@@ -115,22 +117,26 @@ impl<'a> Segment<'a> {
         let stops = inputs.iter().map(|value| (name(value), *value)).collect();
         let mut model = model.clone();
         let inputs = cut_out(&mut model, graph, &ends, &stops);
+        let mut untapped = 0;
         if let Some(main) = model.proto.graph.as_mut() {
             main.output = outputs
                 .iter()
                 .map(|value| ops::build::bare_output(name(value)))
                 .collect();
-            for placed in &taps {
-                tap::append(main, graph, placed);
-            }
             for told in &expected {
                 let source = &graph.values[told.value].name;
                 main.node.push(ops::build::shape_node(source, &told.output));
-                main.output.push(ops::build::bare_output(&told.output));
             }
+            untapped = main.node.len();
+            for placed in &taps {
+                tap::append(main, graph, placed);
+            }
+            let told = expected.iter().map(|told| told.output.as_str());
+            main.output.extend(told.map(ops::build::bare_output));
         }
         Segment {
             expected,
+            untapped,
             model,
             graph,
             inputs,
@@ -162,6 +168,8 @@ impl Segment<'_> {
     fn check_shapes(&self, runtime: &Runtime, feeds: &Batch) -> Result<(), SegmentError> {
         let mut model = self.model.clone();
         if let Some(main) = model.proto.graph.as_mut() {
+            // Without optimisation all nodes run, whether they are asked for or not.
+            main.node.truncate(self.untapped);
             let outputs = self.expected.iter();
             main.output = outputs
                 .map(|told| ops::build::bare_output(&told.output))

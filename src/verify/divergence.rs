@@ -8,7 +8,7 @@
 use serde::Serialize;
 
 /// One-sided quantiles of Student's t for 90 %, from one degree of freedom on.
-const STUDENT: [f64; 4] = [3.078, 1.886, 1.638, 1.533];
+const STUDENT: [f64; 5] = [3.078, 1.886, 1.638, 1.533, 1.476];
 /// The same of the normal distribution.
 const NORMAL: f64 = 1.2816;
 /// An output that hardly varies is measured by this share of its mean square instead: below it, changes are taken

@@ -138,7 +138,7 @@ def mlp_int8_dynamic(net: Net):
     net.output(layer(x, 6, None))
 
 
-@skeleton(norm="fold", held="Layers of integers whose scales lie in other nodes have no rule.", coarse=0.03)
+@skeleton(norm="fold", coarse=0.03)
 def resnet_qlinear(net: Net):
     """QLinearConv, as the operator-oriented form of a quantised model."""
     x = net.images(3, 16)

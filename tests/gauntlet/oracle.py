@@ -66,6 +66,11 @@ def weights(model: onnx.ModelProto, known: dict[str, np.ndarray]) -> list[Weight
         match node.op_type:
             case "Conv" | "FusedConv" | "DeformConv" | "ConvInteger" if get(1) is not None:
                 found.append(Weight(node, 1, get(1), [1], [0], 2 if node.op_type != "ConvInteger" else None))
+            case "QLinearConv" if get(3) is not None:
+                q, scale, zero = get(3), get(4), get(5)
+                around = [-1, *[1] * (q.ndim - 1)] if scale.size > 1 else [1] * q.ndim
+                array = (q.astype(np.int32) - zero.reshape(around)).astype(np.float32) * scale.reshape(around)
+                found.append(Weight(node, 3, array, [1], [0], None))
             case "ConvTranspose" if get(1) is not None:
                 found.append(Weight(node, 1, get(1), [0], [1], 2))
             case "MatMul" | "FusedMatMul" | "MatMulInteger" | "Gemm" | "FusedGemm":
@@ -130,10 +135,9 @@ def masked(dense: onnx.ModelProto, cut: onnx.ModelProto) -> tuple[onnx.ModelProt
     result.CopyFrom(dense)
     known = constants(result)
     before, after = weights(result, known), weights(cut, constants(cut))
-    if [w.node.op_type for w in before] != [w.node.op_type for w in after]:
+    if [kind(w) for w in before] != [kind(w) for w in after]:
         raise Mismatch(f"there are other layers: {len(before)} before, {len(after)} after")
     stays = {}
-    added = []
     for number, (old, new) in enumerate(zip(before, after)):
         try:
             places = left(old.array, new.array)
@@ -142,17 +146,19 @@ def masked(dense: onnx.ModelProto, cut: onnx.ModelProto) -> tuple[onnx.ModelProt
         makes = [places[axis] for axis in old.makes]
         if len(makes) == 1:
             stays[old.node.name] = makes[0].tolist()
-        zero = old.array.copy()
+        is_packed = old.node.op_type == "QLinearConv"
+        zero = known[old.node.input[old.slot]].copy() if is_packed else old.array.copy()
+        before_zeros = zero.copy()
         nothing = zero_of(old, known)
         for axis in [*old.reads, *old.makes]:
             gone = np.setdiff1d(np.arange(zero.shape[axis]), places[axis])
             view = np.moveaxis(zero, axis, 0)
             view[gone] = nothing
-        if np.array_equal(zero, old.array):
+        if np.array_equal(zero, before_zeros):
             continue
         if old.node.op_type.endswith("Integer"):
             # The quantiser before it measures its range over what is left.
-            added.append((mask_quantiser(result, old, places[old.reads[0]]), old.node))
+            mask_quantiser(result, old, places[old.reads[0]])
         replace(result, old.node, old.slot, zero, f"masked/{number}")
         if old.bias is not None and len(old.node.input) > old.bias and old.node.input[old.bias] in known:
             bias = known[old.node.input[old.bias]].copy()
@@ -162,14 +168,20 @@ def masked(dense: onnx.ModelProto, cut: onnx.ModelProto) -> tuple[onnx.ModelProt
     return result, stays
 
 
+def kind(weight: Weight) -> str:
+    """The operator; what is fused or in integers may be taken apart."""
+    return weight.node.op_type.removeprefix("Fused").removeprefix("QLinear")
+
+
 def zero_of(weight: Weight, known: dict[str, np.ndarray]):
     """What stands for zero: the zero point in layers of integers."""
-    if not weight.node.op_type.endswith("Integer"):
+    if not weight.node.op_type.endswith("Integer") and weight.node.op_type != "QLinearConv":
         return 0
-    slot = 3
+    slot = 5 if weight.node.op_type == "QLinearConv" else 3
     if len(weight.node.input) <= slot or not weight.node.input[slot]:
         return 0
     point = known[weight.node.input[slot]]
+    point = point.reshape(-1)[:1] if point.size and (point == point.reshape(-1)[0]).all() else point
     if point.size > 1:
         raise Mismatch(f"the layer {weight.node.name} has several zero points, for which there is no oracle")
     return point.reshape(()).item()

@@ -84,8 +84,8 @@ fn the_change_on_held_back_samples_keeps_the_bound() {
 fn few_samples_leave_the_model_whole_and_say_so() {
     let (report, out, _) = prune(&["--samples", "6"], |_, _, _| ());
     assert_eq!(left(&report), 1.0);
-    assert!(out.contains("too few to hold some back"), "{out}");
-    // Two are held back: an interval is three times as wide as the change.
+    assert!(out.contains("too few samples are held back"), "{out}");
+    // Two are held back: Student's t of one degree of freedom is above three.
     let (few, out, _) = prune(&["--samples", "16"], |_, _, _| ());
     let (many, ..) = prune(&["--samples", "256"], |_, _, _| ());
     assert!(left(&few) > left(&many), "{} {}", left(&few), left(&many));

@@ -362,7 +362,7 @@ fn a_table_that_is_the_last_layer_too_stays_one() {
     let size = b.floats(&[], vec![5.0]);
     let numbers = b.node("Mul", &["x", &size], vec![]);
     let numbers = b.node("Abs", &[&numbers], vec![]);
-    let numbers = b.node("Cast", &[&numbers], vec![int("to", i64::from(INT64))]);
+    let numbers = b.node("Cast", &[&numbers], vec![int("to", INT64)]);
     let table = b.weight(&[WORDS, 12], 2);
     let made = b.node("Gather", &[&table, &numbers], vec![]);
     let weight = b.weight(&[12, 16], 12);

@@ -355,7 +355,7 @@ pub(super) fn deformed(groups: [i64; 2], shape: [usize; 4], masked: bool) -> Bui
 
 #[test]
 fn a_deformable_convolution_is_a_convolution_of_its_data() {
-    let cases: [([i64; 2], [usize; 4], bool, Vec<usize>); 5] = [
+    let cases = [
         ([1, 1], [6, 8, 3, 3], false, vec![8, 6]),
         ([1, 1], [6, 8, 3, 3], true, vec![8, 6]),
         ([1, 2], [6, 8, 3, 3], false, vec![4, 6]),
