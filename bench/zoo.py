@@ -102,6 +102,12 @@ def commit() -> str:
     return git("log", "-1", "--format=%h").strip() + ("-changed" if git("status", "--porcelain") else "")
 
 
+def is_older(program: Path) -> bool:
+    """Whether the program was built before its source changed."""
+    files = [path for name in SOURCE for path in (ROOT / name, *(ROOT / name).rglob("*"))]
+    return program.stat().st_mtime < max(path.stat().st_mtime for path in files if path.is_file())
+
+
 class Model:
     """One model of the zoo, the files of its runs and what they find."""
 
@@ -418,6 +424,8 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "zoo.md")
     arguments = parser.parse_args()
     arguments.commit = commit()
+    if not arguments.write and is_older(arguments.bin / "onnx-mipp"):
+        sys.exit(f"{arguments.bin}/onnx-mipp is older than the source: build it again")
     OUT.mkdir(parents=True, exist_ok=True)
     names = sorted(path.stem for path in ZOO.glob("*.onnx"))
     is_new = lambda name: (found := kept(name)) and (arguments.keep or found["commit"] == arguments.commit)

@@ -121,6 +121,32 @@ impl Session {
         self.output_types.clone()
     }
 
+    /// Whether another model has these outputs: their names, element types and lengths, as far as ONNX Runtime tells
+    /// these of both. A tensor of which not even the number of axes is known looks like a scalar.
+    pub fn has_outputs_of(&self, other: &Session) -> bool {
+        let (own, others) = (self.inner.outputs(), other.inner.outputs());
+        let is_same = |(own, other): (&Outlet, &Outlet)| {
+            let is_alike = match (own.dtype(), other.dtype()) {
+                (
+                    ValueType::Tensor { ty, shape, .. },
+                    ValueType::Tensor {
+                        ty: other_type,
+                        shape: other_shape,
+                        ..
+                    },
+                ) => {
+                    let mut lengths = shape.iter().zip(other_shape.iter());
+                    let told = !shape.is_empty() && !other_shape.is_empty();
+                    let fits = lengths.all(|(own, other)| own == other || *own < 0 || *other < 0);
+                    ty == other_type && (!told || shape.len() == other_shape.len() && fits)
+                }
+                (own, other) => own == other,
+            };
+            own.name() == other.name() && is_alike
+        };
+        own.len() == others.len() && own.iter().zip(others).all(is_same)
+    }
+
     /// Runs the model on `inputs` (by name, any order) and returns the tensors of `outputs`, in the
     /// order asked for; only these are fetched.
     ///
