@@ -431,12 +431,16 @@ class Net:
         """Gemm for matrices, MatMul (and Add) for what has more axes."""
         ci = self.shape(x)[-1]
         w = self.weight(out, ci, fan_in=ci, gain=gain)
+        shift = self.normal(out, scale=0.3)
+        if bias and act:
+            # Units of a rectifier that are always on or always off would be a poor test.
+            shift -= (self.value(x).reshape(-1, ci).astype(np.float64) @ w.T.astype(np.float64)).mean(0).astype(np.float32)
         if len(self.shape(x)) == 2 and bias:
-            y = self.op("Gemm", x, self.const(w), self.const(self.normal(out, scale=0.3)), transB=1, name=name)
+            y = self.op("Gemm", x, self.const(w), self.const(shift), transB=1, name=name)
         else:
             y = self.op("MatMul", x, self.const(np.ascontiguousarray(w.T)), name=name)
             if bias:
-                y = self.op("Add", self.const(self.normal(out, scale=0.3)), y)
+                y = self.op("Add", self.const(shift), y)
         return self.activate(y, act)
 
     def layernorm(self, x: str) -> str:
