@@ -113,7 +113,7 @@ def shuffled(net: Net, x: str, groups: int, how: str) -> str:
     return net.reshape(net.transpose(y, 0, 2, 1, 3, 4), -1, channels, side, side)
 
 
-@skeleton(norm="fold")
+@skeleton(norm="fold", held="Blocks of grouped convolutions and the shuffles between them tie all channels to one.")
 def shufflenet_v1(net: Net):
     """Grouped pointwise convolutions with a shuffle between them."""
     x = net.conv(net.images(3, 32), 16, stride=2)

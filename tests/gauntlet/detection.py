@@ -48,7 +48,7 @@ def pyramid(net: Net, levels: list[str], block) -> list[str]:
 @skeleton(norm="fold", act="silu")
 def yolo_v5(net: Net):
     """Focus (slices of every second pixel), C3, SPPF, PAN and anchors that are decoded in the graph."""
-    x = net.images(3, 48)
+    x = net.images(3, 32)
     parts = []
     for row in (0, 1):
         for column in (0, 1):
@@ -66,7 +66,7 @@ def yolo_v5(net: Net):
         y = net.op("Sigmoid", y)
         place, size, score = net.split(y, 2, 2, 4, axis=4)
         grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(1, 1, side, side, 2)
-        place = net.op("Mul", net.op("Add", place, net.const(grid.astype(np.float32))), net.number(48 / side))
+        place = net.op("Mul", net.op("Add", place, net.const(grid.astype(np.float32))), net.number(32 / side))
         size = net.op("Mul", net.op("Pow", net.op("Mul", size, net.number(2)), net.number(2)), net.number(8))
         decoded.append(net.reshape(net.concat(place, size, score, axis=4), -1, 2 * side * side, 8))
     net.output(net.concat(*decoded, axis=1))
@@ -140,11 +140,11 @@ def distributed(net: Net, levels: list[str], side_of: int) -> None:
 
 @skeleton(norm="fold", act="silu")
 def yolo_v8(net: Net):
-    x = net.conv(net.images(3, 48), 12, 3, 2)
+    x = net.conv(net.images(3, 32), 12, 3, 2)
     p3 = c2f(net, net.conv(x, 16, 3, 2), 16, 2)
     p4 = c2f(net, net.conv(p3, 24, 3, 2), 24, 2)
     p5 = sppf(net, c2f(net, net.conv(p4, 32, 3, 2), 32, 2))
-    distributed(net, pyramid(net, [p3, p4, p5], lambda x, out: c2f(net, x, out, 1, False)), 48)
+    distributed(net, pyramid(net, [p3, p4, p5], lambda x, out: c2f(net, x, out, 1, False)), 32)
 
 
 @skeleton(norm="fold", act="silu")

@@ -145,7 +145,7 @@ def resnet_qlinear(net: Net):
     scale = [float(np.abs(net.value(x)).max()) / 127]
     y = net.op("QuantizeLinear", x, net.number(scale[0]), net.const(np.int8(0)))
     ci = 3
-    for out in (16, 16, 24):
+    for out in (32, 32, 48):
         weight = net.weight(out, ci, 3, 3, fan_in=ci * 9)
         step, after = steps(weight, 0), 0.05
         q = np.round(weight / along(step, 4, 0)).astype(np.int8)

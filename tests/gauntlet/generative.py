@@ -93,19 +93,19 @@ def stylegan(net: Net):
     net.output(image)
 
 
-@skeleton(norm=None, held="The kernels are computed from the style, so that only the mapping network has constant weights.")
+@skeleton(norm=None, batch=1, held="The kernels are computed from the style, so that only the mapping network has constant weights.")
 def stylegan_modulated_weights(net: Net):
-    """The kernels themselves are scaled by the style, as grouped convolutions with one sample for each group."""
+    """The kernels themselves are scaled by the style, which needs one sample at a time."""
     x, z = net.images(3, 12), net.vectors(12, "z")
     w = net.linear(net.linear(z, 24, "leaky"), 24, "leaky")
     x = net.conv(x, 12)
     for out in (12, 12, 16):
         ci = net.width(x)
-        style = net.reshape(net.linear(w, ci), -1, 1, ci, 1, 1)
-        kernel = net.op("Mul", net.const(net.weight(1, out, ci, 3, 3, fan_in=1).reshape(1, out, ci, 3, 3) / np.float32(ci)), style)
-        # One kernel for all samples: ONNX has no number of groups that follows the batch.
-        kernel = net.reduce("ReduceMean", kernel, 0, keep=False)
-        x = net.activate(net.op("Conv", x, kernel, pads=[1] * 4), "leaky")
+        style = net.reshape(net.linear(w, ci), 1, 1, ci, 1, 1)
+        kernel = net.op("Mul", net.const(net.weight(out, ci, 3, 3, fan_in=ci * 9).reshape(1, out, ci, 3, 3)), style)
+        square = net.reduce("ReduceSum", net.op("Mul", kernel, kernel), 2, 3, 4)
+        kernel = net.op("Div", kernel, net.op("Sqrt", net.op("Add", square, net.number(1e-4))))
+        x = net.activate(net.op("Conv", x, net.reshape(kernel, out, ci, 3, 3), pads=[1] * 4), "leaky")
     net.output(net.conv(x, 3, 1, act=None))
 
 
