@@ -319,7 +319,7 @@ def centernet(net: Net):
     net.output(net.conv(net.conv(x, 16, norm=None), 2, 1, norm=None, act=None))
 
 
-@skeleton(norm="fold", samples=48)
+@skeleton(norm="fold")
 def mask_rcnn_heads(net: Net):
     """Regions cut out of the features of one level, and two heads on them."""
     x = backbone(net)[1]

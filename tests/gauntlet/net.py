@@ -13,7 +13,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 # Samples of calibration data, and those of them that layers are scaled by while the net is built.
-SAMPLES = 64
+SAMPLES = 48
 SEEN = 12
 # The newest IR version of the ONNX of each opset that is used here.
 IR = {11: 6, 13: 7, 15: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 23: 11}

@@ -99,7 +99,7 @@ def dgcnn(net: Net):
     net.output(net.linear(net.linear(net.flatten(both), 32, "relu"), 6))
 
 
-@skeleton(samples=48)
+@skeleton()
 def resnet_3d(net: Net):
     x = net.conv(net.images(2, 12, rank=3), 12, (3, 5, 5), (1, 2, 2))
     for out, stride in ((12, 1), (20, 2)):
@@ -111,7 +111,7 @@ def resnet_3d(net: Net):
     net.classify(x)
 
 
-@skeleton(samples=48, norm="fold")
+@skeleton(norm="fold")
 def r2plus1d(net: Net):
     """Kernels over space and over time one after the other."""
     x = net.conv(net.images(2, 10, rank=3), 12, (1, 3, 3), (1, 2, 2))
@@ -124,7 +124,7 @@ def r2plus1d(net: Net):
     net.classify(x)
 
 
-@skeleton(samples=48, norm="in", act="leaky")
+@skeleton(norm="in", act="leaky")
 def vnet_3d(net: Net):
     """A U-Net of volumes."""
     x = net.conv(net.images(1, 12, rank=3), 8)
