@@ -175,6 +175,12 @@ impl Work {
                 self.finish(options, &evidence, chosen, tell)?
             }
         };
+        // Who asks for no budget asks for nothing worse in any way.
+        let asks_nothing = options.budget.is_none() && options.plan.is_none();
+        if asks_nothing && cut.model.byte_size() > self.original.byte_size() {
+            let note = "what may leave would make the file larger: the model is written unchanged";
+            return Ok((self.whole(options, note.to_owned()), Evidence::default()));
+        }
         let done = self.judge(vec![cut], &evidence, tell)?;
         let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
         Ok((done, evidence))
@@ -328,12 +334,7 @@ impl Work {
             let plan: Plan = options::read_json(path)?;
             plan.stays(&self.groups)?;
         }
-        let stays = vec![true; self.groups.channel_count];
         let count = self.groups.groups.len();
-        let asked = match &options.plan {
-            Some(path) => format!("--plan {}", path.display()),
-            None => self.budget(options).to_string(),
-        };
         let missed = match options.budget {
             Some(budget) if options.plan.is_none() => format!("; {budget} is not reached"),
             _ => String::new(),
@@ -346,21 +347,30 @@ impl Work {
             _ => "all its groups are frozen (see `onnx-mipp inspect`)",
         };
         let note = format!("nothing to prune: {why}; the model is written unchanged{missed}");
-        Ok(Done {
+        Ok(self.whole(options, note))
+    }
+
+    /// The model as it was.
+    fn whole(&self, options: &Options, note: String) -> Done {
+        let stays = vec![true; self.groups.channel_count];
+        Done {
             model: self.original.clone(),
             selection: Selection {
                 plan: Plan::of(&self.groups, &stays),
-                scores: vec![None; count],
+                scores: vec![None; self.groups.groups.len()],
                 trials: Vec::new(),
                 search: None,
             },
             comparison: None,
             latency: None,
             seen: 0,
-            asked,
+            asked: match &options.plan {
+                Some(path) => format!("--plan {}", path.display()),
+                None => self.budget(options).to_string(),
+            },
             repair: options.repair(),
             notes: vec![note],
-        })
+        }
     }
 
     pub fn report(&self, options: &Options, done: &Done, evidence: &Evidence) -> Report {

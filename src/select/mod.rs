@@ -250,13 +250,23 @@ fn one<'a>(
     }
     let views = scene.views(group, stays)?;
     let (mut removals, elimination) = eliminate(&views, width, stop, allowed)?;
-    if let Stop::Mi(share) = stop
-        && !views.iter().any(|view| view.observed.is_ranked())
-    {
+    let asked = match stop {
+        Stop::Mi(share) if !views.iter().any(|view| view.observed.is_ranked()) => Some(*share),
+        _ => None,
+    };
+    if let Some(share) = asked {
         let intervals = confidence::intervals(&views, width, &removals)?;
-        removals.truncate(confidence::sure(&intervals, *share, width, allowed));
+        removals.truncate(confidence::sure(&intervals, share, width, allowed));
     }
-    let left = improve(elimination, &removals)?;
+    let mut left = improve(elimination, &removals, ROUNDING)?;
+    if let Some(share) = asked {
+        // What exchanges keep is more, but may be less sure.
+        let interval = confidence::interval(&views, width, &left.gone, 1.0 - left.lost)?;
+        if interval.is_some_and(|interval| interval.low < share) {
+            let (_, elimination) = eliminate(&views, width, stop, allowed)?;
+            left = improve(elimination, &removals, f64::INFINITY)?;
+        }
+    }
     Ok((left, views))
 }
 
@@ -301,15 +311,19 @@ fn eliminate(
 /// Exchanges below this share of the MI are taken for rounding.
 const ROUNDING: f64 = 1e-9;
 
-/// Exchanges channels that left for channels that stayed while that keeps more MI.
-fn improve(elimination: Elimination, removals: &[Removal]) -> Result<Left, SelectError> {
+/// Exchanges channels that left for channels that stayed while that keeps more MI than this share.
+fn improve(
+    elimination: Elimination,
+    removals: &[Removal],
+    least: f64,
+) -> Result<Left, SelectError> {
     let Some(last) = removals.last() else {
         return Ok(Left::default());
     };
     // The last to leave is the first that may come back.
     let gone = removals.iter().rev().map(|removal| removal.candidate);
     let total = elimination.information();
-    let found = elimination.exchange(gone.collect(), ROUNDING * total)?;
+    let found = elimination.exchange(gone.collect(), least * total)?;
     let gained = if total > 0.0 {
         found.gained / total
     } else {

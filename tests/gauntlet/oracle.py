@@ -101,25 +101,36 @@ def weights(model: onnx.ModelProto, known: dict[str, np.ndarray]) -> list[Weight
     return found
 
 
+def in_order(few: int, many: int, fits, axis: int) -> np.ndarray:
+    """The first places of many at which the few fit, one after the other."""
+    chosen, before = [], -1
+    for at in range(few):
+        found = [place for place in range(before + 1, many) if fits(at, place)]
+        if not found:
+            raise Mismatch(f"index {at} of axis {axis} has values that are nowhere in the original, in this order")
+        before = found[0]
+        chosen.append(before)
+    return np.array(chosen)
+
+
 def left(dense: np.ndarray, cut: np.ndarray) -> list[np.ndarray]:
     """The indexes along each axis at which the cut array's values lie in the dense one."""
     if dense.ndim != cut.ndim:
         raise Mismatch(f"has the shape {cut.shape}, not a part of {dense.shape}")
     places = []
+    narrower = sum(many != few for many, few in zip(dense.shape, cut.shape))
     for axis, (many, few) in enumerate(zip(dense.shape, cut.shape)):
         if many == few:
             places.append(np.arange(many))
             continue
+        if narrower == 1:
+            # Whole slices can be told apart, even where the values of one are among those of another.
+            same = lambda at, place: np.array_equal(cut.take(at, axis), dense.take(place, axis))
+            places.append(in_order(few, many, same, axis))
+            continue
         slices = [set(np.unique(dense.take(at, axis)).tolist()) for at in range(many)]
-        chosen, before = [], -1
-        for at in range(few):
-            values = set(np.unique(cut.take(at, axis)).tolist())
-            fits = [place for place in range(before + 1, many) if values <= slices[place]]
-            if not fits:
-                raise Mismatch(f"index {at} of axis {axis} has values that are nowhere in the original, in this order")
-            before = fits[0]
-            chosen.append(before)
-        places.append(np.array(chosen))
+        within = lambda at, place: set(np.unique(cut.take(at, axis)).tolist()) <= slices[place]
+        places.append(in_order(few, many, within, axis))
     if not np.array_equal(dense[np.ix_(*places)], cut):
         raise Mismatch(f"of shape {cut.shape} is no part of the original's {dense.shape}")
     return places

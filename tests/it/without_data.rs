@@ -127,13 +127,7 @@ fn a_sweep_and_a_comparison_without_data_tell_of_size_and_time_alone() {
 
     let stem = RESNET.trim_end_matches(".onnx");
     let small = folder.path().join(format!("{stem}.ratio-0.4.onnx"));
-    let start = [
-        "compare",
-        text(&model),
-        text(&small),
-        "--samples",
-        "32",
-    ];
+    let start = ["compare", text(&model), text(&small), "--samples", "32"];
     let shown = mipp(start).done().out;
     is_silent(&shown);
     assert!(
