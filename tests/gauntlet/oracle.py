@@ -117,21 +117,22 @@ def left(dense: np.ndarray, cut: np.ndarray) -> list[np.ndarray]:
     """The indexes along each axis at which the cut array's values lie in the dense one."""
     if dense.ndim != cut.ndim:
         raise Mismatch(f"has the shape {cut.shape}, not a part of {dense.shape}")
-    places = []
-    narrower = sum(many != few for many, few in zip(dense.shape, cut.shape))
-    for axis, (many, few) in enumerate(zip(dense.shape, cut.shape)):
-        if many == few:
-            places.append(np.arange(many))
-            continue
-        if narrower == 1:
-            # Whole slices can be told apart, even where the values of one are among those of another.
-            same = lambda at, place: np.array_equal(cut.take(at, axis), dense.take(place, axis))
-            places.append(in_order(few, many, same, axis))
-            continue
-        slices = [set(np.unique(dense.take(at, axis)).tolist()) for at in range(many)]
-        within = lambda at, place: set(np.unique(cut.take(at, axis)).tolist()) <= slices[place]
-        places.append(in_order(few, many, within, axis))
-    if not np.array_equal(dense[np.ix_(*places)], cut):
+    places = [np.arange(many) for many in dense.shape]
+    # In few bits large slices hold all values there are; small ones are told apart first.
+    narrower = [axis for axis in range(dense.ndim) if dense.shape[axis] != cut.shape[axis]]
+    narrower.sort(key=lambda axis: dense.size // dense.shape[axis])
+    rest = dense
+    for number, axis in enumerate(narrower):
+        slices = [rest.take(place, axis) for place in range(rest.shape[axis])]
+        if number + 1 == len(narrower):
+            # Only this axis is longer, so that whole slices can be compared.
+            same = lambda at, place: np.array_equal(cut.take(at, axis), slices[place])
+        else:
+            values = [set(part.ravel().tolist()) for part in slices]
+            same = lambda at, place: set(cut.take(at, axis).ravel().tolist()) <= values[place]
+        places[axis] = in_order(cut.shape[axis], rest.shape[axis], same, axis)
+        rest = rest.take(places[axis], axis)
+    if not np.array_equal(rest, cut):
         raise Mismatch(f"of shape {cut.shape} is no part of the original's {dense.shape}")
     return places
 
@@ -232,21 +233,20 @@ def parameters(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def macs(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> float | None:
-    """Multiply-accumulates of the layers with constant weights, from the shapes of a run; None where one is not known."""
+    """Multiply-accumulates of the layers and of products of two activations, from the shapes of a run; None where there is an
+    operator with another count."""
     model = inlined(model)
-    found = weights(model, constants(model))
-    if any(w.node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") for w in found):
+    known = constants(model)
+    found = weights(model, known)
+    others = {"Attention", "MultiHeadAttention", "GroupQueryAttention", "MatMulNBits", "Einsum"}
+    plain = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedMatMul")
+    if any(w.node.op_type not in plain for w in found) or any(n.op_type in others for n in model.graph.node):
         return None
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    names = [w.node.output[0] for w in found]
+    layers = {w.node.name for w in found}
+    products = [n for n in model.graph.node if n.op_type in plain and n.name not in layers and n.output[0] not in known]
+    names = [w.node.output[0] for w in found] + [name for n in products for name in (n.output[0], *n.input[:2])]
     names += [w.node.input[0] for w in found if w.node.op_type == "ConvTranspose"]
-    outputs = {output.name for output in probe.graph.output}
-    inputs = set(feeds)
-    more = sorted(set(names) - outputs - inputs)
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in more)
-    asked = sorted(set(names) - inputs)
-    shapes = {n: a.shape for n, a in zip(asked, session(probe).run(asked, feeds))} | {n: a.shape for n, a in feeds.items()}
+    shapes = shapes_of(model, feeds, set(names) - set(known)) | {name: array.shape for name, array in known.items()}
     total = 0.0
     for w in found:
         if w.node.op_type == "ConvTranspose":
@@ -255,4 +255,19 @@ def macs(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> float | None:
             total += float(np.prod(shapes[w.node.output[0]])) * float(np.prod(w.array.shape[1:]))
         else:
             total += float(np.prod(shapes[w.node.output[0]])) * w.array.shape[w.reads[0]]
+    for node in products:
+        left, right = (shapes[name] for name in node.input[:2])
+        inner = np.prod(right[1:]) if node.op_type == "Conv" else left[-2 if attribute(node, "transA", 0) else -1]
+        total += float(np.prod(shapes[node.output[0]])) * float(inner)
     return total
+
+
+def shapes_of(model: onnx.ModelProto, feeds: dict[str, np.ndarray], names: set[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of values in a run."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    more = sorted(names - {output.name for output in probe.graph.output} - set(feeds))
+    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in more)
+    asked = sorted(names - set(feeds))
+    found = {name: array.shape for name, array in zip(asked, session(probe).run(asked, feeds))}
+    return found | {name: array.shape for name, array in feeds.items()}

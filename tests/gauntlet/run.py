@@ -29,7 +29,7 @@ from checks import Bench, Failure, Result  # noqa: E402
 from net import SKELETONS  # noqa: E402
 
 FAMILIES = ("cnn_residual", "cnn_mobile", "cnn_dense", "detection", "segmentation", "generative", "sequence",
-            "transformers", "vectors", "exported")  # fmt: skip
+            "transformers", "vectors", "exported", "few_bits")  # fmt: skip
 for family in FAMILIES:
     __import__(family)
 
