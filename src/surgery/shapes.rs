@@ -10,7 +10,7 @@ use crate::onnx::proto::{ValueInfoProto, type_proto};
 use crate::ops;
 
 /// Writes the lengths that are left into the stated shapes, and drops statements about values
-/// that are gone.
+/// that are gone, or that nodes make of constants: those are cut where they are stored.
 pub(super) fn update(model: &mut Model, graph: &Graph, kept: &Kept<'_>) {
     let Some(main) = model.proto.graph.as_mut() else {
         return;
@@ -25,7 +25,7 @@ pub(super) fn update(model: &mut Model, graph: &Graph, kept: &Kept<'_>) {
     let gone: Vec<bool> = main
         .value_info
         .iter()
-        .map(|info| !named.contains(info.name()))
+        .map(|info| !named.contains(info.name()) || is_computed(graph, info.name()))
         .collect();
     let mut flags = gone.into_iter();
     main.value_info.retain(|_| !flags.next().unwrap_or(false));
@@ -55,6 +55,15 @@ pub(super) fn update(model: &mut Model, graph: &Graph, kept: &Kept<'_>) {
             });
         }
     }
+}
+
+/// Whether nodes make the value of constants alone.
+fn is_computed(graph: &Graph, name: &str) -> bool {
+    let Some(value) = graph.find(name).map(|id| &graph.values[id]) else {
+        return false;
+    };
+    let stores = |node: usize| ops::constant::stores_tensor(&graph.nodes[node]);
+    value.is_constant && value.producer.is_some_and(|node| !stores(node))
 }
 
 /// A length that changes has no more to do with others of the same name, such as samples times
