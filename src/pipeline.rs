@@ -10,6 +10,7 @@ mod error;
 mod hint;
 mod latency;
 mod options;
+mod sizes;
 mod statistics;
 mod sweep;
 mod work;

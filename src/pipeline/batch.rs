@@ -10,7 +10,7 @@ use crate::onnx::proto::tensor_shape_proto::dimension::Value as Length;
 use crate::onnx::proto::{ValueInfoProto, type_proto::Value};
 use crate::ops;
 use crate::pipeline::calibration::Samples;
-use crate::pipeline::{Error, Options};
+use crate::pipeline::{Error, Options, sizes};
 use crate::runtime::{InputSpec, Runtime, RuntimeError};
 
 /// So many numbers that a model tells are tried.
@@ -18,12 +18,38 @@ const MOST_TOLD: usize = 8;
 /// No model fixes its batch at more than this.
 const LARGEST: usize = 4096;
 
+/// Opens the samples in sizes and batches that the model takes. Where made-up images of the usual sizes do not
+/// run, others are tried.
+///
+/// # Errors
+/// The data cannot be opened, or nothing that was tried runs.
+pub(super) fn open<T>(
+    specs: &[InputSpec],
+    options: &Options,
+    known: (&Runtime, &[usize]),
+    mut attempt: impl FnMut(&Samples) -> Result<T, Error>,
+) -> Result<(Samples, T), Error> {
+    let usual = of_size(specs, options, known, &mut attempt);
+    if !usual.as_ref().is_err_and(is_of_run) {
+        return usual;
+    }
+    for (other, sizes) in sizes::others(specs, options) {
+        if let Ok((mut samples, found)) = of_size(specs, &other, known, &mut attempt) {
+            samples.note(format!(
+                "the model does not run with images of the usual size: it gets {sizes} (fix it with --shape)"
+            ));
+            return Ok((samples, found));
+        }
+    }
+    usual
+}
+
 /// Opens the samples in batches that the model takes: of any number, or else of the first of some numbers
 /// that `attempt` has no failure of the run with. `told` are numbers that may be the batch.
 ///
 /// # Errors
 /// The data cannot be opened, or no batch runs.
-pub(super) fn open<T>(
+fn of_size<T>(
     specs: &[InputSpec],
     options: &Options,
     (runtime, told): (&Runtime, &[usize]),
@@ -74,7 +100,10 @@ pub(super) fn open<T>(
 }
 
 fn is_of_run(error: &Error) -> bool {
-    matches!(error, Error::Runtime(RuntimeError::Run { .. }))
+    matches!(
+        error,
+        Error::NoBatch { .. } | Error::Runtime(RuntimeError::Run { .. })
+    )
 }
 
 /// The numbers that may be the batch, the most frequent first: lengths of first axes in constant target

@@ -10,7 +10,7 @@ use crate::ops;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
-use crate::pipeline::{Error, Event, Options, batch, hint};
+use crate::pipeline::{Error, Event, Options, batch, hint, sizes};
 use crate::report::{self, Calibration, Change, Report, source};
 use crate::runtime::{InputSpec, Runtime, RuntimeError};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
@@ -64,7 +64,7 @@ impl Evidence {
 }
 
 /// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it. `told` are
-/// numbers inside the model that may fix its batch; that of the samples may be one that is tried.
+/// numbers inside the model that may fix its batch; that and the sizes of the samples may be ones that are tried.
 fn observe(
     model: &Model,
     graph: &mut Graph,
@@ -112,7 +112,7 @@ impl Work {
         };
         let options = &options.told_by(&graph);
         let told = batch::told(&model, &graph);
-        let mut is_tried = false;
+        let mut is_tried = sizes::are_guessed(&specs, options);
         let (mut samples, graph) = batch::open(&specs, options, (&runtime, &told), |samples| {
             let mut seen = graph.clone();
             let observed = observe(&model, &mut seen, &runtime, samples, (&told, is_tried));
@@ -164,7 +164,7 @@ impl Work {
             None => vec![self.budget(options)],
         };
         let mut evidence = self.evidence(options, &budgets, tell)?;
-        let cut = match budgets.first() {
+        let mut cut = match budgets.first() {
             Some(Budget::Divergence(bound)) => self.smallest(options, &evidence, *bound, tell)?,
             _ => {
                 let chosen = self.choose(options, &evidence, None, tell)?;
@@ -175,6 +175,11 @@ impl Work {
                 self.finish(options, &evidence, chosen, tell)?
             }
         };
+        // A model that loses nothing is the one that it was, to the byte.
+        let mut planned = cut.selection.plan.groups.iter();
+        if !planned.any(|group| group.kept.len() < group.channels) {
+            cut.model.clone_from(&self.original);
+        }
         // Who asks for no budget asks for nothing worse in any way.
         let asks_nothing = options.budget.is_none() && options.plan.is_none();
         if asks_nothing && cut.model.byte_size() > self.original.byte_size() {

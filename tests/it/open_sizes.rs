@@ -34,6 +34,36 @@ fn open_sizes_are_fixed_by_shape() {
     }
 }
 
+/// A recogniser of lines takes one height, which nothing but a Reshape inside tells.
+#[test]
+fn images_of_other_sizes_are_tried_where_the_usual_do_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut model = small::model();
+    let graph = small::graph(&mut model);
+    graph.input = vec![small::value("x", &[None, Some(3), None, None])];
+    graph.output = vec![small::value("y", &[None, Some(8), None, None])];
+    let shape = onnx::Tensor::from_i64(&[4], &[0, 16, 48, -1]).unwrap();
+    graph.initializer.push(shape.to_proto("shape"));
+    // A transposed tensor of another height has another number of elements for each column.
+    let flat = onnx::Tensor::from_i64(&[4], &[0, 16, 15360, 1]).unwrap();
+    graph.initializer.push(flat.to_proto("flat"));
+    let reshapes = [
+        small::node("Reshape", "flatten", &["a", "flat"], "f"),
+        small::node("Reshape", "reshape", &["f", "shape"], "s"),
+    ];
+    graph.node[1].input[0] = "s".to_owned();
+    graph.node.splice(1..1, reshapes);
+    let [input, output] = ["in.onnx", "out.onnx"].map(path);
+    small::write(&model, &input);
+    let run = mipp([text(&input), text(&output)]).done();
+    assert!(run.err.contains("[1, 3, 48, 320]"), "{}", run.err);
+    mipp(["inspect", text(&input)]).done();
+    // What is asked for is not replaced.
+    let shape = ["--shape", "x=1,3,32,100"];
+    mipp([[text(&input), text(&output)], shape].concat()).fails(1, &["Reshape"]);
+}
+
 /// The small model whose batch is this number in a constant, as exporters leave it behind.
 fn reshaped(batch: i64) -> onnx::Model {
     let mut model = small::model();

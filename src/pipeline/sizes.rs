@@ -1,0 +1,87 @@
+//! Heights and widths of made-up images, where the model leaves them open and does not run with the usual ones.
+
+use crate::pipeline::Options;
+use crate::runtime::InputSpec;
+
+/// Lines of writing for recognisers, then larger images.
+const TRIED: [[usize; 2]; 5] = [[48, 320], [32, 320], [32, 100], [256, 256], [640, 640]];
+/// Channels where these are open too.
+const COLORS: usize = 3;
+
+/// Whether sizes are guessed: only a run shows that the model takes them.
+pub(super) fn are_guessed(specs: &[InputSpec], options: &Options) -> bool {
+    let inner = |spec: &InputSpec| spec.shape.iter().skip(1).any(Option::is_none);
+    let is_open =
+        |spec: &&InputSpec| !options.reader.shapes.contains_key(&spec.name) && inner(spec);
+    options.calibration.is_empty() && specs.iter().any(|spec| is_open(&spec))
+}
+
+/// The options with other sizes for the images that are made up, and what these sizes are.
+pub(super) fn others(specs: &[InputSpec], options: &Options) -> Vec<(Options, String)> {
+    if !are_guessed(specs, options) {
+        return Vec::new();
+    }
+    let of_size = |size: &[usize; 2]| {
+        let mut tried = options.clone();
+        let mut names = Vec::new();
+        for spec in specs {
+            if let Some(shape) =
+                sized(spec, *size).filter(|_| !options.reader.shapes.contains_key(&spec.name))
+            {
+                names.push(format!("'{}' {shape:?}", spec.name));
+                tried.reader.shapes.insert(spec.name.clone(), shape);
+            }
+        }
+        (!names.is_empty()).then(|| (tried, names.join(", ")))
+    };
+    TRIED.iter().filter_map(of_size).collect()
+}
+
+/// The shape of one image of that height and width; `None` of what is no image or states other sizes.
+fn sized(spec: &InputSpec, [height, width]: [usize; 2]) -> Option<Vec<usize>> {
+    let &[_, second, third, fourth] = spec.shape.as_slice() else {
+        return None;
+    };
+    let is_color = |size: Option<usize>| matches!(size, Some(1 | 3 | 4));
+    let is_last = is_color(fourth) && !is_color(second);
+    let (colors, sizes) = match is_last {
+        true => (fourth, [second, third]),
+        false => (second, [third, fourth]),
+    };
+    let fits = |stated: Option<usize>, size: usize| stated.is_none_or(|stated| stated == size);
+    let is_open = sizes.contains(&None) && fits(sizes[0], height) && fits(sizes[1], width);
+    let colors = colors.unwrap_or(COLORS);
+    is_open.then(|| match is_last {
+        true => vec![1, height, width, colors],
+        false => vec![1, colors, height, width],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::DataType;
+
+    fn spec(shape: [Option<usize>; 4]) -> InputSpec {
+        InputSpec {
+            name: "x".to_owned(),
+            dtype: DataType::Float,
+            shape: shape.to_vec(),
+        }
+    }
+
+    #[test]
+    fn open_heights_and_widths_of_images_are_filled() {
+        let first = spec([None, Some(3), None, None]);
+        assert_eq!(sized(&first, [48, 320]), Some(vec![1, 3, 48, 320]));
+        let last = spec([None, None, None, Some(1)]);
+        assert_eq!(sized(&last, [32, 100]), Some(vec![1, 32, 100, 1]));
+        let lines = spec([None, Some(3), Some(48), None]);
+        assert_eq!(sized(&lines, [48, 320]), Some(vec![1, 3, 48, 320]));
+        assert_eq!(sized(&lines, [32, 320]), None);
+        assert_eq!(
+            sized(&spec([None, Some(3), Some(48), Some(64)]), [48, 64]),
+            None
+        );
+    }
+}
