@@ -99,12 +99,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let (dense, moved) = (run(&model, &shown)?, run(&model, &other)?);
     let (truth, ours) = (run(&masked, &shown)?, run(&cut, &shown)?);
+    // What is a number in one and none in the other has moved as far as can be.
+    let effect = |other: &[Tensor]| distance(&dense, other).unwrap_or(f64::MAX);
     let result = serde_json::json!({
         "macs": macs.total(&left) / macs.total(&whole),
         "error": distance(&truth, &ours)?,
         "scale": scale(&truth)?,
-        "effect_of_input": distance(&dense, &moved)?,
-        "effect_of_cut": distance(&dense, &truth)?,
+        "effect_of_input": effect(&moved),
+        "effect_of_cut": effect(&truth),
         "probe_seconds": probed,
         "group_seconds": grouped,
     });
@@ -247,7 +249,9 @@ fn constant_node(name: &str, tensor: Tensor) -> NodeProto {
 fn scale(outputs: &[Tensor]) -> Result<f64, Box<dyn Error>> {
     let mut largest = 0.0f64;
     for tensor in outputs.iter().filter(|tensor| tensor.to_f64().is_ok()) {
-        largest = tensor.to_f64()?.iter().fold(largest, |m, v| m.max(v.abs()));
+        let values = tensor.to_f64()?;
+        let finite = values.iter().filter(|value| value.is_finite());
+        largest = finite.fold(largest, |m, v| m.max(v.abs()));
     }
     Ok(largest)
 }
@@ -262,8 +266,11 @@ fn distance(left: &[Tensor], right: &[Tensor]) -> Result<f64, Box<dyn Error>> {
         let (Ok(left), Ok(right)) = (left.to_f64(), right.to_f64()) else {
             continue; // Not of floats: indices, sizes.
         };
-        let scale = left.iter().fold(1e-30, |m: f64, v| m.max(v.abs()));
-        for (a, b) in left.iter().zip(&right) {
+        let finite = left.iter().filter(|value| value.is_finite());
+        let scale = finite.fold(1e-30, |m: f64, v| m.max(v.abs()));
+        // What is no number in both, such as the logarithm of a made-up negative one, is no difference.
+        let same = |a: f64, b: f64| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+        for (&a, &b) in left.iter().zip(&right).filter(|(a, b)| !same(**a, **b)) {
             if !(a - b).is_finite() {
                 return Err("an output is not finite".into());
             }
