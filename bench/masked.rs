@@ -3,7 +3,6 @@
 //! `cargo run --release --example masked -- MODEL.onnx [--plan PLAN.json] [--shape x=1,3,224,224]`.
 //! Prints one line of JSON.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -15,6 +14,7 @@ use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Groups, Kept, Scope};
 use onnx_mipp::onnx::proto::NodeProto;
 use onnx_mipp::onnx::{self, DataType, Model, Tensor};
+use onnx_mipp::ops;
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
 use onnx_mipp::select::{CostModel, Plan};
 use onnx_mipp::surgery::{self, Repaired};
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     let model = onnx::load(&arguments.model)?.inlined().in_order();
     let mut graph = Graph::build(&model)?;
-    let [shown, other] = batches(&model, &runtime, &arguments)?;
+    let [shown, other] = batches(&model, &graph, &runtime, &arguments)?;
     let began = Instant::now();
     probe(&model, &mut graph, &runtime, &shown)?;
     let probed = began.elapsed().as_secs_f64();
@@ -117,20 +117,32 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Two batches of different data.
 fn batches(
     model: &Model,
+    graph: &Graph,
     runtime: &Runtime,
     arguments: &Arguments,
 ) -> Result<[Batch; 2], Box<dyn Error>> {
     let inputs = runtime.session(model)?.inputs();
+    let states = reader::states(&inputs).map(|spec| {
+        let sizes = spec.shape.iter();
+        (
+            spec.name.clone(),
+            sizes.map(|size| size.unwrap_or(1)).collect(),
+        )
+    });
     let options = ReaderOptions {
         samples: Some(4),
-        shapes: BTreeMap::from_iter(arguments.shape.clone()),
+        shapes: states.chain(arguments.shape.clone()).collect(),
+        told: ops::inputs::values(graph),
         ..ReaderOptions::default()
     };
     let data = reader::synthetic(&inputs, &options)?;
-    let fixed = inputs
-        .iter()
-        .find_map(|spec| spec.shape.first().copied().flatten());
-    let size = fixed.unwrap_or(2).max(1);
+    // States are of one sample.
+    let open = if reader::states(&inputs).next().is_some() {
+        1
+    } else {
+        2
+    };
+    let size = reader::stated_batch(&inputs).unwrap_or(open).max(1);
     let take = |first: usize| -> Result<Batch, Box<dyn Error>> {
         let wanted: Vec<usize> = (first..first + size).collect();
         let batch = data.batches(&wanted, size)?.next();

@@ -67,11 +67,13 @@ def write(model: Path, target: Path, shapes: dict[str, list[int]], count: int) -
     arrays, whole = {}, set()
     for spec in specs:
         dtype = TYPES[spec.type]
-        sizes = tuple(shapes.get(spec.name, spec.shape))
+        # A state's first axis counts layers, and the second one is the batch.
+        first = spec.shape[0] if len(spec.shape) > 1 else None
+        is_state = isinstance(first, int) and first > 1 and first != specs[0].shape[0]
+        known = [1 if is_state and axis == 1 and not isinstance(size, int) else size for axis, size in enumerate(spec.shape)]
+        sizes = tuple(shapes.get(spec.name, known))
         if not all(isinstance(size, int) for size in sizes[1:]):
             raise ValueError(f"{model.name}: give the open sizes of input '{spec.name}': {spec.shape}")
-        # A state's first axis may count layers.
-        is_state = all(isinstance(size, int) for size in spec.shape) and spec.shape[:1] not in ([1], specs[0].shape[:1])
         if not sizes:
             arrays[spec.name] = np.array(SCALARS.get(spec.name, 1), dtype)
         elif is_state:

@@ -11,6 +11,7 @@ mod hint;
 mod latency;
 mod options;
 mod sizes;
+mod states;
 mod statistics;
 mod sweep;
 mod work;

@@ -29,6 +29,9 @@ pub fn probe(
         graph.observe_type(&name, dtype);
     }
     let is_tensor: std::collections::BTreeSet<&String> = names.iter().collect();
+    let produced = graph.produced();
+    let others = produced.iter().filter(|name| !is_tensor.contains(name));
+    others.for_each(|name| graph.observe_sequence(name));
     let mut data = graph.folded();
     data.retain(|name| is_tensor.contains(name));
     let shapes = names.iter().map(|name| shape_of(name));

@@ -167,15 +167,33 @@ fn fix_shapes(
 }
 
 /// Whether an input has no axis of samples: it has no axes at all, or the model fixes its first one
-/// at another length than that of its first input, as for the states of recurrent layers. One value
-/// serves a whole batch.
+/// at another length than that of its first input, or fixes it where that leaves its own open, as for the states of
+/// recurrent layers. One value serves a whole batch.
 fn is_whole(inputs: &[InputSpec], spec: &InputSpec) -> bool {
     let batch = inputs.iter().find_map(|input| input.shape.first().copied());
     match (spec.shape.first(), batch) {
         (None, _) => true,
         (Some(Some(own)), Some(Some(batch))) => *own != batch,
+        (Some(Some(own)), Some(None)) => *own > 1 && spec.shape.len() > 1,
         _ => false,
     }
+}
+
+/// The batch that the inputs state.
+#[must_use]
+pub fn stated_batch(inputs: &[InputSpec]) -> Option<usize> {
+    let with_samples = inputs.iter().filter(|spec| !is_whole(inputs, spec));
+    with_samples
+        .filter_map(|spec| spec.shape.first().copied().flatten())
+        .next()
+}
+
+/// Inputs with one value for a whole batch whose second axis may be that of its samples, where the others
+/// leave the batch open: the states of recurrent layers.
+pub fn states(inputs: &[InputSpec]) -> impl Iterator<Item = &InputSpec> {
+    let is_open = stated_batch(inputs).is_none();
+    let all = inputs.iter().filter(move |_| is_open);
+    all.filter(|spec| spec.shape.len() > 1 && is_whole(inputs, spec))
 }
 
 /// The shape of a batch of so many samples of an input whose samples have the `shape`.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::divergence::parts::Division;
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::Kept;
+use crate::segments;
 use crate::surgery::{self, SurgeryError};
 
 /// The part of a model that a trial has to run again: its head, which is cut, and the parts of the dense model behind it.
@@ -32,7 +33,7 @@ impl Reach {
         let mut made = vec![false; graph.values.len()];
         let mut first = graph.nodes.len();
         for (place, &node) in graph.order.iter().enumerate() {
-            if touched.contains(&node) || reads(graph, node).any(|value| made[value]) {
+            if touched.contains(&node) || reads(graph, node).iter().any(|&value| made[value]) {
                 nodes[node] = true;
                 first = first.min(place);
                 for &value in graph.nodes[node].outputs.iter().flatten() {
@@ -40,8 +41,11 @@ impl Reach {
                 }
             }
         }
-        let narrowed = (0..graph.nodes.len())
-            .filter(|&node| reads(graph, node).any(|value| is_narrowed(kept, value)));
+        let narrowed = (0..graph.nodes.len()).filter(|&node| {
+            reads(graph, node)
+                .iter()
+                .any(|&value| is_narrowed(kept, value))
+        });
         let part = division.after(touched.iter().copied().chain(narrowed));
         let head: Vec<bool> = (0..nodes.len())
             .map(|node| nodes[node] && division.is_before(node, part))
@@ -74,7 +78,12 @@ fn is_narrowed(kept: &Kept<'_>, value: ValueId) -> bool {
     maps.any(|map| kept.count(map) < map.len())
 }
 
-fn reads(graph: &Graph, node: NodeId) -> impl Iterator<Item = ValueId> + '_ {
-    let node = &graph.nodes[node];
-    node.inputs.iter().flatten().chain(&node.captured).copied()
+/// The tensors that a node reads, itself or through a sequence.
+fn reads(graph: &Graph, node: NodeId) -> BTreeSet<ValueId> {
+    let own = |node: NodeId| {
+        let node = &graph.nodes[node];
+        let all = node.inputs.iter().flatten().chain(&node.captured);
+        all.copied().collect::<Vec<ValueId>>()
+    };
+    segments::tensors(graph, &mut own(node).into_iter(), &own).0
 }

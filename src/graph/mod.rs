@@ -69,6 +69,9 @@ pub struct Value {
     pub is_output: bool,
     /// Whether a node's subgraph reads it.
     pub is_captured: bool,
+    /// Whether the observed run showed a sequence or another value that is no tensor of numbers, which cannot pass
+    /// from one run to another.
+    pub is_sequence: bool,
 }
 
 impl Value {
@@ -180,6 +183,13 @@ impl Graph {
     pub fn observe_type(&mut self, name: &str, dtype: DataType) {
         if let Some(id) = self.find(name) {
             self.values[id].dtype = Some(dtype);
+        }
+    }
+
+    /// Records that a value is no tensor of numbers.
+    pub fn observe_sequence(&mut self, name: &str) {
+        if let Some(id) = self.find(name) {
+            self.values[id].is_sequence = true;
         }
     }
 

@@ -94,10 +94,14 @@ impl Walk<'_> {
                 if matches!(**inner, Size::Product(..)) && self.follow_size(inner, map).is_ok() {
                     return Ok(());
                 }
-                if self.may_grow(map) && source.is_none_or(|other| self.may_grow(&other)) {
+                let grows = source.as_ref().is_none_or(|other| self.may_grow(other));
+                if self.may_grow(map) && grows {
                     return self.follow_size(inner, map);
                 }
-                self.count_in(*seat, 0, map)
+                self.count_in(*seat, 0, map)?;
+                // The number is as wrong where channels of the other axis alone leave.
+                self.counts.entry(*seat).or_default().extend(source);
+                Ok(())
             }
             Size::Count | Size::Other => Err(Freeze::new(
                 "its target shape is computed in a way not followed",

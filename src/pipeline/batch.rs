@@ -10,7 +10,7 @@ use crate::onnx::proto::tensor_shape_proto::dimension::Value as Length;
 use crate::onnx::proto::{ValueInfoProto, type_proto::Value};
 use crate::ops;
 use crate::pipeline::calibration::Samples;
-use crate::pipeline::{Error, Options, sizes};
+use crate::pipeline::{Error, Options, sizes, states};
 use crate::runtime::{InputSpec, Runtime, RuntimeError};
 
 /// So many numbers that a model tells are tried.
@@ -56,47 +56,88 @@ fn of_size<T>(
     mut attempt: impl FnMut(&Samples) -> Result<T, Error>,
 ) -> Result<(Samples, T), Error> {
     let mut attempt = |samples: &Samples| runtime.quietly(|| attempt(samples));
-    let mut samples = Samples::open(specs, options, None)?;
-    // Two samples, so that the batch is not mistaken for an axis of length one; but not as many as the
-    // model may be fixed at.
-    let many = (2..).find(|size| !told.contains(size)).unwrap_or(2);
-    samples.probe_with(many);
-    let first = match attempt(&samples) {
-        Err(error) if samples.is_open() && is_of_run(&error) => error,
-        done => return done.map(|found| (samples, found)),
+    let mut sizes = Sizes::default();
+    let inside = states::batches(specs, options);
+    if inside.is_empty() {
+        let mut samples = Samples::open(specs, options, None)?;
+        // Two samples, so that the batch is not mistaken for an axis of length one; but not as many as the
+        // model may be fixed at.
+        let many = (2..).find(|size| !told.contains(size)).unwrap_or(2);
+        samples.probe_with(many);
+        match attempt(&samples) {
+            Err(error) if samples.is_open() && is_of_run(&error) => sizes.failed(many, error),
+            done => return done.map(|found| (samples, found)),
+        }
+    }
+    let why = match inside.is_empty() {
+        true => "leaves its batch open, but runs",
+        false => "has states of",
     };
-    let mut tried = vec![many];
-    let mut lacking = Vec::new();
-    let sizes = options.batch.into_iter().chain([1]);
-    for size in sizes.chain(told.iter().copied()) {
-        if tried.contains(&size) {
+    let own = options.batch.into_iter().chain(inside).chain([1]);
+    for size in own.chain(told.iter().copied()) {
+        if sizes.tried.contains(&size) {
             continue;
         }
-        tried.push(size);
-        let Ok(mut samples) = Samples::open(specs, options, Some(size)) else {
-            lacking.push(size);
-            continue;
+        let options = states::sized(specs, options, size);
+        let mut samples = match Samples::open(specs, &options, Some(size)) {
+            Ok(samples) => samples,
+            Err(error) => {
+                sizes.lacks(size, error.into());
+                continue;
+            }
         };
         match attempt(&samples) {
             Ok(found) => {
                 samples.note(format!(
-                    "the model leaves its batch open, but runs batches of {size} only: it gets {size} at a time"
+                    "the model {why} batches of {size} only: it gets {size} at a time"
                 ));
                 return Ok((samples, found));
             }
-            Err(error) if is_of_run(&error) => {}
+            Err(error) if is_of_run(&error) => sizes.failed(size, error),
             Err(error) => return Err(error),
         }
     }
-    let lacks = |size: &usize| match lacking.contains(size) {
-        true => format!("{size}, for which the samples are too few"),
-        false => size.to_string(),
-    };
-    let tried: Vec<String> = tried.iter().map(lacks).collect();
-    Err(Error::NoBatch {
-        error: Box::new(first),
-        tried: tried.join(", "),
-    })
+    Err(sizes.error())
+}
+
+/// Batches that were tried.
+#[derive(Default)]
+struct Sizes {
+    tried: Vec<usize>,
+    /// Of these, those that the data have too few samples for, or do not fit.
+    lacking: Vec<usize>,
+    first: Option<Error>,
+    /// What was wrong with the data first.
+    of_data: Option<Error>,
+}
+
+impl Sizes {
+    fn failed(&mut self, size: usize, error: Error) {
+        self.tried.push(size);
+        self.first.get_or_insert(error);
+    }
+
+    fn lacks(&mut self, size: usize, error: Error) {
+        self.tried.push(size);
+        self.lacking.push(size);
+        self.of_data.get_or_insert(error);
+    }
+
+    /// That no batch runs; where none could be tried, what is wrong with the data.
+    fn error(self) -> Error {
+        let text = |size: &usize| match self.lacking.contains(size) {
+            true => format!("{size}, for which the samples are too few"),
+            false => size.to_string(),
+        };
+        let tried: Vec<String> = self.tried.iter().map(text).collect();
+        match (self.first, self.of_data) {
+            (None, Some(error)) => error,
+            (first, _) => Error::NoBatch {
+                error: Box::new(first.unwrap_or(Error::NoStatistics)),
+                tried: tried.join(", "),
+            },
+        }
+    }
 }
 
 fn is_of_run(error: &Error) -> bool {

@@ -41,11 +41,7 @@ impl Samples {
         found: Option<usize>,
     ) -> Result<Self, CalibrateError> {
         let is_synthetic = options.calibration.is_empty();
-        let stated = specs
-            .iter()
-            .filter_map(|spec| spec.shape.first().copied().flatten())
-            .next();
-        let fixed = found.or(stated);
+        let fixed = found.or_else(|| reader::stated_batch(specs));
         let unit = fixed.unwrap_or(1).max(1);
         let dataset = if is_synthetic {
             let mut reader = options.reader.clone();

@@ -1,10 +1,12 @@
-//! Heights and widths of made-up images, where the model leaves them open and does not run with the usual ones.
+//! Sizes of made-up images and sounds, where the model leaves them open and does not run with the usual ones.
 
 use crate::pipeline::Options;
 use crate::runtime::InputSpec;
 
 /// Lines of writing for recognisers, then larger images.
 const TRIED: [[usize; 2]; 5] = [[48, 320], [32, 320], [32, 100], [256, 256], [640, 640]];
+/// Samples of a sound, tried in their turn: what detectors of speech take at a time, seconds.
+const LENGTHS: [usize; 5] = [512, 256, 1600, 16_000, 64_000];
 /// Channels where these are open too.
 const COLORS: usize = 3;
 
@@ -21,12 +23,12 @@ pub(super) fn others(specs: &[InputSpec], options: &Options) -> Vec<(Options, St
     if !are_guessed(specs, options) {
         return Vec::new();
     }
-    let of_size = |size: &[usize; 2]| {
+    let of_size = |(size, &length): (&[usize; 2], &usize)| {
         let mut tried = options.clone();
         let mut names = Vec::new();
         for spec in specs {
-            if let Some(shape) =
-                sized(spec, *size).filter(|_| !options.reader.shapes.contains_key(&spec.name))
+            if let Some(shape) = sized(spec, *size, length)
+                .filter(|_| !options.reader.shapes.contains_key(&spec.name))
             {
                 names.push(format!("'{}' {shape:?}", spec.name));
                 tried.reader.shapes.insert(spec.name.clone(), shape);
@@ -34,13 +36,16 @@ pub(super) fn others(specs: &[InputSpec], options: &Options) -> Vec<(Options, St
         }
         (!names.is_empty()).then(|| (tried, names.join(", ")))
     };
-    TRIED.iter().filter_map(of_size).collect()
+    TRIED.iter().zip(&LENGTHS).filter_map(of_size).collect()
 }
 
-/// The shape of one image of that height and width; `None` of what is no image or states other sizes.
-fn sized(spec: &InputSpec, [height, width]: [usize; 2]) -> Option<Vec<usize>> {
-    let &[_, second, third, fourth] = spec.shape.as_slice() else {
-        return None;
+/// The shape of one image of that height and width, or a sound of that length; `None` of what is neither or states
+/// other sizes.
+fn sized(spec: &InputSpec, [height, width]: [usize; 2], length: usize) -> Option<Vec<usize>> {
+    let (second, third, fourth) = match *spec.shape.as_slice() {
+        [_, None] => return Some(vec![1, length]),
+        [_, second, third, fourth] => (second, third, fourth),
+        _ => return None,
     };
     let is_color = |size: Option<usize>| matches!(size, Some(1 | 3 | 4));
     let is_last = is_color(fourth) && !is_color(second);
@@ -73,14 +78,14 @@ mod tests {
     #[test]
     fn open_heights_and_widths_of_images_are_filled() {
         let first = spec([None, Some(3), None, None]);
-        assert_eq!(sized(&first, [48, 320]), Some(vec![1, 3, 48, 320]));
+        assert_eq!(sized(&first, [48, 320], 1), Some(vec![1, 3, 48, 320]));
         let last = spec([None, None, None, Some(1)]);
-        assert_eq!(sized(&last, [32, 100]), Some(vec![1, 32, 100, 1]));
+        assert_eq!(sized(&last, [32, 100], 1), Some(vec![1, 32, 100, 1]));
         let lines = spec([None, Some(3), Some(48), None]);
-        assert_eq!(sized(&lines, [48, 320]), Some(vec![1, 3, 48, 320]));
-        assert_eq!(sized(&lines, [32, 320]), None);
+        assert_eq!(sized(&lines, [48, 320], 1), Some(vec![1, 3, 48, 320]));
+        assert_eq!(sized(&lines, [32, 320], 1), None);
         assert_eq!(
-            sized(&spec([None, Some(3), Some(48), Some(64)]), [48, 64]),
+            sized(&spec([None, Some(3), Some(48), Some(64)]), [48, 64], 1),
             None
         );
     }

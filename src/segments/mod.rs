@@ -9,7 +9,7 @@ mod segment;
 mod shelf;
 
 pub(crate) use restarts::{Crossing, starts};
-pub(crate) use schedule::Schedule;
+pub(crate) use schedule::{Schedule, tensors};
 pub(crate) use segment::{Open, Segment, has_all, part};
 pub(crate) use shelf::Shelf;
 

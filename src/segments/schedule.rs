@@ -1,6 +1,7 @@
 //! Which segment runs which nodes, and which values pass from one segment to later ones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::Use;
@@ -10,6 +11,8 @@ use crate::segments::Crossing;
 /// computed before.
 pub(crate) struct Schedule {
     stages: Vec<Option<usize>>,
+    /// Later segments that run a node again, whose outputs are no tensors and cannot wait.
+    again: BTreeMap<NodeId, BTreeSet<usize>>,
     /// Per segment, values that come from outside it.
     inputs: Vec<Vec<ValueId>>,
     /// Per segment, values that it makes (or, for the first, that the model reads) for later ones.
@@ -42,19 +45,27 @@ impl Schedule {
         }
         let count = requests.len();
         let mut readers: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); graph.values.len()];
+        let mut again: BTreeMap<NodeId, BTreeSet<usize>> = BTreeMap::new();
+        let mut read = |values: &mut dyn Iterator<Item = ValueId>, level: usize| {
+            let (tensors, makers) = tensors(graph, values, &|node| reads(node).collect());
+            for value in tensors {
+                readers[value].insert(level);
+            }
+            for node in makers {
+                again.entry(node).or_default().insert(level);
+            }
+        };
         for (node, stage) in stages.iter().enumerate() {
-            let Some(stage) = stage else { continue };
-            for value in reads(node) {
-                readers[value].insert(*stage);
+            if let Some(stage) = stage {
+                read(&mut reads(node), *stage);
             }
         }
         for (level, values) in requests.iter().enumerate() {
-            for &value in values {
-                readers[value].insert(level);
-            }
+            read(&mut values.iter().copied(), level);
         }
         let mut schedule = Schedule {
             stages,
+            again,
             inputs: vec![Vec::new(); count],
             outputs: vec![Vec::new(); count],
             done: vec![Vec::new(); count],
@@ -80,6 +91,15 @@ impl Schedule {
     /// The segment that runs a node, if any does.
     pub fn stage(&self, node: NodeId) -> Option<usize> {
         self.stages.get(node).copied().flatten()
+    }
+
+    /// Whether one of these segments runs a node.
+    pub fn runs(&self, node: NodeId, mut levels: RangeInclusive<usize>) -> bool {
+        let is_first = self
+            .stage(node)
+            .is_some_and(|stage| levels.contains(&stage));
+        let again = self.again.get(&node);
+        is_first || again.is_some_and(|again| levels.any(|level| again.contains(&level)))
     }
 
     /// Values that a segment is fed.
@@ -117,6 +137,26 @@ impl Schedule {
     pub fn done_after(&self, level: usize) -> Vec<ValueId> {
         self.done[level].clone()
     }
+}
+
+/// What waits for a segment that reads these values, and the nodes that it runs for that: a value that is no tensor is
+/// made again, from what the node that makes it reads.
+pub(crate) fn tensors(
+    graph: &Graph,
+    values: &mut dyn Iterator<Item = ValueId>,
+    reads: &dyn Fn(NodeId) -> Vec<ValueId>,
+) -> (BTreeSet<ValueId>, BTreeSet<NodeId>) {
+    let mut found = BTreeSet::new();
+    let mut makers = BTreeSet::new();
+    let mut open: Vec<ValueId> = values.collect();
+    while let Some(value) = open.pop() {
+        match maker(graph, value).filter(|_| graph.values[value].is_sequence) {
+            Some(node) if makers.insert(node) => open.extend(reads(node)),
+            Some(_) => {}
+            None => drop(found.insert(value)),
+        }
+    }
+    (found, makers)
 }
 
 /// The node that makes a value while the model runs.

@@ -89,8 +89,7 @@ impl Course {
     /// Whether a level runs a node.
     pub fn runs(&self, level: usize, node: NodeId) -> bool {
         let start = self.starts[self.run(level)];
-        let stage = self.levels.stage(node);
-        stage.is_some_and(|stage| (start..=level).contains(&stage))
+        self.levels.runs(node, start..=level)
     }
 
     /// Values that a level may be fed, and those that it leaves to others.

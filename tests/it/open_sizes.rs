@@ -3,7 +3,8 @@
 use onnx_mipp::onnx;
 use serde_json::Value;
 
-use crate::program::{mipp, text};
+use crate::builder::{Builder, int, ints, text as text_attribute};
+use crate::program::{mipp, python, text};
 use crate::small;
 
 #[test]
@@ -178,4 +179,41 @@ fn samples_that_one_batch_takes_as_one_are_none() {
     let run = mipp([arguments.as_slice(), &["--ratio", "0.5"]].concat()).done();
     assert!(run.err.contains("runs batches of 1 only"), "{}", run.err);
     assert_eq!(first_weight(&output), [8, 3, 3, 3]);
+}
+
+/// A bidirectional GRU beside an input with an open batch reads its first state, whose first axis is that of the
+/// directions: that the model runs one sample at a time is found out, with data and without.
+#[test]
+fn states_of_recurrent_layers_fix_the_batch() {
+    for open in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut b = Builder::new(17);
+        b.input("x", &[12, 8]);
+        let batch = if open { None } else { Some(1) };
+        let steps = b.node("Transpose", &["x"], vec![ints("perm", &[1, 0, 2])]);
+        let weight = b.weight(&[8, 16], 8);
+        let read = b.node("MatMul", &[&steps, &weight], vec![]);
+        let read = b.node("Relu", &[&read], vec![]);
+        let [w, r] = [[2, 18, 16], [2, 18, 6]].map(|shape| b.uniform(&shape, -0.5, 0.5));
+        let attributes = vec![
+            text_attribute("direction", "bidirectional"),
+            int("hidden_size", 6),
+        ];
+        let made = b.node("GRU", &[&read, &w, &r, "", "", "h"], attributes);
+        b.output(&made, 4);
+        let mut model = onnx::Model { proto: b.finish() };
+        let state = small::value("h", &[Some(2), batch, Some(6)]);
+        small::graph(&mut model).input.push(state);
+        let [input, output, data] = ["in.onnx", "out.onnx", "data.npz"].map(path);
+        small::write(&model, &input);
+        let run = mipp([text(&input), text(&output)]).done();
+        assert!(run.err.contains("batches of 1 only"), "{}", run.err);
+        mipp(["inspect", text(&input)]).done();
+        let make = "import numpy, sys; r = numpy.random.default_rng(0).normal; \
+                    numpy.savez(sys.argv[1], x=r(size=(24, 12, 8)).astype('f'), h=r(size=(2, 1, 6)).astype('f'))";
+        python(["-c", make, text(&data)]).done();
+        let calib = ["--calib", text(&data), "--params", "0.8", "--align", "1"];
+        mipp([&[text(&input), text(&output)][..], &calib].concat()).done();
+    }
 }

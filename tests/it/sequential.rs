@@ -146,6 +146,20 @@ fn it_ends_on_blocks_in_a_row() {
     }
 }
 
+#[test]
+fn it_ends_where_levels_read_a_sequence() {
+    let found = find(crate::trials::halves_in_sequences());
+    let data = data(&found.model);
+    for part in 2..4 {
+        let stays = found.plan(|group, at| (at + group) % part == 0);
+        let (layered, changed) = repaired(&found, &stays, &data).unwrap();
+        assert!(changed > 0);
+        let (graph, groups) = (&found.graph, &found.groups);
+        let pruned = surgery::prune(&found.model, graph, groups, &stays, &layered).unwrap();
+        run(&pruned, &data[0]);
+    }
+}
+
 /// The squared difference of all outputs from the original's on some samples, over the variance across these.
 fn squared_error(dense: &Model, pruned: &Model, data: &Batch) -> f64 {
     let squares = |values: ndarray::ArrayD<f64>| values.mapv(|value| value * value).sum();

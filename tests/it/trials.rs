@@ -135,3 +135,32 @@ fn a_part_may_have_nothing_to_compute() {
     b.output(&made, 4);
     is_that_of_the_whole_model("heads", b.finish(), 3);
 }
+
+/// Blocks of halves that a sequence holds, as an exporter writes torch.chunk: sequences cannot pass from one part of
+/// the model to another.
+pub fn halves_in_sequences() -> ModelProto {
+    let mut b = Builder::new(17);
+    b.input("x", &[4, 6, 6]);
+    let made = b.conv("x", [16, 4, 3, 3], vec![ints("pads", &[1; 4])]);
+    let mut made = b.node("Relu", &[&made], vec![]);
+    for _ in 0..3 {
+        let (size, first, second) = (b.index(8), b.index(0), b.index(1));
+        let parts = b.node("SplitToSequence", &[&made, &size], vec![int("axis", 1)]);
+        let left = b.node("SequenceAt", &[&parts, &first], vec![]);
+        let inner = b.conv(&left, [16, 8, 3, 3], vec![ints("pads", &[1; 4])]);
+        let inner = b.node("Relu", &[&inner], vec![]);
+        let inner = b.conv(&inner, [8, 16, 1, 1], vec![]);
+        let inner = b.node("Relu", &[&inner], vec![]);
+        // Asked for behind what the other half goes through.
+        let right = b.node("SequenceAt", &[&parts, &second], vec![]);
+        made = b.node("Concat", &[&right, &inner], vec![int("axis", 1)]);
+    }
+    let made = b.pointwise(&made, 16, 5);
+    b.output(&made, 4);
+    b.finish()
+}
+
+#[test]
+fn a_part_may_read_a_sequence() {
+    is_that_of_the_whole_model("sequences", halves_in_sequences(), 3);
+}

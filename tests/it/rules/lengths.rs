@@ -299,3 +299,24 @@ fn a_split_by_computed_lengths_gets_numbers() {
     assert_eq!(found.free(), [4, 4, 4]);
     found.check();
 }
+
+#[test]
+fn a_length_of_other_channels_that_leave_alone_becomes_a_number() {
+    // x.view(*x.shape) of a tensor with as many channels, as a lambda layer writes its result.
+    let mut b = Builder::new(13);
+    let made = stem(&mut b, 6);
+    let batch = length(&mut b, &made, 0);
+    let channels = length(&mut b, &made, 1);
+    let inner = b.conv(&made, [6, 6, 1, 1], vec![]);
+    let rows = b.ints(&[0, 6, -1]);
+    let rows = b.node("Reshape", &[&inner, &rows], vec![]);
+    let side = length(&mut b, &made, 2);
+    let target = joined(&mut b, &[&batch, &channels, &side, &side]);
+    let made = b.node("Reshape", &[&rows, &target], vec![]);
+    let found = head(b, &made, 6);
+    assert_eq!(found.free(), [6, 6], "{:?}", found.frozen());
+    found.check();
+    for group in 0..2 {
+        found.check_plan(&found.plan(|at, channel| at == group && channel % 2 == 0));
+    }
+}
