@@ -364,7 +364,7 @@ def page(results: list[dict], missing: list[str]) -> str:
         "- *fails*: number of checks that fail, listed below. Both results have to pass the full check of `onnx.checker` where the",
         "  original does, and to be no larger; ONNX Runtime has to give the same without its optimiser, to "
         f"{OPTIMISER_TOLERANCE:g} (or three times",
-        "  as much as for the original). Outputs below {TOLERANCE:g} count as zero.",
+        f"  as much as for the original). Differences of outputs that are smaller than {TOLERANCE:g} are measured by that.",
         f"- *inspect*, *seconds*, *plain seconds*: of the three runs, on two cores.",
         "",
         "| " + " | ".join(COLUMNS) + " |",

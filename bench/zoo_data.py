@@ -67,8 +67,8 @@ def write(model: Path, target: Path, shapes: dict[str, list[int]], count: int) -
     arrays, whole = {}, set()
     for spec in specs:
         dtype = TYPES[spec.type]
-        # A state's first axis counts layers, and the second one is the batch.
-        first = spec.shape[0] if len(spec.shape) > 1 else None
+        # The first axis of a recurrent layer's state counts layers, and the second one is the batch.
+        first = spec.shape[0] if len(spec.shape) == 3 else None
         is_state = isinstance(first, int) and first > 1 and first != specs[0].shape[0]
         known = [1 if is_state and axis == 1 and not isinstance(size, int) else size for axis, size in enumerate(spec.shape)]
         sizes = tuple(shapes.get(spec.name, known))

@@ -24,12 +24,11 @@ pub fn probe(
         graph.observe(name, tensor.clone());
     }
     let produced = graph.produced();
-    let (mut session, names) = open(model, runtime, produced)?;
+    let (mut session, names) = open(model, runtime, produced.clone())?;
     for (name, dtype) in session.output_dtypes() {
         graph.observe_type(&name, dtype);
     }
     let is_tensor: std::collections::BTreeSet<&String> = names.iter().collect();
-    let produced = graph.produced();
     let others = produced.iter().filter(|name| !is_tensor.contains(name));
     others.for_each(|name| graph.observe_sequence(name));
     let mut data = graph.folded();

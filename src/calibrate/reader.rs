@@ -22,6 +22,8 @@ use part::{Opened, Part};
 
 /// Number of samples made up when none is asked for.
 const SYNTHETIC_SAMPLES: usize = 256;
+/// Axes of ONNX's `initial_h`.
+const STATE_AXES: usize = 3;
 
 /// What to read and how.
 #[derive(Debug, Clone, Default)]
@@ -167,14 +169,14 @@ fn fix_shapes(
 }
 
 /// Whether an input has no axis of samples: it has no axes at all, or the model fixes its first one
-/// at another length than that of its first input, or fixes it where that leaves its own open, as for the states of
-/// recurrent layers. One value serves a whole batch.
+/// at another length than that of its first input, or where that leaves its own open and the input has the axes of
+/// a recurrent layer's state: directions or layers, samples, units. One value serves a whole batch.
 fn is_whole(inputs: &[InputSpec], spec: &InputSpec) -> bool {
     let batch = inputs.iter().find_map(|input| input.shape.first().copied());
     match (spec.shape.first(), batch) {
         (None, _) => true,
         (Some(Some(own)), Some(Some(batch))) => *own != batch,
-        (Some(Some(own)), Some(None)) => *own > 1 && spec.shape.len() > 1,
+        (Some(Some(own)), Some(None)) => *own > 1 && spec.shape.len() == STATE_AXES,
         _ => false,
     }
 }
@@ -188,12 +190,12 @@ pub fn stated_batch(inputs: &[InputSpec]) -> Option<usize> {
         .next()
 }
 
-/// Inputs with one value for a whole batch whose second axis may be that of its samples, where the others
-/// leave the batch open: the states of recurrent layers.
+/// The states of recurrent layers among the inputs, where the others leave the batch open: they have one value for
+/// a whole batch, whose second axis may be that of its samples.
 pub fn states(inputs: &[InputSpec]) -> impl Iterator<Item = &InputSpec> {
     let is_open = stated_batch(inputs).is_none();
     let all = inputs.iter().filter(move |_| is_open);
-    all.filter(|spec| spec.shape.len() > 1 && is_whole(inputs, spec))
+    all.filter(|spec| spec.shape.len() == STATE_AXES && is_whole(inputs, spec))
 }
 
 /// The shape of a batch of so many samples of an input whose samples have the `shape`.

@@ -62,6 +62,10 @@ mod tests {
         ];
         assert!(names(&stated).is_empty());
         assert_eq!(reader::stated_batch(&stated), Some(4));
+        // Another number of axes than a state has: the batch is what is fixed.
+        let pair = [spec("x", &[None, Some(3)]), spec("y", &[Some(4), Some(3)])];
+        assert!(names(&pair).is_empty());
+        assert_eq!(reader::stated_batch(&pair), Some(4));
         // One row for all may be broadcast: it is a batch of one.
         let row = [spec("x", &[None, Some(3)]), spec("y", &[Some(1), Some(3)])];
         assert!(names(&row).is_empty());

@@ -7,16 +7,21 @@ use crate::builder::{Builder, int, ints, text as text_attribute};
 use crate::program::{mipp, python, text};
 use crate::small;
 
-#[test]
-fn open_sizes_are_fixed_by_shape() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
+/// The small model, which leaves the height and the width of its images open.
+fn open() -> onnx::Model {
     let mut model = small::model();
     let graph = small::graph(&mut model);
     graph.input = vec![small::value("x", &[None, Some(3), None, None])];
     graph.output = vec![small::value("y", &[None, Some(8), None, None])];
+    model
+}
+
+#[test]
+fn open_sizes_are_fixed_by_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
     let input = path("open.onnx");
-    small::write(&model, &input);
+    small::write(&open(), &input);
     let (output, report) = (path("out.onnx"), path("report.json"));
     let macs = |shape: &str| {
         let ends = ["--shape", shape, "--report", text(&report)];
@@ -40,10 +45,8 @@ fn open_sizes_are_fixed_by_shape() {
 fn images_of_other_sizes_are_tried_where_the_usual_do_not_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let mut model = small::model();
+    let mut model = open();
     let graph = small::graph(&mut model);
-    graph.input = vec![small::value("x", &[None, Some(3), None, None])];
-    graph.output = vec![small::value("y", &[None, Some(8), None, None])];
     let shape = onnx::Tensor::from_i64(&[4], &[0, 16, 48, -1]).unwrap();
     graph.initializer.push(shape.to_proto("shape"));
     // A transposed tensor of another height has another number of elements for each column.
@@ -185,12 +188,12 @@ fn samples_that_one_batch_takes_as_one_are_none() {
 /// directions: that the model runs one sample at a time is found out, with data and without.
 #[test]
 fn states_of_recurrent_layers_fix_the_batch() {
-    for open in [true, false] {
+    for is_open in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let mut b = Builder::new(17);
         b.input("x", &[12, 8]);
-        let batch = if open { None } else { Some(1) };
+        let batch = if is_open { None } else { Some(1) };
         let steps = b.node("Transpose", &["x"], vec![ints("perm", &[1, 0, 2])]);
         let weight = b.weight(&[8, 16], 8);
         let read = b.node("MatMul", &[&steps, &weight], vec![]);
