@@ -87,6 +87,16 @@ impl Work {
     ) -> Result<Cut, Error> {
         let (model, graph) = self.dense(evidence);
         let stays = &chosen.stays;
+        if stays.iter().all(|&stays| stays) {
+            // A model that loses nothing is the one that it was, to the byte.
+            return Ok(Cut {
+                model: self.original.clone(),
+                selection: chosen.selection,
+                asked: chosen.asked,
+                repair: options.repair(),
+                notes: Vec::new(),
+            });
+        }
         let cut = |repaired: &Repaired| {
             let cut = surgery::prune_noting(model, graph, &self.groups, stays, repaired);
             cut.map_err(Error::from)

@@ -129,7 +129,7 @@ impl Work {
         let is_free = |group: &Group| group.frozen.is_empty();
         if !taken_apart.is_empty() && groups.groups.iter().any(is_free) {
             notes.push(format!(
-                "the result has standard operators in the place of {}, which ONNX Runtime fuses again",
+                "the result has standard operators in the place of {}, which ONNX Runtime fuses again, unless nothing leaves",
                 taken_apart.join(", ")
             ));
         }
@@ -164,7 +164,7 @@ impl Work {
             None => vec![self.budget(options)],
         };
         let mut evidence = self.evidence(options, &budgets, tell)?;
-        let mut cut = match budgets.first() {
+        let cut = match budgets.first() {
             Some(Budget::Divergence(bound)) => self.smallest(options, &evidence, *bound, tell)?,
             _ => {
                 let chosen = self.choose(options, &evidence, None, tell)?;
@@ -175,11 +175,6 @@ impl Work {
                 self.finish(options, &evidence, chosen, tell)?
             }
         };
-        // A model that loses nothing is the one that it was, to the byte.
-        let mut planned = cut.selection.plan.groups.iter();
-        if !planned.any(|group| group.kept.len() < group.channels) {
-            cut.model.clone_from(&self.original);
-        }
         // Who asks for no budget asks for nothing worse in any way.
         let asks_nothing = options.budget.is_none() && options.plan.is_none();
         if asks_nothing && cut.model.byte_size() > self.original.byte_size() {

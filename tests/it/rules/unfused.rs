@@ -3,6 +3,7 @@
 use super::*;
 use crate::builder::{float, floats, int, text};
 use crate::masked::{batch, distance, run};
+use crate::program;
 use onnx_mipp::onnx::proto::{AttributeProto, ModelProto};
 use onnx_mipp::onnx::{DataType, Tensor, decode};
 use onnx_mipp::ops;
@@ -290,4 +291,18 @@ fn a_model_without_fused_nodes_stays_as_it_is() {
     let model = Model { proto: b.finish() };
     let (same, names) = ops::unfused(model.clone());
     assert_eq!((same, names.len()), (model, 0));
+}
+
+#[test]
+fn a_model_of_which_nothing_leaves_keeps_its_fused_operators() {
+    let folder = tempfile::tempdir().unwrap();
+    let [input, output] = ["in.onnx", "out.onnx"].map(|name| folder.path().join(name));
+    let model = Model {
+        proto: residual().finish(),
+    };
+    onnx_mipp::onnx::save(&model, &input).unwrap();
+    let [from, to] = [&input, &output].map(|path| program::text(path));
+    program::mipp([from, to, "--macs", "1"]).done();
+    let [before, after] = [input, output].map(|path| std::fs::read(path).unwrap());
+    assert!(before == after);
 }
