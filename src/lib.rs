@@ -8,6 +8,7 @@
 //!                   ops                mi                    verify
 //! ```
 
+pub mod allowance;
 mod aside;
 pub mod calibrate;
 pub mod cli;

@@ -51,7 +51,7 @@ pub fn prune(
     tell: &dyn Fn(Event),
 ) -> Result<Report, Error> {
     options::check_targets(input, Some(output), options)?;
-    let mut outcome = prune_model(onnx::load(input)?, options, tell)?;
+    let mut outcome = prune_model(onnx::load_within(input, options.allowance)?, options, tell)?;
     outcome.report.input = Some(input.display().to_string());
     onnx::save(&outcome.model, output)?;
     outcome.report.bytes = Change {
@@ -69,7 +69,7 @@ pub fn prune(
 /// Any stage's error.
 pub fn rehearse(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Report, Error> {
     options::check_targets(input, None, options)?;
-    let mut outcome = prune_model(onnx::load(input)?, options, tell)?;
+    let mut outcome = prune_model(onnx::load_within(input, options.allowance)?, options, tell)?;
     outcome.report.input = Some(input.display().to_string());
     outcome.report.bytes.before = onnx::file_bytes(input)?;
     write(&outcome, options)?;
@@ -121,7 +121,7 @@ fn write(outcome: &Outcome, options: &Options) -> Result<(), Error> {
 /// # Errors
 /// The model cannot be read or run.
 pub fn inspect(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Inspection, Error> {
-    inspect_model(onnx::load(input)?, options, tell)
+    inspect_model(onnx::load_within(input, options.allowance)?, options, tell)
 }
 
 /// Describes the groups of a model.

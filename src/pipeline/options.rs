@@ -7,6 +7,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::allowance::Allowance;
 use crate::aside::{aside, folder};
 use crate::calibrate::Estimator;
 use crate::calibrate::reader::ReaderOptions;
@@ -55,6 +56,8 @@ pub struct Options {
     pub repair: Option<Repair>,
     /// Bytes of samples and activations that a sequential repair holds in memory.
     pub memory: u64,
+    /// What the whole run may take, ONNX Runtime's part included.
+    pub allowance: Allowance,
     /// Where models run.
     pub runtime: RuntimeOptions,
     /// Files of statistics to start from, instead of calibrating; their sums are added.

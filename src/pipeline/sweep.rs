@@ -28,7 +28,7 @@ pub fn sweep(
     for target in &targets {
         options::check_targets(input, Some(target), options)?;
     }
-    let work = Work::open(onnx::load(input)?, options, tell)?;
+    let work = Work::open(onnx::load_within(input, options.allowance)?, options, tell)?;
     if !work.is_prunable() {
         return Err(Error::NothingToPrune);
     }

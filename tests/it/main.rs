@@ -14,6 +14,7 @@ mod evaluate;
 mod graphs;
 mod infer;
 mod latency;
+mod limits;
 mod manners;
 mod masked;
 mod memory;

@@ -165,21 +165,34 @@ impl Array {
     /// work. It reads all of them.
     pub fn check_sum(&self, name: &str) -> Result<(), CalibrateError> {
         match &self.form {
-            Form::Npy(place, _) => check_sum(&self.path, place, name),
+            Form::Npy(place, _) => {
+                let found = check_sum(&self.path, place, name)?;
+                self.check_length(found, &format!("array '{name}'"))
+            }
             Form::Tensor => Ok(()),
         }
     }
 
     /// Refuses a file shorter than its header says, before hours of work.
     fn check_size(&self, what: &str) -> Result<(), CalibrateError> {
+        let length = match &self.form {
+            Form::Npy(Place::File, _) => {
+                let found = fs::metadata(&self.path);
+                found.map_err(io_error(&self.path))?.len()
+            }
+            Form::Npy(Place::Stored(entry), _) => entry.size,
+            // How many bytes there are shows when all have been read, see `check_sum`.
+            Form::Npy(Place::Deflated(_), _) | Form::Tensor => u64::MAX,
+        };
+        self.check_length(length, what)
+    }
+
+    /// Refuses `length` bytes, header and elements, that are fewer than the elements take.
+    fn check_length(&self, length: u64, what: &str) -> Result<(), CalibrateError> {
         let size = self.dtype.size().unwrap_or(1);
         let bytes = self.shape.iter().try_fold(size, |n, s| n.checked_mul(*s));
-        let length = fs::metadata(&self.path)
-            .map_err(io_error(&self.path))?
-            .len();
-        let plain = matches!(self.form, Form::Npy(Place::File | Place::Stored(_), _));
         match bytes {
-            Some(bytes) if !plain || bytes as u64 <= length => Ok(()),
+            Some(bytes) if bytes as u64 <= length => Ok(()),
             _ => {
                 let problem = format!(
                     "{what} is cut short: its header says shape {:?}",
@@ -225,17 +238,18 @@ impl Array {
     }
 }
 
-fn check_sum(path: &Path, place: &Place, name: &str) -> Result<(), CalibrateError> {
+/// Reads all bytes of an array, which have the archive's checksum, and returns how many they are.
+fn check_sum(path: &Path, place: &Place, name: &str) -> Result<u64, CalibrateError> {
     let (Place::Stored(entry) | Place::Deflated(entry)) = place else {
-        return Ok(());
+        return Ok(u64::MAX);
     };
     let sum = Stream::open(path, place).map(CrcReader::new);
     let sum = sum.and_then(|mut stream| {
-        io::copy(&mut stream, &mut io::sink())?;
-        Ok(stream.crc().sum())
+        let length = io::copy(&mut stream, &mut io::sink())?;
+        Ok((stream.crc().sum(), length))
     });
     let problem = match sum {
-        Ok(sum) if sum == entry.crc => return Ok(()),
+        Ok((sum, length)) if sum == entry.crc => return Ok(length),
         Ok(_) => format!("array '{name}' does not have the checksum that the archive gives for it"),
         Err(error) => format!("array '{name}' cannot be read ({error})"),
     };
@@ -252,6 +266,59 @@ fn read_tensor(path: &Path) -> Result<Tensor, CalibrateError> {
     let proto = TensorProto::decode(bytes::Bytes::from(bytes))
         .map_err(|e| format_error(path, format!("not a readable tensor ({e})"), advice))?;
     Tensor::from_proto(&proto).map_err(|e| format_error(path, e.to_string(), advice))
+}
+
+/// The first bytes of a .npy, up to its elements. A header that no array has (it states gigabytes, or nests
+/// so deep that a parser runs out of stack) is an error.
+fn header_bytes(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    const MAGIC: usize = 8;
+    const LONGEST: usize = 1 << 16;
+    const DEEPEST: usize = 16;
+    let mut bytes = vec![0; MAGIC + 2];
+    stream.read_exact(&mut bytes)?;
+    let version = bytes.get(MAGIC - 2).copied();
+    if version > Some(1) {
+        bytes.resize(MAGIC + 4, 0);
+        stream.read_exact(bytes.get_mut(MAGIC + 2..).unwrap_or_default())?;
+    }
+    let digits = bytes.iter().skip(MAGIC).rev();
+    let length = digits.fold(0_usize, |n, &digit| n << 8 | usize::from(digit));
+    if length > LONGEST {
+        let problem = format!("a header of {length} bytes, expected at most {LONGEST}");
+        return Err(io::Error::other(problem));
+    }
+    let start = bytes.len();
+    bytes.resize(start + length, 0);
+    let text = bytes.get_mut(start..).unwrap_or_default();
+    stream.read_exact(text)?;
+    let mut depth = 0_usize;
+    for byte in text.iter() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return Err(io::Error::other("a header nested too deep for an array"));
+        }
+    }
+    match promised(text) {
+        Some(None) => Err(io::Error::other(
+            "cut short: its header promises more elements than can be counted",
+        )),
+        _ => Ok(bytes),
+    }
+}
+
+/// The product of the sizes in a header's shape, each counted as at least one: nothing where there is no shape,
+/// and none where numbers of 64 bits do not hold it.
+fn promised(header: &[u8]) -> Option<Option<u64>> {
+    let text = String::from_utf8_lossy(header);
+    let (_, shape) = text.split_once("shape")?;
+    let (_, shape) = shape.split_once('(')?;
+    let (shape, _) = shape.split_once(')')?;
+    let mut sizes = shape.split(',').filter_map(|size| size.trim().parse().ok());
+    Some(sizes.try_fold(1_u64, |product, size: u64| product.checked_mul(size.max(1))))
 }
 
 /// The bytes of an array.
@@ -281,7 +348,9 @@ impl Stream {
     /// Opens a .npy and reads its header; the stream stands at the first element.
     fn header(path: &Path, place: &Place) -> Result<(Stream, NpyHeader), CalibrateError> {
         let mut stream = Stream::open(path, place).map_err(io_error(path))?;
-        let header = NpyHeader::from_reader(&mut stream).map_err(|error| {
+        let text = header_bytes(&mut stream);
+        let header = text.and_then(|text| NpyHeader::from_reader(text.as_slice()));
+        let header = header.map_err(|error| {
             let problem = format!("not a readable NumPy array ({error})");
             format_error(path, problem, "save it again with numpy.save")
         })?;

@@ -13,6 +13,10 @@ use crate::runtime::InputSpec;
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
+/// The longer side of an image over the shorter. An image is resized by its shorter side before its centre is
+/// cut out, so that the bytes of a line of pixels would grow by the square of the enlargement.
+const MOST_STRETCHED: u32 = 256;
+
 /// How an image file becomes one sample of an input.
 #[derive(Debug, Clone)]
 pub(super) struct Preprocess {
@@ -200,6 +204,18 @@ impl Preprocess {
             problem: format!("not a readable image ({error})"),
             advice: "remove it or convert it to JPEG or PNG".into(),
         })?;
+        let [width, height] = [decoded.width(), decoded.height()];
+        let (long, short) = (width.max(height), width.min(height));
+        if long / MOST_STRETCHED >= short.max(1) {
+            return Err(CalibrateError::Format {
+                path: path.into(),
+                problem: format!(
+                    "the image has {width}x{height} pixels: of one more than {MOST_STRETCHED} times as \
+                     long as wide, the crop shows next to nothing"
+                ),
+                advice: "remove it".into(),
+            });
+        }
         Ok(self.arrange(&self.crop(&decoded.to_rgb8())))
     }
 
