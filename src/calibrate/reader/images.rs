@@ -1,5 +1,6 @@
 //! Image files, preprocessed as torchvision does for ImageNet unless told otherwise.
 
+use std::io::BufReader;
 use std::path::Path;
 
 use image::RgbImage;
@@ -8,6 +9,7 @@ use image::imageops::{self, FilterType};
 use super::{Color, ImageOptions, Layout, convert};
 use crate::calibrate::CalibrateError;
 use crate::onnx::DataType;
+use crate::regular;
 use crate::runtime::InputSpec;
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -189,7 +191,8 @@ impl Preprocess {
 
     /// Reads an image file; the bytes of one sample.
     pub fn sample(&self, path: &Path) -> Result<Vec<u8>, CalibrateError> {
-        let reader = image::ImageReader::open(path)
+        let reader = regular::open(path)
+            .map(|file| image::ImageReader::new(BufReader::new(file)))
             .and_then(image::ImageReader::with_guessed_format)
             .map_err(|source| CalibrateError::Io {
                 path: path.into(),
