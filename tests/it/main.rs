@@ -21,6 +21,7 @@ mod names;
 mod open_sizes;
 mod packaging;
 mod pages;
+mod planted;
 mod program;
 mod prune;
 mod repair;
