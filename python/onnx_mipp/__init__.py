@@ -119,6 +119,7 @@ def prune(
     crop: int | None = None,
     layout: Literal["nchw", "nhwc"] | None = None,
     color: Literal["rgb", "bgr", "gray"] | None = None,
+    exif: Literal["ignore", "apply"] | None = None,
     seed: int | None = None,
     stats: StrPath | Iterable[StrPath] = (),
     stats_out: StrPath | None = None,
@@ -147,7 +148,7 @@ def prune(
         min_channels=min_channels, best_effort=best_effort, estimator=estimator, no_combine=no_combine, exclude=exclude, only=only,
         head_dim=head_dim, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
         shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
-        crop=crop, layout=layout, color=color, seed=seed, stats=stats, stats_out=stats_out,
+        crop=crop, layout=layout, color=color, exif=exif, seed=seed, stats=stats, stats_out=stats_out,
         device=device, threads=threads, onnxruntime=_library(onnxruntime),
     )
     source = _source(model)

@@ -21,6 +21,7 @@ mod names;
 mod open_sizes;
 mod packaging;
 mod pages;
+mod pictures;
 mod planted;
 mod program;
 mod prune;
