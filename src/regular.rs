@@ -31,3 +31,13 @@ pub(crate) fn text(path: &Path) -> io::Result<String> {
     open(path)?.read_to_string(&mut text)?;
     Ok(text)
 }
+
+/// The contents of the regular file at `path`.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -22,6 +22,8 @@ mod names;
 mod open_sizes;
 mod packaging;
 mod pages;
+mod pictures;
+mod planted;
 mod program;
 mod prune;
 mod repair;

@@ -1,15 +1,13 @@
 //! Image files, preprocessed as torchvision does for ImageNet unless told otherwise.
 
-use std::io::BufReader;
 use std::path::Path;
 
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 
-use super::{Color, ImageOptions, Layout, convert};
+use super::{Color, Exif, ImageOptions, Layout, convert, picture};
 use crate::calibrate::CalibrateError;
 use crate::onnx::DataType;
-use crate::regular;
 use crate::runtime::InputSpec;
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -29,6 +27,7 @@ pub(super) struct Preprocess {
     /// One each per channel.
     mean: Vec<f32>,
     std: Vec<f32>,
+    pub exif: Exif,
 }
 
 fn option_error(option: &'static str, problem: String) -> CalibrateError {
@@ -77,6 +76,7 @@ impl Preprocess {
             scale: 1.0,
             mean: Vec::new(),
             std: Vec::new(),
+            exif: options.exif,
         };
         made.normalise(options)?;
         notes.push(made.describe(&spec.name));
@@ -191,19 +191,8 @@ impl Preprocess {
 
     /// Reads an image file; the bytes of one sample.
     pub fn sample(&self, path: &Path) -> Result<Vec<u8>, CalibrateError> {
-        let reader = regular::open(path)
-            .map(|file| image::ImageReader::new(BufReader::new(file)))
-            .and_then(image::ImageReader::with_guessed_format)
-            .map_err(|source| CalibrateError::Io {
-                path: path.into(),
-                source,
-            })?;
-        let decoded = reader.decode().map_err(|error| CalibrateError::Format {
-            path: path.into(),
-            problem: format!("not a readable image ({error})"),
-            advice: "remove it or convert it to JPEG or PNG".into(),
-        })?;
-        Ok(self.arrange(&self.crop(&decoded.to_rgb8())))
+        let pixels = picture::pixels(path, self.exif)?;
+        Ok(self.arrange(&self.crop(&pixels)))
     }
 
     /// Resizes the shorter side (bilinear with antialiasing, as PIL does) and cuts the centre out.

@@ -8,7 +8,7 @@ use super::array::{Array, Pieces};
 use super::convert::{self, Conversion};
 use super::images::Preprocess;
 use super::synthetic::Recipe;
-use super::{ReaderOptions, is_whole};
+use super::{Exif, ReaderOptions, is_whole};
 use crate::calibrate::CalibrateError;
 use crate::runtime::{InputSpec, shape_text};
 
@@ -172,6 +172,14 @@ impl Part {
     /// Whether its samples are made up.
     pub fn is_made_up(&self) -> bool {
         matches!(self.source, Source::Synthetic(..))
+    }
+
+    /// The file and the choice for it, where the part is an image.
+    pub fn image_file(&self) -> Option<(&Path, Exif)> {
+        match &self.source {
+            Source::Image(preprocess) => Some((&self.path, preprocess.exif)),
+            _ => None,
+        }
     }
 
     /// The number of samples.
