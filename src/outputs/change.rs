@@ -9,10 +9,12 @@ use tempfile::TempPath;
 use super::{folder, temporary};
 
 #[cfg(test)]
+type Look = Box<dyn FnMut() -> io::Result<()>>;
+
+#[cfg(test)]
 thread_local! {
     /// Called before every change.
-    pub(super) static BEFORE: std::cell::RefCell<Option<Box<dyn FnMut() -> io::Result<()>>>> =
-        const { std::cell::RefCell::new(None) };
+    pub(super) static BEFORE: std::cell::RefCell<Option<Look>> = const { std::cell::RefCell::new(None) };
 }
 
 pub(super) fn step() -> io::Result<()> {
