@@ -9,7 +9,6 @@
 //! ```
 
 pub mod allowance;
-mod aside;
 pub mod calibrate;
 pub mod cli;
 pub mod combine;
@@ -20,7 +19,9 @@ pub mod groups;
 pub mod mi;
 pub mod onnx;
 pub mod ops;
+mod outputs;
 pub mod pipeline;
+mod regular;
 pub mod report;
 pub mod runtime;
 pub mod segments;

@@ -11,10 +11,11 @@ The options are those of the ``onnx-mipp`` command, and so are the messages of :
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.machinery
 import json
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -118,6 +119,7 @@ def prune(
     crop: int | None = None,
     layout: Literal["nchw", "nhwc"] | None = None,
     color: Literal["rgb", "bgr", "gray"] | None = None,
+    exif: Literal["ignore", "apply"] | None = None,
     seed: int | None = None,
     stats: StrPath | Iterable[StrPath] = (),
     stats_out: StrPath | None = None,
@@ -146,7 +148,7 @@ def prune(
         min_channels=min_channels, best_effort=best_effort, estimator=estimator, no_combine=no_combine, exclude=exclude, only=only,
         head_dim=head_dim, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
         shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
-        crop=crop, layout=layout, color=color, seed=seed, stats=stats, stats_out=stats_out,
+        crop=crop, layout=layout, color=color, exif=exif, seed=seed, stats=stats, stats_out=stats_out,
         device=device, threads=threads, onnxruntime=_library(onnxruntime),
     )
     source = _source(model)
@@ -230,11 +232,27 @@ def _library(given: StrPath | None = None) -> str | None:
     search to the program."""
     if given is not None:
         return os.fspath(given)
-    found = importlib.util.find_spec("onnxruntime")
-    if os.environ.get("ORT_DYLIB_PATH") or found is None:
+    if os.environ.get("ORT_DYLIB_PATH"):
+        return None
+    if "onnxruntime" in sys.modules:
+        found = sys.modules["onnxruntime"].__spec__
+    else:
+        # Not the working folder, which Python searches first for `-m` and `-c` and which may be anybody's,
+        # unless this package itself is there.
+        places = [place for place in sys.path if os.path.isabs(place) and not _is_here(place)]
+        own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        found = importlib.machinery.PathFinder.find_spec("onnxruntime", [own, *places])
+    if found is None:
         return None
     folders = [Path(folder) / "capi" for folder in found.submodule_search_locations or []]
     return next((str(folder) for folder in folders if any(folder.glob("*onnxruntime.*"))), None)
+
+
+def _is_here(place: str) -> bool:
+    try:
+        return os.path.samefile(place, os.curdir)
+    except OSError:
+        return True
 
 
 def _tell(line: str) -> None:

@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import inspect
 import json
+import os
 import re
 import signal
 import subprocess
@@ -47,6 +48,21 @@ def run(model: bytes, images: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def result(images: np.ndarray) -> onnx_mipp.Result:
     return onnx_mipp.prune(MODEL, images, ratio=0.5, **FEW)
+
+
+def test_the_working_folder_has_no_say_in_the_library(tmp_path):
+    planted = tmp_path / "onnxruntime"
+    (planted / "capi").mkdir(parents=True)
+    (planted / "__init__.py").write_text("")
+    (planted / "capi/libonnxruntime.so.9.9.9").write_text("planted")
+    ask = "import sys; del sys.path[0]; import onnx_mipp; sys.path[:0] = sys.argv[1:]; print(onnx_mipp._library())"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DYLIB_PATH"}
+    for place in ("", ".", str(tmp_path)):
+        told = subprocess.run(
+            [sys.executable, "-c", ask, place],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        )
+        assert told.stdout.strip() == str(Path(onnxruntime.__file__).parent / "capi")
 
 
 def test_the_result_has_model_plan_and_report(result, images, tmp_path):

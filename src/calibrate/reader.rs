@@ -5,6 +5,7 @@ mod convert;
 mod find;
 mod images;
 mod part;
+mod picture;
 mod synthetic;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::ops::inputs::Values;
 use crate::runtime::InputSpec;
 
 use super::CalibrateError;
+pub(crate) use find::is_data;
 use part::{Opened, Part};
 
 /// Number of samples made up when none is asked for.
@@ -66,6 +68,18 @@ pub struct ImageOptions {
     pub layout: Option<Layout>,
     /// Order of the colours.
     pub color: Option<Color>,
+    /// What is done about a rotation that a file tells of.
+    pub exif: Exif,
+}
+
+/// What is done about the rotation in an image's EXIF data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Exif {
+    /// The pixels stay as they are stored, as PIL and torchvision leave them.
+    #[default]
+    Ignore,
+    /// The image is turned upright, as OpenCV does.
+    Apply,
 }
 
 /// Order of an image tensor's axes.
@@ -241,7 +255,7 @@ impl Dataset {
         if used < total {
             notes.push(format!("uses {used} of {total} samples, taken evenly"));
         }
-        Dataset {
+        let mut dataset = Dataset {
             inputs,
             parts,
             starts,
@@ -250,12 +264,14 @@ impl Dataset {
             used,
             notes,
             allowance: options.allowance,
-        }
-        .within()
+        };
+        dataset.check_sizes()?;
+        dataset.check_images()?;
+        Ok(dataset)
     }
 
-    /// The same, where its numbers of samples and each of its samples are within what is allowed.
-    fn within(self) -> Result<Dataset, CalibrateError> {
+    /// Refuses numbers of samples, and samples, that take more than is allowed.
+    fn check_sizes(&self) -> Result<(), CalibrateError> {
         const ADVICE: &str = "fix sizes with --shape, or give data that the model was made for";
         for (spec, shape) in self.inputs.iter().zip(&self.shapes) {
             let what = || format!("a sample of input '{}', of shape {shape:?},", spec.name);
@@ -263,12 +279,45 @@ impl Dataset {
             self.allowance.bytes(asked, what, ADVICE)?;
         }
         let names = || format!("a list of {} samples", self.used);
-        self.allowance.bytes(
-            spanned(&[self.used], PER_SAMPLE),
-            names,
-            "use fewer: --samples",
-        )?;
-        Ok(self)
+        let asked = spanned(&[self.used], PER_SAMPLE);
+        self.allowance.bytes(asked, names, "use fewer: --samples")?;
+        Ok(())
+    }
+
+    /// Refuses images in use that are not whole, and says what is done about those that carry a rotation.
+    fn check_images(&mut self) -> Result<(), CalibrateError> {
+        let mut images = Vec::new();
+        let (total, used) = (self.total as u128, self.used as u128);
+        let mut begin = 0;
+        for part in &self.parts {
+            let end = begin + part.len() as u128;
+            // The first sample in use from `begin` on, as `place` takes them.
+            let first = (begin * used).div_ceil(total.max(1));
+            if first < used && first * total / used < end {
+                images.extend(part.image_file());
+            }
+            begin = end;
+        }
+        let found = images.par_iter().map(|(path, _)| picture::is_turned(path));
+        // The first one that is not whole, whichever is met first.
+        let found: Vec<Result<bool, CalibrateError>> = found.collect();
+        let found: Vec<bool> = found.into_iter().collect::<Result<_, _>>()?;
+        let turned = found.iter().filter(|turned| **turned).count();
+        let Some((_, exif)) = images.first().filter(|_| turned > 0) else {
+            return Ok(());
+        };
+        let all = images.len();
+        let what = match exif {
+            Exif::Ignore => {
+                "is left out, as PIL and torchvision do; --exif apply turns the images, as OpenCV does"
+            }
+            Exif::Apply => {
+                "is applied, as OpenCV does; --exif ignore leaves it out, as PIL and torchvision do"
+            }
+        };
+        let note = format!("{turned} of {all} images carry an EXIF rotation, which {what}");
+        self.notes.push(note);
+        Ok(())
     }
 
     /// The number of samples.

@@ -441,6 +441,7 @@ fn base(
         stats_out: None,
         plan_out: None,
         report: None,
+        config: None,
         command: None,
     })
 }

@@ -5,14 +5,14 @@ mod dtype;
 mod error;
 mod expansion;
 mod external;
+mod file;
 mod inline;
-mod mapped;
 mod names;
 mod order;
 pub mod proto;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod sample;
+pub(crate) mod sample;
 mod save;
 mod storage;
 mod tensor;
@@ -21,16 +21,24 @@ mod wire;
 
 pub use dtype::DataType;
 pub use error::{OnnxError, TensorError};
+pub(crate) use external::locations_in;
+#[cfg(unix)]
+pub(crate) use file::explain_lost_pages;
 pub(crate) use names::Names;
 pub use save::save;
+pub(crate) use save::stage;
 pub use tensor::Tensor;
 
 use crate::allowance::Allowance;
-use crate::aside::folder;
 use bytes::Bytes;
+use external::Places;
 use prost::Message;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, convert::Infallible, path::Path};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    path::{Path, PathBuf},
+};
 
 /// A model with all its weights at hand.
 ///
@@ -44,8 +52,9 @@ pub struct Model {
 
 /// Reads the model file at `path` and the external data beside it, and checks both.
 ///
-/// Files are mapped, not copied: they must not be changed in place while the model is in use.
-/// Replacing them by renaming, as [`save`] does, is safe.
+/// Files of more than 256 MiB are mapped, not copied: they must not be changed in place while the model is in
+/// use. Replacing them by renaming, as [`save`] does, is safe. A model that is a link may have its data beside
+/// the file that it leads to.
 ///
 /// # Errors
 /// [`OnnxError::Io`], or [`OnnxError::File`] with what [`decode`] found.
@@ -58,8 +67,8 @@ pub fn load(path: &Path) -> Result<Model, OnnxError> {
 /// # Errors
 /// As [`load`], and [`OnnxError::OverLimit`].
 pub fn load_within(path: &Path, allowance: Allowance) -> Result<Model, OnnxError> {
-    let bytes = mapped::map(path).map_err(|error| OnnxError::io(path, "read", error))?;
-    let decoded = decode_within(bytes, Some(folder(path)), allowance);
+    let bytes = file::read(path).map_err(|error| OnnxError::io(path, "read", error))?;
+    let decoded = decode_at(bytes, Some(Places::of(path)), allowance);
     decoded.map_err(|error| in_file(path, error))
 }
 
@@ -70,12 +79,12 @@ pub fn load_within(path: &Path, allowance: Allowance) -> Result<Model, OnnxError
 /// `folder` (or no folder is given) or of the wrong length, or an error in the structure: see
 /// [`Model::check`].
 pub fn decode(bytes: Bytes, folder: Option<&Path>) -> Result<Model, OnnxError> {
-    decode_within(bytes, folder, Allowance::default())
+    decode_at(bytes, folder.map(Places::folder), Allowance::default())
 }
 
-fn decode_within(
+fn decode_at(
     bytes: Bytes,
-    folder: Option<&Path>,
+    places: Option<Places>,
     allowance: Allowance,
 ) -> Result<Model, OnnxError> {
     if bytes.is_empty() {
@@ -83,27 +92,32 @@ fn decode_within(
     }
     wire::check(&bytes, allowance)?;
     let mut proto = proto::ModelProto::decode(bytes)?;
-    external::attach(&mut proto, folder)?;
+    external::attach(&mut proto, places)?;
     let model = Model { proto };
     model.check()?;
     Ok(model)
 }
 
-/// Bytes of the model file at `path` and of the files of external data that it names.
+/// Bytes of the file at `path`, from which the model was read, and of the files of external data that it names.
 ///
 /// # Errors
-/// As [`load`].
-pub fn file_bytes(path: &Path) -> Result<u64, OnnxError> {
-    let length = |path: &Path| {
-        let found = std::fs::metadata(path).map_err(|error| OnnxError::io(path, "read", error));
-        found.map(|metadata| metadata.len())
-    };
-    let mut model = load(path)?;
-    let mut total = length(path)?;
-    for location in external::locations(&mut model.proto) {
-        total += length(&folder(path).join(location))?;
+/// [`OnnxError::Io`].
+pub fn file_bytes(model: &Model, path: &Path) -> Result<u64, OnnxError> {
+    let mut total = 0;
+    for path in files(model, path) {
+        let found =
+            std::fs::metadata(&path).map_err(|error| OnnxError::io(&path, "read", error))?;
+        total += found.len();
     }
     Ok(total)
+}
+
+/// The files of the model that was read from `path`: that one first, then those of its data.
+pub(crate) fn files(model: &Model, path: &Path) -> Vec<PathBuf> {
+    let mut proto = model.proto.clone();
+    let mut files = vec![path.to_owned()];
+    files.extend(external::paths(&mut proto, path));
+    files
 }
 
 /// The most bytes that protobuf readers take.

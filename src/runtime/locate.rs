@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::RuntimeError;
-use super::setup;
+use super::{outside, setup};
 
 /// Reads one environment variable; a parameter so that tests need not change the process.
 type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -208,7 +208,7 @@ fn environments(env: Env) -> Places {
 }
 
 /// Asks Python for the folder of its onnxruntime package, without importing the package.
-fn python(_: Env) -> Places {
+fn python(env: Env) -> Places {
     const SCRIPT: &str = "import importlib.util as u\n\
         s = u.find_spec('onnxruntime')\n\
         print(s.submodule_search_locations[0] if s and s.submodule_search_locations else '')";
@@ -218,15 +218,13 @@ fn python(_: Env) -> Places {
         &["python3"]
     };
     let ask = |name: &&str| {
-        let output = Command::new(name)
-            .args(["-c", SCRIPT])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-            .ok()?;
+        let mut python = outside::program(env, name)?;
+        python.args(["-c", SCRIPT]).stderr(Stdio::null());
+        let output = python.output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
-        let folder = text.trim();
-        (output.status.success() && !folder.is_empty()).then(|| Path::new(folder).join("capi"))
+        let folder = Path::new(text.trim());
+        // A relative one would be a folder of the working folder, where Python was not asked.
+        (output.status.success() && folder.is_absolute()).then(|| folder.join("capi"))
     };
     let found = names.iter().find_map(ask);
     found
@@ -265,15 +263,16 @@ fn loader(env: Env) -> Places {
             "/usr/lib",
         ]
     };
-    let listed = variables.iter().filter_map(|name| env(name));
-    let listed = listed.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
+    let listed = variables
+        .iter()
+        .flat_map(|name| outside::absolute_entries(env, name));
     let is_system32 = |p: &PathBuf| {
         p.to_string_lossy()
             .to_ascii_lowercase()
             .contains("system32")
     };
     listed
-        .filter(|p| !p.as_os_str().is_empty() && !is_system32(p))
+        .filter(|p| !is_system32(p))
         .map(|p| ("the system's loader", p))
         .chain(system.iter().map(|p| ("the system's loader", p.into())))
         .collect()

@@ -3,6 +3,7 @@
 mod device;
 mod error;
 mod locate;
+mod outside;
 mod profile;
 mod session;
 mod setup;

@@ -3,19 +3,22 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
 use super::RuntimeError;
 use super::locate::{library_in, library_version, variable};
+use super::outside;
 
 /// The release that this program is tested with.
 const VERSION: &str = "1.31.1";
+/// Its packages, with the SHA-256 of each of their wheels: an index that gives another is refused.
+const PACKAGE: &str = include_str!("setup/onnxruntime.txt");
+const PACKAGE_CUDA: &str = include_str!("setup/onnxruntime-gpu.txt");
 
 /// Fetches the official Python package of ONNX Runtime (`onnxruntime`, or `onnxruntime-gpu` for
-/// `cuda`) through the user's pip or uv, checks the libraries against the package's own checksums
-/// and puts them where [`super::locate`] finds them. Returns the library; `log` gets a line per step.
+/// `cuda`) through the user's pip or uv, which take only a wheel whose SHA-256 this program knows,
+/// and puts its libraries where [`super::locate`] finds them. Returns the library; `log` gets a line per step.
 /// A library that is there already is kept.
 ///
 /// # Errors
@@ -25,7 +28,7 @@ pub fn setup(cuda: bool, log: &mut dyn FnMut(&str)) -> Result<PathBuf, RuntimeEr
     let target = cache_folder(&|name| std::env::var_os(name), cuda).ok_or_else(|| {
         failed(
             "find the user's cache folder",
-            "neither XDG_CACHE_HOME nor HOME (LOCALAPPDATA on Windows) is set",
+            "neither XDG_CACHE_HOME nor HOME (LOCALAPPDATA on Windows) is set to an absolute path",
             "set one of them",
         )
     })?;
@@ -59,71 +62,61 @@ pub fn setup(cuda: bool, log: &mut dyn FnMut(&str)) -> Result<PathBuf, RuntimeEr
 
 /// The folder that holds the fetched libraries of this version.
 pub(super) fn cache_folder(env: &dyn Fn(&str) -> Option<OsString>, cuda: bool) -> Option<PathBuf> {
-    let home = |sub: &str| variable(env, "HOME").map(|home| home.join(sub));
+    // A relative path means something in the working folder. The rules of XDG say to ignore it, too.
+    let absolute = |name: &str| variable(env, name).filter(|path| path.is_absolute());
+    let home = |sub: &str| absolute("HOME").map(|home| home.join(sub));
     let caches = if cfg!(windows) {
-        variable(env, "LOCALAPPDATA")
+        absolute("LOCALAPPDATA")
     } else if cfg!(target_os = "macos") {
         home("Library/Caches")
     } else {
-        // The XDG rules: a relative path is to be ignored.
-        let xdg = variable(env, "XDG_CACHE_HOME").filter(|path| path.is_absolute());
-        xdg.or_else(|| home(".cache"))
+        absolute("XDG_CACHE_HOME").or_else(|| home(".cache"))
     };
     let name = format!("onnxruntime-{VERSION}{}", if cuda { "-cuda" } else { "" });
     Some(caches?.join("onnx-mipp").join(name))
 }
 
-/// Has pip, else uv, put the package into `folder`. They check the download, and the user's own
-/// settings (index, proxy, certificates) hold.
+/// Has pip, else uv, put the package into `folder`. The user's own settings (index, proxy,
+/// certificates) hold; which bytes are right does not depend on them.
 fn fetch(cuda: bool, folder: &Path, log: &mut dyn FnMut(&str)) -> Result<(), RuntimeError> {
-    let name = if cuda {
-        "onnxruntime-gpu"
+    let (name, pins) = if cuda {
+        ("onnxruntime-gpu", PACKAGE_CUDA)
     } else {
-        "onnxruntime"
+        ("onnxruntime", PACKAGE)
     };
     let package = format!("{name}=={VERSION}");
+    let requirements = folder.with_extension("txt");
+    fs::write(&requirements, pins).map_err(io("write", &requirements))?;
     let python = if cfg!(windows) { "python" } else { "python3" };
+    let pip = ["-m", "pip", "install", "--disable-pip-version-check"];
+    let tools = [(python, pip.as_slice()), ("uv", &["pip", "install"])];
     // The native library is the same for every Python: ask for one that has a package.
-    let tools: [(&str, &[&str]); 2] = [
-        (
-            python,
-            &[
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-            ],
-        ),
-        ("uv", &["pip", "install", "--quiet"]),
-    ];
     let common = [
+        "--quiet",
         "--only-binary=:all:",
         "--no-deps",
+        "--require-hashes",
         "--python-version",
         "3.12",
-        "--target",
     ];
     let mut problems = Vec::new();
     for (program, arguments) in tools {
+        let Some(mut command) = outside::program(&|name| std::env::var_os(name), program) else {
+            problems.push(format!("{program}: not found in the folders of PATH"));
+            continue;
+        };
+        let words = arguments[..2].join(" ");
         log(&format!(
-            "fetching {package} from PyPI with {program} {}",
-            arguments[..2].join(" ")
+            "fetching {package} from PyPI with {program} {words}"
         ));
-        let result = Command::new(program)
-            .args(arguments)
-            .args(common)
-            .arg(folder)
-            .arg(&package)
-            .stdin(Stdio::null())
-            .output();
+        command.args(arguments).args(common);
+        command.arg("--target").arg(folder);
+        let result = command.arg("-r").arg(&requirements).output();
         match result {
             Ok(output) if output.status.success() => return Ok(()),
             Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stderr);
-                let lines: Vec<&str> = text.lines().rev().take(3).collect();
-                let tail: Vec<&str> = lines.into_iter().rev().collect();
-                problems.push(format!("{program}: {}", tail.join(" / ")));
+                let problem = complaint(&String::from_utf8_lossy(&output.stderr));
+                problems.push(format!("{program}: {problem}"));
             }
             Err(error) => problems.push(format!("{program}: {error}")),
         }
@@ -138,8 +131,21 @@ fn fetch(cuda: bool, folder: &Path, log: &mut dyn FnMut(&str)) -> Result<(), Run
     ))
 }
 
-/// Copies the wanted libraries of an installed package to `staged`, each checked against the
-/// SHA-256 in the package's RECORD.
+/// What pip or uv says at the end, without its list of good hashes.
+fn complaint(stderr: &str) -> String {
+    let lower = stderr.to_lowercase();
+    if lower.contains("do not match the hashes") || lower.contains("hash mismatch") {
+        return "the index gives a package with another SHA-256 than the official one, which may have \
+                been tampered with"
+            .into();
+    }
+    let lines: Vec<&str> = stderr.lines().rev().take(3).collect();
+    let tail: Vec<&str> = lines.into_iter().rev().collect();
+    tail.join(" / ")
+}
+
+/// Moves the wanted libraries of an installed package to `staged`, each checked against the
+/// SHA-256 in the package's RECORD, so that a disk's fault or a half-made file is found.
 fn collect(package: &Path, cuda: bool, staged: &Path) -> Result<(), RuntimeError> {
     let record = record_file(package)?;
     let text = fs::read_to_string(&record).map_err(io("read", &record))?;
@@ -339,6 +345,25 @@ mod tests {
         let home = Path::new("/home/me/.cache/onnx-mipp/onnxruntime-1.31.1");
         assert_eq!(folder("relative", false), home);
         assert_eq!(folder("", false), home);
+    }
+
+    #[test]
+    fn every_wheel_of_the_tested_release_is_pinned() {
+        for (name, pins) in [("onnxruntime", PACKAGE), ("onnxruntime-gpu", PACKAGE_CUDA)] {
+            let mut lines = pins.lines().filter(|line| !line.starts_with('#'));
+            let first = lines.next().unwrap();
+            assert_eq!(first, format!("{name}=={VERSION} \\"));
+            let hashes: Vec<&str> = lines
+                .map(|line| line.trim_end_matches(" \\"))
+                .map(|line| line.trim().strip_prefix("--hash=sha256:").unwrap())
+                .collect();
+            let is_hash =
+                |hash: &&str| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+            assert!(
+                hashes.len() >= 10 && hashes.iter().all(is_hash),
+                "{hashes:?}"
+            );
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod documented;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]
 mod evaluate;
+mod files;
 mod graphs;
 mod infer;
 mod latency;
@@ -22,6 +23,8 @@ mod names;
 mod open_sizes;
 mod packaging;
 mod pages;
+mod pictures;
+mod planted;
 mod program;
 mod prune;
 mod repair;

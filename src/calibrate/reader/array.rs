@@ -1,6 +1,6 @@
 //! Arrays of samples in .npy and .npz files and ONNX tensors, read one sample at a time.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use prost::Message;
 
 use crate::calibrate::CalibrateError;
 use crate::onnx::{DataType, Tensor, proto::TensorProto};
+use crate::regular;
 
 /// What an array holds and where.
 #[derive(Debug, Clone)]
@@ -43,8 +44,13 @@ struct Entry {
     start: u64,
     /// Bytes in the archive.
     size: u64,
+    /// Bytes that they stand for.
+    length: u64,
     crc: u32,
 }
+
+/// NumPy itself allows no more.
+const MOST_AXES: usize = 64;
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CalibrateError {
     let path = path.to_path_buf();
@@ -67,7 +73,7 @@ impl Array {
 
     /// The arrays of a .npz file by name, in the file's order.
     pub fn npz(path: &Path) -> Result<Vec<(String, Array)>, CalibrateError> {
-        let file = File::open(path).map_err(io_error(path))?;
+        let file = regular::open(path).map_err(io_error(path))?;
         let damaged = |error: zip::result::ZipError| {
             let problem = format!("not a readable .npz archive ({error})");
             format_error(path, problem, "save it again with numpy.savez")
@@ -83,6 +89,7 @@ impl Array {
             let found = Entry {
                 start: entry.data_start().unwrap_or(0),
                 size: entry.compressed_size(),
+                length: entry.size(),
                 crc: entry.crc32(),
             };
             let place = match entry.compression() {
@@ -117,8 +124,8 @@ impl Array {
     }
 
     fn from_place(path: &Path, place: Place, what: &str) -> Result<Array, CalibrateError> {
-        let header = Stream::header(path, &place)?.1;
-        let unsupported = |found: String| {
+        let (stream, header) = Stream::header(path, &place)?;
+        let unsupported = |found: &str| {
             let problem = format!("{what} has elements of type {found}");
             format_error(
                 path,
@@ -126,8 +133,11 @@ impl Array {
                 "save it as numbers, such as float32 or int64",
             )
         };
-        let DType::Plain(ty) = header.dtype() else {
-            return Err(unsupported(header.dtype().descr()));
+        // A header may say anything, at any length, so a message has none of it.
+        let ty = match header.dtype() {
+            DType::Plain(ty) => ty,
+            DType::Record(_) => return Err(unsupported("record")),
+            DType::Array(..) => return Err(unsupported("array")),
         };
         let dtype = match (ty.type_char(), ty.num_bytes()) {
             (TypeChar::Float, Some(2)) => DataType::Float16,
@@ -142,64 +152,45 @@ impl Array {
             (TypeChar::Uint, Some(4)) => DataType::Uint32,
             (TypeChar::Uint, Some(8)) => DataType::Uint64,
             (TypeChar::Bool, _) => DataType::Bool,
-            _ => return Err(unsupported(ty.to_string())),
+            _ => return Err(unsupported(&ty.to_string())),
         };
         if header.order() == Order::Fortran && header.shape().len() > 1 {
             let problem = format!("{what} is in Fortran order (column-major)");
             let advice = "save it with numpy.ascontiguousarray(array)";
             return Err(format_error(path, problem, advice));
         }
+        if header.shape().len() > MOST_AXES {
+            let problem = format!("{what} has {} axes", header.shape().len());
+            let advice = "save it with the axes of the model's input";
+            return Err(format_error(path, problem, advice));
+        }
         let shape = header.shape().iter().map(|size| usize::try_from(*size));
-        let shape: Vec<usize> = shape.collect::<Result<_, _>>().unwrap_or_default();
-        let array = Array {
+        let shape: Option<Vec<usize>> = shape.collect::<Result<_, _>>().ok();
+        let size = dtype.size().unwrap_or(1);
+        let mut sizes = shape.iter().flatten();
+        let needed = sizes.try_fold(size, |n, size| n.checked_mul(*size));
+        // Before hours of work.
+        let left = stream.left(&place);
+        let Some(shape) = shape.filter(|_| needed.is_some_and(|n| n as u64 <= left)) else {
+            let problem = format!(
+                "{what} is cut short: its header asks for more than the {left} bytes of values"
+            );
+            return Err(format_error(path, problem, "copy or save it again"));
+        };
+        Ok(Array {
             path: path.into(),
             dtype,
             shape,
             form: Form::Npy(place, ty.endianness()),
-        };
-        array.check_size(what)?;
-        Ok(array)
+        })
     }
 
     /// Refuses an entry of an archive whose bytes are not those that were saved, before hours of
     /// work. It reads all of them.
     pub fn check_sum(&self, name: &str) -> Result<(), CalibrateError> {
         match &self.form {
-            Form::Npy(place, _) => {
-                let found = check_sum(&self.path, place, name)?;
-                self.check_length(found, &format!("array '{name}'"))
-            }
+            Form::Npy(place, _) => check_sum(&self.path, place, name),
             Form::Tensor => Ok(()),
-        }
-    }
-
-    /// Refuses a file shorter than its header says, before hours of work.
-    fn check_size(&self, what: &str) -> Result<(), CalibrateError> {
-        let length = match &self.form {
-            Form::Npy(Place::File, _) => {
-                let found = fs::metadata(&self.path);
-                found.map_err(io_error(&self.path))?.len()
-            }
-            Form::Npy(Place::Stored(entry), _) => entry.size,
-            // How many bytes there are shows when all have been read, see `check_sum`.
-            Form::Npy(Place::Deflated(_), _) | Form::Tensor => u64::MAX,
-        };
-        self.check_length(length, what)
-    }
-
-    /// Refuses `length` bytes, header and elements, that are fewer than the elements take.
-    fn check_length(&self, length: u64, what: &str) -> Result<(), CalibrateError> {
-        let size = self.dtype.size().unwrap_or(1);
-        let bytes = self.shape.iter().try_fold(size, |n, s| n.checked_mul(*s));
-        match bytes {
-            Some(bytes) if bytes as u64 <= length => Ok(()),
-            _ => {
-                let problem = format!(
-                    "{what} is cut short: its header says shape {:?}",
-                    self.shape
-                );
-                Err(format_error(&self.path, problem, "copy or save it again"))
-            }
         }
     }
 
@@ -238,19 +229,20 @@ impl Array {
     }
 }
 
-/// Reads all bytes of an array, which have the archive's checksum, and returns how many they are.
-fn check_sum(path: &Path, place: &Place, name: &str) -> Result<u64, CalibrateError> {
+fn check_sum(path: &Path, place: &Place, name: &str) -> Result<(), CalibrateError> {
     let (Place::Stored(entry) | Place::Deflated(entry)) = place else {
-        return Ok(u64::MAX);
+        return Ok(());
     };
     let sum = Stream::open(path, place).map(CrcReader::new);
     let sum = sum.and_then(|mut stream| {
         let length = io::copy(&mut stream, &mut io::sink())?;
-        Ok((stream.crc().sum(), length))
+        Ok((length, stream.crc().sum()))
     });
     let problem = match sum {
-        Ok((sum, length)) if sum == entry.crc => return Ok(length),
-        Ok(_) => format!("array '{name}' does not have the checksum that the archive gives for it"),
+        Ok(found) if found == (entry.length, entry.crc) => return Ok(()),
+        Ok(_) => format!(
+            "array '{name}' does not have the length and checksum that the archive gives for it"
+        ),
         Err(error) => format!("array '{name}' cannot be read ({error})"),
     };
     Err(format_error(
@@ -261,7 +253,7 @@ fn check_sum(path: &Path, place: &Place, name: &str) -> Result<u64, CalibrateErr
 }
 
 fn read_tensor(path: &Path) -> Result<Tensor, CalibrateError> {
-    let bytes = fs::read(path).map_err(io_error(path))?;
+    let bytes = regular::bytes(path).map_err(io_error(path))?;
     let advice = "export it again; it must be one ONNX TensorProto";
     let proto = TensorProto::decode(bytes::Bytes::from(bytes))
         .map_err(|e| format_error(path, format!("not a readable tensor ({e})"), advice))?;
@@ -331,9 +323,12 @@ enum Stream {
 impl Stream {
     /// Opens a .npy at its first byte.
     fn open(path: &Path, place: &Place) -> io::Result<Stream> {
-        let mut file = File::open(path)?;
+        let mut file = regular::open(path)?;
         Ok(match place {
-            Place::File => Stream::Plain(BufReader::new(file).take(u64::MAX)),
+            Place::File => {
+                let length = file.metadata()?.len();
+                Stream::Plain(BufReader::new(file).take(length))
+            }
             Place::Stored(entry) => {
                 file.seek(SeekFrom::Start(entry.start))?;
                 Stream::Plain(BufReader::new(file).take(entry.size))
@@ -351,10 +346,29 @@ impl Stream {
         let text = header_bytes(&mut stream);
         let header = text.and_then(|text| NpyHeader::from_reader(text.as_slice()));
         let header = header.map_err(|error| {
-            let problem = format!("not a readable NumPy array ({error})");
+            let problem = match error.kind() {
+                io::ErrorKind::UnexpectedEof => "its header is cut short".to_owned(),
+                // The reader's words repeat the header, which may be anything.
+                io::ErrorKind::InvalidData => {
+                    "its header is damaged or of no known form".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            let problem = format!("not a readable NumPy array ({problem})");
             format_error(path, problem, "save it again with numpy.save")
         })?;
         Ok((stream, header))
+    }
+
+    /// Bytes that follow, as far as the file or the archive tells.
+    fn left(&self, place: &Place) -> u64 {
+        match (self, place) {
+            (Stream::Plain(reader), _) => reader.limit(),
+            (Stream::Deflated(reader), Place::Deflated(entry)) => {
+                entry.length.saturating_sub(reader.total_out())
+            }
+            _ => 0,
+        }
     }
 
     fn skip(&mut self, count: u64) -> io::Result<()> {

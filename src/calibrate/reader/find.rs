@@ -30,6 +30,11 @@ fn kind(path: &Path) -> Option<Kind> {
     })
 }
 
+/// Whether a file of a folder would be read.
+pub(crate) fn is_data(path: &Path) -> bool {
+    kind(path).is_some()
+}
+
 /// The parts at `paths`, in the order given; in a folder sorted by name.
 pub(super) fn parts(
     paths: &[PathBuf],
@@ -76,6 +81,16 @@ fn no_files(path: &Path, found: String) -> CalibrateError {
     CalibrateError::NoFiles {
         path: path.into(),
         found,
+    }
+}
+
+/// The first of some arrays' names, and how many there are.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 8;
+    let first = names.get(..MOST).unwrap_or(names);
+    match names.len().saturating_sub(MOST) {
+        0 => format!("{first:?}"),
+        more => format!("{first:?} and {more} more"),
     }
 }
 
@@ -137,7 +152,7 @@ impl Finder<'_> {
                 return Err(CalibrateError::MissingInput {
                     path: path.into(),
                     input: input.name.clone(),
-                    found: format!("{names:?}"),
+                    found: listed(&names),
                 });
             };
             let (name, array) = arrays.remove(place);
@@ -146,7 +161,7 @@ impl Finder<'_> {
         }
         if !arrays.is_empty() {
             let extra: Vec<String> = arrays.into_iter().map(|(name, _)| name).collect();
-            let note = format!("{}: arrays {extra:?} are not used", path.display());
+            let note = format!("{}: not used: {}", path.display(), listed(&extra));
             self.notes.push(note);
         }
         self.add(path, found)

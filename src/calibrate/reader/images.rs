@@ -5,17 +5,13 @@ use std::path::Path;
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 
-use super::{Color, ImageOptions, Layout, convert};
+use super::{Color, Exif, ImageOptions, Layout, convert, picture};
 use crate::calibrate::CalibrateError;
 use crate::onnx::DataType;
 use crate::runtime::InputSpec;
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
-
-/// The longer side of an image over the shorter. An image is resized by its shorter side before its centre is
-/// cut out, so that the bytes of a line of pixels would grow by the square of the enlargement.
-const MOST_STRETCHED: u32 = 256;
 
 /// How an image file becomes one sample of an input.
 #[derive(Debug, Clone)]
@@ -31,6 +27,7 @@ pub(super) struct Preprocess {
     /// One each per channel.
     mean: Vec<f32>,
     std: Vec<f32>,
+    pub exif: Exif,
 }
 
 fn option_error(option: &'static str, problem: String) -> CalibrateError {
@@ -79,6 +76,7 @@ impl Preprocess {
             scale: 1.0,
             mean: Vec::new(),
             std: Vec::new(),
+            exif: options.exif,
         };
         made.normalise(options)?;
         notes.push(made.describe(&spec.name));
@@ -193,30 +191,8 @@ impl Preprocess {
 
     /// Reads an image file; the bytes of one sample.
     pub fn sample(&self, path: &Path) -> Result<Vec<u8>, CalibrateError> {
-        let reader = image::ImageReader::open(path)
-            .and_then(image::ImageReader::with_guessed_format)
-            .map_err(|source| CalibrateError::Io {
-                path: path.into(),
-                source,
-            })?;
-        let decoded = reader.decode().map_err(|error| CalibrateError::Format {
-            path: path.into(),
-            problem: format!("not a readable image ({error})"),
-            advice: "remove it or convert it to JPEG or PNG".into(),
-        })?;
-        let [width, height] = [decoded.width(), decoded.height()];
-        let (long, short) = (width.max(height), width.min(height));
-        if long / MOST_STRETCHED >= short.max(1) {
-            return Err(CalibrateError::Format {
-                path: path.into(),
-                problem: format!(
-                    "the image has {width}x{height} pixels: of one more than {MOST_STRETCHED} times as \
-                     long as wide, the crop shows next to nothing"
-                ),
-                advice: "remove it".into(),
-            });
-        }
-        Ok(self.arrange(&self.crop(&decoded.to_rgb8())))
+        let pixels = picture::pixels(path, self.exif)?;
+        Ok(self.arrange(&self.crop(&pixels)))
     }
 
     /// Resizes the shorter side (bilinear with antialiasing, as PIL does) and cuts the centre out.

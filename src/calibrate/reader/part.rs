@@ -8,7 +8,7 @@ use super::array::{Array, Pieces};
 use super::convert::{self, Conversion};
 use super::images::Preprocess;
 use super::synthetic::Recipe;
-use super::{ReaderOptions, is_whole};
+use super::{Exif, ReaderOptions, is_whole};
 use crate::calibrate::CalibrateError;
 use crate::runtime::{InputSpec, shape_text};
 
@@ -174,6 +174,14 @@ impl Part {
         matches!(self.source, Source::Synthetic(..))
     }
 
+    /// The file and the choice for it, where the part is an image.
+    pub fn image_file(&self) -> Option<(&Path, Exif)> {
+        match &self.source {
+            Source::Image(preprocess) => Some((&self.path, preprocess.exif)),
+            _ => None,
+        }
+    }
+
     /// The number of samples.
     pub fn len(&self) -> usize {
         self.len
@@ -186,7 +194,7 @@ impl Part {
                 path: path.into(),
                 source,
             };
-            let mut file = std::fs::File::open(path).map_err(io)?;
+            let mut file = crate::regular::open(path).map_err(io)?;
             std::io::copy(&mut file, &mut Hasher(hash)).map_err(io)?;
             Ok(())
         };

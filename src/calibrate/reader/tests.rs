@@ -120,7 +120,7 @@ fn npz_arrays_go_to_their_inputs_and_are_converted() {
     assert_eq!(values(&batch[1].1), [1.0, 2.0, 3.0, 4.0, 5.0, 255.0]);
     assert_eq!(batch[2].1.to_i64().unwrap(), [1, 2, 3]);
     let notes = dataset.notes().join("\n");
-    assert!(notes.contains("[\"labels\"] are not used"), "{notes}");
+    assert!(notes.contains("not used: [\"labels\"]"), "{notes}");
     assert!(
         notes.contains("double data are rounded to float"),
         "{notes}"

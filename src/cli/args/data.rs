@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::allowance::Allowance;
-use crate::calibrate::reader::{Color, ImageOptions, Layout, ReaderOptions};
+use crate::calibrate::reader::{Color, Exif, ImageOptions, Layout, ReaderOptions};
 use crate::cli::values::{BATCHES, PIXELS, SAMPLES, SEEDS, finite, shape, whole};
 
 #[derive(Debug, Args)]
@@ -46,6 +46,9 @@ pub struct CalibrationArguments {
     /// Images: order of the colours
     #[arg(long, value_enum)]
     color: Option<ColorArgument>,
+    /// Images: what becomes of a rotation in the EXIF data; PIL and torchvision ignore it, OpenCV applies it
+    #[arg(long, value_enum, default_value = "ignore")]
+    exif: ExifArgument,
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(SEEDS))]
     seed: u64,
@@ -62,6 +65,12 @@ pub enum ColorArgument {
     Rgb,
     Bgr,
     Gray,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ExifArgument {
+    Ignore,
+    Apply,
 }
 
 impl CalibrationArguments {
@@ -93,6 +102,10 @@ impl CalibrationArguments {
                 ColorArgument::Bgr => Color::Bgr,
                 ColorArgument::Gray => Color::Gray,
             }),
+            exif: match self.exif {
+                ExifArgument::Ignore => Exif::Ignore,
+                ExifArgument::Apply => Exif::Apply,
+            },
         }
     }
 }
