@@ -29,7 +29,7 @@ pub fn compare(
     let graph = Graph::build(&models[0])?;
     let options = &options.told_by(&graph);
     let told = batch::told(&models[0], &graph);
-    let (samples, ()) = batch::open(&specs, options, (&runtime, &told), |samples| {
+    let (samples, ()) = batch::open(&specs, options, &told, |samples| {
         let mut session = runtime.session(&models[0])?;
         let outputs = session.outputs();
         session.run(&samples.first_batch()?, &outputs)?;

@@ -18,6 +18,7 @@ mod latency;
 mod manners;
 mod masked;
 mod memory;
+mod messages;
 mod names;
 mod open_sizes;
 mod packaging;
