@@ -8,6 +8,7 @@
 //!                   ops                mi                    verify
 //! ```
 
+pub mod allowance;
 pub mod calibrate;
 pub mod cli;
 pub mod combine;

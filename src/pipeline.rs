@@ -53,7 +53,7 @@ pub fn prune(
     options: &Options,
     tell: &dyn Fn(Event),
 ) -> Result<Report, Error> {
-    let model = onnx::load(input)?;
+    let model = onnx::load_within(input, options.allowance)?;
     let mut files = Files::of(&model, input, options, tell)?;
     let target = files.model(output)?;
     let before = onnx::file_bytes(&model, input)?;
@@ -74,7 +74,7 @@ pub fn prune(
 /// # Errors
 /// Any stage's error.
 pub fn rehearse(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Report, Error> {
-    let model = onnx::load(input)?;
+    let model = onnx::load_within(input, options.allowance)?;
     let mut files = Files::of(&model, input, options, tell)?;
     let before = onnx::file_bytes(&model, input)?;
     let (mut outcome, statistics) = pruned(model, options, tell)?;
@@ -139,7 +139,7 @@ fn write(outcome: &Outcome, mut files: Files) -> Result<(), Error> {
 /// # Errors
 /// The model cannot be read or run.
 pub fn inspect(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Inspection, Error> {
-    inspect_model(onnx::load(input)?, options, tell)
+    inspect_model(onnx::load_within(input, options.allowance)?, options, tell)
 }
 
 /// Describes the groups of a model.

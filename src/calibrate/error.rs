@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::allowance::OverLimit;
+
 /// An error in calibration data or the options that describe it.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrateError {
@@ -133,6 +135,9 @@ pub enum CalibrateError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// Data that take more memory than is allowed.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
     /// Sample indexes or a batch size that the data set cannot serve.
     #[error("cannot read the samples: {0}")]
     Samples(String),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::allowance::{Allowance, OverLimit};
 use crate::graph::{Graph, NodeId, NodeView, ValueId};
 use crate::onnx::{Model, Tensor, proto};
 use crate::ops;
@@ -17,11 +18,36 @@ const FEW: usize = 1024;
 /// Records in `graph` what every value is when `model` gets inputs of the shapes in `inputs`.
 /// Whether that is known of all values; if not, a run has to tell, and what was recorded counts for
 /// nothing.
-#[must_use]
-pub fn infer(model: &Model, graph: &mut Graph, runtime: &Runtime, inputs: &[InputSpec]) -> bool {
-    shapes(model, graph, runtime, inputs)
-        .and_then(|()| numbers(model, graph, runtime))
-        .is_some_and(|()| is_complete(graph))
+///
+/// # Errors
+/// The shapes that are known show that a run takes more than is allowed.
+pub fn infer(
+    model: &Model,
+    graph: &mut Graph,
+    runtime: &Runtime,
+    inputs: &[InputSpec],
+    allowance: Allowance,
+) -> Result<bool, OverLimit> {
+    let known = shapes(model, graph, runtime, inputs);
+    graph.check_demand(allowance)?;
+    let known = known.and_then(|()| numbers(model, graph, runtime));
+    Ok(known.is_some_and(|()| is_complete(graph)))
+}
+
+/// Refuses a run that takes more than is allowed, as far as its shapes can be told.
+///
+/// # Errors
+/// As [`infer`].
+pub fn forecast(
+    model: &Model,
+    graph: &Graph,
+    runtime: &Runtime,
+    inputs: &[InputSpec],
+    allowance: Allowance,
+) -> Result<(), OverLimit> {
+    let mut graph = graph.clone();
+    let _ = shapes(model, &mut graph, runtime, inputs);
+    graph.check_demand(allowance)
 }
 
 /// Records the shapes that ONNX Runtime infers.

@@ -25,7 +25,7 @@ mod turn;
 pub use copula::Estimator;
 pub use covariance::Covariance;
 pub use error::CalibrateError;
-pub use infer::infer;
+pub use infer::{forecast, infer};
 pub use moments::{Apart, Moments};
 pub use normal::normal_scores;
 pub use probe::probe;

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::allowance::{Allowance, spanned};
 use crate::onnx::Tensor;
 use crate::ops::inputs::Values;
 use crate::runtime::InputSpec;
@@ -24,6 +25,10 @@ use part::{Opened, Part};
 
 /// Number of samples made up when none is asked for.
 const SYNTHETIC_SAMPLES: usize = 256;
+/// Bytes that an element of a sample takes while it is made or converted.
+const PER_ELEMENT: usize = 16;
+/// Bytes that a sample takes in lists of samples.
+const PER_SAMPLE: usize = 24;
 /// Axes of ONNX's `initial_h`.
 const STATE_AXES: usize = 3;
 
@@ -41,6 +46,8 @@ pub struct ReaderOptions {
     pub seed: u64,
     /// What the model tells of its inputs' values, by name, which synthetic data follow.
     pub told: BTreeMap<String, Values>,
+    /// What samples and batches may take.
+    pub allowance: Allowance,
 }
 
 /// Preprocessing of image files: a pixel becomes `(pixel * scale - mean) / std`. What is `None` is
@@ -104,6 +111,8 @@ pub type Batch = Vec<(String, Tensor)>;
 pub struct Dataset {
     inputs: Vec<InputSpec>,
     parts: Vec<Part>,
+    /// Samples before each of them.
+    starts: Vec<usize>,
     /// Shape of one sample of each input, without the batch axis.
     shapes: Vec<Vec<usize>>,
     /// Samples in all parts.
@@ -111,6 +120,7 @@ pub struct Dataset {
     /// Samples in use.
     used: usize,
     notes: Vec<String>,
+    allowance: Allowance,
 }
 
 /// Opens the data in `paths`, one after the other: .npy and .npz files, ONNX TensorProto .pb
@@ -128,7 +138,7 @@ pub fn open(
     let mut notes = Vec::new();
     let parts = find::parts(paths, &inputs, &options.image, &mut notes)?;
     let shapes = part::common_shapes(&parts, &inputs)?;
-    Dataset::new(inputs, parts, shapes, options.samples, notes)
+    Dataset::new(inputs, parts, shapes, options, notes)
 }
 
 /// Makes data up for `inputs`: photographs of things that hide each other, sentences, sounds, Gaussian noise
@@ -142,7 +152,7 @@ pub fn synthetic(inputs: &[InputSpec], options: &ReaderOptions) -> Result<Datase
     let count = options.samples.unwrap_or(SYNTHETIC_SAMPLES);
     let part = Part::synthetic(&inputs, count, options, &mut notes);
     let shapes = part::common_shapes(std::slice::from_ref(&part), &inputs)?;
-    Dataset::new(inputs, vec![part], shapes, options.samples, notes)
+    Dataset::new(inputs, vec![part], shapes, options, notes)
 }
 
 /// The inputs with the open sizes that the user fixed.
@@ -228,11 +238,16 @@ impl Dataset {
         inputs: Vec<InputSpec>,
         parts: Vec<Part>,
         shapes: Vec<Vec<usize>>,
-        samples: Option<usize>,
+        options: &ReaderOptions,
         mut notes: Vec<String>,
     ) -> Result<Dataset, CalibrateError> {
-        let total: usize = parts.iter().map(Part::len).sum();
-        let used = samples.unwrap_or(total).min(total);
+        let mut starts = Vec::with_capacity(parts.len());
+        let mut total = 0_usize;
+        for part in &parts {
+            starts.push(total);
+            total = total.saturating_add(part.len());
+        }
+        let used = options.samples.unwrap_or(total).min(total);
         if used == 0 {
             let text = "there is no sample, or --samples is 0; give at least one".into();
             return Err(CalibrateError::Samples(text));
@@ -243,13 +258,30 @@ impl Dataset {
         let mut dataset = Dataset {
             inputs,
             parts,
+            starts,
             shapes,
             total,
             used,
             notes,
+            allowance: options.allowance,
         };
+        dataset.check_sizes()?;
         dataset.check_images()?;
         Ok(dataset)
+    }
+
+    /// Refuses numbers of samples, and samples, that take more than is allowed.
+    fn check_sizes(&self) -> Result<(), CalibrateError> {
+        const ADVICE: &str = "fix sizes with --shape, or give data that the model was made for";
+        for (spec, shape) in self.inputs.iter().zip(&self.shapes) {
+            let what = || format!("a sample of input '{}', of shape {shape:?},", spec.name);
+            let asked = spanned(shape, PER_ELEMENT);
+            self.allowance.bytes(asked, what, ADVICE)?;
+        }
+        let names = || format!("a list of {} samples", self.used);
+        let asked = spanned(&[self.used], PER_SAMPLE);
+        self.allowance.bytes(asked, names, "use fewer: --samples")?;
+        Ok(())
     }
 
     /// Refuses images in use that are not whole, and says what is done about those that carry a rotation.
@@ -355,6 +387,13 @@ impl Dataset {
                 wanted.iter().max()
             )));
         }
+        for spec in self.specs(batch.min(wanted.len())) {
+            let shape: Vec<usize> = spec.shape.iter().flatten().copied().collect();
+            let what = || format!("a batch of input '{}', of shape {shape:?},", spec.name);
+            let asked = spanned(&shape, spec.dtype.size().unwrap_or(1));
+            let advice = "run fewer samples at a time: --batch";
+            self.allowance.bytes(asked, what, advice)?;
+        }
         let mut open = None;
         let mut failed = false;
         Ok(wanted.chunks(batch).map_while(move |indexes| {
@@ -418,14 +457,12 @@ impl Dataset {
 
     /// The part that holds sample `index`, and the index in it.
     fn place(&self, index: usize) -> (usize, usize) {
-        let mut inside = (index as u128 * self.total as u128 / self.used.max(1) as u128) as usize;
-        for (number, part) in self.parts.iter().enumerate() {
-            if inside < part.len() {
-                return (number, inside);
-            }
-            inside -= part.len();
-        }
-        (self.parts.len(), 0)
+        let place = (index as u128 * self.total as u128 / self.used.max(1) as u128) as usize;
+        // Of parts without samples, which start where the next does, the last that starts there.
+        let after = self.starts.partition_point(|&start| start <= place);
+        let number = after.saturating_sub(1);
+        let start = self.starts.get(number).copied().unwrap_or_default();
+        (number, place - start)
     }
 }
 

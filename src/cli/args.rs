@@ -5,6 +5,7 @@ mod data;
 
 use std::path::PathBuf;
 
+use crate::allowance::Allowance;
 use crate::calibrate::Estimator;
 use crate::calibrate::reader::ReaderOptions;
 use crate::groups::Scope;
@@ -15,7 +16,7 @@ use crate::surgery::Repair;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::Glob;
 
-use super::values::{positive, shape};
+use super::values::{MEMORY, MEMORY_LIMIT, THREADS, shape, whole};
 use budget::{BudgetArguments, BudgetLists, LimitArguments};
 use data::{CalibrationArguments, shapes};
 
@@ -171,7 +172,7 @@ struct RepairArguments {
     repair: Option<RepairArgument>,
     /// Megabytes of samples and activations that a sequential repair keeps in memory; more go to a
     /// temporary file
-    #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY)]
+    #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY, value_parser = whole(MEMORY))]
     memory: u64,
 }
 
@@ -270,11 +271,15 @@ struct RuntimeArguments {
     #[arg(long, default_value = "auto", value_parser = str::parse::<Device>)]
     device: Device,
     /// Threads of ONNX Runtime; by default one per core
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = whole(THREADS))]
     threads: Option<usize>,
     /// The ONNX Runtime library or its folder
     #[arg(long, value_name = "PATH")]
     onnxruntime: Option<PathBuf>,
+    /// Megabytes that the whole run may take: what asks for more is refused [default: half of the machine's
+    /// memory]
+    #[arg(long, value_name = "MB", value_parser = whole(MEMORY_LIMIT))]
+    memory_limit: Option<u64>,
 }
 
 /// Megabytes: a bound, so that memory does not grow with the samples beyond it.
@@ -298,9 +303,10 @@ impl PruneArguments {
     /// What the library is asked to do.
     pub fn options(&self) -> Result<Options, String> {
         let calibration = &self.calibration;
+        let base = base(&self.nodes, &self.scope, &self.runtime)?;
         Ok(Options {
             calibration: calibration.calib.clone(),
-            reader: calibration.reader(),
+            reader: calibration.reader(base.allowance),
             batch: calibration.batch,
             budget: self.budget.budget(),
             repair: self.repair.repair(),
@@ -313,7 +319,7 @@ impl PruneArguments {
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),
             combine: !self.selection.no_combine,
-            ..base(&self.nodes, &self.scope, &self.runtime)?
+            ..base
         })
     }
 }
@@ -337,9 +343,10 @@ impl SweepArguments {
 
     /// What the library is asked to do for each of them.
     pub fn options(&self) -> Result<Options, String> {
+        let base = base(&self.nodes, &self.scope, &self.runtime)?;
         Ok(Options {
             calibration: self.calibration.calib.clone(),
-            reader: self.calibration.reader(),
+            reader: self.calibration.reader(base.allowance),
             batch: self.calibration.batch,
             // Trying budgets is to be cheap; the one that is chosen deserves a run of its own.
             repair: self.repair.repair().or(Some(Repair::Once)),
@@ -350,7 +357,7 @@ impl SweepArguments {
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),
             combine: !self.selection.no_combine,
-            ..base(&self.nodes, &self.scope, &self.runtime)?
+            ..base
         })
     }
 }
@@ -381,15 +388,13 @@ impl RepairArguments {
 impl CompareArguments {
     /// What the library is asked to do.
     pub fn options(&self) -> Result<Options, String> {
+        let (nodes, scope) = (NodeArguments::default(), ScopeArguments::default());
+        let base = base(&nodes, &scope, &self.runtime)?;
         Ok(Options {
             calibration: self.calibration.calib.clone(),
-            reader: self.calibration.reader(),
+            reader: self.calibration.reader(base.allowance),
             batch: self.calibration.batch,
-            ..base(
-                &NodeArguments::default(),
-                &ScopeArguments::default(),
-                &self.runtime,
-            )?
+            ..base
         })
     }
 }
@@ -399,9 +404,14 @@ fn base(
     scope: &ScopeArguments,
     runtime: &RuntimeArguments,
 ) -> Result<Options, String> {
+    let allowance = runtime.memory_limit.map(Allowance::of_megabytes);
+    let allowance = allowance.unwrap_or_default();
     Ok(Options {
         calibration: Vec::new(),
-        reader: ReaderOptions::default(),
+        reader: ReaderOptions {
+            allowance,
+            ..ReaderOptions::default()
+        },
         batch: None,
         budget: None,
         limits: Limits {
@@ -419,6 +429,7 @@ fn base(
         only: globs("--only", &nodes.only)?,
         repair: None,
         memory: DEFAULT_MEMORY * 1_000_000,
+        allowance,
         runtime: RuntimeOptions {
             library: runtime.onnxruntime.clone(),
             device: runtime.device,

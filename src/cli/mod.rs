@@ -105,6 +105,7 @@ fn follow(arguments: Arguments, line: &str) -> Result<(), String> {
 
 fn inspect(arguments: &InspectArguments) -> Result<(), String> {
     let options = arguments.options()?;
+    hold(&options);
     // Nothing is judged here, so what there is to tell about the synthetic inputs is left out.
     let found = pipeline::inspect(&arguments.input, &options, &|_| {});
     let found = found.map_err(|error| error.about(&arguments.input, &options).to_string())?;
@@ -121,6 +122,7 @@ fn prune(arguments: &PruneArguments, line: &str) -> Result<(), String> {
     let mut options = arguments.options()?;
     options.command = Some(line.to_owned());
     options.config.clone_from(&arguments.shown.config);
+    hold(&options);
     let terminal = Terminal::new(&arguments.shown);
     let tell = |event| terminal.tell(event);
     let report = match &arguments.output {
@@ -135,6 +137,7 @@ fn prune(arguments: &PruneArguments, line: &str) -> Result<(), String> {
 
 fn compare(arguments: &CompareArguments) -> Result<(), String> {
     let options = arguments.options()?;
+    hold(&options);
     let terminal = Terminal::new(&arguments.output);
     let tell = |event| terminal.tell(event);
     let found = pipeline::compare(&arguments.original, &arguments.other, &options, &tell);
@@ -147,6 +150,7 @@ fn sweep(arguments: &SweepArguments, line: &str) -> Result<(), String> {
     let mut options = arguments.options()?;
     options.command = Some(line.to_owned());
     options.config.clone_from(&arguments.shown.config);
+    hold(&options);
     let terminal = Terminal::new(&arguments.shown);
     let tell = |event| terminal.tell(event);
     let (input, folder) = (&arguments.input, &arguments.out_dir);
@@ -154,6 +158,14 @@ fn sweep(arguments: &SweepArguments, line: &str) -> Result<(), String> {
     let found = terminal.done(found);
     let found = found.map_err(|error| error.about(input, &options).to_string())?;
     show(&found, &arguments.shown)
+}
+
+/// Has the system hold this process to what the run may take. Where it refuses, what is counted is still held.
+fn hold(options: &Options) {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // Those of ONNX Runtime's sessions, of which some are open at a time, and our own.
+    let threads = 4 * options.runtime.threads.unwrap_or(cores) + 2 * cores;
+    let _ = options.allowance.enforce(threads);
 }
 
 fn setup(cuda: bool) -> Result<(), String> {

@@ -1,12 +1,44 @@
-//! Values on the command line.
+//! Values on the command line. Every number has a range, which the message of a value beyond it tells.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// Sizes and counts that no run comes near.
+pub const WIDTHS: RangeInclusive<usize> = 1..=1 << 20;
+pub const THREADS: RangeInclusive<usize> = 1..=1024;
+pub const SAMPLES: RangeInclusive<usize> = 1..=100_000_000;
+pub const BATCHES: RangeInclusive<usize> = 1..=1 << 16;
+pub const PIXELS: RangeInclusive<u32> = 1..=1 << 16;
+/// Megabytes: up to 16 terabytes, and a limit that leaves room for ONNX Runtime itself.
+pub const MEMORY: RangeInclusive<u64> = 0..=1 << 24;
+pub const MEMORY_LIMIT: RangeInclusive<u64> = 256..=1 << 24;
+pub const SEEDS: RangeInclusive<u64> = 0..=u64::MAX;
+/// Lengths of an axis.
+const LENGTHS: RangeInclusive<usize> = 1..=i32::MAX as usize;
+
+/// Reads a whole number within the range.
+pub fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Clone,
+{
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!(
+            "expected a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )),
+    }
+}
 
 pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, sizes) = text
         .rsplit_once('=')
         .ok_or("expected NAME=D,D,... such as input=1,3,224,224")?;
-    let size = |size: &str| match size.trim().parse() {
-        Ok(0) | Err(_) => Err(format!("'{size}' is not a size above zero")),
-        Ok(size) => Ok(size),
+    let size = |size: &str| {
+        let read = whole(LENGTHS)(size.trim());
+        read.map_err(|expected| format!("size '{size}': {expected}"))
     };
     Ok((
         name.to_owned(),
@@ -14,10 +46,15 @@ pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     ))
 }
 
-pub fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("expected a whole number above zero".to_owned()),
-        Ok(number) => Ok(number),
+/// A number that is neither NaN nor infinite, in single precision.
+pub fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err(format!(
+            "expected a number from {} to {}",
+            f32::MIN,
+            f32::MAX
+        )),
     }
 }
 

@@ -181,9 +181,8 @@ fn work(scene: Scene<'_>) -> Vec<f64> {
     let Scene { graph, groups, .. } = scene;
     let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
     let mut work = vec![0.0; graph.nodes.len()];
-    for cost in &groups.costs {
-        let macs = CostModel::macs_of(graph, groups, &|node| node == cost.node);
-        work[cost.node] = macs.total(&whole);
+    for (node, macs) in CostModel::macs_by_node(graph, groups) {
+        work[node] = macs.total(&whole);
     }
     for (node, work) in graph.nodes.iter().zip(&mut work) {
         let made = node.outputs.iter().flatten();

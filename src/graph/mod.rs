@@ -5,6 +5,7 @@
 //! ONNX Runtime.
 
 mod attributes;
+mod demand;
 mod error;
 pub(crate) mod view;
 
@@ -13,12 +14,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use petgraph::algo::toposort;
 use petgraph::graph::DiGraph;
 
+pub use demand::Demand;
 pub use error::GraphError;
 pub use view::NodeView;
 
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::onnx::{DataType, Model, Tensor};
 use crate::ops;
+
+/// No more bytes than this are filled of all constants of which the file has the shape alone.
+const MOST_FILLED: usize = 1 << 28;
 
 /// Index of a node in [`Graph::nodes`], which is its index in the file.
 pub type NodeId = usize;
@@ -308,12 +313,16 @@ impl Graph {
 
     /// `lasting` says of each node whether it makes the same of the same in every run.
     fn mark_constants(&mut self, lasting: &[bool]) -> Result<(), GraphError> {
+        let mut left = MOST_FILLED;
         for index in 0..self.order.len() {
             let id = self.order[index];
             let node = &self.nodes[id];
             let first = node.inputs.first().copied().flatten();
             let first = first.and_then(|value| self.values[value].constant.as_ref());
-            if let Some(tensor) = ops::constant::stored(node, first)? {
+            if let Some(tensor) = ops::constant::stored(node, first, left)? {
+                if ops::constant::fills(node) {
+                    left = left.saturating_sub(tensor.bytes.len());
+                }
                 if let Some(Some(output)) = node.outputs.first() {
                     let value = &mut self.values[*output];
                     value.shape = Some(tensor.shape.clone());
@@ -359,10 +368,9 @@ impl Graph {
 
 /// Which nodes make the same of the same in every run. Of the model's own functions that is not known.
 fn lasting(model: &Model) -> Vec<bool> {
-    let called = |node: &NodeProto| {
-        let mut functions = model.proto.functions.iter();
-        functions.any(|f| f.name() == node.op_type() && f.domain() == node.domain())
-    };
+    let functions = model.proto.functions.iter();
+    let functions: BTreeSet<_> = functions.map(|f| (f.name(), f.domain())).collect();
+    let called = |node: &NodeProto| functions.contains(&(node.op_type(), node.domain()));
     let nodes = model.proto.graph.iter().flat_map(|graph| &graph.node);
     nodes
         .map(|node| !called(node) && !ops::constant::draws(node))

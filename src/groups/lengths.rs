@@ -5,6 +5,8 @@
 //! such a *count*, surgery puts a constant in its place, and entries of it that say how long a
 //! tracked axis becomes follow that axis like those of any constant.
 
+use std::collections::BTreeSet;
+
 use crate::graph::{NodeView, ValueId};
 use crate::groups::walk::{Axes, AxisMap, Reason, Use, Walk};
 use crate::ops::{self, Freeze, Operator};
@@ -25,6 +27,26 @@ pub enum Size {
     Count,
     /// Anything else.
     Other,
+}
+
+/// Lists of sizes are as long as tensors have axes, and products as deep as exporters nest them. What is longer
+/// or deeper is not followed: lists that each node makes longer by one take the square of their number.
+const MOST_SIZES: usize = 64;
+const MOST_FACTORS: usize = 8;
+/// The axes that one number counts.
+const MOST_COUNTED: usize = 64;
+
+impl Size {
+    fn depth(&self) -> usize {
+        match self {
+            Size::Product(_, inner) | Size::Seat(_, inner) => inner.depth() + 1,
+            Size::Constant(..) | Size::Axis(..) | Size::Count | Size::Other => 0,
+        }
+    }
+}
+
+fn is_endless(sizes: &[Size]) -> bool {
+    sizes.len() > MOST_SIZES || sizes.iter().any(|size| size.depth() > MOST_FACTORS)
 }
 
 impl Walk<'_> {
@@ -118,10 +140,9 @@ impl Walk<'_> {
         }
         // Tensors of their own that share a target, such as the layers of an exporter that stores
         // equal shapes once, each keep their length if the entry may leave it open.
-        let is_alone = self
-            .open
-            .keys()
-            .all(|(other, _)| other.0 != at.0 || *other == at);
+        let of_node = ((at.0, 0), 0)..=((at.0, usize::MAX), usize::MAX);
+        let mut opened = self.open.range(of_node);
+        let is_alone = opened.all(|((other, _), _)| *other == at);
         match ops::sizes::open_entry(self.graph, at.0) {
             Some(open) if is_alone => {
                 let (_, maps) = self.open.entry((at, index)).or_insert((open, vec![known]));
@@ -212,7 +233,12 @@ impl Walk<'_> {
             .filter_map(|(slot, value)| Some((slot, (*value)?)))
             .filter(|(_, value)| self.sizes.contains_key(value))
             .collect();
-        let sizes = ops::sizes::flow(view, self);
+        let mut sizes = ops::sizes::flow(view, self);
+        if sizes.as_ref().is_some_and(|sizes| is_endless(sizes)) {
+            read.iter()
+                .for_each(|&(_, value)| self.freeze_sizes(view, value));
+            sizes = None;
+        }
         let is_moved = sizes.as_ref().is_some_and(|s| s.contains(&Size::Count));
         for &(slot, value) in read.iter().filter(|_| !is_moved) {
             let is_computed = self
@@ -228,8 +254,18 @@ impl Walk<'_> {
         }
         if let (Some(sizes), Some(output)) = (sizes, view.output(0)) {
             if sizes.contains(&Size::Count) {
-                let counted = read.iter().flat_map(|&(_, value)| self.counts_of(value));
-                let counted = counted.collect();
+                let mut counted: Vec<AxisMap> = Vec::new();
+                let mut seen = BTreeSet::new();
+                for map in read.iter().flat_map(|&(_, value)| self.counts_of(value)) {
+                    if seen.insert(map.clone()) {
+                        counted.push(map);
+                    }
+                }
+                if counted.len() > MOST_COUNTED {
+                    let reason = Reason::of(view.id, "it computes with the lengths of many axes");
+                    counted.iter().for_each(|map| self.hold_map(map, &reason));
+                    counted.clear();
+                }
                 self.counted.insert(output, counted);
             }
             self.sizes.insert(output, sizes);

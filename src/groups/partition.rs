@@ -24,10 +24,8 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     reasons.sort_by_key(|(_, number)| *number);
     let mut frozen = vec![BTreeSet::new(); channel_count];
     for &(atom, reason) in &walk.frozen {
-        if let (Some(&channel), Some((reason, _))) =
-            (channel_of.get(atom as usize), reasons.get(reason))
-        {
-            frozen[channel].insert((*reason).clone());
+        if let Some(&channel) = channel_of.get(atom as usize) {
+            frozen[channel].insert(reason);
         }
     }
     let mut groups = Groups {
@@ -59,7 +57,8 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     for (atom, &channel) in channel_of.iter().enumerate() {
         first_origin[channel].get_or_insert(walk.origins[atom]);
     }
-    let facts = Facts::of(graph, &groups, &frozen, &first_origin);
+    let reasons: Vec<&Reason> = reasons.into_iter().map(|(reason, _)| reason).collect();
+    let facts = Facts::of(graph, &groups, (&frozen, &reasons), &first_origin);
     groups.groups = collect(graph, &groups, &facts);
     let weights = walk.weights.iter().copied();
     groups.sharing = ties::sharing(graph, &groups, weights);
@@ -128,7 +127,9 @@ fn signatures(groups: &Groups) -> Vec<Signature> {
 
 /// What is known of each channel.
 struct Facts<'a> {
-    frozen: &'a [BTreeSet<Reason>],
+    /// Why it must stay, as numbers of reasons: a tensor that thousands of nodes read has thousands.
+    frozen: &'a [BTreeSet<usize>],
+    reasons: &'a [&'a Reason],
     first_origin: &'a [Option<NodeId>],
     /// Who reads the channel, as indexes of consumers.
     consumers: Vec<Vec<usize>>,
@@ -140,7 +141,7 @@ impl<'a> Facts<'a> {
     fn of(
         graph: &Graph,
         groups: &Groups,
-        frozen: &'a [BTreeSet<Reason>],
+        (frozen, reasons): (&'a [BTreeSet<usize>], &'a [&'a Reason]),
         first_origin: &'a [Option<NodeId>],
     ) -> Self {
         let mut consumers = vec![Vec::new(); groups.channel_count];
@@ -160,6 +161,7 @@ impl<'a> Facts<'a> {
         }
         Facts {
             frozen,
+            reasons,
             first_origin,
             consumers,
             producers,
@@ -209,7 +211,10 @@ fn describe(graph: &Graph, facts: &Facts<'_>, channels: Vec<ChannelId>) -> Group
     let name = origin
         .map(|node| graph.nodes[node].name.clone())
         .unwrap_or_default();
-    let mut reasons: Vec<Reason> = facts.frozen[first].iter().cloned().collect();
+    let held = facts.frozen[first].iter();
+    let held = held.filter_map(|&number| facts.reasons.get(number).copied());
+    let mut reasons: Vec<Reason> = held.cloned().collect();
+    reasons.sort_unstable();
     if reasons.is_empty() && consumers.is_empty() {
         let text = "no convolution or matrix product reads the channels, so nothing tells what \
                     they are worth";

@@ -6,6 +6,7 @@
 //! along an axis are all equal, such as zeros or a blur.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::graph::{Graph, ValueId};
 use crate::groups::storage::Stored;
@@ -21,7 +22,7 @@ pub enum Sharing {
     /// With other consumers, which read and make the same channels with the same part of it.
     Together {
         /// All of them, ascending, this one among them.
-        consumers: Vec<usize>,
+        consumers: Arc<[usize]>,
         /// Whether their biases are one as well, or none has any.
         one_bias: bool,
     },
@@ -110,6 +111,13 @@ pub(super) fn sharing(
     weights: impl Iterator<Item = Use>,
 ) -> Vec<Sharing> {
     let mut all = vec![Sharing::Alone; groups.consumers.len()];
+    let mut at_use: BTreeMap<Use, Vec<usize>> = BTreeMap::new();
+    for (index, consumer) in groups.consumers.iter().enumerate() {
+        let at = (consumer.node, consumer.weight);
+        if consumer.partner.is_none() {
+            at_use.entry(at).or_default().push(index);
+        }
+    }
     for (root, uses) in shared(graph, weights) {
         let is_tied = |axis: usize| {
             let constant = graph.values[root].constant.as_ref();
@@ -119,18 +127,14 @@ pub(super) fn sharing(
         if !(0..rank).any(is_tied) {
             continue;
         }
-        let readers = |(index, consumer): (usize, &Consumer)| {
-            let at = (consumer.node, consumer.weight);
-            let (_, stored) = uses.iter().find(|(own, _)| *own == at)?;
-            consumer.partner.is_none().then_some((index, stored))
+        let readers = |(at, stored)| {
+            let indexes = at_use.get(at).into_iter().flatten();
+            indexes.map(move |&index| (index, stored))
         };
-        let readers: Vec<(usize, &Stored)> = groups
-            .consumers
-            .iter()
-            .enumerate()
-            .filter_map(readers)
-            .collect();
-        let consumers: Vec<usize> = readers.iter().map(|(index, _)| *index).collect();
+        let all_uses = uses.iter().map(|(at, stored)| (at, stored));
+        let mut readers: Vec<(usize, &Stored)> = all_uses.flat_map(readers).collect();
+        readers.sort_by_key(|(index, _)| *index);
+        let consumers: Arc<[usize]> = readers.iter().map(|(index, _)| *index).collect();
         let layout = |&(index, stored): &(usize, &Stored)| rooted(&groups.consumers[index], stored);
         let layouts: Vec<_> = readers.iter().map(layout).collect();
         let is_alike = layouts.windows(2).all(|pair| pair[0] == pair[1]);
@@ -140,7 +144,7 @@ pub(super) fn sharing(
             .map(|&index| bias(graph, &groups.consumers[index]));
         let biases: Vec<_> = biases.collect();
         let one_bias = biases.windows(2).all(|pair| pair[0] == pair[1]);
-        for &index in &consumers {
+        for &index in consumers.iter() {
             all[index] = match is_alike && is_whole {
                 true => Sharing::Together {
                     consumers: consumers.clone(),

@@ -3,6 +3,7 @@
 use super::{
     OnnxError,
     error::MAX_IR,
+    expansion,
     proto::{
         AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto,
         TensorProto,
@@ -51,7 +52,7 @@ pub(super) fn check(model: &ModelProto) -> Result<(), OnnxError> {
         }
         check_function(function)?;
     }
-    Ok(())
+    expansion::sizes(model).map(drop)
 }
 
 fn fault(what: impl Into<String>) -> OnnxError {

@@ -1,6 +1,7 @@
 //! What can be wrong with a model file, said so that the user can act on it.
 
 use super::DataType;
+use crate::allowance::OverLimit;
 use crate::outputs::OutputError;
 use std::{io, path::PathBuf};
 
@@ -76,6 +77,9 @@ pub enum OnnxError {
         /// What was expected, found, and what to do.
         what: String,
     },
+    /// A model that asks for more than is allowed.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
     /// The model's structure is wrong.
     #[error("{what}")]
     Structure {

@@ -7,6 +7,7 @@ use super::{
     walk::{self, Owner},
     wire,
 };
+use crate::allowance::Allowance;
 use crate::outputs::folder;
 use bytes::Bytes;
 use prost::Message;
@@ -47,7 +48,7 @@ pub(super) fn locations(model: &mut ModelProto) -> BTreeSet<String> {
 /// The same of a model file, whose data need not be there; `None` where it is no model.
 pub(crate) fn locations_in(path: &Path) -> Option<BTreeSet<String>> {
     let bytes = file::read(path).ok()?;
-    wire::check(&bytes).ok()?;
+    wire::check(&bytes, Allowance::default()).ok()?;
     Some(locations(&mut ModelProto::decode(bytes).ok()?))
 }
 

@@ -1,7 +1,7 @@
 //! Model-local functions, put in the place of the nodes that call them.
 //!
-//! A function that cannot be put in place (another opset, an output that is an input, a recursion)
-//! stays what it is: an operator of its own.
+//! A function that cannot be put in place (another opset, an output that is an input) stays what it is: an
+//! operator of its own. How far they grow is checked before: `Model::check_expansion`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,24 +9,25 @@ use super::Model;
 use super::names::{Names, defined, subgraphs};
 use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 
-/// Functions call functions; a deeper nesting than this is a recursion.
+/// Functions call functions; those of a deeper nesting than this stay what they are.
 const MOST_ROUNDS: usize = 32;
-/// No more nodes than this: nested functions can grow without end.
-const MOST_NODES: usize = 1 << 20;
 
-type Key = (String, String, String);
+pub(super) type Key = (String, String, String);
 
 impl Model {
     /// The model with the bodies of its functions in the place of the nodes of the main graph that
-    /// call them; functions that nothing calls any more are gone.
+    /// call them; functions that nothing calls any more are gone. See [`Model::check_expansion`] first.
     #[must_use]
     pub fn inlined(&self) -> Model {
         let mut model = self.clone();
+        let imports = self.proto.opset_import.iter().rev();
+        let versions = imports.map(|import| (import.domain(), import.version()));
+        let versions: BTreeMap<&str, i64> = versions.collect();
         let functions: BTreeMap<Key, FunctionProto> = model
             .proto
             .functions
             .iter()
-            .filter(|function| is_plain(function, &model.proto))
+            .filter(|function| is_plain(function, &versions))
             .map(|function| (key_of(function), function.clone()))
             .collect();
         if functions.is_empty() {
@@ -49,28 +50,28 @@ impl Model {
     }
 }
 
-fn key_of(function: &FunctionProto) -> Key {
+pub(super) fn key_of(function: &FunctionProto) -> Key {
     let [domain, name, overload] = [function.domain(), function.name(), function.overload()];
     (domain.to_owned(), name.to_owned(), overload.to_owned())
 }
 
-fn called(node: &NodeProto) -> Key {
+pub(super) fn called(node: &NodeProto) -> Key {
     let [domain, name, overload] = [node.domain(), node.op_type(), node.overload()];
     (domain.to_owned(), name.to_owned(), overload.to_owned())
 }
 
-/// Whether the body means the same in the main graph.
-fn is_plain(function: &FunctionProto, model: &ModelProto) -> bool {
-    let same_opset = |domain: &str, version: i64| {
-        let known = |import: &&super::proto::OperatorSetIdProto| import.domain() == domain;
-        let import = model.opset_import.iter().find(known);
-        import.is_some_and(|import| import.version() == version)
-    };
+/// Whether the body means the same in the main graph, which imports these versions of domains.
+fn is_plain(function: &FunctionProto, versions: &BTreeMap<&str, i64>) -> bool {
+    let used: BTreeSet<&str> = function.node.iter().map(NodeProto::domain).collect();
+    let inputs: BTreeSet<&String> = function.input.iter().collect();
     let imports = &function.opset_import;
     imports.iter().all(|import| {
-        let used = function.node.iter().any(|n| n.domain() == import.domain());
-        !used || same_opset(import.domain(), import.version())
-    }) && function.output.iter().all(|o| !function.input.contains(o))
+        let is_same = versions.get(import.domain()) == Some(&import.version());
+        is_same || !used.contains(import.domain())
+    }) && function
+        .output
+        .iter()
+        .all(|output| !inputs.contains(output))
 }
 
 /// Names in use in the main graph.
@@ -89,11 +90,11 @@ fn inline_once(
     let mut found = false;
     for node in std::mem::take(&mut graph.node) {
         match functions.get(&called(&node)) {
-            Some(function) if nodes.len() + function.node.len() < MOST_NODES => {
+            Some(function) => {
                 found = true;
                 nodes.extend(body(function, &node, names));
             }
-            _ => nodes.push(node),
+            None => nodes.push(node),
         }
     }
     graph.node = nodes;
@@ -211,29 +212,31 @@ impl Attributes<'_> {
     }
 }
 
+/// Keeps the functions that the main graph calls, at once or by others.
 fn drop_uncalled(model: &mut ModelProto) {
-    fn calls(nodes: &[NodeProto], found: &mut BTreeSet<Key>) {
+    fn calls(nodes: &[NodeProto], found: &mut Vec<Key>) {
         for node in nodes {
-            found.insert(called(node));
+            found.push(called(node));
             for graph in subgraphs(node) {
                 calls(&graph.node, found);
             }
         }
     }
-    loop {
-        let mut found = BTreeSet::new();
-        if let Some(graph) = &model.graph {
-            calls(&graph.node, &mut found);
-        }
-        for function in &model.functions {
-            calls(&function.node, &mut found);
-        }
-        let before = model.functions.len();
-        model
-            .functions
-            .retain(|function| found.contains(&key_of(function)));
-        if model.functions.len() == before {
-            return;
+    let mut open = Vec::new();
+    if let Some(graph) = &model.graph {
+        calls(&graph.node, &mut open);
+    }
+    let functions: BTreeMap<Key, &FunctionProto> =
+        model.functions.iter().map(|f| (key_of(f), f)).collect();
+    let mut found = BTreeSet::new();
+    while let Some(key) = open.pop() {
+        if let Some(function) = functions.get(&key)
+            && found.insert(key)
+        {
+            calls(&function.node, &mut open);
         }
     }
+    model
+        .functions
+        .retain(|function| found.contains(&key_of(function)));
 }

@@ -3,6 +3,7 @@
 mod check;
 mod dtype;
 mod error;
+mod expansion;
 mod external;
 mod file;
 mod inline;
@@ -28,11 +29,13 @@ pub use save::save;
 pub(crate) use save::stage;
 pub use tensor::Tensor;
 
+use crate::allowance::Allowance;
 use bytes::Bytes;
 use external::Places;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     path::{Path, PathBuf},
 };
@@ -56,8 +59,17 @@ pub struct Model {
 /// # Errors
 /// [`OnnxError::Io`], or [`OnnxError::File`] with what [`decode`] found.
 pub fn load(path: &Path) -> Result<Model, OnnxError> {
+    load_within(path, Allowance::default())
+}
+
+/// As [`load`], where decoding the file takes no more than is allowed.
+///
+/// # Errors
+/// As [`load`], and [`OnnxError::OverLimit`].
+pub fn load_within(path: &Path, allowance: Allowance) -> Result<Model, OnnxError> {
     let bytes = file::read(path).map_err(|error| OnnxError::io(path, "read", error))?;
-    decode_at(bytes, Some(Places::of(path))).map_err(|error| in_file(path, error))
+    let decoded = decode_at(bytes, Some(Places::of(path)), allowance);
+    decoded.map_err(|error| in_file(path, error))
 }
 
 /// Reads a model from the bytes of a model file; external data are looked for in `folder`.
@@ -67,14 +79,18 @@ pub fn load(path: &Path) -> Result<Model, OnnxError> {
 /// `folder` (or no folder is given) or of the wrong length, or an error in the structure: see
 /// [`Model::check`].
 pub fn decode(bytes: Bytes, folder: Option<&Path>) -> Result<Model, OnnxError> {
-    decode_at(bytes, folder.map(Places::folder))
+    decode_at(bytes, folder.map(Places::folder), Allowance::default())
 }
 
-fn decode_at(bytes: Bytes, places: Option<Places>) -> Result<Model, OnnxError> {
+fn decode_at(
+    bytes: Bytes,
+    places: Option<Places>,
+    allowance: Allowance,
+) -> Result<Model, OnnxError> {
     if bytes.is_empty() {
         return Err(OnnxError::Empty);
     }
-    wire::check(&bytes)?;
+    wire::check(&bytes, allowance)?;
     let mut proto = proto::ModelProto::decode(bytes)?;
     external::attach(&mut proto, places)?;
     let model = Model { proto };
@@ -160,9 +176,11 @@ impl Model {
         let Some(graph) = &self.proto.graph else {
             return Vec::new();
         };
-        let has_data = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
-        let names = graph.input.iter().map(|input| input.name().to_owned());
-        names.filter(|name| !has_data(name)).collect()
+        let stored = graph.initializer.iter().map(|tensor| tensor.name());
+        let stored: BTreeSet<&str> = stored.collect();
+        let names = graph.input.iter().map(|input| input.name());
+        let fed = names.filter(|name| !stored.contains(name));
+        fed.map(str::to_owned).collect()
     }
 
     /// SHA-256 of the model in hexadecimal digits, the same wherever its tensors are kept.

@@ -1,24 +1,28 @@
 //! Names in use in a model, for new ones that clash with none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::proto::{GraphProto, ModelProto, NodeProto};
 
 /// Names that are taken.
-pub(crate) struct Names(BTreeSet<String>);
+pub(crate) struct Names {
+    taken: BTreeSet<String>,
+    /// By name, the number that was given to it last: thousands of nodes may ask for one name.
+    numbers: BTreeMap<String, usize>,
+}
 
 impl Names {
     /// Those of all values: a new value of the main graph may have no name that a subgraph, at any
     /// depth, has for one of its own, or the subgraph would hide it.
     pub fn of_values(model: &ModelProto) -> Names {
-        let mut names = Names(BTreeSet::new());
+        let mut names = Names::of(BTreeSet::new());
         let training = model.training_info.iter();
         let training = training.flat_map(|t| t.initialization.iter().chain(&t.algorithm));
         for graph in model.graph.iter().chain(training) {
             names.add(graph);
         }
         for function in &model.functions {
-            names.0.extend(function.input.iter().cloned());
+            names.taken.extend(function.input.iter().cloned());
             names.add_nodes(&function.node);
         }
         names
@@ -27,31 +31,43 @@ impl Names {
     /// Those of the nodes of a graph.
     pub fn of_nodes(graph: &GraphProto) -> Names {
         let names = graph.node.iter().map(|node| node.name().to_owned());
-        Names(names.collect())
+        Names::of(names.collect())
+    }
+
+    fn of(taken: BTreeSet<String>) -> Names {
+        Names {
+            taken,
+            numbers: BTreeMap::new(),
+        }
     }
 
     fn add(&mut self, graph: &GraphProto) {
-        self.0.extend(defined(graph).map(str::to_owned));
+        self.taken.extend(defined(graph).map(str::to_owned));
         let stated = graph.value_info.iter().map(|info| info.name().to_owned());
-        self.0.extend(stated);
+        self.taken.extend(stated);
         self.add_nodes(&graph.node);
     }
 
     fn add_nodes(&mut self, nodes: &[NodeProto]) {
         for node in nodes {
-            self.0.extend(node.output.iter().cloned());
+            self.taken.extend(node.output.iter().cloned());
             subgraphs(node).for_each(|inner| self.add(inner));
         }
     }
 
     /// A name that is free, `base` if it can be; it is taken then.
     pub fn fresh(&mut self, base: &str) -> String {
-        let numbered = (2usize..).map(|n| format!("{base}_{n}"));
-        let mut candidates = std::iter::once(base.to_owned()).chain(numbered);
-        let name = candidates.find(|name| !self.0.contains(name));
-        let name = name.unwrap_or_default();
-        self.0.insert(name.clone());
-        name
+        if self.taken.insert(base.to_owned()) {
+            return base.to_owned();
+        }
+        let number = self.numbers.entry(base.to_owned()).or_insert(1);
+        loop {
+            *number += 1;
+            let name = format!("{base}_{number}");
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
     }
 }
 

@@ -5,9 +5,6 @@ use crate::groups::Walk;
 use crate::onnx::{DataType, Tensor, TensorError, proto::NodeProto};
 use crate::ops::{Freeze, Operator, canonical_domain};
 
-/// No more bytes than this are filled here; a larger constant is left to ONNX Runtime.
-const MOST_FILLED: usize = 1 << 31;
-
 /// Where ConstantOfShape reads its shape.
 const SHAPE: usize = 0;
 
@@ -39,13 +36,18 @@ impl Operator for Constant {
 
 /// The tensor that a Constant node stores in an attribute, or that a ConstantOfShape node fills;
 /// `None` for other nodes and for constants of other kinds (strings, sparse tensors). `input` is
-/// what the node's first input holds, where that is constant.
+/// what the node's first input holds, where that is constant. No more than `most` bytes are filled: a larger
+/// constant is left to ONNX Runtime.
 ///
 /// # Errors
 /// The stored tensor's data do not match its shape.
-pub fn stored(node: &Node, input: Option<&Tensor>) -> Result<Option<Tensor>, TensorError> {
+pub fn stored(
+    node: &Node,
+    input: Option<&Tensor>,
+    most: usize,
+) -> Result<Option<Tensor>, TensorError> {
     if let (true, Some(shape)) = (fills(node), input) {
-        return filled(node, shape);
+        return filled(node, shape, most);
     }
     if node.op_type != "Constant" || !node.domain.is_empty() {
         return Ok(None);
@@ -74,7 +76,7 @@ pub fn fills(node: &Node) -> bool {
 }
 
 /// What ConstantOfShape makes; `None` where that is for ONNX Runtime to refuse.
-fn filled(node: &Node, shape: &Tensor) -> Result<Option<Tensor>, TensorError> {
+fn filled(node: &Node, shape: &Tensor, most: usize) -> Result<Option<Tensor>, TensorError> {
     let sizes = shape.to_i64()?.into_iter().map(usize::try_from);
     let Ok(shape) = sizes.collect::<Result<Vec<usize>, _>>() else {
         return Ok(None);
@@ -89,7 +91,7 @@ fn filled(node: &Node, shape: &Tensor) -> Result<Option<Tensor>, TensorError> {
     let bytes = count
         .filter(|_| value.len() == 1)
         .and_then(|count| count.checked_mul(value.bytes.len()));
-    Ok(bytes.filter(|&n| n <= MOST_FILLED).map(|_| Tensor {
+    Ok(bytes.filter(|&n| n <= most).map(|_| Tensor {
         bytes: value.bytes.repeat(count.unwrap_or(0)).into(),
         shape,
         ..value

@@ -7,6 +7,10 @@ use crate::groups::{Size, Walk};
 use crate::onnx::{DataType, Tensor};
 use crate::ops::{Freeze, Operator};
 
+/// Nodes that are followed to and from a list of sizes, and factors of one number.
+const MOST_FOLLOWED: usize = 1024;
+const MOST_FACTORS: usize = 4;
+
 pub(super) struct Shape;
 
 impl Operator for Shape {
@@ -129,6 +133,12 @@ fn computed(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
 /// -1 in a Reshape that has none yet, 1 in an Expand.
 #[must_use]
 pub fn open_entry(graph: &Graph, node: NodeId) -> Option<i64> {
+    open_entry_of(graph, node, &mut { MOST_FOLLOWED })
+}
+
+/// `left` nodes may be followed: joined twice again and again, few make as many ways as one likes.
+fn open_entry_of(graph: &Graph, node: NodeId, left: &mut usize) -> Option<i64> {
+    *left = left.checked_sub(1)?;
     let view = graph.view(node);
     if view.node.op_type != "Concat" {
         return None;
@@ -139,11 +149,11 @@ pub fn open_entry(graph: &Graph, node: NodeId) -> Option<i64> {
         let open = match (reader.node.op_type.as_str(), slot) {
             ("Reshape", 1) => {
                 let target = reader.constant_or_count(1)?.to_i64().ok()?;
-                let given = entries_given(graph, reader.input(1)?)?;
+                let given = entries_given(graph, reader.input(1)?, left)?;
                 (!target.contains(&-1) && !given.contains(&-1)).then_some(-1)?
             }
             ("Expand", 1) => 1,
-            ("Concat", _) => open_entry(graph, reader.id)?,
+            ("Concat", _) => open_entry_of(graph, reader.id, left)?,
             _ => return None,
         };
         if *found.get_or_insert(open) != open {
@@ -154,7 +164,8 @@ pub fn open_entry(graph: &Graph, node: NodeId) -> Option<i64> {
 }
 
 /// The constants that a tensor of sizes is joined from.
-fn entries_given(graph: &Graph, value: usize) -> Option<Vec<i64>> {
+fn entries_given(graph: &Graph, value: usize, left: &mut usize) -> Option<Vec<i64>> {
+    *left = left.checked_sub(1)?;
     let known = &graph.values[value];
     if let Some(constant) = &known.constant {
         return constant.to_i64().ok();
@@ -165,7 +176,7 @@ fn entries_given(graph: &Graph, value: usize) -> Option<Vec<i64>> {
     let mut given = Vec::new();
     if graph.nodes[producer].op_type == "Concat" {
         for &input in graph.nodes[producer].inputs.iter().flatten() {
-            given.extend(entries_given(graph, input)?);
+            given.extend(entries_given(graph, input, left)?);
         }
     }
     Some(given)
@@ -195,13 +206,16 @@ fn chosen(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
 
 /// Whether the node compares a shape with -1, which no length is.
 fn is_test_for_open(view: NodeView<'_>) -> bool {
-    let is_open =
-        |slot: usize| view.input(slot).and_then(|v| filled_with(view.graph, v)) == Some(-1);
+    let is_open = |slot: usize| {
+        let value = view.input(slot);
+        value.and_then(|value| filled_with(view.graph, value, MOST_FACTORS)) == Some(-1)
+    };
     view.node.op_type == "Equal" && (is_open(0) || is_open(1))
 }
 
 /// The integer that all entries of a value are, where that can be seen.
-fn filled_with(graph: &Graph, value: usize) -> Option<i64> {
+fn filled_with(graph: &Graph, value: usize, depth: usize) -> Option<i64> {
+    let depth = depth.checked_sub(1)?;
     let known = &graph.values[value];
     if let Some(constant) = &known.constant {
         let ints = constant.to_i64().ok()?;
@@ -220,7 +234,8 @@ fn filled_with(graph: &Graph, value: usize) -> Option<i64> {
             value.to_i64().ok()?.first().copied()
         }
         "Mul" => {
-            filled_with(graph, view.input(0)?)?.checked_mul(filled_with(graph, view.input(1)?)?)
+            let left = filled_with(graph, view.input(0)?, depth)?;
+            left.checked_mul(filled_with(graph, view.input(1)?, depth)?)
         }
         _ => None,
     }

@@ -1,5 +1,6 @@
 //! Which samples the statistics see and which are held back for the comparison.
 
+use crate::allowance::OverLimit;
 use crate::calibrate::reader::{self, Dataset};
 use crate::calibrate::{Batch, CalibrateError};
 use crate::pipeline::Options;
@@ -122,6 +123,27 @@ impl Samples {
         let one = self.dataset.specs(self.unit);
         let all = one.iter().map(elements).fold(0, usize::saturating_add);
         (BATCH_ELEMENTS / all.max(1)).clamp(1, MOST_BATCH)
+    }
+
+    /// Makes batches so small that what a run holds, of which the probing run's samples held so many `bytes`,
+    /// stays within what is allowed. Half of that is left to the rest.
+    ///
+    /// # Errors
+    /// The batch is asked for, and too large.
+    pub fn fit(&mut self, bytes: u64, options: &Options) -> Result<(), OverLimit> {
+        let one = bytes / (self.first_size().min(self.count).max(1) as u64);
+        if !self.is_open {
+            return Ok(());
+        }
+        if let Some(batch) = options.batch {
+            let what = || format!("a run of the model with batches of {batch} samples");
+            let asked = one.saturating_mul(batch as u64);
+            return options.allowance.bytes(asked, what, "lower --batch");
+        }
+        let most = options.allowance.bytes / 2 / one.max(1);
+        let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+        self.batch = self.batch.min(most);
+        Ok(())
     }
 
     /// Makes every batch of the statistics one of that many samples, where the model leaves that open.
@@ -256,6 +278,7 @@ fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::allowance::Allowance;
     use crate::calibrate::Estimator;
     use crate::calibrate::reader::ReaderOptions;
     use crate::groups::Scope;
@@ -307,6 +330,7 @@ mod tests {
             only: None,
             repair: Some(Repair::Once),
             memory: 0,
+            allowance: Allowance::of_megabytes(1000),
             runtime: RuntimeOptions {
                 device: Device::Cpu,
                 ..RuntimeOptions::default()

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::calibrate::forecast;
 use crate::graph::Graph;
 use crate::onnx;
 use crate::pipeline::{Error, Event, Options, batch};
@@ -19,7 +20,11 @@ pub fn compare(
     options: &Options,
     tell: &dyn Fn(Event),
 ) -> Result<Compared, Error> {
-    let models = [onnx::load(original)?, onnx::load(other)?];
+    let load = |path| onnx::load_within(path, options.allowance);
+    let models = [load(original)?, load(other)?];
+    for model in &models {
+        model.check_expansion(options.allowance)?;
+    }
     let runtime = Runtime::start(&options.runtime)?;
     tell(Event::Stage("reading the models"));
     let specs = match InputSpec::stated(&models[0]) {
@@ -30,6 +35,8 @@ pub fn compare(
     let options = &options.told_by(&graph);
     let told = batch::told(&models[0], &graph);
     let (samples, ()) = batch::open(&specs, options, &told, |samples| {
+        let specs = samples.first_specs();
+        forecast(&models[0], &graph, &runtime, &specs, options.allowance)?;
         let mut session = runtime.session(&models[0])?;
         let outputs = session.outputs();
         session.run(&samples.first_batch()?, &outputs)?;

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use crate::allowance::OverLimit;
 use crate::calibrate::{CalibrateError, StatisticsError};
 use crate::combine::CombineError;
 use crate::divergence::DivergenceError;
@@ -81,6 +82,9 @@ pub enum Error {
          or leave --estimator at gaussian"
     )]
     NoRows,
+    /// What takes more than is allowed.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
     /// The wire format.
     #[error(transparent)]
     Onnx(#[from] OnnxError),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::de::DeserializeOwned;
 
+use crate::allowance::Allowance;
 use crate::calibrate::Estimator;
 use crate::calibrate::reader::ReaderOptions;
 use crate::graph::Graph;
@@ -53,6 +54,8 @@ pub struct Options {
     pub repair: Option<Repair>,
     /// Bytes of samples and activations that a sequential repair holds in memory.
     pub memory: u64,
+    /// What the whole run may take, ONNX Runtime's part included.
+    pub allowance: Allowance,
     /// Where models run.
     pub runtime: RuntimeOptions,
     /// Files of statistics to start from, instead of calibrating; their sums are added.

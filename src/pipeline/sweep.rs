@@ -21,7 +21,7 @@ pub fn sweep(
     options: &Options,
     tell: &dyn Fn(Event),
 ) -> Result<Sweep, Error> {
-    let model = onnx::load(input)?;
+    let model = onnx::load_within(input, options.allowance)?;
     let mut files = Files::of(&model, input, options, tell)?;
     let paths = budgets.iter().map(|budget| target(input, folder, budget));
     let targets = paths.map(|path| Ok((files.model(&path)?, path)));

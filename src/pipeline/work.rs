@@ -1,6 +1,7 @@
 //! A model under work, from its first look to the finished result.
 
-use crate::calibrate::{Statistics, infer, probe};
+use crate::allowance::Allowance;
+use crate::calibrate::{Statistics, forecast, infer, probe};
 use crate::combine::Combined;
 use crate::divergence::{self, Divergences, Effort};
 use crate::graph::Graph;
@@ -74,14 +75,18 @@ fn observe(
     runtime: &Runtime,
     samples: &Samples,
     (told, is_tried): (&[usize], bool),
+    allowance: Allowance,
 ) -> Result<(), Error> {
     // Only a run shows that a batch which is open in name does not run, or that another does.
     let is_sure = !is_tried && (!samples.is_open() || told.is_empty());
-    if is_sure && infer(model, graph, runtime, &samples.first_specs()) {
+    let specs = samples.first_specs();
+    if !is_sure {
+        forecast(model, graph, runtime, &specs, allowance)?;
+    } else if infer(model, graph, runtime, &specs, allowance)? {
         return Ok(());
     }
     probe(model, graph, runtime, &samples.first_batch()?)?;
-    let many = samples.first_specs().into_iter().next();
+    let many = specs.into_iter().next();
     let many = many.and_then(|spec| spec.shape.first().copied().flatten());
     match many {
         Some(many) if samples.is_open() && told.contains(&1) && !keeps_samples(graph, many) => {
@@ -104,6 +109,7 @@ fn keeps_samples(graph: &Graph, many: usize) -> bool {
 
 impl Work {
     pub fn open(original: Model, options: &Options, tell: &dyn Fn(Event)) -> Result<Self, Error> {
+        original.check_expansion(options.allowance)?;
         let (model, taken_apart) = ops::unfused(original.inlined());
         let model = model.in_order();
         let graph = Graph::build(&model)?;
@@ -118,10 +124,20 @@ impl Work {
         let mut is_tried = sizes::are_guessed(&specs, options);
         let (mut samples, graph) = batch::open(&specs, options, &told, |samples| {
             let mut seen = graph.clone();
-            let observed = observe(&model, &mut seen, &runtime, samples, (&told, is_tried));
+            let allowance = options.allowance;
+            let observed = observe(
+                &model,
+                &mut seen,
+                &runtime,
+                samples,
+                (&told, is_tried),
+                allowance,
+            );
             is_tried = true;
             observed.map(|()| seen)
         })?;
+        graph.check_demand(options.allowance)?;
+        samples.fit(graph.demand().bytes, options)?;
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
         if let Some(together) = groups.batch {

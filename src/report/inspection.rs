@@ -136,28 +136,32 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
 pub fn ungrouped(graph: &Graph, groups: &Groups) -> Vec<Ungrouped> {
     let widths: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
     let whole = CostModel::macs(graph, groups).total(&widths);
+    let macs = CostModel::macs_by_node(graph, groups);
+    let mut weights: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+    for cost in &groups.costs {
+        if let Elements::Weight(slot) = cost.of {
+            weights.entry(cost.node).or_default().push(slot);
+        }
+    }
     let one = |&id: &NodeId| {
-        let own = CostModel::macs_of(graph, groups, &|node| node == id).total(&widths);
+        let weights = weights.get(&id).map_or(&[][..], Vec::as_slice);
+        let frozen = why_ungrouped(graph, groups, id, weights)?;
+        let own = macs.get(&id).map_or(0.0, |macs| macs.total(&widths));
         Some(Ungrouped {
             name: graph.nodes[id].name.clone(),
             operator: crate::ops::full_name(&graph.nodes[id]),
             macs_share: if whole > 0.0 { own / whole } else { 0.0 },
-            frozen: why_ungrouped(graph, groups, id)?,
+            frozen,
         })
     };
     graph.order.iter().filter_map(one).collect()
 }
 
-/// Why a layer with weights makes no channels of a group; `None` where it does, or is no such layer.
-fn why_ungrouped(graph: &Graph, groups: &Groups, id: NodeId) -> Option<String> {
-    let weights = groups.costs.iter().filter(|cost| cost.node == id);
-    let mut weights = weights.filter_map(|cost| match cost.of {
-        Elements::Weight(slot) => Some(slot),
-        Elements::Axes(_) => None,
-    });
-    let first = weights.next();
+/// Why a layer with weights in these slots makes no channels of a group; `None` where it does, or is no such
+/// layer.
+fn why_ungrouped(graph: &Graph, groups: &Groups, id: NodeId, weights: &[usize]) -> Option<String> {
     if let Some(text) = groups.refused.get(&id) {
-        let is_layer = first.is_some() || reads_weight(graph, id);
+        let is_layer = !weights.is_empty() || reads_weight(graph, id);
         return is_layer.then(|| {
             let reason = Reason {
                 node: Some(id),
@@ -167,7 +171,7 @@ fn why_ungrouped(graph: &Graph, groups: &Groups, id: NodeId) -> Option<String> {
         });
     }
     let is_cut = |slot: usize| groups.uses.contains_key(&(id, slot));
-    if is_cut(first?) || weights.any(is_cut) {
+    if weights.is_empty() || weights.iter().any(|&slot| is_cut(slot)) {
         return None;
     }
     let read = graph.view(id).input(0)?;

@@ -1,6 +1,6 @@
 //! Open models.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use ort::session::{OutputSelector, RunOptions};
@@ -193,9 +193,13 @@ impl Session {
             true => "; the model leaves sizes open: fix them with --shape or give --calib",
             false => "",
         };
-        let failed = |error: ort::Error| RuntimeError::Run {
-            problem: error.to_string(),
-            advice,
+        let failed = |error: ort::Error| {
+            let problem = error.to_string();
+            let advice = match is_of_memory(&problem) {
+                true => OUT_OF_MEMORY,
+                false => advice,
+            };
+            RuntimeError::Run { problem, advice }
         };
         let options = RunOptions::new().map_err(failed)?.with_outputs(selected);
         let found = self.inner.run_with_options(fed, &options).map_err(failed)?;
@@ -220,8 +224,10 @@ impl Session {
             expected,
             found,
         };
+        let given = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let given: BTreeMap<&str, &Tensor> = given.collect();
         for spec in &self.inputs {
-            let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == spec.name) else {
+            let Some(tensor) = given.get(spec.name.as_str()) else {
                 let fed: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
                 let expected = "a tensor for it".into();
                 return Err(value(
@@ -244,10 +250,8 @@ impl Session {
                 return Err(value("input", &spec.name, expected, found));
             }
         }
-        if let Some((name, _)) = inputs
-            .iter()
-            .find(|(name, _)| self.inputs.iter().all(|spec| spec.name != *name))
-        {
+        let own: BTreeSet<&str> = self.inputs.iter().map(|spec| spec.name.as_str()).collect();
+        if let Some((name, _)) = inputs.iter().find(|(name, _)| !own.contains(name.as_str())) {
             let names: Vec<&str> = self.inputs.iter().map(|spec| spec.name.as_str()).collect();
             let expected = format!("one of the model's inputs {names:?}");
             return Err(value("input", name, expected, "another name".into()));
@@ -259,6 +263,21 @@ impl Session {
         }
         Ok(())
     }
+}
+
+const OUT_OF_MEMORY: &str = "; this asks for more memory than the run may take (--memory-limit, by default half \
+    of the machine's memory): allow more, or run fewer samples at a time (--batch)";
+
+/// Whether ONNX Runtime's words are of memory that it did not get.
+fn is_of_memory(problem: &str) -> bool {
+    [
+        "bad_alloc",
+        "bad allocation",
+        "Failed to allocate memory",
+        "out of memory",
+    ]
+    .iter()
+    .any(|words| problem.contains(words))
 }
 
 /// A shape as text, `[N, 3, 224, 224]` with `?` for open sizes and `N` for an open batch.

@@ -19,6 +19,11 @@ use crate::outputs::Workspace;
 /// Runtime reads tensors from files beside the model without that limit.
 const MEMORY_LIMIT: u64 = (1 << 31) - (1 << 24);
 
+/// Folding constants computes them: a node of a hundred bytes may ask for gigabytes. None that decides a shape
+/// is larger. Older versions, which do not know of it, fold all.
+const FOLDED_LIMIT: &str = "optimization.constant_folding_max_output_size_in_bytes";
+const MOST_FOLDED: &str = "1048576";
+
 /// How to start ONNX Runtime.
 #[derive(Debug, Clone, Default)]
 pub struct RuntimeOptions {
@@ -157,6 +162,8 @@ impl Runtime {
         let builder = self.builder_on(None).map_err(open_error)?;
         let builder = builder
             .with_optimization_level(GraphOptimizationLevel::Level1)
+            .map_err(open_error)?
+            .with_config_entry(FOLDED_LIMIT, MOST_FOLDED)
             .map_err(open_error)?;
         self.open(model, builder)
     }

@@ -37,30 +37,22 @@ impl CostModel {
     pub(crate) fn macs_of(graph: &Graph, groups: &Groups, counts: &dyn Fn(NodeId) -> bool) -> Self {
         let group_of = group_of(groups);
         let costs = groups.costs.iter().filter(|cost| counts(cost.node));
-        let terms = costs.filter_map(|cost| {
-            let factor = cost.positions;
-            let weight = match &cost.of {
-                Elements::Weight(slot) => *slot,
-                Elements::Axes(axes) => {
-                    let axes = axes.iter();
-                    let axes = axes.map(|at| length(graph, groups, *at, &group_of));
-                    return Some(Term {
-                        factor,
-                        axes: axes.collect::<Option<_>>()?,
-                    });
-                }
-            };
-            let value = (*graph.nodes.get(cost.node)?.inputs.get(weight)?)?;
-            let shape = graph.values.get(value)?.shape.as_deref()?;
-            let axes = groups.uses.get(&(cost.node, weight));
-            Some(Term {
-                factor,
-                axes: lengths(shape, axes, &group_of),
-            })
-        });
         CostModel {
-            terms: terms.collect(),
+            terms: costs
+                .filter_map(|cost| term(graph, groups, cost, &group_of))
+                .collect(),
         }
+    }
+
+    /// Those of every node that has any.
+    pub(crate) fn macs_by_node(graph: &Graph, groups: &Groups) -> BTreeMap<NodeId, Self> {
+        let group_of = group_of(groups);
+        let mut all: BTreeMap<NodeId, CostModel> = BTreeMap::new();
+        for cost in &groups.costs {
+            let of_node = all.entry(cost.node).or_default();
+            of_node.terms.extend(term(graph, groups, cost, &group_of));
+        }
+        all
     }
 
     /// The time of a run as profiled: that of nodes with a weight goes with their
@@ -69,16 +61,14 @@ impl CostModel {
     pub fn time(graph: &Graph, groups: &Groups, profile: &Profile) -> Self {
         let group_of = group_of(groups);
         let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+        let macs = CostModel::macs_by_node(graph, groups);
         let mut model = CostModel::default();
         for part in spent(graph, profile) {
             let terms = match part.with {
-                Goes::WithWork(node) => {
-                    let macs = CostModel::macs_of(graph, groups, &|other| other == node).terms;
-                    match macs.is_empty() {
-                        true => elements(graph, groups, node, &group_of),
-                        false => macs,
-                    }
-                }
+                Goes::WithWork(node) => match macs.get(&node) {
+                    Some(macs) if !macs.terms.is_empty() => macs.terms.clone(),
+                    _ => elements(graph, groups, node, &group_of),
+                },
                 Goes::WithOutputs(node) => elements(graph, groups, node, &group_of),
                 Goes::Nowhere => Vec::new(),
             };
@@ -177,6 +167,28 @@ impl CostModel {
     }
 }
 
+fn term(graph: &Graph, groups: &Groups, cost: &Cost, group_of: &[usize]) -> Option<Term> {
+    let factor = cost.positions;
+    let weight = match &cost.of {
+        Elements::Weight(slot) => *slot,
+        Elements::Axes(axes) => {
+            let axes = axes.iter();
+            let axes = axes.map(|at| length(graph, groups, *at, group_of));
+            return Some(Term {
+                factor,
+                axes: axes.collect::<Option<_>>()?,
+            });
+        }
+    };
+    let value = (*graph.nodes.get(cost.node)?.inputs.get(weight)?)?;
+    let shape = graph.values.get(value)?.shape.as_deref()?;
+    let axes = groups.uses.get(&(cost.node, weight));
+    Some(Term {
+        factor,
+        axes: lengths(shape, axes, group_of),
+    })
+}
+
 /// What is stored of the weights that nodes multiply with, of whatever type.
 fn weights_of(graph: &Graph, groups: &Groups) -> BTreeSet<ValueId> {
     let weight = |cost: &Cost| match cost.of {
@@ -190,6 +202,7 @@ fn weights_of(graph: &Graph, groups: &Groups) -> BTreeSet<ValueId> {
 /// Per constant, the different ways in which it is cut where it is stored.
 fn stored_cuts(graph: &Graph, groups: &Groups) -> BTreeMap<ValueId, BTreeSet<Option<ChannelAxes>>> {
     let mut all: BTreeMap<ValueId, BTreeSet<Option<ChannelAxes>>> = BTreeMap::new();
+    let anew = stored_anew(graph, groups);
     let constants = graph.values.iter().enumerate();
     for (id, value) in constants.filter(|(_, value)| value.constant.is_some()) {
         let stored = Stored::of(graph, id);
@@ -197,7 +210,7 @@ fn stored_cuts(graph: &Graph, groups: &Groups) -> BTreeMap<ValueId, BTreeSet<Opt
         let reads = value.readers.iter().filter(|at| !is_folded(graph, at.0));
         let mut reads = reads.peekable();
         // What only other constants are computed from goes where these are stored anew.
-        if reads.peek().is_none() && (is_kept || is_replaced(graph, groups, id)) {
+        if reads.peek().is_none() && (is_kept || is_replaced(graph, &anew, id)) {
             continue;
         }
         let cuts = reads.map(|at| groups.uses.get(at));
@@ -291,19 +304,29 @@ fn is_folded(graph: &Graph, node: NodeId) -> bool {
         .all(|&value| graph.values[value].is_constant)
 }
 
-/// Whether nodes read a constant only to compute others, all of which are cut and stored anew.
-fn is_replaced(graph: &Graph, groups: &Groups, value: ValueId) -> bool {
-    let anew = |&value: &ValueId| {
-        let readers = &graph.values[value].readers;
-        let cut = |at: &Use| match is_folded(graph, at.0) {
-            true => is_replaced(graph, groups, value),
-            false => groups.uses.contains_key(at),
-        };
-        !readers.is_empty() && readers.iter().all(cut)
-    };
+/// Whether nodes read a constant only to compute others, all of which are cut and stored `anew`.
+fn is_replaced(graph: &Graph, anew: &[bool], value: ValueId) -> bool {
     graph.values[value].readers.iter().all(|&(node, _)| {
-        is_folded(graph, node) && graph.nodes[node].outputs.iter().flatten().all(anew)
+        let mut made = graph.nodes[node].outputs.iter().flatten();
+        is_folded(graph, node) && made.all(|&value| anew[value])
     })
+}
+
+/// Per value, whether all that read it cut it, or compute what is cut from it.
+fn stored_anew(graph: &Graph, groups: &Groups) -> Vec<bool> {
+    let mut anew = vec![false; graph.values.len()];
+    for &node in graph.order.iter().rev() {
+        for &value in graph.nodes[node].outputs.iter().flatten() {
+            let readers = &graph.values[value].readers;
+            let is_cut = |at: &Use| groups.uses.contains_key(at);
+            let folded = readers.iter().any(|at| is_folded(graph, at.0));
+            let mut cut = readers.iter().filter(|at| !is_folded(graph, at.0));
+            anew[value] = !readers.is_empty()
+                && cut.all(is_cut)
+                && (!folded || is_replaced(graph, &anew, value));
+        }
+    }
+    anew
 }
 
 /// The group of every channel.

@@ -50,15 +50,17 @@ impl Course {
         };
         let left = |channels: &Vec<usize>| channels.iter().filter(|&&c| kept.has(c)).count();
         let widths: Vec<usize> = groups.groups.iter().map(|g| left(&g.channels)).collect();
-        let work = |level: usize| {
-            let is_here = |node: NodeId| levels.stage(node) == Some(level);
-            let macs = CostModel::macs_of(graph, groups, &is_here).total(&widths);
-            let nodes = graph.nodes.iter().enumerate();
-            let made = nodes.filter(|(node, _)| is_here(*node));
-            let made = made.flat_map(|(_, node)| node.outputs.iter().flatten());
-            macs * PER_MAC + made.map(|&value| bytes(value)).sum::<f64>() * PER_BYTE
-        };
-        let work: Vec<f64> = (0..requests.len()).map(work).collect();
+        let macs = CostModel::macs_by_node(graph, groups);
+        let mut work = vec![0.0; requests.len()];
+        for (id, node) in graph.nodes.iter().enumerate() {
+            let Some(work) = levels.stage(id).and_then(|level| work.get_mut(level)) else {
+                continue;
+            };
+            let made = node.outputs.iter().flatten();
+            let made = made.map(|&value| bytes(value)).sum::<f64>();
+            let macs = macs.get(&id).map_or(0.0, |macs| macs.total(&widths));
+            *work += macs * PER_MAC + made * PER_BYTE;
+        }
         let crossings = levels.crossings(graph, &|value| bytes(value) * PER_BYTE_MOVED);
         let starts = segments::starts(&work, &crossings);
         let ends = starts.iter().skip(1).copied().chain([requests.len()]);

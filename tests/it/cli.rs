@@ -130,7 +130,10 @@ fn usage_errors_exit_with_2() {
             &["in.onnx", "out.onnx", "--latency", "0.5", "--macs", "0.5"],
             "cannot be used with",
         ),
-        (&["in.onnx", "out.onnx", "--align", "0"], "above zero"),
+        (
+            &["in.onnx", "out.onnx", "--align", "0"],
+            "from 1 to 1048576",
+        ),
         (
             &["in.onnx", "out.onnx", "--device", "tpu"],
             "auto, cpu, cuda",

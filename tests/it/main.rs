@@ -15,6 +15,7 @@ mod files;
 mod graphs;
 mod infer;
 mod latency;
+mod limits;
 mod manners;
 mod masked;
 mod memory;

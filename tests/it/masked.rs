@@ -2,6 +2,7 @@
 //! they are read, run in ONNX Runtime. It knows nothing of how weights are laid out or cut.
 
 use crate::builder::open;
+use onnx_mipp::allowance::Allowance;
 use onnx_mipp::calibrate::{Batch, infer, probe};
 use onnx_mipp::graph::{Graph, NodeId, ValueId};
 use onnx_mipp::groups::{Consumer, Group, Groups, Kept, Scope};
@@ -81,7 +82,8 @@ pub fn find_with(proto: ModelProto, scope: Scope) -> Found {
 pub fn infers(model: &Model, probed: &Graph, shown: &Batch) -> bool {
     let specs: Vec<InputSpec> = shown.iter().map(spec_of).collect();
     let mut graph = Graph::build(model).unwrap();
-    if !infer(model, &mut graph, runtime(), &specs) {
+    let most = Allowance::of_megabytes(4000);
+    if !infer(model, &mut graph, runtime(), &specs, most).unwrap() {
         return false;
     }
     for (told, seen) in graph.values.iter().zip(&probed.values) {

@@ -260,6 +260,59 @@ fn read_tensor(path: &Path) -> Result<Tensor, CalibrateError> {
     Tensor::from_proto(&proto).map_err(|e| format_error(path, e.to_string(), advice))
 }
 
+/// The first bytes of a .npy, up to its elements. A header that no array has (it states gigabytes, or nests
+/// so deep that a parser runs out of stack) is an error.
+fn header_bytes(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    const MAGIC: usize = 8;
+    const LONGEST: usize = 1 << 16;
+    const DEEPEST: usize = 16;
+    let mut bytes = vec![0; MAGIC + 2];
+    stream.read_exact(&mut bytes)?;
+    let version = bytes.get(MAGIC - 2).copied();
+    if version > Some(1) {
+        bytes.resize(MAGIC + 4, 0);
+        stream.read_exact(bytes.get_mut(MAGIC + 2..).unwrap_or_default())?;
+    }
+    let digits = bytes.iter().skip(MAGIC).rev();
+    let length = digits.fold(0_usize, |n, &digit| n << 8 | usize::from(digit));
+    if length > LONGEST {
+        let problem = format!("a header of {length} bytes, expected at most {LONGEST}");
+        return Err(io::Error::other(problem));
+    }
+    let start = bytes.len();
+    bytes.resize(start + length, 0);
+    let text = bytes.get_mut(start..).unwrap_or_default();
+    stream.read_exact(text)?;
+    let mut depth = 0_usize;
+    for byte in text.iter() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return Err(io::Error::other("a header nested too deep for an array"));
+        }
+    }
+    match promised(text) {
+        Some(None) => Err(io::Error::other(
+            "cut short: its header promises more elements than can be counted",
+        )),
+        _ => Ok(bytes),
+    }
+}
+
+/// The product of the sizes in a header's shape, each counted as at least one: nothing where there is no shape,
+/// and none where numbers of 64 bits do not hold it.
+fn promised(header: &[u8]) -> Option<Option<u64>> {
+    let text = String::from_utf8_lossy(header);
+    let (_, shape) = text.split_once("shape")?;
+    let (_, shape) = shape.split_once('(')?;
+    let (shape, _) = shape.split_once(')')?;
+    let mut sizes = shape.split(',').filter_map(|size| size.trim().parse().ok());
+    Some(sizes.try_fold(1_u64, |product, size: u64| product.checked_mul(size.max(1))))
+}
+
 /// The bytes of an array.
 enum Stream {
     Plain(io::Take<BufReader<File>>),
@@ -290,7 +343,9 @@ impl Stream {
     /// Opens a .npy and reads its header; the stream stands at the first element.
     fn header(path: &Path, place: &Place) -> Result<(Stream, NpyHeader), CalibrateError> {
         let mut stream = Stream::open(path, place).map_err(io_error(path))?;
-        let header = NpyHeader::from_reader(&mut stream).map_err(|error| {
+        let text = header_bytes(&mut stream);
+        let header = text.and_then(|text| NpyHeader::from_reader(text.as_slice()));
+        let header = header.map_err(|error| {
             let problem = match error.kind() {
                 io::ErrorKind::UnexpectedEof => "its header is cut short".to_owned(),
                 // The reader's words repeat the header, which may be anything.

@@ -13,6 +13,9 @@ use crate::regular;
 const PNG_SIGNATURE: usize = 8;
 /// Length, kind and checksum of a PNG's chunk.
 const PNG_FRAME: usize = 12;
+/// The longer side of an image over the shorter. An image is resized by its shorter side before its centre is
+/// cut out, so that the bytes of a line of pixels would grow by the square of the enlargement.
+const MOST_STRETCHED: u32 = 256;
 /// "RIFF" and the size of what follows.
 const RIFF_HEAD: usize = 8;
 
@@ -36,10 +39,20 @@ pub(super) fn is_turned(path: &Path) -> Result<bool, CalibrateError> {
             advice: "copy it again or remove it".into(),
         });
     }
-    let orientation = reader
-        .into_decoder()
-        .and_then(|mut found| found.orientation());
-    let orientation = orientation.map_err(|error| unreadable(path, &error))?;
+    let failed = |error: ImageError| unreadable(path, &error);
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    if width.max(height) / MOST_STRETCHED >= width.min(height).max(1) {
+        return Err(CalibrateError::Format {
+            path: path.into(),
+            problem: format!(
+                "the image has {width}x{height} pixels: of one more than {MOST_STRETCHED} times as long as \
+                 wide, the crop shows next to nothing"
+            ),
+            advice: "remove it".into(),
+        });
+    }
+    let orientation = decoder.orientation().map_err(failed)?;
     Ok(orientation != Orientation::NoTransforms)
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::values::{fraction, positive, ratio};
+use crate::cli::values::{WIDTHS, fraction, ratio, whole};
 use crate::select::{Budget, Limits};
 
 #[derive(Debug, Args)]
@@ -53,10 +53,10 @@ pub struct BudgetLists {
 #[command(next_help_heading = "Limits")]
 pub struct LimitArguments {
     /// Widths are multiples of N where channels leave; 1 turns it off
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = whole(WIDTHS))]
     align: usize,
     /// No group gets narrower than N channels
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(WIDTHS))]
     min_channels: usize,
     /// Take what can be reached when the budget cannot
     #[arg(long)]

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::allowance::Allowance;
 use crate::calibrate::reader::{Color, Exif, ImageOptions, Layout, ReaderOptions};
-use crate::cli::values::{positive, shape};
+use crate::cli::values::{BATCHES, PIXELS, SAMPLES, SEEDS, finite, shape, whole};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Calibration data")]
@@ -16,28 +17,28 @@ pub struct CalibrationArguments {
     #[arg(long, value_name = "PATH")]
     pub calib: Vec<PathBuf>,
     /// Use at most this many samples
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = whole(SAMPLES))]
     samples: Option<usize>,
     /// Samples per run
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = whole(BATCHES))]
     pub batch: Option<usize>,
     /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
     #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
     shape: Vec<(String, Vec<usize>)>,
     /// Images: mean that is subtracted, one number or one per channel
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_parser = finite)]
     mean: Option<Vec<f32>>,
     /// Images: standard deviation to divide by, one number or one per channel
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = finite)]
     std: Option<Vec<f32>>,
     /// Images: factor on pixel values of 0 to 255, before mean and std
-    #[arg(long)]
+    #[arg(long, value_parser = finite)]
     scale: Option<f32>,
     /// Images: pixels of the shorter side after resizing
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole(PIXELS))]
     resize: Option<u32>,
     /// Images: pixels of the central square that is used
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole(PIXELS))]
     crop: Option<u32>,
     /// Images: order of the axes
     #[arg(long, value_enum)]
@@ -49,7 +50,7 @@ pub struct CalibrationArguments {
     #[arg(long, value_enum, default_value = "ignore")]
     exif: ExifArgument,
     /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(SEEDS))]
     seed: u64,
 }
 
@@ -74,13 +75,14 @@ pub enum ExifArgument {
 
 impl CalibrationArguments {
     /// How the data are read.
-    pub fn reader(&self) -> ReaderOptions {
+    pub fn reader(&self, allowance: Allowance) -> ReaderOptions {
         ReaderOptions {
             samples: self.samples,
             image: self.image(),
             shapes: shapes(&self.shape),
             seed: self.seed,
             told: BTreeMap::new(),
+            allowance,
         }
     }
 

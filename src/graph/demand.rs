@@ -1,0 +1,219 @@
+//! What a run of the whole graph takes, from the shapes of its values: known before it runs.
+
+use crate::allowance::{Allowance, OverLimit, spanned};
+use crate::graph::{Graph, NodeId, Value, ValueId};
+
+/// Bytes of an element whose type is not known.
+const ELEMENT: usize = 4;
+/// Bytes that a position of an axis takes while channels are followed: its atom, and what is known of that.
+const PER_POSITION: u64 = 64;
+const ADVICE: &str = "give inputs of smaller sizes, or allow more";
+
+/// What a run takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Bytes of values that live at the same time, where that is most. A value lives from the node that makes
+    /// it to the last that reads it; initializers, which the file has, and shapes that are not known count
+    /// nothing.
+    pub bytes: u64,
+    /// The node where that is.
+    at: Option<NodeId>,
+    /// Elements that all nodes read and make.
+    elements: u64,
+    /// The node that most of them are due to, with its own number.
+    most: Option<(NodeId, u64)>,
+}
+
+impl Graph {
+    /// What a run takes, as far as shapes are known.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        let ends = self.ends();
+        let mut found = Demand::default();
+        let sources = self.values.iter().filter(|value| value.producer.is_none());
+        let mut live = sources.map(held).fold(0, u64::saturating_add);
+        found.bytes = live;
+        for &node in &self.order {
+            let known = &self.nodes[node];
+            let made = known.outputs.iter().flatten();
+            let made = made.map(|&id| held(&self.values[id]));
+            live = made.fold(live, u64::saturating_add);
+            if live > found.bytes {
+                (found.bytes, found.at) = (live, Some(node));
+            }
+            let touched = known.inputs.iter().chain(&known.outputs).flatten();
+            let counts = touched.map(|&id| elements(&self.values[id]));
+            let own = counts.fold(0, u64::saturating_add);
+            found.elements = found.elements.saturating_add(own);
+            if found.most.is_none_or(|(_, most)| own > most) {
+                found.most = Some((node, own));
+            }
+            let freed = ends.get(node).into_iter().flatten();
+            live = freed
+                .map(|&id| held(&self.values[id]))
+                .fold(live, u64::saturating_sub);
+        }
+        found
+    }
+
+    /// Refuses a graph whose run takes more than is allowed, or one of whose tensors has axes that cannot be
+    /// walked.
+    ///
+    /// # Errors
+    /// The node that takes it, with the largest tensor that it reads or makes.
+    pub fn check_demand(&self, allowance: Allowance) -> Result<(), OverLimit> {
+        for value in &self.values {
+            let what = || match value.producer {
+                Some(node) => format!("the axes of what {} makes,", self.blamed(node)),
+                None => format!("the axes of {},", tensor(value)),
+            };
+            allowance.bytes(axes(value), what, ADVICE)?;
+        }
+        let demand = self.demand();
+        let place = |node: Option<NodeId>| match node {
+            Some(node) => format!("a run of the model, at {},", self.blamed(node)),
+            None => "a run of the model, for its inputs,".to_owned(),
+        };
+        allowance.bytes(demand.bytes, || place(demand.at), ADVICE)?;
+        let most = demand.most.map(|(node, _)| node);
+        allowance.work(demand.elements, || place(most), ADVICE)
+    }
+
+    /// Per node, the values that nothing reads after it. What the model hands out stays, and so do constants,
+    /// which are kept once they are computed.
+    fn ends(&self) -> Vec<Vec<ValueId>> {
+        let mut last: Vec<Option<NodeId>> =
+            self.values.iter().map(|value| value.producer).collect();
+        for &node in &self.order {
+            let known = &self.nodes[node];
+            for &value in known.inputs.iter().flatten().chain(&known.captured) {
+                if let Some(last) = last.get_mut(value) {
+                    *last = Some(node);
+                }
+            }
+        }
+        let mut ends = vec![Vec::new(); self.nodes.len()];
+        for (id, (value, last)) in self.values.iter().zip(last).enumerate() {
+            let stays = value.is_output || value.is_constant || value.is_count;
+            if let Some(ends) = last.filter(|_| !stays).and_then(|n| ends.get_mut(n)) {
+                ends.push(id);
+            }
+        }
+        ends
+    }
+
+    /// The node, with the largest tensor that it reads or makes.
+    fn blamed(&self, node: NodeId) -> String {
+        let known = &self.nodes[node];
+        let touched = known.inputs.iter().chain(&known.outputs).flatten();
+        let largest = touched.max_by_key(|&&id| held(&self.values[id]));
+        let largest = largest.map_or_else(String::new, |&id| {
+            format!(" with {}", tensor(&self.values[id]))
+        });
+        format!("node '{}' ({}){largest}", known.name, known.op_type)
+    }
+}
+
+fn tensor(value: &Value) -> String {
+    let shape = value.shape.as_deref().unwrap_or_default();
+    format!("tensor '{}' of shape {shape:?}", value.name)
+}
+
+fn elements(value: &Value) -> u64 {
+    value.shape.as_deref().map_or(0, |shape| spanned(shape, 1))
+}
+
+/// Bytes that following channels along all axes takes. The file has the elements of initializers, unless there
+/// are none.
+fn axes(value: &Value) -> u64 {
+    let shape = value.shape.as_deref().unwrap_or_default();
+    let is_there = value.producer.is_none() && value.is_constant && !shape.contains(&0);
+    let positions = shape.iter().map(|&length| length as u64);
+    let positions = positions.fold(0, u64::saturating_add);
+    match is_there {
+        true => 0,
+        false => positions.saturating_mul(PER_POSITION),
+    }
+}
+
+/// Bytes of a value while it lives.
+fn held(value: &Value) -> u64 {
+    let is_stored = value.producer.is_none() && value.is_constant;
+    let size = value
+        .dtype
+        .and_then(|dtype| dtype.size())
+        .unwrap_or(ELEMENT);
+    match &value.shape {
+        Some(shape) if !is_stored => spanned(shape, size),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::onnx::Model;
+    use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+
+    /// x -> a -> b -> c -> d, and d reads a again; of shape [n] each.
+    fn graph(lengths: [usize; 5]) -> Graph {
+        let node = |inputs: &[&str], output: &str| NodeProto {
+            name: Some(format!("make {output}")),
+            op_type: Some("Relu".to_owned()),
+            input: inputs.iter().map(|&name| name.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            ..Default::default()
+        };
+        let value = |name: &str| ValueInfoProto {
+            name: Some(name.to_owned()),
+            ..Default::default()
+        };
+        let main = GraphProto {
+            input: vec![value("x")],
+            output: vec![value("d")],
+            node: vec![
+                node(&["x"], "a"),
+                node(&["a"], "b"),
+                node(&["b"], "c"),
+                node(&["c", "a"], "d"),
+            ],
+            ..Default::default()
+        };
+        let proto = ModelProto {
+            graph: Some(main),
+            ..Default::default()
+        };
+        let mut graph = Graph::build(&Model { proto }).unwrap();
+        for (name, length) in ["x", "a", "b", "c", "d"].iter().zip(lengths) {
+            graph.observe_shape(name, vec![length]);
+        }
+        graph
+    }
+
+    #[test]
+    fn values_live_until_they_are_read_last() {
+        // At c: a, which d reads again, with b and c.
+        assert_eq!(graph([1, 10, 20, 30, 4]).demand().bytes, 4 * (10 + 20 + 30));
+        // At a: x and a.
+        assert_eq!(graph([90, 10, 20, 30, 4]).demand().bytes, 4 * (90 + 10));
+    }
+
+    #[test]
+    fn what_is_too_much_is_named() {
+        let most = Allowance { bytes: 24_000 };
+        let large = graph([1, 10, 20, 6000, 4]);
+        let text = large.check_demand(most).unwrap_err().to_string();
+        assert!(text.contains("'c' of shape [6000]"), "{text}");
+        let allowed = Allowance { bytes: 400_000 };
+        assert_eq!(large.check_demand(allowed), Ok(()));
+        // No element, but an axis.
+        let mut empty = graph([1; 5]);
+        empty.observe_shape("b", vec![0, 1 << 40]);
+        let text = empty.check_demand(allowed).unwrap_err().to_string();
+        assert!(text.contains("'b' of shape [0, 1099511627776]"), "{text}");
+        // So much that numbers of 64 bits do not hold it.
+        empty.observe_shape("b", vec![usize::MAX, usize::MAX]);
+        assert!(empty.check_demand(allowed).is_err());
+    }
+}
