@@ -168,6 +168,7 @@ impl Error {
             | Error::NothingToPrune
             | Error::NoStatistics
             | Error::NoRows
+            | Error::OverLimit(_)
             | Error::Graph(_)
             | Error::Combine(_)
             | Error::Divergence(_)
