@@ -1,6 +1,7 @@
-//! SHA-256 sums as text.
+//! SHA-256 sums: as text, and of what passes through.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
@@ -12,4 +13,41 @@ pub(crate) fn hex(hash: Sha256) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+/// Hashes what passes through.
+pub(crate) struct Hashed<T> {
+    pub inner: T,
+    pub hash: Sha256,
+}
+
+impl<T> Hashed<T> {
+    pub fn new(inner: T) -> Self {
+        Hashed {
+            inner,
+            hash: Sha256::new(),
+        }
+    }
+}
+
+impl<T: Write> Write for Hashed<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hash.update(bytes.get(..count).unwrap_or(bytes));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<T: Read> Read for Hashed<T> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(bytes)?;
+        if let Some(read) = bytes.get(..count) {
+            self.hash.update(read);
+        }
+        Ok(count)
+    }
 }

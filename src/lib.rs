@@ -8,7 +8,6 @@
 //!                   ops                mi                    verify
 //! ```
 
-mod aside;
 pub mod calibrate;
 pub mod cli;
 pub mod combine;
@@ -19,7 +18,9 @@ pub mod groups;
 pub mod mi;
 pub mod onnx;
 pub mod ops;
+mod outputs;
 pub mod pipeline;
+mod regular;
 pub mod report;
 pub mod runtime;
 pub mod segments;

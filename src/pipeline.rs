@@ -7,6 +7,7 @@ mod compare;
 mod cutting;
 mod divergence;
 mod error;
+mod files;
 mod hint;
 mod latency;
 mod options;
@@ -24,8 +25,10 @@ pub use options::{Event, Globs, Options};
 pub use sweep::sweep;
 
 use crate::onnx::{self, Model};
+use crate::outputs::Staged;
 use crate::report::{self, Change, Inspection, Report};
 use crate::select::Plan;
+use files::Files;
 use work::{Done, Evidence, Work};
 
 /// A pruned model with how it came about.
@@ -50,15 +53,18 @@ pub fn prune(
     options: &Options,
     tell: &dyn Fn(Event),
 ) -> Result<Report, Error> {
-    options::check_targets(input, Some(output), options)?;
-    let mut outcome = prune_model(onnx::load(input)?, options, tell)?;
+    let model = onnx::load(input)?;
+    let mut files = Files::of(&model, input, options, tell)?;
+    let target = files.model(output)?;
+    let before = onnx::file_bytes(&model, input)?;
+    let (mut outcome, statistics) = pruned(model, options, tell)?;
     outcome.report.input = Some(input.display().to_string());
-    onnx::save(&outcome.model, output)?;
     outcome.report.bytes = Change {
-        before: onnx::file_bytes(input)?,
-        after: onnx::file_bytes(output)?,
+        before,
+        after: files.stage(&outcome.model, &target)?,
     };
-    write(&outcome, options)?;
+    files.add(statistics);
+    write(&outcome, files)?;
     Ok(outcome.report)
 }
 
@@ -68,15 +74,19 @@ pub fn prune(
 /// # Errors
 /// Any stage's error.
 pub fn rehearse(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Report, Error> {
-    options::check_targets(input, None, options)?;
-    let mut outcome = prune_model(onnx::load(input)?, options, tell)?;
+    let model = onnx::load(input)?;
+    let mut files = Files::of(&model, input, options, tell)?;
+    let before = onnx::file_bytes(&model, input)?;
+    let (mut outcome, statistics) = pruned(model, options, tell)?;
     outcome.report.input = Some(input.display().to_string());
-    outcome.report.bytes.before = onnx::file_bytes(input)?;
-    write(&outcome, options)?;
+    outcome.report.bytes.before = before;
+    files.add(statistics);
+    write(&outcome, files)?;
     Ok(outcome.report)
 }
 
-/// Prunes a model in memory. The files that `options` name for plan and report are left alone.
+/// Prunes a model in memory. The files that `options` name for plan and report are left alone; statistics are
+/// written where they are asked for.
 ///
 /// # Errors
 /// Any stage's error.
@@ -85,8 +95,19 @@ pub fn prune_model(
     options: &Options,
     tell: &dyn Fn(Event),
 ) -> Result<Outcome, Error> {
+    let (outcome, statistics) = pruned(model, options, tell)?;
+    files::publish(statistics)?;
+    Ok(outcome)
+}
+
+/// The pruned model, and the statistics that wait beside their place.
+fn pruned(
+    model: Model,
+    options: &Options,
+    tell: &dyn Fn(Event),
+) -> Result<(Outcome, Option<Staged>), Error> {
     let work = Work::open(model, options, tell)?;
-    let (done, evidence) = if work.is_prunable() {
+    let (done, mut evidence) = if work.is_prunable() {
         work.prune(options, tell)?
     } else {
         (work.unchanged(options)?, Evidence::default())
@@ -98,22 +119,19 @@ pub fn prune_model(
     let Done {
         model, selection, ..
     } = done;
-    Ok(Outcome {
+    let outcome = Outcome {
         model,
         plan: selection.plan,
         report,
-    })
+    };
+    Ok((outcome, evidence.staged.take()))
 }
 
-/// The files beside the model.
-fn write(outcome: &Outcome, options: &Options) -> Result<(), Error> {
-    if let Some(path) = &options.plan_out {
-        options::write_json(path, &outcome.plan)?;
-    }
-    if let Some(path) = &options.report {
-        options::write_report(path, &outcome.report, || outcome.report.html())?;
-    }
-    Ok(())
+/// Puts the files of a run into place.
+fn write(outcome: &Outcome, mut files: Files) -> Result<(), Error> {
+    files.plan(&outcome.plan)?;
+    files.report(&outcome.report, || outcome.report.html())?;
+    files.publish()
 }
 
 /// Describes the groups of the model at `input`.

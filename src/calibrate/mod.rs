@@ -31,5 +31,6 @@ pub use normal::normal_scores;
 pub use probe::probe;
 pub use reader::Batch;
 pub use statistics::{GatherOptions, Observed, Statistics, StatisticsError};
-pub use store::{Origin, read, write};
+pub(crate) use store::stage;
+pub use store::{Origin, read};
 pub use sums::Sums;

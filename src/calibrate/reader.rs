@@ -19,6 +19,7 @@ use crate::ops::inputs::Values;
 use crate::runtime::InputSpec;
 
 use super::CalibrateError;
+pub(crate) use find::is_data;
 use part::{Opened, Part};
 
 /// Number of samples made up when none is asked for.

@@ -1,20 +1,21 @@
 //! Statistics in a file: a header in JSON, the sums as 64-bit floats, a checksum.
 
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 
-use crate::aside::aside;
 use crate::calibrate::folds::FOLDS;
 use crate::calibrate::moments::{Counts, Moments};
 use crate::calibrate::parts::PARTS;
 use crate::calibrate::sums::TapSums;
 use crate::calibrate::{StatisticsError, Sums};
+use crate::digest::Hashed;
 use crate::graph::Graph;
 use crate::groups::Groups;
+use crate::outputs::{Kind, OutputError, Staged, Target};
+use crate::regular;
 
 /// The first bytes of a file, with the number of the format.
 const MAGIC: &[u8; 24] = b"onnx-mipp statistics 3\n\0";
@@ -50,28 +51,21 @@ struct TapHeader {
     blocks: Vec<Counts>,
 }
 
-/// Writes mergeable sums to `path`, aside and then renamed.
+/// Writes mergeable sums aside, as one of several outputs.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write(path: &Path, origin: &Origin, sums: &mut Sums) -> Result<(), StatisticsError> {
-    let failed = |error: io::Error| StatisticsError::File {
-        path: path.to_owned(),
-        problem: format!("cannot be written: {error}"),
-        advice: "choose a folder that exists, may be written and has room",
-    };
-    let file = aside(path).map_err(failed)?;
-    fill_file(file.as_file(), origin, sums).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
-}
-
-fn fill_file(file: &File, origin: &Origin, sums: &mut Sums) -> io::Result<()> {
-    let mut out = Hashed::new(BufWriter::new(file));
-    put(&mut out, origin, sums)?;
-    let digest = out.hash.finalize();
-    out.inner.write_all(&digest)?;
-    out.inner.flush()
+pub(crate) fn stage(
+    target: &Target,
+    origin: &Origin,
+    sums: &mut Sums,
+) -> Result<Staged, OutputError> {
+    Staged::write(target, Kind::Document, |file| {
+        let mut out = Hashed::new(file);
+        put(&mut out, origin, sums)?;
+        let digest = out.hash.finalize();
+        out.inner.write_all(&digest)
+    })
 }
 
 fn put(out: &mut impl Write, origin: &Origin, sums: &mut Sums) -> io::Result<()> {
@@ -100,7 +94,7 @@ fn put(out: &mut impl Write, origin: &Origin, sums: &mut Sums) -> io::Result<()>
     Ok(())
 }
 
-/// Reads sums that [`write()`] wrote for a model with these `groups`.
+/// Reads sums that [`stage`] wrote for a model with these `groups`.
 ///
 /// # Errors
 /// A file that cannot be read, is damaged, or belongs to another model.
@@ -122,7 +116,7 @@ pub fn read(
         };
         failed(problem, GATHER_AGAIN)
     };
-    let file = File::open(path).map_err(damaged)?;
+    let file = regular::open(path).map_err(damaged)?;
     let mut input = Hashed::new(BufReader::new(file));
     let header = take_header(&mut input).map_err(damaged)?;
     if header.origin.model != model {
@@ -209,41 +203,4 @@ fn check_end(input: Hashed<impl Read>) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other("its checksum is another"))
-}
-
-/// Hashes what passes through.
-struct Hashed<T> {
-    inner: T,
-    hash: Sha256,
-}
-
-impl<T> Hashed<T> {
-    fn new(inner: T) -> Self {
-        Hashed {
-            inner,
-            hash: Sha256::new(),
-        }
-    }
-}
-
-impl<T: Write> Write for Hashed<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hash.update(bytes.get(..count).unwrap_or(bytes));
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl<T: Read> Read for Hashed<T> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(bytes)?;
-        if let Some(read) = bytes.get(..count) {
-            self.hash.update(read);
-        }
-        Ok(count)
-    }
 }

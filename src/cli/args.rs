@@ -430,6 +430,7 @@ fn base(
         stats_out: None,
         plan_out: None,
         report: None,
+        config: None,
         command: None,
     })
 }

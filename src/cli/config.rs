@@ -45,7 +45,7 @@ pub fn matches(command: Command, arguments: &[OsString]) -> Result<ArgMatches, E
 
 /// The file's options as words of a command line, less those that were typed.
 fn options(path: &Path, command: &Command, typed: &ArgMatches) -> Result<Vec<OsString>, String> {
-    let text = std::fs::read_to_string(path)
+    let text = crate::regular::text(path)
         .map_err(|error| format!("{error}; name a file that can be read"))?;
     let table: Table = text
         .parse()

@@ -2,6 +2,8 @@
 
 mod args;
 mod config;
+#[cfg(unix)]
+mod signals;
 mod terminal;
 mod values;
 
@@ -12,6 +14,7 @@ use std::path::Path;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
+use crate::outputs::{OutputError, Outputs};
 use crate::pipeline::{self, Options};
 use crate::shown;
 use args::{
@@ -25,9 +28,13 @@ const NAME: &str = "onnx-mipp";
 /// Runs the program with these arguments, the first of which is its name, and returns its exit code:
 /// 0 when it did what was asked, 1 on an error, 2 when the arguments cannot be understood.
 ///
-/// Reports go to stdout, everything else to stderr. The process should have
-/// [`crate::runtime::restart_without_telemetry`] behind it.
+/// Reports go to stdout, everything else to stderr; what cannot be said there is no error. The process should have
+/// [`crate::runtime::restart_without_telemetry`] behind it; it ends here on a signal, and leaves nothing behind.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    #[cfg(unix)]
+    if let Err(error) = signals::watch() {
+        terminal::warning(&format!("a signal will leave temporary files: {error}"));
+    }
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let parsed = match config::matches(Arguments::command().name(NAME), &arguments) {
         Ok(matches) => Arguments::from_arg_matches(&matches),
@@ -113,6 +120,7 @@ fn prune(arguments: &PruneArguments, line: &str) -> Result<(), String> {
     let input = arguments.input.as_deref().ok_or(needed)?;
     let mut options = arguments.options()?;
     options.command = Some(line.to_owned());
+    options.config.clone_from(&arguments.shown.config);
     let terminal = Terminal::new(&arguments.shown);
     let tell = |event| terminal.tell(event);
     let report = match &arguments.output {
@@ -138,6 +146,7 @@ fn compare(arguments: &CompareArguments) -> Result<(), String> {
 fn sweep(arguments: &SweepArguments, line: &str) -> Result<(), String> {
     let mut options = arguments.options()?;
     options.command = Some(line.to_owned());
+    options.config.clone_from(&arguments.shown.config);
     let terminal = Terminal::new(&arguments.shown);
     let tell = |event| terminal.tell(event);
     let (input, folder) = (&arguments.input, &arguments.out_dir);
@@ -148,7 +157,7 @@ fn sweep(arguments: &SweepArguments, line: &str) -> Result<(), String> {
 }
 
 fn setup(cuda: bool) -> Result<(), String> {
-    let mut log = |line: &str| eprintln!("{line}");
+    let mut log = |line: &str| terminal::say(line);
     let path = crate::runtime::setup(cuda, &mut log).map_err(|error| error.to_string())?;
     print(&path.display().to_string())
 }
@@ -162,16 +171,31 @@ fn completions(shell: clap_complete::Shell) -> Result<(), String> {
 fn man(folder: Option<&Path>) -> Result<(), String> {
     let command = Arguments::command().name(NAME);
     if let Some(folder) = folder {
-        let written = clap_mangen::generate_to(command, folder);
-        return written.map_err(|error| {
-            let folder = folder.display();
-            format!("cannot write manual pages to {folder}: {error}; name a folder that exists")
-        });
+        return man_pages(command, folder).map_err(|error| error.to_string());
     }
+    print(&page(&clap_mangen::Man::new(command))?)
+}
+
+/// A page for the program and one for each of its commands.
+fn man_pages(mut command: clap::Command, folder: &Path) -> Result<(), OutputError> {
+    command.build();
+    let commands = command
+        .get_subcommands()
+        .filter(|found| !found.is_hide_set());
+    let mut outputs = Outputs::default();
+    for command in std::iter::once(&command).chain(commands) {
+        let man = clap_mangen::Man::new(command.clone());
+        let target = outputs.target(&folder.join(man.get_filename()), "manual page")?;
+        let text = page(&man).map_err(|error| target.refused(&error))?;
+        outputs.document(&target, &text)?;
+    }
+    outputs.publish(crate::onnx::locations_in)
+}
+
+fn page(man: &clap_mangen::Man) -> Result<String, String> {
     let mut page = Vec::new();
-    let rendered = clap_mangen::Man::new(command).render(&mut page);
-    rendered.map_err(|error| error.to_string())?;
-    print(&String::from_utf8_lossy(&page))
+    man.render(&mut page).map_err(|error| error.to_string())?;
+    String::from_utf8(page).map_err(|error| error.to_string())
 }
 
 /// The command as one may type it again.

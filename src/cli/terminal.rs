@@ -1,7 +1,7 @@
 //! Progress on stderr: a bar on a terminal, plain lines in a log.
 
 use std::cell::{Cell, RefCell};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anstream::ColorChoice;
@@ -55,7 +55,19 @@ impl Counted {
 /// An error of the program, the last line of a run.
 pub fn error(message: &str) {
     let word = painted("error:", AnsiColor::Red.on_default().bold());
-    eprintln!("onnx-mipp: {word} {}", shown::message(message));
+    say(&format!("onnx-mipp: {word} {}", shown::message(message)));
+}
+
+/// Something that did not work but does not matter to the result.
+#[cfg(unix)]
+pub fn warning(message: &str) {
+    say(&format!("onnx-mipp: warning: {message}"));
+}
+
+/// A line on stderr. Where nothing can be said, for the reader went away or the disk of its log is full, the
+/// work goes on.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// The text in a style, where stderr is a terminal and NO_COLOR does not forbid it.
@@ -165,7 +177,7 @@ impl Terminal {
         };
         match self.bar.borrow().as_ref() {
             Some(bar) => bar.println(format!("{time}{text}")),
-            None => eprintln!("{time}{text}"),
+            None => say(&format!("{time}{text}")),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What can be wrong with a model file, said so that the user can act on it.
 
 use super::DataType;
+use crate::outputs::OutputError;
 use std::{io, path::PathBuf};
 
 /// Why a model could not be read, checked or written.
@@ -93,14 +94,9 @@ pub enum OnnxError {
         /// What to do.
         advice: &'static str,
     },
-    /// The output path cannot be written as asked.
-    #[error("{}: {what}", path.display())]
-    Output {
-        /// The path given.
-        path: PathBuf,
-        /// Why not, and what to do.
-        what: String,
-    },
+    /// The output cannot be written as asked.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// The newest IR version of the schema.

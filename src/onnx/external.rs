@@ -1,14 +1,18 @@
 //! Attaches external data: tensors whose bytes stand in files beside the model.
 
 use super::{
-    OnnxError, mapped,
+    OnnxError, file,
     proto::{ModelProto, TensorProto, tensor_proto::DataLocation},
     storage::Layout,
     walk::{self, Owner},
+    wire,
 };
+use crate::outputs::folder;
 use bytes::Bytes;
+use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     path::{Component, Path, PathBuf},
 };
 
@@ -28,16 +32,43 @@ pub(super) fn unmark(tensor: &mut TensorProto) {
     }
 }
 
-/// The files that hold external data, each once.
+/// The names of the files that hold external data, each once.
 pub(super) fn locations(model: &mut ModelProto) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let Ok(()) = walk::tensors(model, &mut |_, tensor| {
         if is_marked(tensor) {
             found.extend(entry(tensor, "location").map(str::to_owned));
         }
-        Ok::<(), std::convert::Infallible>(())
+        Ok::<(), Infallible>(())
     });
     found
+}
+
+/// The same of a model file, whose data need not be there; `None` where it is no model.
+pub(crate) fn locations_in(path: &Path) -> Option<BTreeSet<String>> {
+    let bytes = file::read(path).ok()?;
+    wire::check(&bytes).ok()?;
+    Some(locations(&mut ModelProto::decode(bytes).ok()?))
+}
+
+/// Lets all external tensors refer to another file.
+pub(super) fn relocate(model: &mut ModelProto, location: &str) {
+    let Ok(()) = walk::tensors(model, &mut |_, tensor| {
+        let entries = tensor.external_data.iter_mut();
+        for entry in entries.filter(|entry| entry.key() == "location") {
+            entry.value = Some(location.to_owned());
+        }
+        Ok::<(), Infallible>(())
+    });
+}
+
+/// The files of external data that the model at `path` refers to, where they are there.
+pub(super) fn paths(model: &mut ModelProto, path: &Path) -> Vec<PathBuf> {
+    let places = Places::of(path);
+    let found = locations(model).into_iter();
+    found
+        .filter_map(|location| places.resolve(&location).ok())
+        .collect()
 }
 
 pub(super) fn error(owner: Owner<'_>, tensor: &TensorProto, what: impl ToString) -> OnnxError {
@@ -47,15 +78,15 @@ pub(super) fn error(owner: Owner<'_>, tensor: &TensorProto, what: impl ToString)
     }
 }
 
-/// Puts the bytes of every external tensor into its `raw_data`, as slices of mapped files.
+/// Puts the bytes of every external tensor into its `raw_data`, as slices of whole files.
 ///
 /// # Errors
-/// [`OnnxError::External`]: no folder, a file that is missing or outside the folder, a range that
+/// [`OnnxError::External`]: no places, a file that is missing or outside them, a range that
 /// is beyond the file or not of the tensor's length.
-pub(super) fn attach(model: &mut ModelProto, folder: Option<&Path>) -> Result<(), OnnxError> {
+pub(super) fn attach(model: &mut ModelProto, places: Option<Places>) -> Result<(), OnnxError> {
     let mut files = Files {
-        folder,
-        mapped: BTreeMap::new(),
+        places,
+        read: BTreeMap::new(),
     };
     walk::tensors(model, &mut |owner, tensor| {
         if !is_marked(tensor) {
@@ -77,13 +108,80 @@ pub(super) fn attach(model: &mut ModelProto, folder: Option<&Path>) -> Result<()
     })
 }
 
-struct Files<'a> {
-    folder: Option<&'a Path>,
-    /// By location.
-    mapped: BTreeMap<String, Bytes>,
+/// Where the data of a model may lie.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    /// The folder in which they are looked for.
+    folder: PathBuf,
+    /// The folder of the model's file itself, behind links: caches link models and their data to it.
+    real: Option<PathBuf>,
 }
 
-impl Files<'_> {
+impl Places {
+    /// Of the model file at `path`.
+    pub fn of(path: &Path) -> Places {
+        let real = path.canonicalize().ok();
+        Places {
+            folder: folder(path).to_owned(),
+            real: real.and_then(|path| path.parent().map(Path::to_owned)),
+        }
+    }
+
+    /// Of a model without a file of its own.
+    pub fn folder(folder: &Path) -> Places {
+        Places {
+            folder: folder.to_owned(),
+            real: None,
+        }
+    }
+
+    /// The path of a file of data. A model must not make us read files elsewhere.
+    fn resolve(&self, location: &str) -> Result<PathBuf, String> {
+        let inside = Path::new(location)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if location.is_empty() || !inside {
+            return Err(format!(
+                "location '{location}' is refused, expected a path within the model's folder: \
+                 move the file there and export again"
+            ));
+        }
+        let named = self.folder.join(location);
+        let found = named.canonicalize();
+        let behind = self
+            .real
+            .as_ref()
+            .map(|real| real.join(location).canonicalize());
+        let path = match (found, behind) {
+            (Ok(path), _) | (Err(_), Some(Ok(path))) => path,
+            (Err(error), _) => {
+                let path = named.display();
+                return Err(format!(
+                    "cannot find '{path}': {error}: copy it to the model's folder"
+                ));
+            }
+        };
+        let folder = self.folder.canonicalize().ok();
+        let mut allowed = folder.iter().chain(&self.real);
+        if !allowed.any(|folder| path.starts_with(folder)) {
+            return Err(format!(
+                "'{location}' is a link to '{}', outside the model's folder '{}': put the file \
+                 itself there",
+                path.display(),
+                self.folder.display()
+            ));
+        }
+        Ok(path)
+    }
+}
+
+struct Files {
+    places: Option<Places>,
+    /// By location.
+    read: BTreeMap<String, Bytes>,
+}
+
+impl Files {
     /// The bytes that the tensor's entries point to; on error, what is wrong.
     fn read(&mut self, tensor: &TensorProto, expected: usize) -> Result<Bytes, String> {
         let location = entry(tensor, "location").unwrap_or_default();
@@ -106,51 +204,18 @@ impl Files<'_> {
     }
 
     fn file(&mut self, location: &str) -> Result<&Bytes, String> {
-        if !self.mapped.contains_key(location) {
-            let path = self.resolve(location)?;
-            let bytes = mapped::map(&path)
+        if !self.read.contains_key(location) {
+            let places = self.places.as_ref().ok_or_else(|| {
+                format!(
+                    "'{location}' is needed, but the model was given without a folder: load it by path"
+                )
+            })?;
+            let path = places.resolve(location)?;
+            let bytes = file::read(&path)
                 .map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
-            self.mapped.insert(location.to_owned(), bytes);
+            self.read.insert(location.to_owned(), bytes);
         }
-        Ok(&self.mapped[location])
-    }
-
-    /// The path of a file within the folder. A model must not make us read files elsewhere.
-    fn resolve(&self, location: &str) -> Result<PathBuf, String> {
-        let folder = self.folder.ok_or_else(|| {
-            format!(
-                "'{location}' is needed, but the model was given without a folder: load it by path"
-            )
-        })?;
-        let inside = Path::new(location)
-            .components()
-            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if location.is_empty() || !inside {
-            return Err(format!(
-                "location '{location}' is refused, expected a path within the model's folder: \
-                 move the file there and export again"
-            ));
-        }
-        let path = folder.join(location);
-        let real = |path: &Path| {
-            path.canonicalize().map_err(|error| {
-                let path = path.display();
-                format!("cannot find '{path}': {error}: copy it to the model's folder")
-            })
-        };
-        let (path, folder) = (real(&path)?, real(folder)?);
-        if !path.starts_with(&folder) {
-            return Err(format!(
-                "'{location}' is a link to '{}', outside the model's folder '{}': put the file \
-                 itself there",
-                path.display(),
-                folder.display()
-            ));
-        }
-        if !path.is_file() {
-            return Err(format!("'{}' is no regular file", path.display()));
-        }
-        Ok(path)
+        Ok(&self.read[location])
     }
 }
 
@@ -245,7 +310,7 @@ mod tests {
         assert!(
             load_with(&[("location", ".")])
                 .unwrap_err()
-                .contains("no regular file")
+                .contains("is a directory")
         );
         assert!(
             load_with(&[])

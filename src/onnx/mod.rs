@@ -4,14 +4,14 @@ mod check;
 mod dtype;
 mod error;
 mod external;
+mod file;
 mod inline;
-mod mapped;
 mod names;
 mod order;
 pub mod proto;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod sample;
+pub(crate) mod sample;
 mod save;
 mod storage;
 mod tensor;
@@ -20,15 +20,22 @@ mod wire;
 
 pub use dtype::DataType;
 pub use error::{OnnxError, TensorError};
+pub(crate) use external::locations_in;
+#[cfg(unix)]
+pub(crate) use file::explain_lost_pages;
 pub(crate) use names::Names;
 pub use save::save;
+pub(crate) use save::stage;
 pub use tensor::Tensor;
 
-use crate::aside::folder;
 use bytes::Bytes;
+use external::Places;
 use prost::Message;
 use sha2::{Digest, Sha256};
-use std::{convert::Infallible, path::Path};
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+};
 
 /// A model with all its weights at hand.
 ///
@@ -42,14 +49,15 @@ pub struct Model {
 
 /// Reads the model file at `path` and the external data beside it, and checks both.
 ///
-/// Files are mapped, not copied: they must not be changed in place while the model is in use.
-/// Replacing them by renaming, as [`save`] does, is safe.
+/// Files of more than 256 MiB are mapped, not copied: they must not be changed in place while the model is in
+/// use. Replacing them by renaming, as [`save`] does, is safe. A model that is a link may have its data beside
+/// the file that it leads to.
 ///
 /// # Errors
 /// [`OnnxError::Io`], or [`OnnxError::File`] with what [`decode`] found.
 pub fn load(path: &Path) -> Result<Model, OnnxError> {
-    let bytes = mapped::map(path).map_err(|error| OnnxError::io(path, "read", error))?;
-    decode(bytes, Some(folder(path))).map_err(|error| in_file(path, error))
+    let bytes = file::read(path).map_err(|error| OnnxError::io(path, "read", error))?;
+    decode_at(bytes, Some(Places::of(path))).map_err(|error| in_file(path, error))
 }
 
 /// Reads a model from the bytes of a model file; external data are looked for in `folder`.
@@ -59,32 +67,41 @@ pub fn load(path: &Path) -> Result<Model, OnnxError> {
 /// `folder` (or no folder is given) or of the wrong length, or an error in the structure: see
 /// [`Model::check`].
 pub fn decode(bytes: Bytes, folder: Option<&Path>) -> Result<Model, OnnxError> {
+    decode_at(bytes, folder.map(Places::folder))
+}
+
+fn decode_at(bytes: Bytes, places: Option<Places>) -> Result<Model, OnnxError> {
     if bytes.is_empty() {
         return Err(OnnxError::Empty);
     }
     wire::check(&bytes)?;
     let mut proto = proto::ModelProto::decode(bytes)?;
-    external::attach(&mut proto, folder)?;
+    external::attach(&mut proto, places)?;
     let model = Model { proto };
     model.check()?;
     Ok(model)
 }
 
-/// Bytes of the model file at `path` and of the files of external data that it names.
+/// Bytes of the file at `path`, from which the model was read, and of the files of external data that it names.
 ///
 /// # Errors
-/// As [`load`].
-pub fn file_bytes(path: &Path) -> Result<u64, OnnxError> {
-    let length = |path: &Path| {
-        let found = std::fs::metadata(path).map_err(|error| OnnxError::io(path, "read", error));
-        found.map(|metadata| metadata.len())
-    };
-    let mut model = load(path)?;
-    let mut total = length(path)?;
-    for location in external::locations(&mut model.proto) {
-        total += length(&folder(path).join(location))?;
+/// [`OnnxError::Io`].
+pub fn file_bytes(model: &Model, path: &Path) -> Result<u64, OnnxError> {
+    let mut total = 0;
+    for path in files(model, path) {
+        let found =
+            std::fs::metadata(&path).map_err(|error| OnnxError::io(&path, "read", error))?;
+        total += found.len();
     }
     Ok(total)
+}
+
+/// The files of the model that was read from `path`: that one first, then those of its data.
+pub(crate) fn files(model: &Model, path: &Path) -> Vec<PathBuf> {
+    let mut proto = model.proto.clone();
+    let mut files = vec![path.to_owned()];
+    files.extend(external::paths(&mut proto, path));
+    files
 }
 
 /// The most bytes that protobuf readers take.

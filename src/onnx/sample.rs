@@ -2,7 +2,7 @@
 
 use super::{Model, Tensor, proto::*};
 
-pub(super) fn model() -> Model {
+pub(crate) fn model() -> Model {
     let weight = Tensor::from_f32(&[3, 2, 1, 1], (0..6).map(|v| v as f32).collect());
     let bias = TensorProto {
         name: Some("b".to_owned()),
@@ -76,7 +76,7 @@ fn attribute_graph(name: &str, graph: GraphProto) -> AttributeProto {
     }
 }
 
-pub(super) fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+pub(crate) fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     NodeProto {
         name: Some(format!("{op_type}_1")),
@@ -87,7 +87,7 @@ pub(super) fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProt
     }
 }
 
-pub(super) fn value(name: &str) -> ValueInfoProto {
+pub(crate) fn value(name: &str) -> ValueInfoProto {
     ValueInfoProto {
         name: Some(name.to_owned()),
         ..ValueInfoProto::default()
@@ -95,19 +95,19 @@ pub(super) fn value(name: &str) -> ValueInfoProto {
 }
 
 /// The dense initializer number `i` of the main graph.
-pub(super) fn initializer(model: &mut Model, i: usize) -> &mut TensorProto {
+pub(crate) fn initializer(model: &mut Model, i: usize) -> &mut TensorProto {
     &mut model.proto.graph.as_mut().unwrap().initializer[i]
 }
 
 /// The tensor of the Constant in the first branch of the If.
-pub(super) fn constant(model: &mut Model) -> &mut TensorProto {
+pub(crate) fn constant(model: &mut Model) -> &mut TensorProto {
     let graph = model.proto.graph.as_mut().unwrap();
     let body = graph.node[1].attribute[0].g.as_mut().unwrap();
     body.node[0].attribute[0].t.as_mut().unwrap()
 }
 
 /// Marks a tensor as external; its data moves to raw_data.
-pub(super) fn mark(tensor: &mut TensorProto) {
+pub(crate) fn mark(tensor: &mut TensorProto) {
     Tensor::from_proto(tensor).unwrap().store(tensor);
     tensor.data_location = Some(tensor_proto::DataLocation::External as i32);
 }

@@ -7,117 +7,88 @@ use super::{
     proto::{ModelProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation},
     walk::{self, Owner},
 };
-use crate::aside::aside;
+use crate::digest::{Hashed, hex};
+use crate::outputs::{Kind, Outputs, Staged, Target, data_path};
 use bytes::Bytes;
 use prost::Message;
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::Path,
 };
-use tempfile::{NamedTempFile, TempPath};
 
 /// Writes the model to `path`; same model and file name, same bytes.
 ///
-/// Tensors marked EXTERNAL go to a file beside it, named like it with ".data" added. Should the
-/// rest be beyond protobuf's 2 GiB, all initializers of more than 1 KiB go there too. Both files
-/// are written aside and renamed, the model last; a failure leaves what was there before.
+/// Tensors marked EXTERNAL go to a file beside it, named like it with a digest of the data and ".data" added.
+/// Should the rest be beyond protobuf's 2 GiB, all initializers of more than 1 KiB go there too. Both files
+/// are written aside and renamed, the model last; then the data of the model that was replaced leave, unless
+/// another model beside it refers to them. A failure leaves what was there before.
 ///
 /// # Errors
-/// [`OnnxError::Io`]; [`OnnxError::Output`] for a path that names no file, or when the data file
-/// is there already and may belong to another model; [`OnnxError::File`] for a model that cannot
-/// be encoded.
+/// [`OnnxError::Output`] for a path that names no file or holds anything but a regular file that may be written,
+/// or when the system refuses; [`OnnxError::File`] for a model that cannot be encoded.
 pub fn save(model: &Model, path: &Path) -> Result<(), OnnxError> {
     save_within(model, path, PROTOBUF_LIMIT)
 }
 
 /// [`save`] with the limit in bytes on the model file as a parameter.
 fn save_within(model: &Model, path: &Path, limit: u64) -> Result<(), OnnxError> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| OnnxError::Output {
-        path: path.to_owned(),
-        what: "names no file (or not in UTF-8), expected a path such as model.onnx".to_owned(),
+    let mut outputs = Outputs::default();
+    let target = outputs.target(path, "model")?;
+    stage_within(model, &target, &mut outputs, limit)?;
+    Ok(outputs.publish(external::locations_in)?)
+}
+
+/// Writes the model aside as one of several outputs; returns the bytes of its files.
+///
+/// # Errors
+/// As [`save`].
+pub(crate) fn stage(
+    model: &Model,
+    target: &Target,
+    outputs: &mut Outputs,
+) -> Result<u64, OnnxError> {
+    stage_within(model, target, outputs, PROTOBUF_LIMIT)
+}
+
+fn stage_within(
+    model: &Model,
+    target: &Target,
+    outputs: &mut Outputs,
+    limit: u64,
+) -> Result<u64, OnnxError> {
+    let path = &target.path;
+    // As long as any digest.
+    let unnamed = file_name(&data_path(path, "0000000000000000")).ok_or_else(|| {
+        let problem = "its name is not in UTF-8, as the name of its data in the model must be";
+        target.refused(problem)
     })?;
-    let data_name = format!("{name}.data");
-    let (proto, data) =
-        split(&model.proto, &data_name, limit).map_err(|error| in_file(path, error))?;
-    let model_file = write_aside(path, |file| file.write_all(&proto.encode_to_vec()))?;
-    if data.pieces.is_empty() {
-        let renamed = model_file.persist(path);
-        return renamed
-            .map_err(|e| OnnxError::io(path, "write", e.error))
-            .map(drop);
-    }
-    let data_path = path.with_file_name(data_name);
-    if data_path.exists() && !path.exists() {
-        return Err(OnnxError::Output {
-            path: path.to_owned(),
-            what: format!(
-                "external data would replace '{}', which may belong to another model: choose \
-                 another name or remove that file",
-                data_path.display()
-            ),
-        });
-    }
-    let data_file = write_aside(&data_path, |file| data.write(file))?;
-    publish(data_file, &data_path, model_file, path)
-}
-
-/// Renames both files into place, or neither.
-fn publish(
-    data: NamedTempFile,
-    data_path: &Path,
-    model: NamedTempFile,
-    path: &Path,
-) -> Result<(), OnnxError> {
-    let io = |path: &Path, error| OnnxError::io(path, "write", error);
-    let old = move_away(data_path).map_err(|error| io(data_path, error))?;
-    let result = match data.persist(data_path) {
-        Err(error) => Err(io(data_path, error.error)),
-        Ok(_) => match model.persist(path) {
-            Ok(_) => return Ok(()),
-            Err(error) => {
-                // The error that matters is the first; what is left over is tidied best-effort.
-                let _ = fs::remove_file(data_path);
-                Err(io(path, error.error))
-            }
-        },
-    };
-    if let Some(old) = old {
-        old.persist(data_path).map_err(|error| {
-            // Dropped, the path would take the user's old data with it.
-            let _ = error.path.keep();
-            io(data_path, error.error)
+    let (mut proto, data) =
+        split(&model.proto, &unnamed, limit).map_err(|error| in_file(path, error))?;
+    let mut bytes = 0;
+    if !data.pieces.is_empty() {
+        let mut digest = String::new();
+        let staged = Staged::write(target, Kind::Data, |file| {
+            let mut hashed = Hashed::new(file);
+            data.write(&mut hashed)?;
+            digest = hex(hashed.hash);
+            Ok(())
         })?;
+        let named = file_name(&data_path(path, &digest)).unwrap_or(unnamed);
+        external::relocate(&mut proto, &named);
+        bytes += staged.length()?;
+        outputs.add(staged.named_after_content(&digest));
     }
-    result
+    let staged = Staged::write(target, Kind::Model, |file| {
+        file.write_all(&proto.encode_to_vec())
+    })?;
+    bytes += staged.length()?;
+    outputs.add(staged);
+    Ok(bytes)
 }
 
-/// Renames an existing file out of the way; it is deleted when the returned path is dropped.
-fn move_away(path: &Path) -> io::Result<Option<TempPath>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let away = aside(path)?.into_temp_path();
-    fs::rename(path, &away)?;
-    Ok(Some(away))
-}
-
-fn write_aside(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<&mut NamedTempFile>) -> io::Result<()>,
-) -> Result<NamedTempFile, OnnxError> {
-    let written = || {
-        let mut file = aside(path)?;
-        let mut writer = BufWriter::new(&mut file);
-        write(&mut writer)?;
-        writer.flush()?;
-        drop(writer);
-        file.as_file().sync_all()?;
-        Ok(file)
-    };
-    written().map_err(|error| OnnxError::io(path, "write", error))
+fn file_name(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.to_owned())
 }
 
 /// The contents of a data file: pieces at rising offsets.
@@ -235,6 +206,8 @@ fn move_out(tensor: &mut TensorProto, bytes: Bytes, name: &str, data: &mut Data)
 mod tests {
     use super::super::{load, sample};
     use super::*;
+    use sha2::{Digest, Sha256};
+    use std::fs;
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder)
@@ -270,16 +243,24 @@ mod tests {
         let path = folder.path().join("m.onnx");
         let model = external_model();
         save(&model, &path).unwrap();
-        assert_eq!(names(folder.path()), ["m.onnx", "m.onnx.data"]);
+        let [first_name, data_name] = names(folder.path()).try_into().unwrap();
+        let data = folder.path().join(&data_name);
+        let digest = hex(Sha256::new_with_prefix(fs::read(&data).unwrap()));
+        assert_eq!(
+            (first_name.as_str(), &data),
+            ("m.onnx", &data_path(&path, &digest))
+        );
         let loaded = load(&path).unwrap();
         assert_eq!(loaded.encode().unwrap(), model.encode().unwrap());
-        // In place, and to another name: the same bytes but for the data file's name.
-        let (first, data) = (fs::read(&path).unwrap(), path.with_file_name("m.onnx.data"));
-        let first_data = fs::read(&data).unwrap();
+        assert_eq!(
+            crate::onnx::files(&loaded, &path),
+            [path.clone(), data.clone()]
+        );
+        // In place: the same bytes.
+        let before = (fs::read(&path).unwrap(), fs::read(&data).unwrap());
         save(&loaded, &path).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), first);
-        assert_eq!(fs::read(&data).unwrap(), first_data);
-        assert_eq!(names(folder.path()), ["m.onnx", "m.onnx.data"]);
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&data).unwrap()), before);
+        assert_eq!(names(folder.path()), ["m.onnx".to_owned(), data_name]);
     }
 
     #[test]
@@ -310,7 +291,8 @@ mod tests {
         let path = folder.path().join("m.onnx");
         save_within(&model, &path, 2000).unwrap();
         assert!(fs::metadata(&path).unwrap().len() <= 2000);
-        assert_eq!(names(folder.path()), ["m.onnx", "m.onnx.data"]);
+        let written = names(folder.path());
+        assert_eq!(written.len(), 2);
         let mut loaded = load(&path).unwrap();
         for i in 0..3 {
             let found = sample::initializer(&mut loaded, i).clone();
@@ -325,39 +307,19 @@ mod tests {
             text.contains("other.onnx") && text.contains("protobuf allows 100"),
             "{text}"
         );
-        assert_eq!(names(folder.path()), ["m.onnx", "m.onnx.data"]);
+        assert_eq!(names(folder.path()), written);
     }
 
     #[test]
-    fn a_failure_leaves_what_was_there() {
+    fn what_cannot_be_written_leaves_what_was_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.onnx");
-        // The model's place is taken by a folder: its rename fails after that of the data.
         fs::create_dir_all(path.join("inside")).unwrap();
         assert!(save(&external_model(), &path).is_err());
-        assert_eq!(names(folder.path()), ["m.onnx"]);
-        fs::write(folder.path().join("m.onnx.data"), "old").unwrap();
-        assert!(save(&external_model(), &path).is_err());
-        assert_eq!(names(folder.path()), ["m.onnx", "m.onnx.data"]);
-        assert_eq!(fs::read(folder.path().join("m.onnx.data")).unwrap(), b"old");
         assert!(save(&sample::model(), &path).is_err());
-        assert_eq!(names(folder.path()), ["m.onnx", "m.onnx.data"]);
         assert!(save(&sample::model(), &folder.path().join("none/m.onnx")).is_err());
         assert!(save(&sample::model(), Path::new("..")).is_err());
-    }
-
-    #[test]
-    fn data_of_another_model_is_not_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("m.onnx.data"), "theirs").unwrap();
-        let error = save(&external_model(), &folder.path().join("m.onnx"));
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .contains("may belong to another model")
-        );
-        assert_eq!(names(folder.path()), ["m.onnx.data"]);
+        assert_eq!(names(folder.path()), ["m.onnx"]);
     }
 
     #[test]

@@ -316,6 +316,7 @@ mod tests {
             stats_out: None,
             plan_out: None,
             report: None,
+            config: None,
             command: None,
         };
         (spec, options)

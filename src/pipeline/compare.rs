@@ -76,8 +76,8 @@ pub fn compare(
         onnxruntime: runtime.version().to_owned(),
         comparison,
         bytes: Change {
-            before: onnx::file_bytes(original)?,
-            after: onnx::file_bytes(other)?,
+            before: onnx::file_bytes(first, original)?,
+            after: onnx::file_bytes(second, other)?,
         },
         latency_ms: latency.unwrap_or_default(),
         notes,

@@ -5,6 +5,7 @@ use crate::combine::CombineError;
 use crate::divergence::DivergenceError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
+use crate::outputs::OutputError;
 use crate::pipeline::Options;
 use crate::runtime::RuntimeError;
 use crate::select::SelectError;
@@ -15,19 +16,9 @@ use crate::verify::VerifyError;
 /// Any stage's error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Two of the files are one.
-    #[error(
-        "{}: the {what} cannot be written there, this is the {other} itself; choose another name, \
-         so that both stay", path.display()
-    )]
-    SamePath {
-        /// The file.
-        path: PathBuf,
-        /// What would be written there.
-        what: &'static str,
-        /// What is there, or will be.
-        other: &'static str,
-    },
+    /// A file that cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A pattern that no node's name matches.
     #[error(
         "{option} '{pattern}' matches no node that makes channels; {hint}`onnx-mipp inspect` lists \
@@ -50,14 +41,6 @@ pub enum Error {
         other: PathBuf,
         /// Why not.
         error: Box<VerifyError>,
-    },
-    /// A target that cannot be written.
-    #[error("cannot write {}: {error}; choose a folder that exists and may be written", path.display())]
-    Target {
-        /// The target.
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
     },
     /// A JSON file that cannot be read.
     #[error("{}: {error}; give a plan that --plan-out wrote", path.display())]

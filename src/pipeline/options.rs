@@ -1,19 +1,17 @@
 //! What a run is asked to do.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::aside::{aside, folder};
 use crate::calibrate::Estimator;
 use crate::calibrate::reader::ReaderOptions;
 use crate::graph::Graph;
 use crate::groups::Scope;
 use crate::ops;
 use crate::pipeline::Error;
+use crate::regular;
 use crate::runtime::RuntimeOptions;
 use crate::select::{Budget, Limits};
 use crate::surgery::Repair;
@@ -67,6 +65,8 @@ pub struct Options {
     pub plan_out: Option<PathBuf>,
     /// Where to write the report: as HTML to a name that ends in .html, else as JSON.
     pub report: Option<PathBuf>,
+    /// The file that options came from: it stays as it is.
+    pub config: Option<PathBuf>,
     /// The command line, for the report.
     pub command: Option<String>,
 }
@@ -162,111 +162,10 @@ impl Options {
     }
 }
 
-/// Refuses targets that are the input, that meet each other or that cannot be written, before any
-/// work is done.
-pub(super) fn check_targets(
-    input: &Path,
-    output: Option<&Path>,
-    options: &Options,
-) -> Result<(), Error> {
-    let mut taken = vec![(input, "input")];
-    let listed = [
-        (output, "model"),
-        (options.plan_out.as_deref(), "plan"),
-        (options.report.as_deref(), "report"),
-        (options.stats_out.as_deref(), "file of statistics"),
-    ];
-    for (path, what) in listed {
-        let Some(path) = path else { continue };
-        let met = taken.iter().find(|(other, _)| is_same(other, path));
-        if let Some((_, other)) = met {
-            return Err(Error::SamePath {
-                path: path.to_owned(),
-                what,
-                other,
-            });
-        }
-        check_target(path)?;
-        taken.push((path, what));
-    }
-    Ok(())
-}
-
-/// Refuses a folder that is none.
-pub(super) fn check_folder(folder: &Path) -> Result<(), Error> {
-    let found = std::fs::metadata(folder).and_then(|found| match found.is_dir() {
-        true => Ok(()),
-        false => Err(std::io::ErrorKind::NotADirectory.into()),
-    });
-    found.map_err(|error| Error::Target {
-        path: folder.to_owned(),
-        error,
-    })
-}
-
-/// Whether two paths name one file, which may not be there yet.
-fn is_same(left: &Path, right: &Path) -> bool {
-    let real = |path: &Path| {
-        std::fs::canonicalize(path).ok().or_else(|| {
-            let folder = std::fs::canonicalize(folder(path)).ok()?;
-            Some(folder.join(path.file_name()?))
-        })
-    };
-    real(left).is_some_and(|left| real(right) == Some(left))
-}
-
-fn check_target(path: &Path) -> Result<(), Error> {
-    let failed = |error| Error::Target {
-        path: path.to_owned(),
-        error,
-    };
-    if path.is_dir() {
-        return Err(failed(std::io::Error::from(
-            std::io::ErrorKind::IsADirectory,
-        )));
-    }
-    aside(path).map_err(failed).map(drop)
-}
-
 /// Whether a report goes there as a page.
 pub(super) fn is_page(path: &Path) -> bool {
     let end = path.extension().and_then(|end| end.to_str());
     end.is_some_and(|end| ["html", "htm"].contains(&end.to_ascii_lowercase().as_str()))
-}
-
-/// Writes a report as the page `html` or as JSON, as the file's name asks for.
-pub(super) fn write_report(
-    path: &Path,
-    report: &impl Serialize,
-    html: impl Fn() -> String,
-) -> Result<(), Error> {
-    match is_page(path) {
-        true => write_text(path, &html()),
-        false => write_json(path, report),
-    }
-}
-
-/// Writes a value as JSON, aside and then renamed.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let failed = |error| Error::Target {
-        path: path.to_owned(),
-        error,
-    };
-    let mut text = serde_json::to_string_pretty(value).map_err(|e| failed(e.into()))?;
-    text.push('\n');
-    write_text(path, &text)
-}
-
-/// Writes a text, aside and then renamed.
-fn write_text(path: &Path, text: &str) -> Result<(), Error> {
-    let failed = |error| Error::Target {
-        path: path.to_owned(),
-        error,
-    };
-    let mut file = aside(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
 }
 
 /// Reads a value from JSON.
@@ -275,6 +174,6 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
         path: path.to_owned(),
         error,
     };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let text = regular::text(path).map_err(|error| failed(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
 }

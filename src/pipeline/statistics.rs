@@ -5,20 +5,24 @@ use std::path::Path;
 use crate::calibrate::{
     self, Apart, Estimator, GatherOptions, Origin, Statistics, StatisticsError, Sums,
 };
+use crate::outputs::Staged;
+use crate::pipeline::files;
 use crate::pipeline::work::Work;
 use crate::pipeline::{Error, Event, Options};
 use crate::report::source;
 
 impl Work {
-    /// What the consumers read, from the files of `--stats` or else from the data.
+    /// What the consumers read, from the files of `--stats` or else from the data; then also their file,
+    /// aside, where it was asked for.
     pub(super) fn statistics(
         &self,
         options: &Options,
         tell: &dyn Fn(Event),
-    ) -> Result<Statistics, Error> {
+    ) -> Result<(Statistics, Option<Staged>), Error> {
         if !options.stats.is_empty() {
-            return self.stored(options, tell);
+            return Ok((self.stored(options, tell)?, None));
         }
+        let mut staged = None;
         let mut sums = self.gather(options, tell)?;
         if let Some(path) = &options.stats_out {
             let origin = Origin {
@@ -26,9 +30,10 @@ impl Work {
                 data: self.samples.digest(options)?,
                 source: source(&options.calibration),
             };
-            calibrate::write(path, &origin, &mut sums)?;
+            let target = files::statistics(path)?;
+            staged = Some(calibrate::stage(&target, &origin, &mut sums)?);
         }
-        Ok(sums.statistics()?)
+        Ok((sums.statistics()?, staged))
     }
 
     fn gather(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Sums, Error> {

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::onnx;
+use crate::pipeline::files::Files;
 use crate::pipeline::work::Work;
-use crate::pipeline::{Error, Event, Options, options};
+use crate::pipeline::{Error, Event, Options};
 use crate::report::{Change, Sweep, SweepEntry};
 use crate::select::Budget;
 
@@ -20,44 +21,40 @@ pub fn sweep(
     options: &Options,
     tell: &dyn Fn(Event),
 ) -> Result<Sweep, Error> {
-    let targets: Vec<PathBuf> = budgets
-        .iter()
-        .map(|budget| target(input, folder, budget))
-        .collect();
-    options::check_folder(folder)?;
-    for target in &targets {
-        options::check_targets(input, Some(target), options)?;
-    }
-    let work = Work::open(onnx::load(input)?, options, tell)?;
+    let model = onnx::load(input)?;
+    let mut files = Files::of(&model, input, options, tell)?;
+    let paths = budgets.iter().map(|budget| target(input, folder, budget));
+    let targets = paths.map(|path| Ok((files.model(&path)?, path)));
+    let targets: Vec<_> = targets.collect::<Result<_, Error>>()?;
+    let before = onnx::file_bytes(&model, input)?;
+    let work = Work::open(model, options, tell)?;
     if !work.is_prunable() {
         return Err(Error::NothingToPrune);
     }
-    let evidence = work.evidence(options, budgets, tell)?;
+    let mut evidence = work.evidence(options, budgets, tell)?;
     let mut cuts = Vec::new();
     for budget in budgets {
         tell(Event::Note(format!("for {budget}:")));
         cuts.push(work.cut(options, &evidence, Some(*budget), tell)?);
     }
     let done = work.judge(cuts, &evidence, tell)?;
-    let before = onnx::file_bytes(input)?;
     let mut entries = Vec::new();
-    for (done, path) in done.iter().zip(targets) {
+    for (done, (target, path)) in done.iter().zip(targets) {
         for note in &done.notes {
             tell(Event::Note(note.clone()));
         }
-        onnx::save(&done.model, &path)?;
         let mut report = work.report(options, done, &evidence);
         report.input = Some(input.display().to_string());
         report.bytes = Change {
             before,
-            after: onnx::file_bytes(&path)?,
+            after: files.stage(&done.model, &target)?,
         };
         entries.push(SweepEntry { path, report });
     }
     let sweep = Sweep { entries };
-    if let Some(path) = &options.report {
-        options::write_report(path, &sweep, || sweep.html())?;
-    }
+    files.add(evidence.staged.take());
+    files.report(&sweep, || sweep.html())?;
+    files.publish()?;
     Ok(sweep)
 }
 

@@ -7,6 +7,7 @@ use crate::graph::Graph;
 use crate::groups::{Group, Groups};
 use crate::onnx::Model;
 use crate::ops;
+use crate::outputs::Staged;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
@@ -52,6 +53,8 @@ pub(super) struct Evidence {
     /// The time of a run as a function of the widths, where a budget needs it.
     pub time: Option<CostModel>,
     trade_off: Vec<TradeOff>,
+    /// The file of the statistics, which waits beside its place.
+    pub staged: Option<Staged>,
 }
 
 impl Evidence {
@@ -179,7 +182,15 @@ impl Work {
         let asks_nothing = options.budget.is_none() && options.plan.is_none();
         if asks_nothing && cut.model.byte_size() > self.original.byte_size() {
             let note = "what may leave would make the file larger: the model is written unchanged";
-            return Ok((self.whole(options, note.to_owned()), Evidence::default()));
+            let whole = self.whole(options, note.to_owned());
+            let staged = evidence.staged;
+            return Ok((
+                whole,
+                Evidence {
+                    staged,
+                    ..Evidence::default()
+                },
+            ));
         }
         let done = self.judge(vec![cut], &evidence, tell)?;
         let done = done.into_iter().next().ok_or(Error::NoStatistics)?;
@@ -200,9 +211,10 @@ impl Work {
         if !needs_statistics {
             return Ok(Evidence::default());
         }
-        let mut statistics = self.statistics(options, tell)?;
+        let (mut statistics, staged) = self.statistics(options, tell)?;
         let mut evidence = Evidence {
             combined: self.combined(options, &mut statistics)?,
+            staged,
             ..Evidence::default()
         };
         let scene = Scene {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::start::open_error;
 use super::{Runtime, RuntimeError};
 use crate::onnx::{Model, Tensor};
+use crate::outputs::Workspace;
 
 /// Where time goes in one run of a model, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,7 +59,7 @@ impl Runtime {
     ) -> Result<Profile, RuntimeError> {
         const RUNS: usize = 201;
         const MOST_SECONDS: f64 = 4.0;
-        let folder = tempfile::tempdir().map_err(|source| RuntimeError::Io {
+        let folder = Workspace::new().map_err(|source| RuntimeError::Io {
             action: "create a temporary folder in",
             path: std::env::temp_dir(),
             source,

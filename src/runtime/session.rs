@@ -10,6 +10,7 @@ use super::values;
 use super::{RuntimeError, Stop};
 use crate::onnx::proto::{self, tensor_shape_proto::dimension::Value as Length, type_proto::Value};
 use crate::onnx::{DataType, Model, Tensor};
+use crate::outputs::Workspace;
 
 /// What a model's input accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,14 +62,14 @@ pub struct Session {
     /// The outputs' types and shapes, as ONNX Runtime writes them.
     output_types: Vec<String>,
     /// The files of a large model, removed with the session.
-    pub(super) _folder: Option<tempfile::TempDir>,
+    pub(super) _folder: Option<Workspace>,
     stop: Stop,
 }
 
 impl Session {
     pub(super) fn new(
         inner: ort::session::Session,
-        folder: Option<tempfile::TempDir>,
+        folder: Option<Workspace>,
         stop: Stop,
     ) -> Result<Session, RuntimeError> {
         let inputs = inner.inputs().iter().map(input_spec);

@@ -13,6 +13,7 @@ use super::device::{cuda_advice, probe_model};
 use super::locate::library_version;
 use super::{Device, RuntimeError, Session, Stop};
 use crate::onnx::{self, Model, Tensor};
+use crate::outputs::Workspace;
 
 /// Models of this many bytes and more are opened from files: protobuf refuses 2 GB, and ONNX
 /// Runtime reads tensors from files beside the model without that limit.
@@ -310,7 +311,7 @@ fn open_from_files(
     mut builder: SessionBuilder,
     stop: Stop,
 ) -> Result<Session, RuntimeError> {
-    let folder = tempfile::tempdir().map_err(|source| RuntimeError::Io {
+    let folder = Workspace::new().map_err(|source| RuntimeError::Io {
         action: "create a temporary folder in",
         path: std::env::temp_dir(),
         source,

@@ -11,6 +11,7 @@ mod documented;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]
 mod evaluate;
+mod files;
 mod graphs;
 mod infer;
 mod latency;

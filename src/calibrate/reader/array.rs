@@ -1,6 +1,6 @@
 //! Arrays of samples in .npy and .npz files and ONNX tensors, read one sample at a time.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use prost::Message;
 
 use crate::calibrate::CalibrateError;
 use crate::onnx::{DataType, Tensor, proto::TensorProto};
+use crate::regular;
 
 /// What an array holds and where.
 #[derive(Debug, Clone)]
@@ -72,7 +73,7 @@ impl Array {
 
     /// The arrays of a .npz file by name, in the file's order.
     pub fn npz(path: &Path) -> Result<Vec<(String, Array)>, CalibrateError> {
-        let file = File::open(path).map_err(io_error(path))?;
+        let file = regular::open(path).map_err(io_error(path))?;
         let damaged = |error: zip::result::ZipError| {
             let problem = format!("not a readable .npz archive ({error})");
             format_error(path, problem, "save it again with numpy.savez")
@@ -252,7 +253,7 @@ fn check_sum(path: &Path, place: &Place, name: &str) -> Result<(), CalibrateErro
 }
 
 fn read_tensor(path: &Path) -> Result<Tensor, CalibrateError> {
-    let bytes = fs::read(path).map_err(io_error(path))?;
+    let bytes = regular::bytes(path).map_err(io_error(path))?;
     let advice = "export it again; it must be one ONNX TensorProto";
     let proto = TensorProto::decode(bytes::Bytes::from(bytes))
         .map_err(|e| format_error(path, format!("not a readable tensor ({e})"), advice))?;
@@ -269,7 +270,7 @@ enum Stream {
 impl Stream {
     /// Opens a .npy at its first byte.
     fn open(path: &Path, place: &Place) -> io::Result<Stream> {
-        let mut file = File::open(path)?;
+        let mut file = regular::open(path)?;
         Ok(match place {
             Place::File => {
                 let length = file.metadata()?.len();

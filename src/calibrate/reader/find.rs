@@ -30,6 +30,11 @@ fn kind(path: &Path) -> Option<Kind> {
     })
 }
 
+/// Whether a file of a folder would be read.
+pub(crate) fn is_data(path: &Path) -> bool {
+    kind(path).is_some()
+}
+
 /// The parts at `paths`, in the order given; in a folder sorted by name.
 pub(super) fn parts(
     paths: &[PathBuf],

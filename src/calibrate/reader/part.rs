@@ -194,7 +194,7 @@ impl Part {
                 path: path.into(),
                 source,
             };
-            let mut file = std::fs::File::open(path).map_err(io)?;
+            let mut file = crate::regular::open(path).map_err(io)?;
             std::io::copy(&mut file, &mut Hasher(hash)).map_err(io)?;
             Ok(())
         };

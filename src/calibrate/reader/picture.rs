@@ -1,6 +1,5 @@
 //! Image files: whether they are whole, how they are turned, and their pixels.
 
-use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use image::{ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 
 use super::Exif;
 use crate::calibrate::CalibrateError;
+use crate::regular;
 
 const PNG_SIGNATURE: usize = 8;
 /// Length, kind and checksum of a PNG's chunk.
@@ -20,7 +20,7 @@ const RIFF_HEAD: usize = 8;
 /// rotation. Pixels are not decoded: that would double the time that images take, and the decoder of JPEG fills what is
 /// missing with gray, so that it would find no cut.
 pub(super) fn is_turned(path: &Path) -> Result<bool, CalibrateError> {
-    let bytes = fs::read(path).map_err(io_error(path))?;
+    let bytes = regular::bytes(path).map_err(io_error(path))?;
     let reader = guessed(path, &bytes)?;
     let is_whole = match reader.format() {
         Some(ImageFormat::Jpeg) => ends_jpeg(&bytes).is_some(),
@@ -45,7 +45,7 @@ pub(super) fn is_turned(path: &Path) -> Result<bool, CalibrateError> {
 
 /// The pixels of an image file.
 pub(super) fn pixels(path: &Path, exif: Exif) -> Result<RgbImage, CalibrateError> {
-    let bytes = fs::read(path).map_err(io_error(path))?;
+    let bytes = regular::bytes(path).map_err(io_error(path))?;
     let failed = |error: ImageError| unreadable(path, &error);
     let mut decoded = guessed(path, &bytes)?.decode().map_err(failed)?;
     if exif == Exif::Apply {
@@ -115,6 +115,7 @@ fn ends_riff(bytes: &[u8]) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn encoded(format: ImageFormat) -> Vec<u8> {
         let image = RgbImage::from_fn(23, 17, |x, y| image::Rgb([x as u8 * 9, y as u8 * 11, 7]));

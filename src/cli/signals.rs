@@ -1,0 +1,46 @@
+//! Signals: a run that is ended leaves nothing behind.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
+
+/// From here on an interrupt, a termination and a hangup end the process with exit code 128 and the signal's
+/// number, without temporary files; while outputs take their places, when all have done so. A hangup that
+/// was ignored at the start, as under nohup, stays so. A file that meets the limit of a shell's `ulimit -f`
+/// is an error like that of a full disk.
+///
+/// # Errors
+/// The system refuses the handlers.
+pub fn watch() -> io::Result<()> {
+    let mut wanted = vec![SIGINT, SIGTERM];
+    if !is_ignored(SIGHUP) {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = Signals::new(wanted)?;
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    crate::onnx::explain_lost_pages()?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                let _removed = crate::outputs::remove_all();
+                // Not the ordinary end: ONNX Runtime may be at work in other threads.
+                low_level::exit(128 + signal);
+            }
+        })
+        .map(drop)
+}
+
+/// Whether the process was started with the signal ignored, where the system tells.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}

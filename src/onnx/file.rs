@@ -1,0 +1,140 @@
+//! Files as bytes: large ones without copying them. The only module with unsafe code.
+#![allow(unsafe_code)]
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use crate::regular;
+
+/// Files up to this many bytes are read, so that nothing that happens to them afterwards matters; larger
+/// ones are mapped, so that a model of gigabytes stands in memory once.
+const READ_UP_TO: u64 = 256 << 20;
+
+/// The contents of the regular file at `path`.
+///
+/// The bytes stay valid when the file is renamed over or unlinked, which is how this crate writes. One that
+/// is mapped must not become shorter meanwhile: see [`explain_lost_pages`].
+///
+/// # Errors
+/// What opening, mapping or reading reports; the file is not regular, or became shorter while it was read.
+pub(super) fn read(path: &Path) -> io::Result<Bytes> {
+    let mut file = regular::open(path)?;
+    let length = file.metadata()?.len();
+    if length > READ_UP_TO
+        && let Ok(mapping) = map(&file)
+    {
+        return Ok(Bytes::from_owner(mapping));
+    }
+    whole(&mut file, length).map(Bytes::from)
+}
+
+/// The rest of a file that had this length when it was opened.
+fn whole(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let capacity = usize::try_from(length).map_err(io::Error::other)?;
+    bytes.try_reserve_exact(capacity)?;
+    file.take(length).read_to_end(&mut bytes)?;
+    if bytes.len() != capacity {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it became shorter while it was read: leave it alone until the run is done",
+        ));
+    }
+    Ok(bytes)
+}
+
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the mapping is read-only and private to the `Bytes` that owns it until its last slice is
+    // dropped. Writing into the file in place from elsewhere while it is mapped is outside what any reader
+    // of a mapping can rule out; this crate never does it (it writes new files and renames them), and the
+    // documentation of `load` says so. A file that becomes shorter raises SIGBUS, which ends the process.
+    unsafe { Mmap::map(file) }
+}
+
+/// Lets this process end with a message and exit code 1, without temporary files, when a file that is mapped
+/// became shorter (SIGBUS). For programs: a library must not take signals from its host.
+///
+/// # Errors
+/// The system refuses the handler.
+#[cfg(unix)]
+pub(crate) fn explain_lost_pages() -> io::Result<()> {
+    let action = || {
+        use io::Write;
+        let message = "onnx-mipp: error: a file that is being read became shorter, a model of more than \
+            256 MB or its data, or its disk failed; leave files alone until the run is done\n";
+        let _ = io::stderr().write_all(message.as_bytes());
+        crate::outputs::remove_all_now();
+        signal_hook::low_level::exit(1);
+    };
+    // SAFETY: the signal is raised by a read of mapped bytes, in the thread that reads. What the handler
+    // uses (stderr without buffer, the allocator, a lock that it only tries) is not held by a thread that
+    // is in the middle of such a read; and the handler never returns.
+    unsafe { signal_hook::low_level::register(signal_hook::consts::SIGBUS, action) }.map(drop)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_became_shorter_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        std::fs::write(&path, [1; 100]).unwrap();
+        let mut file = regular::open(&path).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(40)
+            .unwrap();
+        let error = whole(&mut file, 100).unwrap_err().to_string();
+        assert!(
+            error.contains("became shorter while it was read"),
+            "{error}"
+        );
+        assert_eq!(read(&path).unwrap(), [1; 40].as_slice());
+    }
+
+    const CHILD: &str = "ONNX_MIPP_TEST_LOST_PAGES";
+
+    /// In a process of its own: the file that is named becomes shorter while it is mapped.
+    #[cfg(unix)]
+    #[test]
+    fn pages_that_are_lost_end_the_process_with_a_message() {
+        if let Some(path) = std::env::var_os(CHILD) {
+            explain_lost_pages().unwrap();
+            let file = File::options().read(true).write(true).open(path).unwrap();
+            let mapping = map(&file).unwrap();
+            file.set_len(0).unwrap();
+            std::hint::black_box(mapping[1 << 20]);
+            unreachable!();
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 21).unwrap();
+        let name = "onnx::file::tests::pages_that_are_lost_end_the_process_with_a_message";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, file.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(child.stderr).unwrap();
+        assert_eq!(child.status.code(), Some(1), "{said}");
+        assert!(said.contains("became shorter"), "{said}");
+    }
+
+    #[test]
+    fn a_mapped_file_has_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        std::fs::write(&path, [7; 5000]).unwrap();
+        let mapping = map(&regular::open(&path).unwrap()).unwrap();
+        assert_eq!(Bytes::from_owner(mapping), read(&path).unwrap());
+    }
+}
