@@ -27,5 +27,6 @@ pub mod runtime;
 pub mod segments;
 pub mod select;
 pub mod sequential;
+pub mod shown;
 pub mod surgery;
 pub mod verify;

@@ -37,6 +37,14 @@ mod _native {
     }
 
     impl Source {
+        /// An error with the name of the file, where there is one.
+        fn named(&self, error: pipeline::Error, options: &Options) -> pipeline::Error {
+            match self {
+                Source::Bytes(_) => error,
+                Source::Path(path) => error.about(path, options),
+            }
+        }
+
         fn load(&self) -> Result<Model, OnnxError> {
             match self {
                 Source::Bytes(bytes) => onnx::decode(bytes.to_vec().into(), None),
@@ -46,7 +54,8 @@ mod _native {
     }
 
     pub(super) fn error(error: impl std::fmt::Display) -> PyErr {
-        Error::new_err(error.to_string())
+        let text = error.to_string();
+        Error::new_err(onnx_mipp::shown::message(&text).into_owned())
     }
 
     /// A pruned model.
@@ -96,7 +105,10 @@ mod _native {
         options.report = Some("report.html".into());
         let in_memory = !batches.is_empty();
         options.calibration.extend(batches);
-        let job = |tell: &dyn Fn(Event)| pipeline::prune_model(model.load()?, &options, tell);
+        let job = |tell: &dyn Fn(Event)| {
+            let outcome = pipeline::prune_model(model.load()?, &options, tell);
+            outcome.map_err(|error| model.named(error, &options))
+        };
         let mut outcome = watched(py, &options, Some(tell), job)?;
         if in_memory {
             outcome.report.calibration.source = vec!["data in memory".to_owned()];
@@ -110,7 +122,10 @@ mod _native {
     #[pyfunction]
     fn inspect(py: Python<'_>, model: Source, words: Vec<OsString>) -> PyResult<String> {
         let options = onnx_mipp::cli::inspect_options(words).map_err(error)?;
-        let job = |tell: &dyn Fn(Event)| pipeline::inspect_model(model.load()?, &options, tell);
+        let job = |tell: &dyn Fn(Event)| {
+            let found = pipeline::inspect_model(model.load()?, &options, tell);
+            found.map_err(|error| model.named(error, &options))
+        };
         let found = watched(py, &options, None, job)?;
         onnx_mipp::report::json(&found).map_err(error)
     }
@@ -177,7 +192,7 @@ fn hear(py: Python<'_>, event: Option<Event>, tell: Option<&Py<PyAny>>) -> PyRes
     let line = match event {
         Some(Event::Stage(stage)) => stage.to_owned(),
         Some(Event::Counting { stage, total, what }) => format!("{stage} ({total} {what})"),
-        Some(Event::Note(note)) => note,
+        Some(Event::Note(note)) => onnx_mipp::shown::message(&note).into_owned(),
         Some(Event::Advance(_)) | None => return Ok(()),
     };
     match tell {

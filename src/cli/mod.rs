@@ -7,6 +7,7 @@ mod signals;
 mod terminal;
 mod values;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use crate::outputs::{OutputError, Outputs};
 use crate::pipeline::{self, Options};
+use crate::shown;
 use args::{
     Arguments, Command, CompareArguments, InspectArguments, OutputArguments, PruneArguments,
     SweepArguments,
@@ -46,7 +48,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(parsed) => follow(parsed, &command_line(&arguments)),
         Err(error) => {
             // Asking for help comes this way too, with code 0. A closed pipe is no matter.
-            let _ = error.print();
+            match shown::page(&error.render().to_string()) {
+                Cow::Borrowed(_) => drop(error.print()),
+                // What was typed came from a folder of strange files.
+                Cow::Owned(_) => terminal::error(&config::plain(&error)),
+            }
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
@@ -102,7 +108,7 @@ fn inspect(arguments: &InspectArguments) -> Result<(), String> {
     hold(&options);
     // Nothing is judged here, so what there is to tell about the synthetic inputs is left out.
     let found = pipeline::inspect(&arguments.input, &options, &|_| {});
-    let found = found.map_err(|error| error.to_string())?;
+    let found = found.map_err(|error| error.about(&arguments.input, &options).to_string())?;
     if arguments.json {
         json(&found)
     } else {
@@ -124,7 +130,8 @@ fn prune(arguments: &PruneArguments, line: &str) -> Result<(), String> {
         None if arguments.dry_run => pipeline::rehearse(input, &options, &tell),
         None => return Err(needed.to_owned()),
     };
-    let report = terminal.done(report).map_err(|error| error.to_string())?;
+    let report = terminal.done(report);
+    let report = report.map_err(|error| error.about(input, &options).to_string())?;
     show(&report, &arguments.shown)
 }
 
@@ -134,7 +141,8 @@ fn compare(arguments: &CompareArguments) -> Result<(), String> {
     let terminal = Terminal::new(&arguments.output);
     let tell = |event| terminal.tell(event);
     let found = pipeline::compare(&arguments.original, &arguments.other, &options, &tell);
-    let found = terminal.done(found).map_err(|error| error.to_string())?;
+    let found = terminal.done(found);
+    let found = found.map_err(|error| error.about(&arguments.original, &options).to_string())?;
     show(&found, &arguments.output)
 }
 
@@ -147,7 +155,8 @@ fn sweep(arguments: &SweepArguments, line: &str) -> Result<(), String> {
     let tell = |event| terminal.tell(event);
     let (input, folder) = (&arguments.input, &arguments.out_dir);
     let found = pipeline::sweep(input, folder, &arguments.budgets(), &options, &tell);
-    let found = terminal.done(found).map_err(|error| error.to_string())?;
+    let found = terminal.done(found);
+    let found = found.map_err(|error| error.about(input, &options).to_string())?;
     show(&found, &arguments.shown)
 }
 
@@ -235,7 +244,7 @@ fn json(value: &impl Serialize) -> Result<(), String> {
 fn print(text: &str) -> Result<(), String> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{}", text.trim_end()) {
+    match writeln!(out, "{}", shown::page(text.trim_end())) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
         _ => Ok(()),
     }

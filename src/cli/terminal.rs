@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::OutputArguments;
 use crate::pipeline::Event;
+use crate::shown;
 
 /// A log hears of a counting stage this often.
 const LOG_PAUSE: Duration = Duration::from_secs(20);
@@ -54,7 +55,7 @@ impl Counted {
 /// An error of the program, the last line of a run.
 pub fn error(message: &str) {
     let word = painted("error:", AnsiColor::Red.on_default().bold());
-    say(&format!("onnx-mipp: {word} {message}"));
+    say(&format!("onnx-mipp: {word} {}", shown::message(message)));
 }
 
 /// Something that did not work but does not matter to the result.
@@ -93,13 +94,13 @@ impl Terminal {
     /// Shows one event.
     pub fn tell(&self, event: Event) {
         match event {
-            Event::Note(note) => match note.strip_prefix("WARNING") {
+            Event::Note(note) => match shown::message(&note).strip_prefix("WARNING") {
                 Some(rest) => {
                     let word = painted("WARNING", AnsiColor::Yellow.on_default().bold());
                     self.line(&format!("{word}{rest}"));
                 }
                 None if self.quiet => {}
-                None => self.line(&note),
+                None => self.line(&shown::message(&note)),
             },
             _ if self.quiet => {}
             Event::Stage(stage) => self.stage(stage, None),

@@ -119,7 +119,7 @@ impl Drop for Temporary {
     }
 }
 
-/// A temporary folder where the system wants them.
+/// A temporary folder.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     folder: Option<TempDir>,
@@ -128,13 +128,21 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// A new folder; what lies around there from killed runs is not looked for.
+    /// A new folder where the system wants temporary ones.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn new() -> io::Result<Workspace> {
+        Workspace::within(&std::env::temp_dir())
+    }
+
+    /// A new folder in another.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn within(folder: &Path) -> io::Result<Workspace> {
         let mut open = open();
-        let folder = Builder::new().prefix(FOLDER_START).tempdir()?;
+        let folder = Builder::new().prefix(FOLDER_START).tempdir_in(folder)?;
         let path = folder.path().to_owned();
         open.insert(path.clone());
         drop(open);

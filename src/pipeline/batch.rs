@@ -11,7 +11,7 @@ use crate::onnx::proto::{ValueInfoProto, type_proto::Value};
 use crate::ops;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::{Error, Options, sizes, states};
-use crate::runtime::{InputSpec, Runtime, RuntimeError};
+use crate::runtime::{InputSpec, RuntimeError};
 
 /// So many numbers that a model tells are tried.
 const MOST_TOLD: usize = 8;
@@ -26,15 +26,15 @@ const LARGEST: usize = 4096;
 pub(super) fn open<T>(
     specs: &[InputSpec],
     options: &Options,
-    known: (&Runtime, &[usize]),
+    told: &[usize],
     mut attempt: impl FnMut(&Samples) -> Result<T, Error>,
 ) -> Result<(Samples, T), Error> {
-    let usual = of_size(specs, options, known, &mut attempt);
+    let usual = of_size(specs, options, told, &mut attempt);
     if !usual.as_ref().is_err_and(is_of_run) {
         return usual;
     }
     for (other, sizes) in sizes::others(specs, options) {
-        if let Ok((mut samples, found)) = of_size(specs, &other, known, &mut attempt) {
+        if let Ok((mut samples, found)) = of_size(specs, &other, told, &mut attempt) {
             samples.note(format!(
                 "the model does not run with images of the usual size: it gets {sizes} (fix it with --shape)"
             ));
@@ -52,10 +52,9 @@ pub(super) fn open<T>(
 fn of_size<T>(
     specs: &[InputSpec],
     options: &Options,
-    (runtime, told): (&Runtime, &[usize]),
+    told: &[usize],
     mut attempt: impl FnMut(&Samples) -> Result<T, Error>,
 ) -> Result<(Samples, T), Error> {
-    let mut attempt = |samples: &Samples| runtime.quietly(|| attempt(samples));
     let mut sizes = Sizes::default();
     let inside = states::batches(specs, options);
     if inside.is_empty() {

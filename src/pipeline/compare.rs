@@ -34,7 +34,7 @@ pub fn compare(
     let graph = Graph::build(&models[0])?;
     let options = &options.told_by(&graph);
     let told = batch::told(&models[0], &graph);
-    let (samples, ()) = batch::open(&specs, options, (&runtime, &told), |samples| {
+    let (samples, ()) = batch::open(&specs, options, &told, |samples| {
         let specs = samples.first_specs();
         forecast(&models[0], &graph, &runtime, &specs, options.allowance)?;
         let mut session = runtime.session(&models[0])?;

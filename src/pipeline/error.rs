@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::allowance::OverLimit;
 use crate::calibrate::{CalibrateError, StatisticsError};
@@ -7,6 +7,7 @@ use crate::divergence::DivergenceError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::outputs::OutputError;
+use crate::pipeline::Options;
 use crate::runtime::RuntimeError;
 use crate::select::SelectError;
 use crate::sequential::SequentialError;
@@ -117,6 +118,67 @@ pub enum Error {
     /// The check of the result.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// An error of a stage that does not know where its model or plan came from.
+    #[error("{}: {error}", path.display())]
+    In {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: Box<Error>,
+    },
+}
+
+impl Error {
+    /// The same with the name of the file that it is about, where it has none: that of the plan, or of the
+    /// model.
+    #[must_use]
+    pub fn about(self, model: &Path, options: &Options) -> Error {
+        let path = match (&self, &options.plan) {
+            (Error::Select(SelectError::Plan { .. }), Some(plan)) => plan.as_path(),
+            (error, _) if error.has_no_file() => model,
+            _ => return self,
+        };
+        Error::In {
+            path: path.to_owned(),
+            error: Box::new(self),
+        }
+    }
+
+    /// Whether it names no file.
+    fn has_no_file(&self) -> bool {
+        match self {
+            Error::Onnx(error) => !matches!(
+                error,
+                OnnxError::File { .. } | OnnxError::Io { .. } | OnnxError::Output(_)
+            ),
+            Error::Runtime(error) => matches!(
+                error,
+                RuntimeError::Open { .. }
+                    | RuntimeError::Run { .. }
+                    | RuntimeError::Profile { .. }
+                    | RuntimeError::Value { .. }
+            ),
+            Error::Calibrate(error) => matches!(
+                error,
+                CalibrateError::Option { .. } | CalibrateError::Samples(_)
+            ),
+            Error::Statistics(error) => !matches!(error, StatisticsError::File { .. }),
+            Error::IdleGlob { .. }
+            | Error::NoBatch { .. }
+            | Error::NothingToPrune
+            | Error::NoStatistics
+            | Error::NoRows
+            | Error::OverLimit(_)
+            | Error::Graph(_)
+            | Error::Combine(_)
+            | Error::Divergence(_)
+            | Error::Select(_)
+            | Error::Sequential(_)
+            | Error::Surgery(_)
+            | Error::Verify(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl From<SequentialError> for Error {

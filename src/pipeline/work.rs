@@ -122,7 +122,7 @@ impl Work {
         let options = &options.told_by(&graph);
         let told = batch::told(&model, &graph);
         let mut is_tried = sizes::are_guessed(&specs, options);
-        let (mut samples, graph) = batch::open(&specs, options, (&runtime, &told), |samples| {
+        let (mut samples, graph) = batch::open(&specs, options, &told, |samples| {
             let mut seen = graph.clone();
             let allowance = options.allowance;
             let observed = observe(

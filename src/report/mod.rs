@@ -153,7 +153,8 @@ pub struct SweepEntry {
 /// # Errors
 /// A value that JSON cannot express; none of this crate's is.
 pub fn json(value: &impl Serialize) -> Result<String, String> {
-    serde_json::to_string_pretty(value).map_err(|error| error.to_string())
+    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    Ok(crate::shown::json(&text).into_owned())
 }
 
 /// Paths of the data as text.

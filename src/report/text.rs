@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::report::{Change, Compared, GroupReport, Inspection, Report, Sweep, SweepEntry};
 use crate::select::{Candidate, Interval};
+use crate::shown;
 use crate::verify::{Comparison, Divergence};
 
 /// Columns of the table of groups.
@@ -95,7 +96,7 @@ impl Report {
         let cut = self.groups.iter().filter(|group| kept(group) < 1.0);
         let least = cut.min_by(|a, b| kept(a).total_cmp(&kept(b)))?;
         let percent = kept(least) * 100.0;
-        let name = &least.name;
+        let name = shown::line(&least.name);
         if self.calibration.synthetic {
             return Some(format!(
                 "least MI of made-up inputs kept: {percent:.1} % of '{name}'"
@@ -158,7 +159,7 @@ impl Report {
     }
 
     fn write_comparison(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "asked {}, reached ", self.asked)?;
+        write!(f, "asked {}, reached ", shown::line(&self.asked))?;
         if let (false, Some(latency)) = (self.candidates.is_empty(), self.latency_ms) {
             write!(f, "{:.4} of the latency, ", share(latency))?;
         }
@@ -219,7 +220,8 @@ impl fmt::Display for Sweep {
         table(f, &rows)?;
         writeln!(f)?;
         for entry in &self.entries {
-            let (path, repair) = (entry.path.display(), entry.report.repair);
+            let path = entry.path.to_string_lossy();
+            let (path, repair) = (shown::line(&path), entry.report.repair);
             writeln!(f, "wrote {path}, repair {repair}")?;
         }
         if self.is_unknown() {
@@ -287,8 +289,10 @@ impl fmt::Display for Compared {
             total("file", size, bytes),
             total("latency", self.latency_ms, |ms| format!("{ms:.2} ms")),
         ];
-        writeln!(f, "A is {}", self.original.display())?;
-        writeln!(f, "B is {}", self.other.display())?;
+        for (letter, path) in [("A", &self.original), ("B", &self.other)] {
+            let path = path.to_string_lossy();
+            writeln!(f, "{letter} is {}", shown::line(&path))?;
+        }
         writeln!(f)?;
         table(f, &rows)?;
         writeln!(f)?;
@@ -312,7 +316,7 @@ fn row(group: &GroupReport) -> [String; 6] {
     let percent =
         |share: Option<f64>| share.map_or("-".to_owned(), |s| format!("{:.1} %", s * 100.0));
     [
-        group.name.clone(),
+        shown::line(&group.name).into_owned(),
         group.channels.before.to_string(),
         group.channels.after.to_string(),
         percent(group.score.map(|score| score.mi_kept)),
@@ -393,23 +397,23 @@ impl fmt::Display for Inspection {
             writeln!(
                 f,
                 "{}: {} channels, {:.1} % of the MACs, {:.1} % of the parameters",
-                group.name,
+                shown::line(&group.name),
                 group.channels,
                 group.macs_share * 100.0,
                 group.parameters_share * 100.0
             )?;
-            writeln!(f, "  made by  {}", group.producers.join(", "))?;
+            writeln!(f, "  made by  {}", shown::line(&group.producers.join(", ")))?;
             if !group.consumers.is_empty() {
-                writeln!(f, "  read by  {}", group.consumers.join(", "))?;
+                writeln!(f, "  read by  {}", shown::line(&group.consumers.join(", ")))?;
             }
             let place = |place: &super::Place| match place.positions {
                 1 => format!("{}[{}]", place.tensor, place.axis),
                 n => format!("{}[{}] x {n}", place.tensor, place.axis),
             };
             let places: Vec<String> = group.places.iter().map(place).collect();
-            writeln!(f, "  lies on  {}", places.join(", "))?;
+            writeln!(f, "  lies on  {}", shown::line(&places.join(", ")))?;
             for reason in &group.frozen {
-                writeln!(f, "  frozen   {reason}")?;
+                writeln!(f, "  frozen   {}", shown::line(reason))?;
             }
         }
         for layer in &self.ungrouped {
@@ -417,11 +421,11 @@ impl fmt::Display for Inspection {
             writeln!(
                 f,
                 "{}: {} in no group, {:.1} % of the MACs",
-                layer.name,
-                layer.operator,
+                shown::line(&layer.name),
+                shown::line(&layer.operator),
                 layer.macs_share * 100.0
             )?;
-            writeln!(f, "  frozen   {}", layer.frozen)?;
+            writeln!(f, "  frozen   {}", shown::line(&layer.frozen))?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::RuntimeError;
 use super::locate::{library_in, library_version, variable};
 use super::outside;
+use crate::outputs::Workspace;
 
 /// The release that this program is tested with.
 const VERSION: &str = "1.31.1";
@@ -42,10 +43,7 @@ pub fn setup(cuda: bool, log: &mut dyn FnMut(&str)) -> Result<PathBuf, RuntimeEr
     let parent = target.parent().unwrap_or(&target);
     fs::create_dir_all(parent).map_err(io("create", parent))?;
     // Beside the target: a rename works only within one file system.
-    let work = tempfile::Builder::new()
-        .prefix("setup-")
-        .tempdir_in(parent)
-        .map_err(io("create a folder in", parent))?;
+    let work = Workspace::within(parent).map_err(io("create a folder in", parent))?;
     let package = work.path().join("package");
     fetch(cuda, &package, log)?;
     let staged = work.path().join("libraries");

@@ -220,20 +220,6 @@ impl Runtime {
         Ok(builder.with_execution_providers([provider.build().error_on_failure()])?)
     }
 
-    /// Does what may fail and is turned into an error or a note: ONNX Runtime, which would log the failure
-    /// too, is silent meanwhile.
-    pub(crate) fn quietly<T>(&self, work: impl FnOnce() -> T) -> T {
-        let is_quiet = std::env::var_os("ORT_LOG").is_none();
-        if is_quiet {
-            self.environment.set_log_level(LogLevel::Fatal);
-        }
-        let result = work();
-        if is_quiet {
-            self.environment.set_log_level(LogLevel::Error);
-        }
-        result
-    }
-
     /// Opens and runs a tiny model on the CUDA device; the error says what is missing.
     fn probe_cuda(&self, id: u32) -> Result<(), String> {
         if !ep::CUDA::is_available().unwrap_or(false) {
@@ -242,8 +228,8 @@ impl Runtime {
                 "the ONNX Runtime library is built without CUDA; {advice}"
             ));
         }
-        let result = self.quietly(|| self.run_probe(id));
-        result.map_err(|problem| cuda_advice(&self.library, &problem))
+        self.run_probe(id)
+            .map_err(|problem| cuda_advice(&self.library, &problem))
     }
 
     fn run_probe(&self, id: u32) -> Result<(), String> {
@@ -283,7 +269,13 @@ fn load(library: &Path) -> Result<Environment, RuntimeError> {
     let environment = std::panic::catch_unwind(|| {
         let builder = ort::init_from(library).map_err(|e| e.to_string())?;
         let builder = builder.with_name("onnx-mipp").with_telemetry(false);
-        builder.build().map_err(|e| e.to_string())
+        let environment = builder.build().map_err(|e| e.to_string())?;
+        // Whatever fails comes back as an error, which is said once, by us; the library's own log also repeats
+        // names of the model as they are.
+        if std::env::var_os("ORT_LOG").is_none() {
+            environment.set_log_level(LogLevel::Fatal);
+        }
+        Ok(environment)
     })
     .unwrap_or_else(|_| Err("it is not a working ONNX Runtime library".into()))
     .map_err(bad)?;

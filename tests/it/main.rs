@@ -19,6 +19,7 @@ mod limits;
 mod manners;
 mod masked;
 mod memory;
+mod messages;
 mod names;
 mod open_sizes;
 mod packaging;

@@ -278,7 +278,7 @@ fn page(title: &str, body: &Markup) -> String {
             body { (body) }
         }
     };
-    page.into_string()
+    crate::shown::page(&page.into_string()).into_owned()
 }
 
 fn card(what: &str, change: Change<f64>, text: impl Fn(f64) -> String) -> Markup {
