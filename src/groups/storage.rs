@@ -3,6 +3,10 @@
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::storage;
 
+/// Exporters write a few nodes between a weight and its reader. What is made of more counts as stored where the
+/// walk ends, so that a chain that a file makes as long as it likes is not walked from each of its nodes.
+const MOST_STEPS: usize = 64;
+
 /// The stored constant that another one is made of, element by element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -28,6 +32,9 @@ impl Stored {
             let Some(root) = graph.view(node).input(carried.slot) else {
                 break;
             };
+            if stored.chain.len() >= MOST_STEPS {
+                break;
+            }
             stored.root = root;
             stored.chain.push(node);
             for axis in &mut stored.axes {

@@ -13,6 +13,8 @@ use crate::allowance::Allowance;
 
 /// Twenty functions that call the next one twice make a million nodes of one; no exporter comes near this.
 const MOST_NODES: u64 = 1 << 18;
+/// Calls in calls: ONNX Runtime follows them on its stack.
+const DEEPEST: u64 = 256;
 /// Memory of a node and its values, in all the forms that they take here and in ONNX Runtime.
 const PER_NODE: u64 = 4096;
 /// Copies of a node's text.
@@ -23,11 +25,14 @@ const COPIES: u64 = 8;
 pub(super) struct Size {
     nodes: u64,
     bytes: u64,
+    /// How deep functions call functions in it.
+    depth: u64,
 }
 
 impl Size {
     fn plus(self, other: Size) -> Size {
         Size {
+            depth: self.depth.max(other.depth),
             nodes: self.nodes.saturating_add(other.nodes),
             bytes: self.bytes.saturating_add(other.bytes),
         }
@@ -41,6 +46,7 @@ impl Size {
         self.plus(Size {
             nodes: 0,
             bytes: names,
+            depth: self.depth,
         })
     }
 }
@@ -73,6 +79,15 @@ impl Model {
                     what: format!("{found}: export it without functions that call others so often"),
                 });
             }
+            if all.depth > DEEPEST {
+                let depth = all.depth;
+                let found = what(&format!(
+                    "has functions that call each other {depth} deep, expected at most {DEEPEST}"
+                ));
+                return Err(OnnxError::Structure {
+                    what: format!("{found}: export it with fewer levels"),
+                });
+            }
             let asked = all.nodes.saturating_mul(PER_NODE);
             let asked = asked.saturating_add(all.bytes.saturating_mul(COPIES));
             allowance.bytes(
@@ -90,6 +105,7 @@ fn size(node: &NodeProto, sizes: &Sizes) -> Size {
     let own = Size {
         nodes: 1,
         bytes: node.encoded_len() as u64,
+        depth: 0,
     };
     own.plus(bodies(node, sizes))
 }
@@ -99,7 +115,10 @@ fn bodies(node: &NodeProto, sizes: &Sizes) -> Size {
     let body = sizes.get(&called(node)).copied().unwrap_or_default();
     let mut all = body.in_place_of(node);
     for inner in subgraphs(node).flat_map(|graph| &graph.node) {
-        let own = Size { nodes: 1, bytes: 0 };
+        let own = Size {
+            nodes: 1,
+            ..Size::default()
+        };
         all = all.plus(own).plus(bodies(inner, sizes));
     }
     all
@@ -130,7 +149,8 @@ pub(super) fn sizes(model: &ModelProto) -> Result<Sizes, OnnxError> {
             continue;
         };
         let nodes = function.node.iter();
-        let made = nodes.fold(Size::default(), |all, node| all.plus(size(node, &sizes)));
+        let mut made = nodes.fold(Size::default(), |all, node| all.plus(size(node, &sizes)));
+        made.depth = made.depth.saturating_add(1);
         sizes.insert(key_of(function), made);
         for &caller in callers.get(at).into_iter().flatten() {
             if let Some(waits) = waits.get_mut(caller) {
@@ -226,6 +246,32 @@ mod tests {
             text.contains("(F0)") && text.contains("over the limit of 1.00 GB"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn functions_that_nest_too_deep_are_refused() {
+        let mut model = doubling(300, 1);
+        for function in &mut model.proto.functions {
+            function.node.truncate(1);
+            function.node[0].output = vec!["b".to_owned()];
+        }
+        let text = refused(&model);
+        assert!(
+            text.contains("(F0)") && text.contains("300 deep, expected at most 256"),
+            "{text}"
+        );
+        model.proto.functions.drain(..100);
+        model
+            .proto
+            .graph
+            .as_mut()
+            .unwrap()
+            .node
+            .last_mut()
+            .unwrap()
+            .op_type = Some("F100".to_owned());
+        let allowance = Allowance::of_megabytes(1000);
+        assert!(model.check_expansion(allowance).is_ok());
     }
 
     #[test]
