@@ -31,6 +31,14 @@ CHANGES = re.compile(
 )
 
 
+class Problems(list):
+    """Told as soon as they are found."""
+
+    def append(self, problem):
+        print(problem, flush=True)
+        super().append(problem)
+
+
 class Bench:
     def __init__(self, program, folder, kind):
         self.program, self.folder = program, pathlib.Path(folder)
@@ -158,7 +166,7 @@ def main():
     parser.add_argument("--random", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    problems = []
+    problems = Problems()
     for kind in ("inline", "external"):
         with tempfile.TemporaryDirectory() as folder:
             bench = Bench(os.path.abspath(options.bin), folder, kind)
@@ -210,7 +218,7 @@ def main():
                     problems.append(f"{kind}: two runs {number}: one failed")
                 bench.judge(f"{kind}: two runs {number}", problems)
             print(f"{kind}: 10 pairs of runs at once; {len(problems)} problems so far", flush=True)
-    print("\n".join(problems) or "no problem")
+    print(f"{len(problems)} problems")
     sys.exit(bool(problems))
 
 
