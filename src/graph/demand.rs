@@ -2,6 +2,7 @@
 
 use crate::allowance::{Allowance, OverLimit, spanned};
 use crate::graph::{Graph, NodeId, Value, ValueId};
+use crate::ops;
 
 /// Bytes of an element whose type is not known.
 const ELEMENT: usize = 4;
@@ -43,7 +44,7 @@ impl Graph {
             }
             let touched = known.inputs.iter().chain(&known.outputs).flatten();
             let counts = touched.map(|&id| elements(&self.values[id]));
-            let own = counts.fold(0, u64::saturating_add);
+            let own = counts.fold(ops::repetitions(self.view(node)), u64::saturating_add);
             found.elements = found.elements.saturating_add(own);
             if found.most.is_none_or(|(_, most)| own > most) {
                 found.most = Some((node, own));

@@ -29,6 +29,7 @@ mod pool;
 mod product;
 mod rectifier;
 mod recurrent;
+mod repeat;
 mod resample;
 mod reshape;
 mod rotary;
@@ -40,6 +41,7 @@ mod unfused;
 use std::ops::RangeInclusive;
 
 pub use alike::{Alike, Unscaled};
+pub use repeat::repetitions;
 pub use shift::{Shifted, shifted};
 pub use unfused::unfused;
 

@@ -236,7 +236,7 @@ pub fn lengths(info: &ValueInfoProto) -> Vec<Option<usize>> {
     dims(&mut info).iter().map(length).collect()
 }
 
-fn tensor_type(info: &mut ValueInfoProto) -> &mut type_proto::Tensor {
+pub fn tensor_type(info: &mut ValueInfoProto) -> &mut type_proto::Tensor {
     match info.r#type.as_mut().unwrap().value.as_mut().unwrap() {
         type_proto::Value::TensorType(tensor) => tensor,
         _ => panic!("a tensor"),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use onnx_mipp::onnx::{Model, Tensor, proto::*};
 use tempfile::TempDir;
 
-use crate::builder::{Builder, int, ints};
+use crate::builder::{Builder, int, ints, open, subgraph, tensor_type};
 use crate::program::{Run, fixture, mipp, text};
 use crate::small;
 
@@ -99,6 +99,43 @@ fn inputs_of_any_size_are_refused() {
     let shape = ["--shape", "input=1,1,65536,2147483647"];
     let run = mipp([["inspect", text(&model)], shape, LIMIT].concat());
     assert_eq!(run.code, Some(1), "{}", run.err);
+}
+
+/// A loop over the channels that runs `trips` times.
+fn looping(trips: i64) -> ModelProto {
+    const BOOL: i32 = 9;
+    let copy = |from: &str, to: &str| NodeProto {
+        op_type: Some("Identity".to_owned()),
+        input: vec![from.to_owned()],
+        output: vec![to.to_owned()],
+        ..Default::default()
+    };
+    let typed = |name: &str, rank, kind| {
+        let mut info = open(name, rank);
+        tensor_type(&mut info).elem_type = Some(kind);
+        info
+    };
+    let body = GraphProto {
+        name: Some("body".to_owned()),
+        node: vec![copy("on", "still_on"), copy("state", "next")],
+        input: vec![typed("step", 0, 7), typed("on", 0, BOOL), open("state", 4)],
+        output: vec![typed("still_on", 0, BOOL), open("next", 4)],
+        ..Default::default()
+    };
+    behind_channels(|b, a| {
+        let count = b.index(trips);
+        b.node("Loop", &[&count, "", a], vec![subgraph("body", body)])
+    })
+}
+
+#[test]
+fn a_loop_that_runs_for_hours_is_refused() {
+    Bench::of(looping(20)).inspect().done();
+    let run = Bench::of(looping(i64::from(i32::MAX))).inspect();
+    run.fails(
+        1,
+        &["in.onnx", "(Loop)", "works through", "(--memory-limit"],
+    );
 }
 
 /// No element, but so many places along its axes.
