@@ -33,7 +33,7 @@ impl WeightLayout {
         for (block, matrix) in matrices.iter().enumerate() {
             let range = Slice::from(block * length..(block + 1) * length);
             let part = values.slice_axis_mut(Axis(self.block_axis), range);
-            let mut ordered = part.permuted_axes(self.order());
+            let mut ordered = part.permuted_axes(self.order(shape.len()));
             let columns = matrix.ncols().max(1);
             for (flat, value) in ordered.iter_mut().enumerate() {
                 *value = matrix[(flat / columns, flat % columns)];
@@ -58,14 +58,13 @@ impl WeightLayout {
             .product()
     }
 
-    fn order(&self) -> IxDyn {
+    fn order(&self, rank: usize) -> IxDyn {
         let mut order = self.out_axes.clone();
         order.push(self.in_axis);
         order.extend(&self.tap_axes);
-        // Of a stack, one matrix is looked at.
-        if !order.contains(&self.block_axis) {
-            order.push(self.block_axis);
-        }
+        // Of a stack one matrix is looked at, and a matrix may stand behind axes of length one.
+        let others: Vec<usize> = (0..rank).filter(|axis| !order.contains(axis)).collect();
+        order.extend(others);
         IxDyn(&order)
     }
 
@@ -83,7 +82,8 @@ impl WeightLayout {
             .iter()
             .map(|&axis| part.len_of(Axis(axis)))
             .product();
-        let ordered = part.permuted_axes(self.order());
+        let rank = part.ndim();
+        let ordered = part.permuted_axes(self.order(rank));
         let columns = ordered.len().checked_div(rows).unwrap_or(0);
         let values: Vec<f64> = ordered.iter().copied().collect();
         Mat::from_fn(rows, columns, |i, j| values[i * columns + j])
@@ -120,6 +120,22 @@ mod tests {
                 .unwrap(),
             weight
         );
+    }
+
+    #[test]
+    fn a_matrix_behind_axes_of_length_one_is_that_matrix() {
+        let layout = WeightLayout {
+            out_axes: vec![3],
+            in_axis: 2,
+            tap_axes: vec![],
+            blocks: 1,
+            block_axis: 3,
+        };
+        let weight = numbered(&[1, 1, 3, 5]);
+        let matrices = layout.matrices(&weight).unwrap();
+        assert_eq!(matrices[0][(4, 2)], 14.0);
+        let again = layout.tensor(&matrices, &[1, 1, 3, 5], DataType::Float);
+        assert_eq!(again.unwrap(), weight);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::builder::{float, int};
+use crate::program::{mipp, text};
+use crate::small;
+use onnx_mipp::onnx;
 
 #[test]
 fn flatten_gives_every_channel_its_positions() {
@@ -185,4 +188,24 @@ fn a_stack_of_matrices_over_the_channels_is_followed() {
     let found = find(b.finish());
     assert_eq!(found.free(), [6]);
     found.check();
+}
+
+#[test]
+fn matrices_behind_an_axis_of_length_one_are_judged_and_repaired() {
+    let mut b = Builder::new(17);
+    let x = b.input("x", &[5, 6]);
+    let weight = b.weight(&[1, 6, 16], 6);
+    let made = b.node("MatMul", &[&x, &weight], vec![]);
+    let made = b.node("Relu", &[&made], vec![]);
+    let weight = b.weight(&[1, 16, 3], 16);
+    let made = b.node("MatMul", &[&made, &weight], vec![]);
+    b.output(&made, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let [input, output] = ["in.onnx", "out.onnx"].map(|name| folder.path().join(name));
+    let model = Model { proto: b.finish() };
+    small::write(&model, &input);
+    mipp([text(&input), text(&output), "--macs", "0.6", "--align", "1"]).done();
+    let pruned = onnx::load(&output).unwrap();
+    let last = &pruned.proto.graph.as_ref().unwrap().node[2];
+    assert_eq!(constant_shape(&pruned, last, 1), [1, 9, 3]);
 }
