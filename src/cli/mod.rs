@@ -75,6 +75,17 @@ pub fn prune_options(words: impl IntoIterator<Item = OsString>) -> Result<Option
     parsed.prune.options()
 }
 
+/// The options of a run from the text of a file, as `--config` reads it; nothing that it names is opened.
+///
+/// # Errors
+/// What the program would say about the text.
+pub fn config_options(text: &str) -> Result<Options, String> {
+    let command = Arguments::command().name(NAME);
+    let typed = command.clone().try_get_matches_from([NAME]);
+    let typed = typed.map_err(|error| config::plain(&error))?;
+    prune_options(config::options(text, &command, &typed)?)
+}
+
 /// The options of `inspect`, as [`prune_options`].
 ///
 /// # Errors
