@@ -1,7 +1,7 @@
 # Needs Rust (rust-version in Cargo.toml), Python 3 with venv, pip, and GNU make.
 
 .DEFAULT_GOAL := help
-.PHONY: help test audit gauntlet demo zoo clean
+.PHONY: help test audit fuzz gauntlet demo zoo clean
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
@@ -13,6 +13,12 @@ TEST_ENV := env -u ORT_DYLIB_PATH VIRTUAL_ENV=$(VENV) ONNX_MIPP_PYTHON=$(VENV)/b
 PY_BUILD := MATURIN_PEP517_ARGS='--profile dev --locked' PATH=$(VENV)/bin:$(PATH)
 PIP_QUIET := --quiet --disable-pip-version-check
 
+# A name for each file of fuzz/fuzz_targets, and for how many seconds each runs.
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+FUZZ_SECONDS ?= 60
+# There is no unsafe code on these ways; without the sanitizer of addresses they run several times as often.
+FUZZ := cargo +nightly fuzz run --sanitizer none
+
 # Makes the zoo's exports where it has PyTorch; without, the zoo has the shipped models only.
 ZOO_PYTHON ?= $(VENV)/bin/python
 
@@ -23,11 +29,12 @@ MODEL := fixtures/resnet_bn_torchscript.onnx
 help:
 	@echo 'make test   format, lints, documentation, all tests, the Python package (makes .venv when it is missing)'
 	@echo 'make audit  licences, known faults and sources of the dependencies (needs cargo-deny and the network)'
+	@echo 'make fuzz   send made-up files through every reader, FUZZ_SECONDS (60) each (needs nightly Rust and cargo-fuzz)'
 	@echo 'make gauntlet  prune every skeleton of tests/gauntlet with all options (hours)'
 	@echo 'make demo   build, fetch ONNX Runtime, prune a fixture to half its MACs, compare accuracies'
 	@echo 'make zoo    fetch real models, prune them, check them, write docs/zoo.md (over an hour; ZOO_PYTHON='
 	@echo '            with fixtures/requirements-zoo.txt adds the exports)'
-	@echo 'make clean  remove target and .venv'
+	@echo 'make clean  remove target, fuzz/target and .venv'
 
 test: .venv/made
 	cargo fmt --all --check
@@ -49,6 +56,14 @@ test: .venv/made
 audit:
 	cargo deny --workspace --all-features --locked check
 
+# What is found on the way is kept under target; a file that ends the program, in fuzz/artifacts.
+fuzz:
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/target/found/$$target && \
+		$(FUZZ) $$target fuzz/target/found/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 -rss_limit_mb=3000 || exit 1; \
+	done
+
 gauntlet: .venv/made
 	cargo build --locked --bin onnx-mipp
 	$(TEST_ENV) .venv/bin/python tests/gauntlet/run.py --all --bin $(TARGET)/debug/onnx-mipp
@@ -68,4 +83,4 @@ zoo: .venv/made
 
 clean:
 	cargo clean
-	rm -rf .venv
+	rm -rf .venv fuzz/target

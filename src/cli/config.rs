@@ -1,7 +1,7 @@
 //! Options from a file: the names of the command line, which goes first.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -29,7 +29,9 @@ pub fn matches(command: Command, arguments: &[OsString]) -> Result<ArgMatches, E
         return Ok(typed);
     };
     let failed = |problem: String| Error::File(format!("--config {}: {problem}", path.display()));
-    let more = options(path, named, level).map_err(failed)?;
+    let text = crate::regular::text(path)
+        .map_err(|error| failed(format!("{error}; name a file that can be read")))?;
+    let more = options(&text, named, level).map_err(failed)?;
     // What follows a bare -- is no option.
     let end = arguments.iter().position(|word| word == "--");
     let (before, after) = arguments.split_at(end.unwrap_or(arguments.len()));
@@ -43,10 +45,8 @@ pub fn matches(command: Command, arguments: &[OsString]) -> Result<ArgMatches, E
     found.map_err(|error| failed(plain(&error)))
 }
 
-/// The file's options as words of a command line, less those that were typed.
-fn options(path: &Path, command: &Command, typed: &ArgMatches) -> Result<Vec<OsString>, String> {
-    let text = crate::regular::text(path)
-        .map_err(|error| format!("{error}; name a file that can be read"))?;
+/// The options in a file's text as words of a command line, less those that were typed.
+pub fn options(text: &str, command: &Command, typed: &ArgMatches) -> Result<Vec<OsString>, String> {
     let table: Table = text
         .parse()
         .map_err(|error: toml::de::Error| error.to_string())?;

@@ -75,6 +75,19 @@ pub fn prune_options(words: impl IntoIterator<Item = OsString>) -> Result<Option
     parsed.prune.options()
 }
 
+/// The options of a run from the text of a file, as `--config` reads it; nothing that it names is opened.
+///
+/// # Errors
+/// What the program would say about the text.
+pub fn config_options(text: &str) -> Result<Options, String> {
+    let command = Arguments::command().name(NAME);
+    let typed = command
+        .clone()
+        .try_get_matches_from([NAME, "IN.onnx", "--dry-run"]);
+    let typed = typed.map_err(|error| config::plain(&error))?;
+    prune_options(config::options(text, &command, &typed)?)
+}
+
 /// The options of `inspect`, as [`prune_options`].
 ///
 /// # Errors
@@ -247,5 +260,27 @@ fn print(text: &str) -> Result<(), String> {
     match writeln!(out, "{}", shown::page(text.trim_end())) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_come_from_a_text() {
+        let options = config_options("macs = 0.5\nsamples = 7\n").unwrap();
+        assert_eq!(options.reader.samples, Some(7));
+        assert!(
+            config_options("maks = 0.5")
+                .unwrap_err()
+                .contains("did you mean 'macs'")
+        );
+        assert!(
+            config_options("samples = 0")
+                .unwrap_err()
+                .contains("samples")
+        );
     }
 }

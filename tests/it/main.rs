@@ -6,6 +6,7 @@ mod bad_input;
 mod builder;
 mod cli;
 mod combine;
+mod corpus;
 mod default_budget;
 mod documented;
 #[path = "../../src/bin/evaluate.rs"]
@@ -35,6 +36,7 @@ mod shared;
 mod small;
 mod stages;
 mod statistics;
+mod targets;
 mod trials;
 mod ungrouped;
 mod wire;
