@@ -46,11 +46,7 @@ pub fn matches(command: Command, arguments: &[OsString]) -> Result<ArgMatches, E
 }
 
 /// The options in a file's text as words of a command line, less those that were typed.
-pub fn options(
-    text: &str,
-    command: &Command,
-    typed: &ArgMatches,
-) -> Result<Vec<OsString>, String> {
+pub fn options(text: &str, command: &Command, typed: &ArgMatches) -> Result<Vec<OsString>, String> {
     let table: Table = text
         .parse()
         .map_err(|error: toml::de::Error| error.to_string())?;
