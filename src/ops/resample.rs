@@ -51,6 +51,13 @@ impl Operator for Pad {
             if view.node.text("mode", "constant") != "constant" {
                 return Err(Freeze::new("it repeats channels"));
             }
+            // A size from the file; that of the output was weighed before.
+            let all = before
+                .checked_add(map.len())
+                .and_then(|l| l.checked_add(after));
+            if view.output_shape()?.get(axis).copied() != all {
+                return Err(Freeze::new("its pads do not fit its output"));
+            }
             let (first, last) = (walk.fresh(view.id, before), walk.fresh(view.id, after));
             let joined: AxisMap = first
                 .iter()
