@@ -94,7 +94,7 @@ fn put(out: &mut impl Write, origin: &Origin, sums: &mut Sums) -> io::Result<()>
     Ok(())
 }
 
-/// Reads sums that [`stage`] wrote for a model with these `groups`.
+/// Reads sums that a run with `--stats-out` wrote for a model with these `groups`.
 ///
 /// # Errors
 /// A file that cannot be read, is damaged, or belongs to another model.
