@@ -17,6 +17,18 @@ pub enum GraphError {
         /// The undefined name.
         input: String,
     },
+    /// A node without an input that it cannot do without.
+    #[error(
+        "node '{node}' ({op_type}) has no input in slot {slot}, expected one in each; export the model again"
+    )]
+    EmptyInput {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op_type: String,
+        /// The slot that is left out.
+        slot: usize,
+    },
     /// A graph output that nothing defines.
     #[error("graph output '{output}' is made by no node; export the model again")]
     MissingOutput {

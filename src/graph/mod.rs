@@ -261,7 +261,7 @@ impl Graph {
         for &value in &captured {
             self.values[value].is_captured = true;
         }
-        self.nodes.push(Node {
+        let node = Node {
             name,
             op_type: proto.op_type().to_owned(),
             domain: ops::canonical_domain(proto.domain()).to_owned(),
@@ -273,7 +273,17 @@ impl Graph {
                 .iter()
                 .map(|attribute| (attribute.name().to_owned(), attribute.clone()))
                 .collect(),
-        });
+        };
+        // ONNX Runtime does not look, and reads what is not there.
+        let empty = node.inputs.iter().position(Option::is_none);
+        if let Some(slot) = empty.filter(|_| ops::reads_all_slots(&node)) {
+            return Err(GraphError::EmptyInput {
+                node: node.name,
+                op_type: node.op_type,
+                slot,
+            });
+        }
+        self.nodes.push(node);
         Ok(())
     }
 

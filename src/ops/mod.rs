@@ -228,6 +228,21 @@ pub fn reads_data(node: &Node, slot: usize) -> bool {
     !(node.domain.is_empty() && node.op_type == "CastLike" && slot == 1)
 }
 
+/// Whether the node takes any number of inputs, none of which may be left out.
+#[must_use]
+pub fn reads_all_slots(node: &Node) -> bool {
+    const ANY_NUMBER: [&str; 7] = [
+        "Concat",
+        "Einsum",
+        "Max",
+        "Mean",
+        "Min",
+        "SequenceConstruct",
+        "Sum",
+    ];
+    node.domain.is_empty() && ANY_NUMBER.contains(&node.op_type.as_str())
+}
+
 /// The domain without its alias: `ai.onnx` is the standard domain, whose name is empty.
 #[must_use]
 pub fn canonical_domain(domain: &str) -> &str {

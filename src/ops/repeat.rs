@@ -1,9 +1,12 @@
 //! Nodes that run a body many times.
 
 use crate::graph::NodeView;
+use crate::onnx::proto::{GraphProto, NodeProto};
 
 /// What a node of a body costs each time beside its elements, in elements: about a microsecond.
 const PER_NODE: u64 = 1024;
+/// The body's own condition, in its inputs.
+const CONDITION: usize = 1;
 
 /// Elements that the repetitions of the node's body are worth, at least, where the file says how many there are; 0
 /// for other nodes.
@@ -13,10 +16,38 @@ pub fn repetitions(view: NodeView<'_>) -> u64 {
     if !node.domain.is_empty() || node.op_type != "Loop" {
         return 0;
     }
-    let trips = view.constant_ints(0).ok().flatten();
-    let trips = trips.and_then(|trips| u64::try_from(*trips.first()?).ok());
-    let body = node.attributes.get("body").and_then(|body| body.g.as_ref());
-    let nodes = body.map_or(0, |body| body.node.len() as u64);
-    let each = nodes.saturating_mul(PER_NODE);
+    let Some(body) = node.attributes.get("body").and_then(|body| body.g.as_ref()) else {
+        return 0;
+    };
+    let trips = match view.input(0) {
+        Some(_) => view.constant_ints(0).ok().flatten().and_then(|trips| {
+            let trips = trips.first().copied()?;
+            u64::try_from(trips).ok()
+        }),
+        None => keeps_its_condition(body).then_some(u64::MAX),
+    };
+    let each = (body.node.len() as u64).saturating_mul(PER_NODE);
     trips.unwrap_or(0).saturating_mul(each)
+}
+
+/// Whether a body hands its condition on as it got it: once begun, only a count ends it.
+fn keeps_its_condition(body: &GraphProto) -> bool {
+    let Some(given) = body.input.get(CONDITION) else {
+        return false;
+    };
+    let mut name = body.output.first().map_or("", |output| output.name());
+    // No more steps than nodes: names may run in a circle.
+    for _ in 0..=body.node.len() {
+        if name == given.name() {
+            return true;
+        }
+        let made = |node: &&NodeProto| node.output.iter().any(|o| o == name);
+        match body.node.iter().find(made) {
+            Some(node) if node.op_type() == "Identity" => {
+                name = node.input.first().map_or("", String::as_str);
+            }
+            _ => return false,
+        }
+    }
+    false
 }

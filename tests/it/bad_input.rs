@@ -287,6 +287,19 @@ fn a_failed_run_leaves_an_older_output_as_it_was() {
 }
 
 #[test]
+fn an_input_that_an_operator_cannot_do_without_is_missed() {
+    for op in ["Einsum", "Sum", "Concat"] {
+        let bench = Bench::with(|model| {
+            let node = &mut small::graph(model).node[1];
+            node.op_type = Some(op.to_owned());
+            node.input.push(String::new());
+            node.input.push(node.input[0].clone());
+        });
+        bench.refuses(&["in.onnx", &format!("({op}) has no input in slot 1")]);
+    }
+}
+
+#[test]
 fn an_operator_without_a_rule_freezes_and_is_explained() {
     // ONNX Runtime has this operator in its own domain; there is no rule for it.
     let bench = Bench::with(|model| {
