@@ -126,6 +126,7 @@ def prune(
     plan: StrPath | dict[str, Any] | None = None,
     device: str | None = None,
     threads: int | None = None,
+    memory_limit: int | None = None,
     onnxruntime: StrPath | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Result:
@@ -137,6 +138,7 @@ def prune(
     onnxruntime's ``get_next()``. Without it, inputs are made up, with a warning. The other
     options are those of the command, described in its guide; the budgets are ``macs``, ``params``,
     ``latency``, ``ratio`` and ``mi``, of which one may be given. ``plan`` is a file or :attr:`Result.plan`.
+    ``memory_limit`` refuses what asks for more; only the command also has the system hold its process to it.
 
     ``progress`` is called with a line for each stage and note. Other threads run meanwhile; Ctrl-C
     stops at the next run of the model.
@@ -149,7 +151,7 @@ def prune(
         head_dim=head_dim, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
         shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
         crop=crop, layout=layout, color=color, exif=exif, seed=seed, stats=stats, stats_out=stats_out,
-        device=device, threads=threads, onnxruntime=_library(onnxruntime),
+        device=device, threads=threads, memory_limit=memory_limit, onnxruntime=_library(onnxruntime),
     )
     source = _source(model)
     with tempfile.TemporaryDirectory(prefix="onnx-mipp-") as folder:
@@ -175,6 +177,7 @@ def inspect(
     shape: dict[str, Sequence[int]] | None = None,
     device: str | None = None,
     threads: int | None = None,
+    memory_limit: int | None = None,
     onnxruntime: StrPath | None = None,
 ) -> dict[str, Any]:
     """The groups of channels of a model and what freezes them, as ``onnx-mipp inspect --json``.
@@ -183,7 +186,8 @@ def inspect(
     """
     options = dict(
         exclude=exclude, only=only, head_dim=head_dim, prune_normalized=prune_normalized,
-        shape=_shapes(shape), device=device, threads=threads, onnxruntime=_library(onnxruntime),
+        shape=_shapes(shape), device=device, threads=threads, memory_limit=memory_limit,
+        onnxruntime=_library(onnxruntime),
     )
     found: dict[str, Any] = json.loads(_native.inspect(_source(model), _words(options)))
     return found
