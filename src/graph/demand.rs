@@ -7,7 +7,7 @@ use crate::ops;
 /// Bytes of an element whose type is not known.
 const ELEMENT: usize = 4;
 /// Bytes that a position of an axis takes while channels are followed: its atom, and what is known of that.
-const PER_POSITION: u64 = 64;
+const PER_POSITION: usize = 64;
 const ADVICE: &str = "give inputs of smaller sizes, or allow more";
 
 /// What a run takes.
@@ -124,17 +124,20 @@ fn elements(value: &Value) -> u64 {
     value.shape.as_deref().map_or(0, |shape| spanned(shape, 1))
 }
 
-/// Bytes that following channels along all axes takes. The file has the elements of initializers, unless there
-/// are none.
+/// Bytes that following channels along all axes takes. The file has the elements of initializers; one without any
+/// may have axes of any length, and a rule may take several of its axes for one.
 fn axes(value: &Value) -> u64 {
     let shape = value.shape.as_deref().unwrap_or_default();
-    let is_there = value.producer.is_none() && value.is_constant && !shape.contains(&0);
+    let is_stored = value.producer.is_none() && value.is_constant;
+    if is_stored {
+        return match shape.contains(&0) {
+            true => spanned(shape, PER_POSITION),
+            false => 0,
+        };
+    }
     let positions = shape.iter().map(|&length| length as u64);
     let positions = positions.fold(0, u64::saturating_add);
-    match is_there {
-        true => 0,
-        false => positions.saturating_mul(PER_POSITION),
-    }
+    positions.saturating_mul(PER_POSITION as u64)
 }
 
 /// Bytes of a value while it lives.
@@ -198,6 +201,19 @@ mod tests {
         assert_eq!(graph([1, 10, 20, 30, 4]).demand().bytes, 4 * (10 + 20 + 30));
         // At a: x and a.
         assert_eq!(graph([90, 10, 20, 30, 4]).demand().bytes, 4 * (90 + 10));
+    }
+
+    #[test]
+    fn places_of_stored_tensors_without_elements_are_counted_together() {
+        let mut graph = graph([1; 5]);
+        let stored = &mut graph.values[0];
+        (stored.is_constant, stored.producer) = (true, None);
+        stored.shape = Some(vec![3, 5, 7]);
+        assert_eq!(axes(stored), 0);
+        stored.shape = Some(vec![0, 5, 7]);
+        assert_eq!(axes(stored), 5 * 7 * PER_POSITION as u64);
+        (stored.is_constant, stored.shape) = (false, Some(vec![0, 5, 7]));
+        assert_eq!(axes(stored), (5 + 7) * PER_POSITION as u64);
     }
 
     #[test]

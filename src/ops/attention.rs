@@ -435,7 +435,8 @@ impl Operator for FusedAttention {
             .ok_or_else(|| Freeze::new("it has no output"))?;
         let number = count(view, "num_heads")?;
         let widths = FusedAttention::widths(view)?;
-        if widths.iter().any(|width| !width.is_multiple_of(number)) {
+        let divides = |&width: &usize| width > 0 && width.is_multiple_of(number);
+        if !widths.iter().all(divides) {
             return Err(Freeze::new("its heads do not divide its channels"));
         }
         let rows = view
