@@ -54,8 +54,9 @@ pub fn prune(
     tell: &dyn Fn(Event),
 ) -> Result<Report, Error> {
     let model = onnx::load_within(input, options.allowance)?;
-    let mut files = Files::of(&model, input, options, tell)?;
+    let mut files = Files::of(&model, input, options)?;
     let target = files.model(output)?;
+    files.tell(tell);
     let before = onnx::file_bytes(&model, input)?;
     let (mut outcome, statistics) = pruned(model, options, tell)?;
     outcome.report.input = Some(input.display().to_string());
@@ -75,7 +76,8 @@ pub fn prune(
 /// Any stage's error.
 pub fn rehearse(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Report, Error> {
     let model = onnx::load_within(input, options.allowance)?;
-    let mut files = Files::of(&model, input, options, tell)?;
+    let mut files = Files::of(&model, input, options)?;
+    files.tell(tell);
     let before = onnx::file_bytes(&model, input)?;
     let (mut outcome, statistics) = pruned(model, options, tell)?;
     outcome.report.input = Some(input.display().to_string());

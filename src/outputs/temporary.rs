@@ -175,16 +175,16 @@ pub(super) fn left_beside(target: &Path) -> Vec<String> {
     found.extend(dead_in(&std::env::temp_dir(), |name| {
         name.starts_with(FOLDER_START).then_some(Path::new(LOCK))
     }));
-    let Some(last) = found.pop() else {
+    let Some((first, others)) = found.split_first() else {
         return Vec::new();
     };
-    let more = match found.len() {
+    let more = match others.len() {
         0 => "it".to_owned(),
         more => format!("it and {more} more"),
     };
     vec![format!(
         "a run that was killed left {}; {more} may be removed",
-        last.display()
+        first.display()
     )]
 }
 

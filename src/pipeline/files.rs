@@ -20,12 +20,7 @@ pub(super) struct Files {
 impl Files {
     /// The files of a run on the model that was read from `input`. No place is taken yet, but all are
     /// looked at before any work is done.
-    pub fn of(
-        model: &Model,
-        input: &Path,
-        options: &Options,
-        tell: &dyn Fn(Event),
-    ) -> Result<Files, Error> {
+    pub fn of(model: &Model, input: &Path, options: &Options) -> Result<Files, Error> {
         let mut outputs = Outputs::of(inputs(model, input, options));
         let mut target = |path: &Option<_>, what| {
             let path: Option<&std::path::PathBuf> = path.as_ref();
@@ -34,9 +29,6 @@ impl Files {
         let plan = target(&options.plan_out, "plan")?;
         let report = target(&options.report, "report")?;
         target(&options.stats_out, STATISTICS)?;
-        for note in outputs.notes() {
-            tell(Event::Note(note.clone()));
-        }
         Ok(Files {
             outputs,
             plan,
@@ -47,6 +39,13 @@ impl Files {
     /// The place of a model.
     pub fn model(&mut self, path: &Path) -> Result<Target, Error> {
         Ok(self.outputs.target(path, "model")?)
+    }
+
+    /// Tells what lies around in the folders of all places that were named so far.
+    pub fn tell(&self, tell: &dyn Fn(Event)) {
+        for note in self.outputs.notes() {
+            tell(Event::Note(note.clone()));
+        }
     }
 
     /// Writes a model aside; returns the bytes of its files.

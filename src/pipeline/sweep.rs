@@ -22,10 +22,11 @@ pub fn sweep(
     tell: &dyn Fn(Event),
 ) -> Result<Sweep, Error> {
     let model = onnx::load_within(input, options.allowance)?;
-    let mut files = Files::of(&model, input, options, tell)?;
+    let mut files = Files::of(&model, input, options)?;
     let paths = budgets.iter().map(|budget| target(input, folder, budget));
     let targets = paths.map(|path| Ok((files.model(&path)?, path)));
     let targets: Vec<_> = targets.collect::<Result<_, Error>>()?;
+    files.tell(tell);
     let before = onnx::file_bytes(&model, input)?;
     let work = Work::open(model, options, tell)?;
     if !work.is_prunable() {

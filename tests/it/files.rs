@@ -279,6 +279,22 @@ fn a_signal_ends_a_run_at_once_and_leaves_nothing() {
 }
 
 #[test]
+fn what_a_killed_run_left_is_told() {
+    let desk = Desk::new();
+    let words = desk.run("model.onnx", "out.onnx", &[]);
+    let left = desk.path(".onnx-mipp-abc.tmp");
+    let sentence = format!("a run that was killed left {}; it", text(&left));
+    assert!(!mipp(&words).done().err.contains(&sentence));
+    fs::write(&left, "").unwrap();
+    let told = mipp(&words).done().err;
+    assert!(told.contains(&sentence), "{told}");
+    // One that a run is at work on.
+    let file = fs::File::open(&left).unwrap();
+    file.lock().unwrap();
+    assert!(!mipp(&words).done().err.contains(&sentence));
+}
+
+#[test]
 fn a_killed_run_leaves_the_old_model_or_the_new_one() {
     let desk = Desk::new();
     let words = desk.run("model.onnx", "out.onnx", &["--threads", "1", "-q"]);
@@ -307,10 +323,11 @@ fn a_killed_run_leaves_the_old_model_or_the_new_one() {
         let left = listing(desk.0.path()).into_iter();
         let left: Vec<String> = left.filter(|name| name.ends_with(".tmp")).collect();
         let run = mipp(desk.run("model.onnx", "out.onnx", &[])).done();
+        let sentence = format!("a run that was killed left {}", text(desk.0.path()));
         assert_eq!(
-            run.err.contains("a run that was killed left"),
+            run.err.contains(&sentence),
             !left.is_empty(),
-            "{}",
+            "{left:?}: {}",
             run.err
         );
         left.iter()
