@@ -42,6 +42,23 @@ pub(super) struct Counts {
     pub parts: Vec<usize>,
 }
 
+/// No run sees so many rows or samples; sums and products of smaller numbers with sizes of a model fit 64 bits.
+const MOST_COUNTED: usize = 1 << 40;
+
+/// Whether a number of rows or samples may be one of a run.
+pub(super) fn is_count(number: usize) -> bool {
+    number < MOST_COUNTED
+}
+
+impl Counts {
+    /// Whether all numbers of rows and samples may be those of a run.
+    pub fn are_counts(&self) -> bool {
+        let folds = self.folds.iter().flatten();
+        let all = folds.chain(&self.parts).chain([&self.rows, &self.samples]);
+        all.copied().all(is_count)
+    }
+}
+
 /// Sums that were made otherwise than row by row.
 pub(super) struct Whole {
     pub rows: usize,

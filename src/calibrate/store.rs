@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
 use crate::calibrate::folds::FOLDS;
-use crate::calibrate::moments::{Counts, Moments};
+use crate::calibrate::moments::{Counts, Moments, is_count};
 use crate::calibrate::parts::PARTS;
 use crate::calibrate::sums::TapSums;
 use crate::calibrate::{StatisticsError, Sums};
@@ -142,6 +142,12 @@ pub fn read(
             header.version
         );
         return Err(failed(problem, GATHER_AGAIN));
+    }
+    let mut blocks = header.taps.iter().flat_map(|tap| &tap.blocks);
+    if !is_count(header.samples) || !blocks.all(Counts::are_counts) {
+        return Err(damaged(io::Error::other(
+            "it counts more than there can be",
+        )));
     }
     for (tap, found) in sums.taps.iter_mut().zip(&header.taps) {
         for found in &found.blocks {

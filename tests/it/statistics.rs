@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::program::{Run, fixture, listing, mipp, python, text};
@@ -104,6 +105,25 @@ fn statistics_of_parts_add_up_to_those_of_the_whole() {
     assert!((scores(&part)[0] - scores(&direct)[0]).abs() > 1e-6);
 }
 
+/// Has a file of statistics, whose checksum fits, count so many rows that no number holds their sum.
+fn claim_rows(bytes: &mut Vec<u8>) {
+    let word = b"\"parts\":[";
+    let start = bytes.windows(word.len()).position(|part| part == word);
+    let start = start.unwrap() + word.len();
+    let end = start + bytes[start..].iter().position(|&b| b == b']').unwrap();
+    let count = bytes[start..end].split(|&byte| byte == b',').count();
+    let many = vec![(1_u64 << 62).to_string(); count]
+        .join(",")
+        .into_bytes();
+    let length = u64::from_le_bytes(bytes[24..32].try_into().unwrap());
+    let length = length + (many.len() - (end - start)) as u64;
+    bytes[24..32].copy_from_slice(&length.to_le_bytes());
+    bytes.splice(start..end, many);
+    let end = bytes.len() - 32;
+    let sum = Sha256::digest(&bytes[..end]);
+    bytes[end..].copy_from_slice(&sum);
+}
+
 #[test]
 fn statistics_that_do_not_belong_are_refused() {
     let (folder, [model, whole, a, _]) = desk();
@@ -169,6 +189,7 @@ fn statistics_that_do_not_belong_are_refused() {
     let header = good.windows(word.len()).position(|part| part == word);
     let header = header.unwrap() + word.len();
     damage(&|bytes| bytes[header] = b'9', "other tensors");
+    damage(&|bytes| claim_rows(bytes), "counts more than there can be");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use onnx_mipp::onnx::proto::{
 };
 use onnx_mipp::onnx::{self, DataType, Model, Tensor};
 use onnx_mipp::runtime::InputSpec;
-use onnx_mipp::select::Plan;
+use onnx_mipp::select::{self, Plan, Scene};
 use onnx_mipp::surgery::{self, Repaired, SurgeryError};
 use onnx_mipp::{cli, ops, report};
 use rand::{RngExt, SeedableRng};
@@ -112,7 +112,20 @@ pub fn statistics(bytes: &[u8]) {
     let all = [bytes, sum.as_slice()].concat();
     std::io::Write::write_all(&mut file, &all).expect("a temporary file");
     let (graph, groups) = known();
-    let _ = calibrate::read(file.path(), graph, groups, "m");
+    let read = || calibrate::read(file.path(), graph, groups, "m");
+    let (Ok((_, mut sums)), Ok((_, more))) = (read(), read()) else {
+        return;
+    };
+    sums.merge(more).expect("sums of one file are alike");
+    if let Ok(statistics) = sums.statistics() {
+        let scene = Scene {
+            graph,
+            groups,
+            statistics: &statistics,
+        };
+        let halves = groups.groups.iter().map(|g| g.channels.len().div_ceil(2));
+        let _ = select::select_at(scene, &halves.collect::<Vec<_>>());
+    }
 }
 
 /// A plan as JSON.
