@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::calibrate::copula::{self, Rows};
 use crate::calibrate::moments::{Apart, Moments};
+use crate::calibrate::parts::PARTS;
 use crate::calibrate::patches::Patches;
 use crate::calibrate::products;
 use crate::calibrate::tap::{self, Draw, Placed};
@@ -160,6 +161,24 @@ impl Sums {
     pub(super) fn none(graph: &Graph, groups: &Groups) -> Self {
         let (gatherers, of_consumer) = gatherers(graph, groups, 1);
         Sums::of(gatherers, of_consumer, 0)
+    }
+
+    /// Bytes that statistics of such a model take, whatever the samples: for each block of inputs the sums
+    /// over the parts of the samples, and a covariance.
+    #[must_use]
+    pub fn bytes(graph: &Graph, groups: &Groups) -> u64 {
+        let triangle = |size: u64| size * (size + 1) / 2;
+        let numbers = |gatherer: &Gatherer| {
+            let inputs = gatherer.inputs as u64;
+            let taps = gatherer.placed.tap.inputs_per_channel().max(1) as u64;
+            let part = triangle(inputs / taps) + inputs;
+            let block = PARTS as u64 * part + triangle(inputs);
+            block.saturating_mul(gatherer.blocks as u64)
+        };
+        let (gatherers, _) = gatherers(graph, groups, 1);
+        let all = gatherers.iter().map(numbers);
+        let all = all.fold(0, u64::saturating_add);
+        all.saturating_mul(size_of::<f64>() as u64)
     }
 
     /// Adds the sums of another run on the same model. The other's must be mergeable.

@@ -1,6 +1,7 @@
 //! Signals: a run that is ended leaves nothing behind.
 
 use std::io;
+use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -8,6 +9,8 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
+
+use crate::onnx;
 
 /// From here on an interrupt, a termination and a hangup end the process with exit code 128 and the signal's
 /// number, without temporary files; while outputs take their places, when all have done so. A hangup that
@@ -23,7 +26,9 @@ pub fn watch() -> io::Result<()> {
     }
     let mut signals = Signals::new(wanted)?;
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
-    crate::onnx::explain_lost_pages()?;
+    onnx::explain_lost_pages()?;
+    onnx::explain_abort()?;
+    explain_failed_allocations();
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -34,6 +39,20 @@ pub fn watch() -> io::Result<()> {
             }
         })
         .map(drop)
+}
+
+/// A matrix that there is no memory for is a panic of faer.
+fn explain_failed_allocations() {
+    const MESSAGE: &str = "memory ran out: allow more (--memory-limit MB), or prune fewer layers at a time \
+        (--only, --exclude)";
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        match text.contains("AllocError") {
+            true => onnx::give_up(MESSAGE),
+            false => usual(panic),
+        }
+    }));
 }
 
 /// Whether the process was started with the signal ignored, where the system tells.

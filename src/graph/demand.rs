@@ -57,6 +57,13 @@ impl Graph {
         found
     }
 
+    /// Bytes of all initializers.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        let stored = self.values.iter().filter(|value| is_stored(value));
+        stored.map(size).fold(0, u64::saturating_add)
+    }
+
     /// Refuses a graph whose run takes more than is allowed, or one of whose tensors has axes that cannot be
     /// walked.
     ///
@@ -128,8 +135,7 @@ fn elements(value: &Value) -> u64 {
 /// may have axes of any length, and a rule may take several of its axes for one.
 fn axes(value: &Value) -> u64 {
     let shape = value.shape.as_deref().unwrap_or_default();
-    let is_stored = value.producer.is_none() && value.is_constant;
-    if is_stored {
+    if is_stored(value) {
         return match shape.contains(&0) {
             true => spanned(shape, PER_POSITION),
             false => 0,
@@ -142,15 +148,23 @@ fn axes(value: &Value) -> u64 {
 
 /// Bytes of a value while it lives.
 fn held(value: &Value) -> u64 {
-    let is_stored = value.producer.is_none() && value.is_constant;
+    match is_stored(value) {
+        true => 0,
+        false => size(value),
+    }
+}
+
+fn is_stored(value: &Value) -> bool {
+    value.producer.is_none() && value.is_constant
+}
+
+fn size(value: &Value) -> u64 {
     let size = value
         .dtype
         .and_then(|dtype| dtype.size())
         .unwrap_or(ELEMENT);
-    match &value.shape {
-        Some(shape) if !is_stored => spanned(shape, size),
-        _ => 0,
-    }
+    let shape = value.shape.as_deref();
+    shape.map_or(0, |shape| spanned(shape, size))
 }
 
 #[cfg(test)]

@@ -63,18 +63,41 @@ fn map(file: &File) -> io::Result<Mmap> {
 /// The system refuses the handler.
 #[cfg(unix)]
 pub(crate) fn explain_lost_pages() -> io::Result<()> {
-    let action = || {
-        use io::Write;
-        let message = "onnx-mipp: error: a file that is being read became shorter, a model of more than \
-            256 MB or its data, or its disk failed; leave files alone until the run is done\n";
-        let _ = io::stderr().write_all(message.as_bytes());
-        crate::outputs::remove_all_now();
-        signal_hook::low_level::exit(1);
-    };
-    // SAFETY: the signal is raised by a read of mapped bytes, in the thread that reads. What the handler
-    // uses (stderr without buffer, the allocator, a lock that it only tries) is not held by a thread that
-    // is in the middle of such a read; and the handler never returns.
-    unsafe { signal_hook::low_level::register(signal_hook::consts::SIGBUS, action) }.map(drop)
+    const MESSAGE: &str = "a file that is being read became shorter, a model of more than 256 MB or its data, \
+        or its disk failed; leave files alone until the run is done";
+    explain(signal_hook::consts::SIGBUS, MESSAGE)
+}
+
+/// The same where the process gives itself up (SIGABRT), as Rust does without memory, and ONNX Runtime at faults
+/// of its own, both with a line about the reason.
+///
+/// # Errors
+/// The system refuses the handler.
+#[cfg(unix)]
+pub(crate) fn explain_abort() -> io::Result<()> {
+    const MESSAGE: &str = "the run was given up for the reason above; if that is memory, allow more \
+        (--memory-limit MB), or prune fewer layers at a time (--only, --exclude)";
+    explain(signal_hook::consts::SIGABRT, MESSAGE)
+}
+
+#[cfg(unix)]
+fn explain(signal: i32, message: &'static str) -> io::Result<()> {
+    // SAFETY: both signals are raised by the thread that is hit, in a read of mapped bytes or in an abort. What
+    // the handler uses (stderr without buffer, a lock that it only tries) is not held by a thread in the middle
+    // of either; and the handler never returns.
+    unsafe { signal_hook::low_level::register(signal, move || give_up(message)) }.map(drop)
+}
+
+/// Ends the process at once with a message and exit code 1, without temporary files.
+#[cfg(unix)]
+pub(crate) fn give_up(message: &str) {
+    use io::Write;
+    let mut out = io::stderr();
+    for part in ["onnx-mipp: error: ", message, "\n"] {
+        let _ = out.write_all(part.as_bytes());
+    }
+    crate::outputs::remove_all_now();
+    signal_hook::low_level::exit(1);
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub use dtype::DataType;
 pub use error::{OnnxError, TensorError};
 pub(crate) use external::locations_in;
 #[cfg(unix)]
-pub(crate) use file::explain_lost_pages;
+pub(crate) use file::{explain_abort, explain_lost_pages, give_up};
 pub(crate) use names::Names;
 pub use save::save;
 pub(crate) use save::stage;

@@ -126,11 +126,11 @@ impl Samples {
     }
 
     /// Makes batches so small that what a run holds, of which the probing run's samples held so many `bytes`,
-    /// stays within what is allowed. Half of that is left to the rest.
+    /// stays within what is allowed beside the bytes that are `kept` all the time. Half of that is left to the rest.
     ///
     /// # Errors
     /// The batch is asked for, and too large.
-    pub fn fit(&mut self, bytes: u64, options: &Options) -> Result<(), OverLimit> {
+    pub fn fit(&mut self, bytes: u64, kept: u64, options: &Options) -> Result<(), OverLimit> {
         let one = bytes / (self.first_size().min(self.count).max(1) as u64);
         if !self.is_open {
             return Ok(());
@@ -140,7 +140,7 @@ impl Samples {
             let asked = one.saturating_mul(batch as u64);
             return options.allowance.bytes(asked, what, "lower --batch");
         }
-        let most = options.allowance.bytes / 2 / one.max(1);
+        let most = options.allowance.bytes.saturating_sub(kept) / 2 / one.max(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
         self.batch = self.batch.min(most);
         Ok(())

@@ -5,11 +5,18 @@ use std::path::Path;
 use crate::calibrate::{
     self, Apart, Estimator, GatherOptions, Origin, Statistics, StatisticsError, Sums,
 };
+use crate::graph::Graph;
+use crate::groups::Groups;
 use crate::outputs::Staged;
 use crate::pipeline::files;
 use crate::pipeline::work::Work;
 use crate::pipeline::{Error, Event, Options};
 use crate::report::source;
+
+/// Bytes that are held all the time while data run through the model.
+pub(super) fn kept(graph: &Graph, groups: &Groups) -> u64 {
+    Sums::bytes(graph, groups).saturating_add(graph.stored_bytes())
+}
 
 impl Work {
     /// What the consumers read, from the files of `--stats` or else from the data; then also their file,
@@ -19,6 +26,10 @@ impl Work {
         options: &Options,
         tell: &dyn Fn(Event),
     ) -> Result<(Statistics, Option<Staged>), Error> {
+        let what = || "the calibration, for its statistics and the weights,".to_owned();
+        let advice = "prune fewer layers at a time (--only, --exclude), or allow more";
+        let kept = kept(&self.graph, &self.groups);
+        options.allowance.bytes(kept, what, advice)?;
         if !options.stats.is_empty() {
             return Ok((self.stored(options, tell)?, None));
         }

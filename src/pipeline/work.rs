@@ -12,7 +12,7 @@ use crate::outputs::Staged;
 use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
-use crate::pipeline::{Error, Event, Options, batch, hint, sizes};
+use crate::pipeline::{Error, Event, Options, batch, hint, sizes, statistics};
 use crate::report::{self, Calibration, Change, Report, source};
 use crate::runtime::{InputSpec, Runtime, RuntimeError};
 use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
@@ -137,9 +137,10 @@ impl Work {
             observed.map(|()| seen)
         })?;
         graph.check_demand(options.allowance)?;
-        samples.fit(graph.demand().bytes, options)?;
         let mut groups = Groups::find(&graph, options.scope);
         restrict(&graph, &mut groups, options)?;
+        let kept = statistics::kept(&graph, &groups);
+        samples.fit(graph.demand().bytes, kept, options)?;
         if let Some(together) = groups.batch {
             samples.keep_together(together);
         }

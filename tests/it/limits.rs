@@ -6,7 +6,7 @@ use onnx_mipp::onnx::{Model, Tensor, proto::*};
 use tempfile::TempDir;
 
 use crate::builder::{Builder, int, ints, open, subgraph, tensor_type};
-use crate::program::{Run, fixture, mipp, text};
+use crate::program::{Run, fixture, listing, mipp, text};
 use crate::small;
 
 /// Megabytes that the runs here may take.
@@ -32,6 +32,12 @@ impl Bench {
     fn inspect(&self) -> Run {
         let path = self.path("in.onnx");
         mipp([["inspect", text(&path)], LIMIT].concat())
+    }
+
+    fn prune(&self, more: &[&str]) -> Run {
+        let paths = ["in.onnx", "out.onnx"].map(|name| self.path(name));
+        let paths = paths.each_ref().map(|path| text(path));
+        mipp([&paths, more, &LIMIT, &["--threads", "1"]].concat())
     }
 }
 
@@ -135,6 +141,42 @@ fn a_loop_that_runs_for_hours_is_refused() {
         let words = ["in.onnx", "(Loop)", "works through", "(--memory-limit"];
         Bench::of(looping(endless)).inspect().fails(1, &words);
     }
+}
+
+/// x [N, 2] -> MatMul of so many channels -> Relu -> MatMul.
+fn hidden(channels: usize) -> Bench {
+    let mut builder = Builder::new(18);
+    let x = builder.input("x", &[2]);
+    let [v, w] = [[2, channels], [channels, 2]].map(|shape| builder.weight(&shape, 2));
+    let a = builder.node("MatMul", &[&x, &v], vec![]);
+    let b = builder.node("Relu", &[&a], vec![]);
+    let y = builder.node("MatMul", &[&b, &w], vec![]);
+    builder.output(&y, 2);
+    Bench::of(builder.finish())
+}
+
+/// The weights are small, and the covariance of what they make is their square.
+#[test]
+fn statistics_are_counted_before_they_are_gathered() {
+    let run = hidden(8192).prune(&[]);
+    let words = [
+        "in.onnx",
+        "the calibration",
+        "needs 1.6",
+        "--exclude",
+        "(--memory-limit",
+    ];
+    run.fails(1, &words);
+}
+
+/// What no sum foresees.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_runs_out_is_an_error() {
+    let bench = hidden(6000);
+    let run = bench.prune(&["--samples", "16"]);
+    run.fails(1, &["onnx-mipp: error: ", "memory", "--memory-limit MB"]);
+    assert_eq!(listing(bench.folder.path()), ["in.onnx"]);
 }
 
 /// No element, but so many places along its axes.
