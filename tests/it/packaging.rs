@@ -9,12 +9,11 @@ use serde_json::Value;
 use crate::program::root;
 
 /// Licences under which anything may be linked into a program of any licence.
-const FREE: [&str; 12] = [
+const FREE: [&str; 11] = [
     "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
-    "BSL-1.0",
     "CC0-1.0",
     "ISC",
     "MIT",
