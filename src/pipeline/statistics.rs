@@ -13,9 +13,11 @@ use crate::pipeline::work::Work;
 use crate::pipeline::{Error, Event, Options};
 use crate::report::source;
 
-/// Bytes that are held all the time while data run through the model.
+/// Bytes that are held while data run through the model: the statistics, and the weights, of which a session has
+/// a copy and so has a model that is cut.
 pub(super) fn kept(graph: &Graph, groups: &Groups) -> u64 {
-    Sums::bytes(graph, groups).saturating_add(graph.stored_bytes())
+    let weights = graph.stored_bytes().saturating_mul(2);
+    Sums::bytes(graph, groups).saturating_add(weights)
 }
 
 impl Work {
