@@ -60,19 +60,4 @@ impl<'a> Kept<'a> {
     pub fn cut(&self, node: NodeId, slot: usize) -> Option<&'a ChannelAxes> {
         self.groups.uses.get(&(node, slot))
     }
-
-    /// Number of elements left of a constant of that shape where a node reads it.
-    #[must_use]
-    pub fn elements(&self, node: NodeId, slot: usize, shape: &[usize]) -> u64 {
-        let axes = self.cut(node, slot);
-        let mut product = 1u64;
-        for (axis, &length) in shape.iter().enumerate() {
-            let map = axes
-                .and_then(|axes| axes.get(axis))
-                .and_then(Option::as_ref);
-            let left = map.map_or(length, |map| self.count(map));
-            product = product.saturating_mul(left as u64);
-        }
-        product
-    }
 }

@@ -14,6 +14,7 @@ mod documented;
 mod evaluate;
 mod files;
 mod graphs;
+mod house;
 mod infer;
 mod latency;
 mod limits;
