@@ -1,18 +1,23 @@
 //! SHA-256 sums: as text, and of what passes through.
 
-use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// The sum in hexadecimal digits.
 pub(crate) fn hex(hash: Sha256) -> String {
-    let mut text = String::new();
-    for byte in hash.finalize() {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    HEXLOWER.encode(&hash.finalize())
+}
+
+/// The sum of all that is read.
+///
+/// # Errors
+/// What reading reports.
+pub(crate) fn of(mut read: impl Read) -> io::Result<Sha256> {
+    let mut hashed = Hashed::new(io::sink());
+    io::copy(&mut read, &mut hashed)?;
+    Ok(hashed.hash)
 }
 
 /// Hashes what passes through.

@@ -9,7 +9,7 @@ use tempfile::TempPath;
 
 use super::temporary::{self, Open};
 use super::{DataOf, Inputs, Kind, OutputError, Staged, change, folder, is_data_of};
-use crate::digest::{Hashed, hex};
+use crate::digest;
 
 pub(super) fn publish(
     mut staged: Vec<Staged>,
@@ -138,9 +138,7 @@ fn is_there(staged: &Staged) -> Result<bool, OutputError> {
 fn digest(file: &File) -> io::Result<String> {
     let mut file = file;
     file.seek(SeekFrom::Start(0))?;
-    let mut hashed = Hashed::new(io::sink());
-    io::copy(&mut file, &mut hashed)?;
-    Ok(hex(hashed.hash))
+    Ok(digest::hex(digest::of(file)?))
 }
 
 /// What brings everything back as it was.

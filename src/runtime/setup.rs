@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use data_encoding::BASE64URL_NOPAD;
+use sha2::Digest;
 
 use super::RuntimeError;
 use super::locate::{library_in, library_version, variable};
 use super::outside;
+use crate::digest;
 use crate::outputs::Workspace;
 
 /// The release that this program is tested with.
@@ -206,32 +208,9 @@ fn record_file(package: &Path) -> Result<PathBuf, RuntimeError> {
 
 /// SHA-256 of a file in the form of RECORD: URL-safe base64 without padding.
 fn sha256(path: &Path) -> Result<String, RuntimeError> {
-    let mut file = File::open(path).map_err(io("read", path))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = std::io::Read::read(&mut file, &mut buffer).map_err(io("read", path))?;
-        let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else {
-            break;
-        };
-        hasher.update(part);
-    }
-    Ok(base64(&hasher.finalize()))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let group = (0..3).fold(0u32, |sum, i| {
-            sum << 8 | u32::from(*chunk.get(i).unwrap_or(&0))
-        });
-        for digit in 0..=chunk.len() {
-            let index = (group >> (18 - 6 * digit)) & 63;
-            text.push(char::from(ALPHABET[index as usize]));
-        }
-    }
-    text
+    let sum = File::open(path).and_then(digest::of);
+    let sum = sum.map_err(io("read", path))?;
+    Ok(BASE64URL_NOPAD.encode(&sum.finalize()))
 }
 
 fn no_library(folder: &Path) -> RuntimeError {
