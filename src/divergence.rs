@@ -27,7 +27,7 @@ use crate::groups::Kept;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::runtime::{Runtime, RuntimeError};
 use crate::segments::{self, Schedule, Segment, SegmentError, Track};
-use crate::select::{Limits, Ranking, Scene, SelectError};
+use crate::select::{Limits, Ranking, Scene, SelectError, Sensitivities, Sensitivity};
 use crate::surgery::{self, SurgeryError};
 
 /// Why a divergence could not be measured.
@@ -58,19 +58,6 @@ pub enum DivergenceError {
     Surgery(#[from] SurgeryError),
 }
 
-/// One trial: the group at this width moves the outputs by this share of their variance.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Trial {
-    /// Channels left.
-    pub width: usize,
-    /// Squared change of all outputs over their variance across the batch.
-    pub divergence: f64,
-}
-
-/// Per group, its trials from the widest to the narrowest; empty for groups that stay whole.
-#[derive(Debug, Clone)]
-pub struct Divergences(pub Vec<Vec<Trial>>);
-
 /// What the trials read.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
@@ -98,13 +85,13 @@ pub fn measure(
     effort: Effort,
     batches: &[Batch],
     progress: &dyn Fn(usize),
-) -> Result<Divergences, DivergenceError> {
+) -> Result<Sensitivities, DivergenceError> {
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = vec![Vec::new(); groups.groups.len()];
     let division = Division::of(setting.scene);
     let trials = trials(setting, effort.shares, &division)?;
     if trials.is_empty() {
-        return Ok(Divergences(all));
+        return Ok(Sensitivities(all));
     }
     // Asked for by the next part too, so that they wait until the trials have run.
     let mut requests = vec![Vec::new(); trials.len() + 1];
@@ -136,13 +123,13 @@ pub fn measure(
         let (found, following) = rayon::join(|| run(present), || heads(level + 1));
         for (&width, found) in trials.widths.iter().zip(found?) {
             let divergence = divergence(&dense, &found);
-            all[trials.group].push(Trial { width, divergence });
+            all[trials.group].push(Sensitivity { width, divergence });
         }
         next = following?;
         track.finish(level);
         progress(1);
     }
-    Ok(Divergences(all))
+    Ok(Sensitivities(all))
 }
 
 /// The trials of one group.

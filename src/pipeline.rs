@@ -26,8 +26,9 @@ pub use sweep::sweep;
 
 use crate::onnx::{self, Model};
 use crate::outputs::Staged;
-use crate::report::{self, Change, Inspection, Report};
+use crate::report::{self, Inspection, Report};
 use crate::select::Plan;
+use crate::verify::Change;
 use files::Files;
 use work::{Done, Evidence, Work};
 

@@ -13,7 +13,6 @@ use divergence::Moves;
 
 use crate::calibrate::{Batch, CalibrateError};
 use crate::onnx::{DataType, Model, Tensor, TensorError};
-use crate::report::Change;
 use crate::runtime::{InputSpec, Runtime, RuntimeError, Session, median};
 
 /// Why a pruned model is refused.
@@ -54,6 +53,15 @@ pub enum VerifyError {
     /// One of the models cannot be run.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+}
+
+/// A figure of the original and of the pruned model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Change<T> {
+    /// The original's.
+    pub before: T,
+    /// The pruned model's.
+    pub after: T,
 }
 
 /// How close the pruned model's outputs are to the original's.

@@ -6,9 +6,9 @@ use crate::calibrate::forecast;
 use crate::graph::Graph;
 use crate::onnx;
 use crate::pipeline::{Error, Event, Options, batch};
-use crate::report::{Change, Compared, source};
+use crate::report::{Compared, source};
 use crate::runtime::{InputSpec, Runtime};
-use crate::verify::{Check, Runs, VerifyError};
+use crate::verify::{Change, Check, Runs, VerifyError};
 
 /// Runs both models on all samples and compares outputs, sizes and latency; without data, sizes and latency alone.
 ///

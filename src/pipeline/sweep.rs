@@ -6,8 +6,9 @@ use crate::onnx;
 use crate::pipeline::files::Files;
 use crate::pipeline::work::Work;
 use crate::pipeline::{Error, Event, Options};
-use crate::report::{Change, Sweep, SweepEntry};
+use crate::report::{Sweep, SweepEntry};
 use crate::select::Budget;
+use crate::verify::Change;
 
 /// Prunes the model at `input` to each of the budgets and writes one model each into `folder`, named
 /// after the input and the budget, all when all are made and checked.

@@ -3,7 +3,7 @@
 use crate::allowance::Allowance;
 use crate::calibrate::{Statistics, forecast, infer, probe};
 use crate::combine::Combined;
-use crate::divergence::{self, Divergences, Effort};
+use crate::divergence::{self, Effort};
 use crate::graph::Graph;
 use crate::groups::{Group, Groups};
 use crate::onnx::Model;
@@ -13,11 +13,13 @@ use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
 use crate::pipeline::{Error, Event, Options, batch, hint, sizes, statistics};
-use crate::report::{self, Calibration, Change, Report, source};
+use crate::report::{self, Calibration, Report, source};
 use crate::runtime::{InputSpec, Runtime, RuntimeError};
-use crate::select::{self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, TradeOff};
+use crate::select::{
+    self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, Sensitivities, TradeOff,
+};
 use crate::surgery::Repair;
-use crate::verify::{self, Check, Runs};
+use crate::verify::{self, Change, Check, Runs};
 
 /// What is known before anything is decided.
 pub(super) struct Work {
@@ -319,7 +321,7 @@ impl Work {
         let own = match losses {
             Some(_) => None,
             None => {
-                let untried = Divergences(vec![Vec::new(); self.groups.groups.len()]);
+                let untried = Sensitivities(vec![Vec::new(); self.groups.groups.len()]);
                 Some(Ranking::of(scene)?.all_losses(scene, &options.limits, &untried))
             }
         };

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::Groups;
-use crate::report::Change;
+use crate::verify::Change;
 
 /// Of layers that read a sum of many, no more than this many sources are told: the latest.
 const MOST_SOURCES: usize = 3;

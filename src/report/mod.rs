@@ -13,7 +13,7 @@ use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::{Group, Groups, Reason};
 use crate::select::{Score, Search, Selection, TradeOff, Trial};
-use crate::verify::Comparison;
+use crate::verify::{Change, Comparison};
 
 pub use inspection::{GroupInspection, Inspection, Place, Ungrouped, inspect, ungrouped};
 pub use layers::{Layer, layers};
@@ -64,15 +64,6 @@ pub struct Report {
     pub held_back: bool,
     /// What the user should know.
     pub notes: Vec<String>,
-}
-
-/// A figure of the original and of the pruned model.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Change<T> {
-    /// The original's.
-    pub before: T,
-    /// The pruned model's.
-    pub after: T,
 }
 
 /// What the calibration read.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::report::{Change, Compared, GroupReport, Inspection, Report, Sweep, SweepEntry};
+use crate::report::{Compared, GroupReport, Inspection, Report, Sweep, SweepEntry};
 use crate::select::{Candidate, Interval};
 use crate::shown;
-use crate::verify::{Comparison, Divergence};
+use crate::verify::{Change, Comparison, Divergence};
 
 /// Columns of the table of groups.
 const HEAD: [&str; 6] = ["group", "channels", "kept", "MI kept", "95 %", "explained"];

@@ -13,6 +13,7 @@ mod plan;
 mod ranking;
 mod reading;
 mod search;
+mod sensitivity;
 mod smallest;
 mod spent;
 
@@ -24,6 +25,7 @@ pub use error::SelectError;
 pub use plan::{Plan, PlannedGroup};
 pub use ranking::Ranking;
 pub use search::Trial;
+pub use sensitivity::{Sensitivities, Sensitivity};
 pub use smallest::{Candidate, Rung, Search, ladder, smallest};
 pub use spent::{Goes, Spent, spent};
 

@@ -3,11 +3,10 @@
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::divergence::Divergences;
 use crate::groups::Groups;
 use crate::mi::{Elimination, MiError, unexplained};
 use crate::select::reading::View;
-use crate::select::{Limits, Losses, Scene, SelectError, readings};
+use crate::select::{Limits, Losses, Scene, SelectError, Sensitivities, readings};
 
 /// Per group, how its channels would leave; empty for groups that stay whole.
 #[derive(Debug, Clone)]
@@ -64,7 +63,7 @@ impl Ranking {
 
     /// What the outputs lose at the allowed widths of every group.
     #[must_use]
-    pub fn all_losses(&self, scene: Scene<'_>, limits: &Limits, found: &Divergences) -> Losses {
+    pub fn all_losses(&self, scene: Scene<'_>, limits: &Limits, found: &Sensitivities) -> Losses {
         let groups = scene.groups.groups.iter().enumerate();
         groups
             .map(|(index, group)| self.losses(index, &limits.widths(group), found))
@@ -73,7 +72,7 @@ impl Ranking {
 
     /// What the outputs lose at each of a group's allowed widths: the layer's own curve, scaled to
     /// go through the trials.
-    fn losses(&self, group: usize, widths: &[usize], found: &Divergences) -> Vec<f64> {
+    fn losses(&self, group: usize, widths: &[usize], found: &Sensitivities) -> Vec<f64> {
         let trials = &found.0[group];
         let scales: Vec<(f64, f64)> = trials
             .iter()

@@ -10,11 +10,7 @@ use petgraph::graphmap::DiGraphMap;
 use crate::program::root;
 
 /// Rooms that read each other; each list goes when one of its arrows is cut.
-const CIRCLES: [&[&str]; 3] = [
-    &["combine", "divergence", "select", "sequential", "surgery"],
-    &["graph", "groups", "ops"],
-    &["report", "verify"],
-];
+const CIRCLES: [&[&str]; 1] = [&["graph", "groups", "ops"]];
 const MOST_LINES: usize = 500;
 /// Files that are longer.
 const LONG: [&str; 3] = [

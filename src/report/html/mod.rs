@@ -6,7 +6,8 @@ mod drawing;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::report::text::{UNKNOWN, bytes, count, interval, share};
-use crate::report::{Change, GroupReport, Report, Sweep, SweepEntry};
+use crate::report::{GroupReport, Report, Sweep, SweepEntry};
+use crate::verify::Change;
 use chart::{Chart, percent};
 
 const STYLE: &str = include_str!("style.css");
