@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 
@@ -35,7 +36,7 @@ OPTIONS = {
     "wide": ["--params", "0.6", "--head-dim", "--prune-normalized", "--align", "1", "--best-effort"],
 }
 # Of a report: what the clock says, and where the run was.
-LEFT_OUT = ("latency", "seconds", "command", "input", "version")
+LEFT_OUT = ("latency_ms", "seconds", "command", "input", "version")
 
 
 def digest(paths: list[pathlib.Path]) -> str:
@@ -55,14 +56,15 @@ def without_times(value):
 
 def line(program: str, model: pathlib.Path, name: str, options: list[str]) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        out, report = pathlib.Path(folder, "out.onnx"), pathlib.Path(folder, "report.json")
-        command = [program, str(model), str(out), *options, "--threads", "1", "-q", "--report", str(report)]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        # The model that is written tells the command, so its names are always the same.
+        shutil.copy(model, pathlib.Path(folder, "in.onnx"))
+        command = [program, "in.onnx", "out.onnx", *options, "--threads", "1", "-q", "--report", "report.json"]
+        done = subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
-            return f"{model.stem} {name}: {done.stderr.strip().splitlines()[-1].replace(folder, '')}"
-        models = digest([path for path in pathlib.Path(folder).iterdir() if path != report])
-        told = json.dumps(without_times(json.loads(report.read_text())), sort_keys=True)
-        return f"{model.stem} {name}: {models} {hashlib.sha256(told.replace(folder, '').encode()).hexdigest()[:16]}"
+            return f"{model.stem} {name}: {done.stderr.strip().splitlines()[-1]}"
+        models = digest(list(pathlib.Path(folder).glob("out.onnx*")))
+        told = json.dumps(without_times(json.loads(pathlib.Path(folder, "report.json").read_text())), sort_keys=True)
+        return f"{model.stem} {name}: {models} {hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 
 def main() -> None:
