@@ -4,12 +4,15 @@
     python bench/speed.py --bin FOLDER samples mobilenet_v2_torchscript=64,128,256,512
     python bench/speed.py --bin FOLDER selection 512,1024,2048
     python bench/speed.py --bin FOLDER sweep resnet mobilenet
+    python bench/speed.py --bin FOLDER --before OTHER turns resnet mobilenet mobilenet_v2_torchscript=96
 
 FOLDER has onnx-mipp; models are those of fixtures/zoo, the images noise with a spectrum of 1/f. `ratios` runs a
 plain pass, the program once for each repair, and a plain pass again, and prints the share of each stage and
 the peak memory. `samples` prints time and memory for each number of images; `selection` the time of
 the selection for one layer of each width, `sweep` that of one run and of four budgets at once on fixtures, the better of
-two each. Needs numpy, onnx and onnxruntime, and Linux.
+two each. `turns` runs the programs of two folders in turns, on one thread, and prints the least CPU seconds of ROUNDS
+runs of each: a name alone is a fixture with its data, `=N` a model of the zoo on N images, `=-N` either on N samples that
+are made up. Needs numpy, onnx and onnxruntime, and Linux.
 """
 
 import argparse
@@ -32,6 +35,7 @@ SIDE = 224
 BATCH = 6
 THREADS = 2
 REPAIRS = ("once", "sequential")
+ROUNDS = 7
 STAGE = re.compile(r"^\[ *([\d.]+) s\] (.*)$")
 
 
@@ -71,10 +75,12 @@ class Pass:
 class Run:
     """One run of the program: elapsed and CPU seconds, peak memory in MB, seconds of each stage."""
 
-    def __init__(self, binary: Path, model: Path, data: Path, options: list[str], is_sweep: bool = False) -> None:
+    def __init__(self, binary: Path, model: Path, data: Path | None, options: list[str], is_sweep: bool = False,
+                 threads: int = THREADS) -> None:  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             start = ["sweep", model, "--out-dir", folder] if is_sweep else [model, Path(folder, "out.onnx")]
-            command = [binary, *start, "--calib", data, "--threads", THREADS, "-v", *options]
+            given = [] if data is None else ["--calib", data]
+            command = [binary, *start, *given, "--threads", threads, "-v", *options]
             command = [str(word) for word in command]
             began = time.monotonic()
             with tempfile.TemporaryFile("w+") as log:
@@ -189,17 +195,42 @@ def sweep(binary: Path, names: list[str]) -> None:
             print(f"| {name} | {repair} | " + " | ".join(times) + f" | {elapsed:.2f} | {cpu:.2f} |", flush=True)
 
 
+def turns(binaries: list[Path], words: list[str], folder: Path, repairs: list[str]) -> None:
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    counts = {word: int((word + "=0").split("=")[1]) for word in words}
+    data = folder / "images.npy"
+    if max(counts.values()) > 0:
+        images(max(counts.values()), data)
+    print("| run | repair | before (s) | after (s) | after over before |")
+    print("|---|---|---:|---:|---:|")
+    for word, count in counts.items():
+        name = word.split("=")[0]
+        fixture = ROOT / "fixtures" / f"{name}_bn_torchscript.onnx"
+        model = fixture if fixture.exists() else ZOO / f"{name}.onnx"
+        given = data if count > 0 else None if count < 0 else ROOT / "fixtures" / "calib.npz"
+        limit = ["--samples", str(abs(count))] if count else []
+        for repair in repairs:
+            options = ["--macs", "0.5", "--repair", repair, *limit]
+            runs = [[Run(binary, model, given, options, threads=1).cpu for binary in binaries] for _ in range(ROUNDS)]
+            before, after = (min(times) for times in zip(*runs))
+            print(f"| {word} | {repair} | {before:.2f} | {after:.2f} | {after / before:.3f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release")
+    parser.add_argument("--before", type=Path, help="folder of the program that --bin is compared with")
     parser.add_argument("--repairs", default=",".join(REPAIRS))
-    parser.add_argument("what", choices=["ratios", "samples", "selection", "sweep"])
+    parser.add_argument("what", choices=["ratios", "samples", "selection", "sweep", "turns"])
     parser.add_argument("wanted", nargs="+", help="NAME=COUNT,... of images, widths, or names of fixtures")
     arguments = parser.parse_args()
     binary = arguments.bin / "onnx-mipp"
     if arguments.what == "sweep":
         return sweep(binary, arguments.wanted)
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.what == "turns":
+            binaries = [arguments.before / "onnx-mipp", binary]
+            return turns(binaries, arguments.wanted, Path(folder), arguments.repairs.split(","))
         if arguments.what == "selection":
             widths = [int(width) for word in arguments.wanted for width in word.split(",")]
             return selection(binary, Path(folder), widths)

@@ -82,9 +82,10 @@ pub(crate) fn explain_abort() -> io::Result<()> {
 
 #[cfg(unix)]
 fn explain(signal: i32, message: &'static str) -> io::Result<()> {
-    // SAFETY: both signals are raised by the thread that is hit, in a read of mapped bytes or in an abort. What
-    // the handler uses (stderr without buffer, a lock that it only tries) is not held by a thread in the middle
-    // of either; and the handler never returns.
+    // SAFETY: the handler never returns, and uses stderr without buffer and a lock that it only tries. Both signals
+    // are raised by the thread that is hit: in a read of mapped bytes, which holds no lock, or in an abort. An abort
+    // over a damaged heap may hold the allocator's lock; then removing the temporary files can wait for ever, in a
+    // process that could only have died.
     unsafe { signal_hook::low_level::register(signal, move || give_up(message)) }.map(drop)
 }
 
