@@ -15,12 +15,13 @@ use std::collections::BTreeMap;
 
 use faer::Mat;
 
-use crate::calibrate::Statistics;
 use crate::graph::{Graph, ValueId};
 use crate::groups::Groups;
-use crate::mi::{self, MiError};
+use crate::linalg::MiError;
+use crate::mi;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::select::{Scene, SelectError};
+use crate::statistics::Statistics;
 use linear::Linear;
 
 /// Why channels could not be combined.

@@ -2,7 +2,8 @@
 
 use faer::{Mat, Side};
 
-use crate::mi::{MiError, Reading};
+use crate::linalg::MiError;
+use crate::mi::Reading;
 
 /// Share of the mean variance that is added to every channel's, so that channels without any have an inverse.
 const FLOOR: f64 = 1e-6;
@@ -63,7 +64,7 @@ pub fn basis(readings: &[Reading], channels: usize) -> Result<Mat<f64>, MiError>
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::mi::{log_determinant, solve_right};
+    use crate::linalg::{log_determinant, solve_right};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 

@@ -4,7 +4,7 @@
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::mi::MiError;
+use crate::linalg::MiError;
 use crate::mi::state::State;
 
 /// So many candidates are not worth the sharing between threads.

@@ -19,9 +19,10 @@
 use faer::Mat;
 use rayon::prelude::*;
 
+use crate::linalg::Swept;
+use crate::linalg::{MiError, inverse, log_determinant};
+use crate::mi::Elimination;
 use crate::mi::state::State;
-use crate::mi::swept::Swept;
-use crate::mi::{Elimination, MiError, inverse, log_determinant};
 
 /// Rounds over all channels that left; the last one changes nothing unless there are so many.
 const MOST_ROUNDS: usize = 10;

@@ -4,8 +4,9 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::traits::RealField;
 use faer::{Accum, Mat, MatRef, Par, Side};
 
-use crate::mi::matrix::{log_steps, log_steps_and_inverse, lower, lower_gram, mirror};
-use crate::mi::{MiError, Reading, log_determinant};
+use crate::linalg::{MiError, log_determinant};
+use crate::linalg::{log_steps, log_steps_and_inverse, lower, lower_gram, mirror};
+use crate::mi::Reading;
 
 /// From so many inputs on, factors are made in f32 where that is enough.
 const SINGLE_FROM: usize = 512;

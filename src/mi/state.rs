@@ -2,9 +2,10 @@
 
 use faer::Mat;
 
-use crate::mi::matrix::log_steps_and_inverse;
-use crate::mi::swept::Swept;
-use crate::mi::{MiError, Reading, log_determinant};
+use crate::linalg::Swept;
+use crate::linalg::log_steps_and_inverse;
+use crate::linalg::{MiError, log_determinant};
+use crate::mi::Reading;
 
 /// Products of columns that are made together where channels are single inputs.
 const TOGETHER: usize = 32;

@@ -4,6 +4,7 @@ use faer::{Mat, MatRef};
 use proptest::prelude::*;
 
 use super::*;
+use crate::linalg::{inverse, log_determinant};
 
 mod exchanges;
 

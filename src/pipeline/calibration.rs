@@ -1,8 +1,8 @@
 //! Which samples the statistics see and which are held back for the comparison.
 
 use crate::allowance::OverLimit;
-use crate::calibrate::reader::{self, Dataset};
-use crate::calibrate::{Batch, CalibrateError};
+use crate::data::{self, Dataset};
+use crate::data::{Batch, CalibrateError};
 use crate::pipeline::Options;
 use crate::runtime::InputSpec;
 
@@ -42,22 +42,22 @@ impl Samples {
         found: Option<usize>,
     ) -> Result<Self, CalibrateError> {
         let is_synthetic = options.calibration.is_empty();
-        let fixed = found.or_else(|| reader::stated_batch(specs));
+        let fixed = found.or_else(|| data::stated_batch(specs));
         let unit = fixed.unwrap_or(1).max(1);
         let dataset = if is_synthetic {
             let mut reader = options.reader.clone();
             // Of made-up samples there are enough for a batch.
             reader.samples = reader.samples.map(|samples| samples.max(unit));
-            let made = reader::synthetic(specs, &reader)?;
+            let made = data::synthetic(specs, &reader)?;
             match made.len() < unit {
                 true => {
                     reader.samples = Some(unit);
-                    reader::synthetic(specs, &reader)?
+                    data::synthetic(specs, &reader)?
                 }
                 false => made,
             }
         } else {
-            reader::open(&options.calibration, specs, &options.reader)?
+            data::open(&options.calibration, specs, &options.reader)?
         };
         // A model of a fixed batch size reads whole batches only.
         let count = dataset.len() / unit * unit;
@@ -279,13 +279,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::allowance::Allowance;
-    use crate::calibrate::Estimator;
-    use crate::calibrate::reader::ReaderOptions;
+    use crate::data::ReaderOptions;
     use crate::groups::Scope;
     use crate::onnx::DataType;
+    use crate::repair::Repair;
     use crate::runtime::{Device, RuntimeOptions};
     use crate::select::Limits;
-    use crate::surgery::Repair;
+    use crate::statistics::Estimator;
 
     /// Samples of the probing run of a model with one input of that shape.
     fn probed(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> usize {

@@ -1,17 +1,18 @@
 use std::path::{Path, PathBuf};
 
 use crate::allowance::OverLimit;
-use crate::calibrate::{CalibrateError, StatisticsError};
 use crate::combine::CombineError;
-use crate::divergence::DivergenceError;
+use crate::data::CalibrateError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::outputs::OutputError;
 use crate::pipeline::Options;
+use crate::repair::sequential::SequentialError;
 use crate::runtime::RuntimeError;
 use crate::select::SelectError;
-use crate::sequential::SequentialError;
+use crate::statistics::StatisticsError;
 use crate::surgery::SurgeryError;
+use crate::trials::DivergenceError;
 use crate::verify::VerifyError;
 
 /// Any stage's error.

@@ -17,7 +17,8 @@
 
 use rayon::prelude::*;
 
-use crate::mi::{MiError, Removal, nested};
+use crate::linalg::MiError;
+use crate::mi::{Removal, nested};
 use crate::select::SelectError;
 use crate::select::reading::View;
 
@@ -173,8 +174,8 @@ fn jackknife(all: f64, without: &[f64], sizes: &[f64]) -> Interval {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::calibrate::Observed;
     use crate::mi::Reading;
+    use crate::statistics::Observed;
     use faer::Mat;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;

@@ -1,4 +1,4 @@
-use crate::mi::MiError;
+use crate::linalg::MiError;
 use crate::onnx::TensorError;
 
 /// Why no plan could be made or used.

@@ -4,7 +4,8 @@ use faer::Mat;
 use rayon::prelude::*;
 
 use crate::groups::Groups;
-use crate::mi::{Elimination, MiError, unexplained};
+use crate::linalg::MiError;
+use crate::mi::{Elimination, unexplained};
 use crate::select::reading::View;
 use crate::select::{Limits, Losses, Scene, SelectError, Sensitivities, readings};
 

@@ -1,4 +1,4 @@
-use crate::mi::MiError;
+use crate::linalg::MiError;
 use crate::onnx::{OnnxError, TensorError};
 
 /// Why a model could not be cut.

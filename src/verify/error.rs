@@ -1,6 +1,6 @@
 //! How far pruned models are from the original on given samples, to choose among them.
 
-use crate::calibrate::{Batch, CalibrateError};
+use crate::data::{Batch, CalibrateError};
 use crate::verify::{Check, VerifyError, floats, is_number};
 
 impl Check {
