@@ -103,7 +103,7 @@ impl<'a> Subject<'a> {
     /// What the outputs lose at the widths of every group.
     pub fn losses(&self, limits: &Limits) -> Result<Losses, Box<dyn Error>> {
         let ranking = Ranking::of(self.scene())?;
-        let setting = trials::Setting {
+        let setting = trials::TrialRequest {
             model: &self.model,
             scene: self.scene(),
             ranking: &ranking,
@@ -129,7 +129,7 @@ impl<'a> Subject<'a> {
             repaired = repair::repair(&self.graph, &self.groups, &self.statistics, &stays)?;
         }
         if repair == Repair::Sequential {
-            let setting = sequential::Setting {
+            let setting = sequential::RepairRequest {
                 model: &self.model,
                 graph: &self.graph,
                 groups: &self.groups,

@@ -17,7 +17,7 @@ use faer::Mat;
 
 use crate::graph::{Graph, ValueId};
 use crate::groups::Groups;
-use crate::linalg::MiError;
+use crate::linalg::LinalgError;
 use crate::mi;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::select::{Scene, SelectError};
@@ -36,7 +36,7 @@ pub enum CombineError {
         /// The group.
         group: String,
         /// What went wrong.
-        error: MiError,
+        error: LinalgError,
     },
     /// A constant that channels lie on could not be turned.
     #[error("combining the channels of '{group}': tensor '{tensor}': {error}")]

@@ -9,7 +9,7 @@ use flate2::read::DeflateDecoder;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use prost::Message;
 
-use crate::data::CalibrateError;
+use crate::data::DataError;
 use crate::onnx::{DataType, Tensor, proto::TensorProto};
 use crate::regular;
 
@@ -52,13 +52,13 @@ struct Entry {
 /// NumPy itself allows no more.
 const MOST_AXES: usize = 64;
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CalibrateError {
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DataError {
     let path = path.to_path_buf();
-    move |source| CalibrateError::Io { path, source }
+    move |source| DataError::Io { path, source }
 }
 
-fn format_error(path: &Path, problem: String, advice: &str) -> CalibrateError {
-    CalibrateError::Format {
+fn format_error(path: &Path, problem: String, advice: &str) -> DataError {
+    DataError::Format {
         path: path.into(),
         problem,
         advice: advice.into(),
@@ -67,12 +67,12 @@ fn format_error(path: &Path, problem: String, advice: &str) -> CalibrateError {
 
 impl Array {
     /// Reads the header of a .npy file.
-    pub fn npy(path: &Path) -> Result<Array, CalibrateError> {
+    pub fn npy(path: &Path) -> Result<Array, DataError> {
         Array::from_place(path, Place::File, "this file")
     }
 
     /// The arrays of a .npz file by name, in the file's order.
-    pub fn npz(path: &Path) -> Result<Vec<(String, Array)>, CalibrateError> {
+    pub fn npz(path: &Path) -> Result<Vec<(String, Array)>, DataError> {
         let file = regular::open(path).map_err(io_error(path))?;
         let damaged = |error: zip::result::ZipError| {
             let problem = format!("not a readable .npz archive ({error})");
@@ -123,7 +123,7 @@ impl Array {
         }
     }
 
-    fn from_place(path: &Path, place: Place, what: &str) -> Result<Array, CalibrateError> {
+    fn from_place(path: &Path, place: Place, what: &str) -> Result<Array, DataError> {
         let (stream, header) = Stream::header(path, &place)?;
         let unsupported = |found: &str| {
             let problem = format!("{what} has elements of type {found}");
@@ -187,7 +187,7 @@ impl Array {
 
     /// Refuses an entry of an archive whose bytes are not those that were saved, before hours of
     /// work. It reads all of them.
-    pub fn check_sum(&self, name: &str) -> Result<(), CalibrateError> {
+    pub fn check_sum(&self, name: &str) -> Result<(), DataError> {
         match &self.form {
             Form::Npy(place, _) => check_sum(&self.path, place, name),
             Form::Tensor => Ok(()),
@@ -195,7 +195,7 @@ impl Array {
     }
 
     /// Reads a TensorProto file, as in ONNX's test data.
-    pub fn tensor(path: &Path) -> Result<Array, CalibrateError> {
+    pub fn tensor(path: &Path) -> Result<Array, DataError> {
         let tensor = read_tensor(path)?;
         Ok(Array {
             path: path.into(),
@@ -206,7 +206,7 @@ impl Array {
     }
 
     /// Opens the array to read pieces of `piece` bytes in ascending order.
-    pub fn open(&self, piece: usize) -> Result<Pieces, CalibrateError> {
+    pub fn open(&self, piece: usize) -> Result<Pieces, DataError> {
         let (stream, swap) = match &self.form {
             Form::Npy(place, endianness) => {
                 let size = self.dtype.size().unwrap_or(1);
@@ -229,7 +229,7 @@ impl Array {
     }
 }
 
-fn check_sum(path: &Path, place: &Place, name: &str) -> Result<(), CalibrateError> {
+fn check_sum(path: &Path, place: &Place, name: &str) -> Result<(), DataError> {
     let (Place::Stored(entry) | Place::Deflated(entry)) = place else {
         return Ok(());
     };
@@ -252,7 +252,7 @@ fn check_sum(path: &Path, place: &Place, name: &str) -> Result<(), CalibrateErro
     ))
 }
 
-fn read_tensor(path: &Path) -> Result<Tensor, CalibrateError> {
+fn read_tensor(path: &Path) -> Result<Tensor, DataError> {
     let bytes = regular::bytes(path).map_err(io_error(path))?;
     let advice = "export it again; it must be one ONNX TensorProto";
     let proto = TensorProto::decode(bytes::Bytes::from(bytes))
@@ -341,7 +341,7 @@ impl Stream {
     }
 
     /// Opens a .npy and reads its header; the stream stands at the first element.
-    fn header(path: &Path, place: &Place) -> Result<(Stream, NpyHeader), CalibrateError> {
+    fn header(path: &Path, place: &Place) -> Result<(Stream, NpyHeader), DataError> {
         let mut stream = Stream::open(path, place).map_err(io_error(path))?;
         let text = header_bytes(&mut stream);
         let header = text.and_then(|text| NpyHeader::from_reader(text.as_slice()));
@@ -406,7 +406,7 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// The first piece, as often as wanted.
-    pub fn first(&mut self) -> Result<Vec<u8>, CalibrateError> {
+    pub fn first(&mut self) -> Result<Vec<u8>, DataError> {
         if let Some(bytes) = &self.first {
             return Ok(bytes.clone());
         }
@@ -415,7 +415,7 @@ impl Pieces {
     }
 
     /// The little-endian bytes of piece `index`; indexes must ascend from call to call.
-    pub fn get(&mut self, index: usize) -> Result<Vec<u8>, CalibrateError> {
+    pub fn get(&mut self, index: usize) -> Result<Vec<u8>, DataError> {
         let skipped = index.saturating_sub(self.next) as u64 * self.piece as u64;
         let mut bytes = vec![0; self.piece];
         self.stream

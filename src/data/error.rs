@@ -6,7 +6,7 @@ use crate::allowance::OverLimit;
 
 /// An error in calibration data or the options that describe it.
 #[derive(Debug, thiserror::Error)]
-pub enum CalibrateError {
+pub enum DataError {
     /// A file or folder that cannot be read.
     #[error("cannot read {}: {source}; check that it exists and may be read", path.display())]
     Io {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::data::CalibrateError;
+use crate::data::DataError;
 use crate::data::ImageOptions;
 use crate::data::array::Array;
 use crate::data::images::Preprocess;
-use crate::data::source::Part;
+use crate::data::source::Source;
 use crate::runtime::InputSpec;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ pub(super) fn parts(
     inputs: &[InputSpec],
     image: &ImageOptions,
     notes: &mut Vec<String>,
-) -> Result<Vec<Part>, CalibrateError> {
+) -> Result<Vec<Source>, DataError> {
     let mut finder = Finder {
         inputs,
         image,
@@ -51,7 +51,7 @@ pub(super) fn parts(
     };
     let mut tensors: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
     for path in paths {
-        let data = fs::metadata(path).map_err(|source| CalibrateError::Io {
+        let data = fs::metadata(path).map_err(|source| DataError::Io {
             path: path.clone(),
             source,
         })?;
@@ -77,8 +77,8 @@ pub(super) fn parts(
     Ok(finder.parts)
 }
 
-fn no_files(path: &Path, found: String) -> CalibrateError {
-    CalibrateError::NoFiles {
+fn no_files(path: &Path, found: String) -> DataError {
+    DataError::NoFiles {
         path: path.into(),
         found,
     }
@@ -99,12 +99,12 @@ struct Finder<'a> {
     image: &'a ImageOptions,
     /// Made when the first image is met, and the same for all.
     preprocess: Option<Preprocess>,
-    parts: Vec<Part>,
+    parts: Vec<Source>,
     notes: &'a mut Vec<String>,
 }
 
 impl Finder<'_> {
-    fn file(&mut self, path: &Path, kind: Kind) -> Result<(), CalibrateError> {
+    fn file(&mut self, path: &Path, kind: Kind) -> Result<(), DataError> {
         match kind {
             Kind::Npy => {
                 self.single(path, ".npy files")?;
@@ -116,17 +116,17 @@ impl Finder<'_> {
         }
     }
 
-    fn add(&mut self, path: &Path, arrays: Vec<Array>) -> Result<(), CalibrateError> {
-        let part = Part::arrays(path, arrays, self.inputs, self.notes)?;
+    fn add(&mut self, path: &Path, arrays: Vec<Array>) -> Result<(), DataError> {
+        let part = Source::arrays(path, arrays, self.inputs, self.notes)?;
         self.parts.push(part);
         Ok(())
     }
 
     /// The only input, for data that have no names.
-    fn single(&self, path: &Path, what: &str) -> Result<&InputSpec, CalibrateError> {
+    fn single(&self, path: &Path, what: &str) -> Result<&InputSpec, DataError> {
         match self.inputs {
             [input] => Ok(input),
-            inputs => Err(CalibrateError::MissingInput {
+            inputs => Err(DataError::MissingInput {
                 path: path.into(),
                 input: inputs
                     .get(1)
@@ -139,7 +139,7 @@ impl Finder<'_> {
         }
     }
 
-    fn npz(&mut self, path: &Path) -> Result<(), CalibrateError> {
+    fn npz(&mut self, path: &Path) -> Result<(), DataError> {
         let mut arrays = Array::npz(path)?;
         let names: Vec<String> = arrays.iter().map(|(name, _)| name.clone()).collect();
         let mut found = Vec::new();
@@ -149,7 +149,7 @@ impl Finder<'_> {
                 .iter()
                 .position(|(name, _)| *name == input.name || only);
             let Some(place) = place else {
-                return Err(CalibrateError::MissingInput {
+                return Err(DataError::MissingInput {
                     path: path.into(),
                     input: input.name.clone(),
                     found: listed(&names),
@@ -167,7 +167,7 @@ impl Finder<'_> {
         self.add(path, found)
     }
 
-    fn image(&mut self, path: &Path) -> Result<(), CalibrateError> {
+    fn image(&mut self, path: &Path) -> Result<(), DataError> {
         let preprocess = match &self.preprocess {
             Some(preprocess) => preprocess.clone(),
             None => {
@@ -176,13 +176,13 @@ impl Finder<'_> {
                 self.preprocess.insert(made).clone()
             }
         };
-        self.parts.push(Part::image(path.into(), preprocess));
+        self.parts.push(Source::image(path.into(), preprocess));
         Ok(())
     }
 
     /// Tensor files of one folder: input_0.pb and so on make one set; otherwise, in a model of one
     /// input, each file is a set.
-    fn tensors(&mut self, folder: &Path, files: Vec<PathBuf>) -> Result<(), CalibrateError> {
+    fn tensors(&mut self, folder: &Path, files: Vec<PathBuf>) -> Result<(), DataError> {
         let number = |path: &PathBuf| -> Option<usize> {
             path.file_stem()?
                 .to_str()?
@@ -204,7 +204,7 @@ impl Finder<'_> {
         let mut arrays = Vec::new();
         for (index, input) in self.inputs.iter().enumerate() {
             let Some(file) = numbered.get(&index) else {
-                return Err(CalibrateError::MissingInput {
+                return Err(DataError::MissingInput {
                     path: folder.into(),
                     input: input.name.clone(),
                     found: format!(
@@ -219,12 +219,12 @@ impl Finder<'_> {
     }
 
     /// A folder holds files of one kind, or ONNX's test_data_set_N folders.
-    fn folder(&mut self, path: &Path) -> Result<(), CalibrateError> {
+    fn folder(&mut self, path: &Path) -> Result<(), DataError> {
         let entries = fs::read_dir(path).and_then(|entries| {
             let paths = entries.map(|entry| Ok(entry?.path()));
             paths.collect::<std::io::Result<Vec<_>>>()
         });
-        let mut entries = entries.map_err(|source| CalibrateError::Io {
+        let mut entries = entries.map_err(|source| DataError::Io {
             path: path.into(),
             source,
         })?;

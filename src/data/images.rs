@@ -5,7 +5,7 @@ use std::path::Path;
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 
-use crate::data::CalibrateError;
+use crate::data::DataError;
 use crate::data::{Color, Exif, ImageOptions, Layout, convert, picture};
 use crate::onnx::DataType;
 use crate::runtime::InputSpec;
@@ -30,8 +30,8 @@ pub(super) struct Preprocess {
     pub exif: Exif,
 }
 
-fn option_error(option: &'static str, problem: String) -> CalibrateError {
-    CalibrateError::Option { option, problem }
+fn option_error(option: &'static str, problem: String) -> DataError {
+    DataError::Option { option, problem }
 }
 
 impl Preprocess {
@@ -40,7 +40,7 @@ impl Preprocess {
         spec: &InputSpec,
         options: &ImageOptions,
         notes: &mut Vec<String>,
-    ) -> Result<Preprocess, CalibrateError> {
+    ) -> Result<Preprocess, DataError> {
         let [_, second, third, fourth] = *spec.shape.as_slice() else {
             let problem = format!(
                 "image files need an input of four axes (batch, channels, height, width), but '{}' \
@@ -103,7 +103,7 @@ impl Preprocess {
     }
 
     /// Sets scale, mean and std. ImageNet's values hold when the user gives none of the three.
-    fn normalise(&mut self, options: &ImageOptions) -> Result<(), CalibrateError> {
+    fn normalise(&mut self, options: &ImageOptions) -> Result<(), DataError> {
         let count = self.channels();
         if !convert::is_float(self.dtype) {
             let given = options.mean.is_some() || options.std.is_some() || options.scale.is_some();
@@ -190,7 +190,7 @@ impl Preprocess {
     }
 
     /// Reads an image file; the bytes of one sample.
-    pub fn sample(&self, path: &Path) -> Result<Vec<u8>, CalibrateError> {
+    pub fn sample(&self, path: &Path) -> Result<Vec<u8>, DataError> {
         let pixels = picture::pixels(path, self.exif)?;
         Ok(self.arrange(&self.crop(&pixels)))
     }
@@ -247,7 +247,7 @@ impl Preprocess {
     }
 }
 
-fn color(given: Option<Color>, channels: Option<usize>) -> Result<Color, CalibrateError> {
+fn color(given: Option<Color>, channels: Option<usize>) -> Result<Color, DataError> {
     match (given, channels) {
         (None, None | Some(3)) => Ok(Color::Rgb),
         (None | Some(Color::Gray), Some(1)) | (Some(Color::Gray), None) => Ok(Color::Gray),
@@ -263,7 +263,7 @@ fn color(given: Option<Color>, channels: Option<usize>) -> Result<Color, Calibra
 }
 
 /// One side of the wanted image: the model's, else the crop's, else 224.
-fn side(size: Option<usize>, crop: Option<u32>) -> Result<u32, CalibrateError> {
+fn side(size: Option<usize>, crop: Option<u32>) -> Result<u32, DataError> {
     let crop = crop.map(u64::from);
     let size = size.map(|size| size as u64);
     if let (Some(size), Some(crop)) = (size, crop)

@@ -20,9 +20,9 @@ use crate::onnx::Tensor;
 use crate::ops::inputs::Values;
 use crate::runtime::InputSpec;
 
-pub use error::CalibrateError;
+pub use error::DataError;
 pub(crate) use find::is_data;
-use source::{Opened, Part};
+use source::{Opened, Source};
 
 /// Number of samples made up when none is asked for.
 const SYNTHETIC_SAMPLES: usize = 256;
@@ -111,7 +111,7 @@ pub type Batch = Vec<(String, Tensor)>;
 #[derive(Debug)]
 pub struct Dataset {
     inputs: Vec<InputSpec>,
-    parts: Vec<Part>,
+    parts: Vec<Source>,
     /// Samples before each of them.
     starts: Vec<usize>,
     /// Shape of one sample of each input, without the batch axis.
@@ -134,7 +134,7 @@ pub fn open(
     paths: &[PathBuf],
     inputs: &[InputSpec],
     options: &ReaderOptions,
-) -> Result<Dataset, CalibrateError> {
+) -> Result<Dataset, DataError> {
     let inputs = fix_shapes(inputs, &options.shapes)?;
     let mut notes = Vec::new();
     let parts = find::parts(paths, &inputs, &options.image, &mut notes)?;
@@ -147,11 +147,11 @@ pub fn open(
 ///
 /// # Errors
 /// When --shape does not fit the inputs, or no samples are asked for.
-pub fn synthetic(inputs: &[InputSpec], options: &ReaderOptions) -> Result<Dataset, CalibrateError> {
+pub fn synthetic(inputs: &[InputSpec], options: &ReaderOptions) -> Result<Dataset, DataError> {
     let inputs = fix_shapes(inputs, &options.shapes)?;
     let mut notes = Vec::new();
     let count = options.samples.unwrap_or(SYNTHETIC_SAMPLES);
-    let part = Part::synthetic(&inputs, count, options, &mut notes);
+    let part = Source::synthetic(&inputs, count, options, &mut notes);
     let shapes = source::common_shapes(std::slice::from_ref(&part), &inputs)?;
     Dataset::new(inputs, vec![part], shapes, options, notes)
 }
@@ -160,8 +160,8 @@ pub fn synthetic(inputs: &[InputSpec], options: &ReaderOptions) -> Result<Datase
 fn fix_shapes(
     inputs: &[InputSpec],
     shapes: &BTreeMap<String, Vec<usize>>,
-) -> Result<Vec<InputSpec>, CalibrateError> {
-    let bad = |problem: String| CalibrateError::Option {
+) -> Result<Vec<InputSpec>, DataError> {
+    let bad = |problem: String| DataError::Option {
         option: "--shape",
         problem,
     };
@@ -237,11 +237,11 @@ fn batch_shape(
 impl Dataset {
     fn new(
         inputs: Vec<InputSpec>,
-        parts: Vec<Part>,
+        parts: Vec<Source>,
         shapes: Vec<Vec<usize>>,
         options: &ReaderOptions,
         mut notes: Vec<String>,
-    ) -> Result<Dataset, CalibrateError> {
+    ) -> Result<Dataset, DataError> {
         let mut starts = Vec::with_capacity(parts.len());
         let mut total = 0_usize;
         for part in &parts {
@@ -251,7 +251,7 @@ impl Dataset {
         let used = options.samples.unwrap_or(total).min(total);
         if used == 0 {
             let text = "there is no sample, or --samples is 0; give at least one".into();
-            return Err(CalibrateError::Samples(text));
+            return Err(DataError::Samples(text));
         }
         if used < total {
             notes.push(format!("uses {used} of {total} samples, taken evenly"));
@@ -272,7 +272,7 @@ impl Dataset {
     }
 
     /// Refuses numbers of samples, and samples, that take more than is allowed.
-    fn check_sizes(&self) -> Result<(), CalibrateError> {
+    fn check_sizes(&self) -> Result<(), DataError> {
         const ADVICE: &str = "fix sizes with --shape, or give data that the model was made for";
         for (spec, shape) in self.inputs.iter().zip(&self.shapes) {
             let what = || format!("a sample of input '{}', of shape {shape:?},", spec.name);
@@ -286,7 +286,7 @@ impl Dataset {
     }
 
     /// Refuses images in use that are not whole, and says what is done about those that carry a rotation.
-    fn check_images(&mut self) -> Result<(), CalibrateError> {
+    fn check_images(&mut self) -> Result<(), DataError> {
         let mut images = Vec::new();
         let (total, used) = (self.total as u128, self.used as u128);
         let mut begin = 0;
@@ -301,7 +301,7 @@ impl Dataset {
         }
         let found = images.par_iter().map(|(path, _)| picture::is_turned(path));
         // The first one that is not whole, whichever is met first.
-        let found: Vec<Result<bool, CalibrateError>> = found.collect();
+        let found: Vec<Result<bool, DataError>> = found.collect();
         let found: Vec<bool> = found.into_iter().collect::<Result<_, _>>()?;
         let turned = found.iter().filter(|turned| **turned).count();
         let Some((_, exif)) = images.first().filter(|_| turned > 0) else {
@@ -354,7 +354,7 @@ impl Dataset {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn digest(&self, reading: &str) -> Result<String, CalibrateError> {
+    pub fn digest(&self, reading: &str) -> Result<String, DataError> {
         let mut hash = Sha256::new();
         for part in &self.parts {
             part.digest(&mut hash)?;
@@ -378,10 +378,10 @@ impl Dataset {
         &'a self,
         wanted: &'a [usize],
         batch: usize,
-    ) -> Result<impl Iterator<Item = Result<Batch, CalibrateError>> + 'a, CalibrateError> {
+    ) -> Result<impl Iterator<Item = Result<Batch, DataError>> + 'a, DataError> {
         let ascending = wanted.windows(2).all(|pair| pair.first() < pair.last());
         if batch == 0 || !ascending || wanted.last().is_some_and(|last| *last >= self.used) {
-            return Err(CalibrateError::Samples(format!(
+            return Err(DataError::Samples(format!(
                 "expected a batch size from 1 on and ascending indexes below {}, found batch size \
                  {batch} and indexes up to {:?}",
                 self.used,
@@ -411,7 +411,7 @@ impl Dataset {
         &'a self,
         indexes: &[usize],
         open: &mut Option<(usize, Opened<'a>)>,
-    ) -> Result<Batch, CalibrateError> {
+    ) -> Result<Batch, DataError> {
         let mut bytes: Vec<Vec<u8>> = vec![Vec::new(); self.inputs.len()];
         let mut add = |sample: Vec<Vec<u8>>| {
             for ((all, one), spec) in bytes.iter_mut().zip(sample).zip(&self.inputs) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 
-use crate::data::CalibrateError;
+use crate::data::DataError;
 use crate::data::Exif;
 use crate::regular;
 
@@ -22,7 +22,7 @@ const RIFF_HEAD: usize = 8;
 /// Refuses, before hours of work, a file that is no image or is cut short; whether it carries a
 /// rotation. Pixels are not decoded: that would double the time that images take, and the decoder of JPEG fills what is
 /// missing with gray, so that it would find no cut.
-pub(super) fn is_turned(path: &Path) -> Result<bool, CalibrateError> {
+pub(super) fn is_turned(path: &Path) -> Result<bool, DataError> {
     let bytes = regular::bytes(path).map_err(io_error(path))?;
     let reader = guessed(path, &bytes)?;
     let is_whole = match reader.format() {
@@ -33,7 +33,7 @@ pub(super) fn is_turned(path: &Path) -> Result<bool, CalibrateError> {
         _ => true,
     };
     if !is_whole {
-        return Err(CalibrateError::Format {
+        return Err(DataError::Format {
             path: path.into(),
             problem: format!("the image is cut short at {} bytes", bytes.len()),
             advice: "copy it again or remove it".into(),
@@ -43,7 +43,7 @@ pub(super) fn is_turned(path: &Path) -> Result<bool, CalibrateError> {
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     if width.max(height) / MOST_STRETCHED >= width.min(height).max(1) {
-        return Err(CalibrateError::Format {
+        return Err(DataError::Format {
             path: path.into(),
             problem: format!(
                 "the image has {width}x{height} pixels: of one more than {MOST_STRETCHED} times as long as \
@@ -57,7 +57,7 @@ pub(super) fn is_turned(path: &Path) -> Result<bool, CalibrateError> {
 }
 
 /// The pixels of an image file.
-pub(super) fn pixels(path: &Path, exif: Exif) -> Result<RgbImage, CalibrateError> {
+pub(super) fn pixels(path: &Path, exif: Exif) -> Result<RgbImage, DataError> {
     let bytes = regular::bytes(path).map_err(io_error(path))?;
     let failed = |error: ImageError| unreadable(path, &error);
     let mut decoded = guessed(path, &bytes)?.decode().map_err(failed)?;
@@ -68,21 +68,18 @@ pub(super) fn pixels(path: &Path, exif: Exif) -> Result<RgbImage, CalibrateError
     Ok(decoded.into_rgb8())
 }
 
-fn guessed<'b>(
-    path: &Path,
-    bytes: &'b [u8],
-) -> Result<ImageReader<Cursor<&'b [u8]>>, CalibrateError> {
+fn guessed<'b>(path: &Path, bytes: &'b [u8]) -> Result<ImageReader<Cursor<&'b [u8]>>, DataError> {
     let reader = ImageReader::new(Cursor::new(bytes));
     reader.with_guessed_format().map_err(io_error(path))
 }
 
-fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> CalibrateError {
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
     let path = path.to_path_buf();
-    move |source| CalibrateError::Io { path, source }
+    move |source| DataError::Io { path, source }
 }
 
-fn unreadable(path: &Path, error: &ImageError) -> CalibrateError {
-    CalibrateError::Format {
+fn unreadable(path: &Path, error: &ImageError) -> DataError {
+    DataError::Format {
         path: path.into(),
         problem: format!("not a readable image ({error})"),
         advice: "remove it or convert it to JPEG or PNG".into(),

@@ -10,7 +10,7 @@ use crate::onnx::DataType;
 use crate::ops::inputs::Values;
 use crate::runtime::InputSpec;
 use crate::synthetic::spectrum::Tile;
-use crate::synthetic::tokens::{Part, Source};
+use crate::synthetic::tokens::{TokenInput, Vocabulary};
 use crate::synthetic::{draw, leaves, sound, spectrum, tokens};
 
 /// Sizes of open axes: height and width of images, the width of lines of writing, the length of sounds, and
@@ -45,7 +45,7 @@ enum Kind {
     },
     Sound,
     Gaussian,
-    Sentence(Part, Source),
+    Sentence(TokenInput, Vocabulary),
     Integers,
     Constant(i64),
 }
@@ -210,17 +210,17 @@ fn kind(spec: &InputSpec, inputs: &[InputSpec], options: &ReaderOptions) -> Kind
         _ => None,
     };
     let part = match () {
-        () if is_mask => Part::Mask,
-        () if has(&["token_type", "segment"]) => Part::Types,
-        () if has(&["position"]) => Part::Positions,
-        () if rows.is_some() || has(&["token", "input_ids"]) => Part::Ids,
+        () if is_mask => TokenInput::Mask,
+        () if has(&["token_type", "segment"]) => TokenInput::Types,
+        () if has(&["position"]) => TokenInput::Positions,
+        () if rows.is_some() || has(&["token", "input_ids"]) => TokenInput::Ids,
         () => return Kind::Integers,
     };
     let is_masked = inputs.iter().any(|input| {
         let name = input.name.to_lowercase();
         name.contains("mask") && input.shape.len() == 2 && !convert::is_float(input.dtype)
     });
-    Kind::Sentence(part, Source { rows, is_masked })
+    Kind::Sentence(part, Vocabulary { rows, is_masked })
 }
 
 fn is_few(channels: Option<usize>) -> bool {

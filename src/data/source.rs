@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::data::CalibrateError;
+use crate::data::DataError;
 use crate::data::array::{Array, Pieces};
 use crate::data::convert::{self, Conversion};
 use crate::data::images::Preprocess;
@@ -14,14 +14,14 @@ use crate::runtime::{InputSpec, shape_text};
 
 /// A file, or files that belong together, with samples for all inputs.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct Source {
     path: PathBuf,
     len: usize,
-    source: Source,
+    source: Contents,
 }
 
 #[derive(Debug)]
-enum Source {
+enum Contents {
     /// One array per input.
     Arrays(Vec<Samples>),
     Image(Preprocess),
@@ -58,7 +58,7 @@ impl Samples {
         spec: &InputSpec,
         is_whole: bool,
         notes: &mut Vec<String>,
-    ) -> Result<Self, CalibrateError> {
+    ) -> Result<Self, DataError> {
         let fits = |found: &[usize], expected: &[Option<usize>]| {
             found.len() == expected.len()
                 && found
@@ -82,7 +82,7 @@ impl Samples {
                 let expected: Vec<_> = open_batch
                     .map(|(axis, size)| size.filter(|_| axis > 0))
                     .collect();
-                return Err(CalibrateError::Shape {
+                return Err(DataError::Shape {
                     path: array.path.clone(),
                     input: spec.name.clone(),
                     expected: shape_text(&expected),
@@ -92,7 +92,7 @@ impl Samples {
         };
         match convert::conversion(array.dtype, spec.dtype) {
             None => {
-                return Err(CalibrateError::Dtype {
+                return Err(DataError::Dtype {
                     path: array.path.clone(),
                     input: spec.name.clone(),
                     expected: spec.dtype.to_string(),
@@ -109,14 +109,14 @@ impl Samples {
     }
 }
 
-impl Part {
+impl Source {
     /// Arrays for the inputs, in the inputs' order.
     pub fn arrays(
         path: &Path,
         arrays: Vec<Array>,
         inputs: &[InputSpec],
         notes: &mut Vec<String>,
-    ) -> Result<Part, CalibrateError> {
+    ) -> Result<Source, DataError> {
         let samples = arrays.into_iter().zip(inputs);
         let samples = samples
             .map(|(array, spec)| Samples::new(array, spec, is_whole(inputs, spec), notes))
@@ -129,7 +129,7 @@ impl Part {
         if let Some((expected, first)) = first
             && let Some((found, input)) = counts.find(|(len, _)| *len != expected)
         {
-            return Err(CalibrateError::SampleCounts {
+            return Err(DataError::SampleCounts {
                 path: path.into(),
                 input: input.name.clone(),
                 found,
@@ -137,19 +137,19 @@ impl Part {
                 expected,
             });
         }
-        Ok(Part {
+        Ok(Source {
             path: path.into(),
             len: first.map_or(1, |(len, _)| len),
-            source: Source::Arrays(samples),
+            source: Contents::Arrays(samples),
         })
     }
 
     /// One image file.
-    pub fn image(path: PathBuf, preprocess: Preprocess) -> Part {
-        Part {
+    pub fn image(path: PathBuf, preprocess: Preprocess) -> Source {
+        Source {
             path,
             len: 1,
-            source: Source::Image(preprocess),
+            source: Contents::Image(preprocess),
         }
     }
 
@@ -159,25 +159,25 @@ impl Part {
         len: usize,
         options: &ReaderOptions,
         notes: &mut Vec<String>,
-    ) -> Part {
+    ) -> Source {
         let recipes = inputs.iter();
         let recipes = recipes.map(|spec| Recipe::new(spec, inputs, options, notes));
-        Part {
+        Source {
             path: "synthetic data".into(),
             len,
-            source: Source::Synthetic(recipes.collect(), options.seed),
+            source: Contents::Synthetic(recipes.collect(), options.seed),
         }
     }
 
     /// Whether its samples are made up.
     pub fn is_made_up(&self) -> bool {
-        matches!(self.source, Source::Synthetic(..))
+        matches!(self.source, Contents::Synthetic(..))
     }
 
     /// The file and the choice for it, where the part is an image.
     pub fn image_file(&self) -> Option<(&Path, Exif)> {
         match &self.source {
-            Source::Image(preprocess) => Some((&self.path, preprocess.exif)),
+            Contents::Image(preprocess) => Some((&self.path, preprocess.exif)),
             _ => None,
         }
     }
@@ -188,9 +188,9 @@ impl Part {
     }
 
     /// Adds what the samples are made from: the bytes of the files, or the recipes.
-    pub fn digest(&self, hash: &mut Sha256) -> Result<(), CalibrateError> {
-        let mut file = |path: &Path| -> Result<(), CalibrateError> {
-            let io = |source| CalibrateError::Io {
+    pub fn digest(&self, hash: &mut Sha256) -> Result<(), DataError> {
+        let mut file = |path: &Path| -> Result<(), DataError> {
+            let io = |source| DataError::Io {
                 path: path.into(),
                 source,
             };
@@ -199,7 +199,7 @@ impl Part {
             Ok(())
         };
         match &self.source {
-            Source::Arrays(samples) => {
+            Contents::Arrays(samples) => {
                 let mut paths: Vec<&Path> = Vec::new();
                 for path in samples.iter().map(|samples| samples.array.path.as_path()) {
                     if !paths.contains(&path) {
@@ -208,8 +208,8 @@ impl Part {
                     }
                 }
             }
-            Source::Image(_) => file(&self.path)?,
-            Source::Synthetic(recipes, seed) => {
+            Contents::Image(_) => file(&self.path)?,
+            Contents::Synthetic(recipes, seed) => {
                 hash.update(format!("{recipes:?} {seed} {}", self.len));
             }
         }
@@ -219,16 +219,18 @@ impl Part {
     /// The shape of one sample of each input.
     fn shapes(&self) -> Vec<Vec<usize>> {
         match &self.source {
-            Source::Arrays(arrays) => arrays.iter().map(|samples| samples.shape.clone()).collect(),
-            Source::Image(preprocess) => vec![preprocess.shape()],
-            Source::Synthetic(recipes, _) => recipes.iter().map(|r| r.shape().to_vec()).collect(),
+            Contents::Arrays(arrays) => {
+                arrays.iter().map(|samples| samples.shape.clone()).collect()
+            }
+            Contents::Image(preprocess) => vec![preprocess.shape()],
+            Contents::Synthetic(recipes, _) => recipes.iter().map(|r| r.shape().to_vec()).collect(),
         }
     }
 
     /// Opens the part's files.
-    pub fn open<'a>(&'a self, inputs: &'a [InputSpec]) -> Result<Opened<'a>, CalibrateError> {
+    pub fn open<'a>(&'a self, inputs: &'a [InputSpec]) -> Result<Opened<'a>, DataError> {
         let pieces = match &self.source {
-            Source::Arrays(arrays) => arrays.iter().map(|samples| {
+            Contents::Arrays(arrays) => arrays.iter().map(|samples| {
                 let elements: usize = samples.shape.iter().product();
                 let size = samples.array.dtype.size().unwrap_or(1);
                 samples.array.open(elements * size)
@@ -252,9 +254,9 @@ impl Part {
 
 /// The shape of one sample of each input, the same in all parts.
 pub(super) fn common_shapes(
-    parts: &[Part],
+    parts: &[Source],
     inputs: &[InputSpec],
-) -> Result<Vec<Vec<usize>>, CalibrateError> {
+) -> Result<Vec<Vec<usize>>, DataError> {
     let Some((first, rest)) = parts.split_first() else {
         return Ok(Vec::new());
     };
@@ -263,7 +265,7 @@ pub(super) fn common_shapes(
         let found = part.shapes();
         let mut pairs = inputs.iter().zip(shapes.iter().zip(found));
         if let Some((input, (expected, found))) = pairs.find(|(_, (a, b))| *a != b) {
-            return Err(CalibrateError::DifferentShapes {
+            return Err(DataError::DifferentShapes {
                 path: part.path.clone(),
                 input: input.name.clone(),
                 first: first.path.clone(),
@@ -277,23 +279,23 @@ pub(super) fn common_shapes(
 
 /// A part whose files are open.
 pub(super) struct Opened<'a> {
-    part: &'a Part,
+    part: &'a Source,
     inputs: &'a [InputSpec],
     pieces: Vec<Pieces>,
 }
 
 impl Opened<'_> {
     /// The bytes of sample `index` for each input; indexes must ascend from call to call.
-    pub fn sample(&mut self, index: usize) -> Result<Vec<Vec<u8>>, CalibrateError> {
+    pub fn sample(&mut self, index: usize) -> Result<Vec<Vec<u8>>, DataError> {
         match &self.part.source {
-            Source::Image(preprocess) => Ok(vec![preprocess.sample(&self.part.path)?]),
-            Source::Synthetic(recipes, seed) => {
+            Contents::Image(preprocess) => Ok(vec![preprocess.sample(&self.part.path)?]),
+            Contents::Synthetic(recipes, seed) => {
                 let recipes = recipes.iter().enumerate();
                 Ok(recipes
                     .map(|(i, recipe)| recipe.sample(*seed, i, index))
                     .collect())
             }
-            Source::Arrays(arrays) => {
+            Contents::Arrays(arrays) => {
                 let sources = arrays.iter().zip(&mut self.pieces).zip(self.inputs);
                 sources
                     .map(|((samples, pieces), spec)| read(samples, pieces, spec, index))
@@ -309,14 +311,14 @@ fn read(
     pieces: &mut Pieces,
     spec: &InputSpec,
     index: usize,
-) -> Result<Vec<u8>, CalibrateError> {
+) -> Result<Vec<u8>, DataError> {
     let array = &samples.array;
     let raw = match samples.len {
         Some(_) => pieces.get(index)?,
         None => pieces.first()?,
     };
     let bytes =
-        convert::convert(raw, array.dtype, spec.dtype).map_err(|value| CalibrateError::Dtype {
+        convert::convert(raw, array.dtype, spec.dtype).map_err(|value| DataError::Dtype {
             path: array.path.clone(),
             input: spec.name.clone(),
             expected: spec.dtype.to_string(),
@@ -326,7 +328,7 @@ fn read(
             ),
         })?;
     if !convert::is_finite(&bytes, spec.dtype) {
-        return Err(CalibrateError::NotFinite {
+        return Err(DataError::NotFinite {
             path: array.path.clone(),
             input: spec.name.clone(),
             sample: index,

@@ -57,7 +57,7 @@ fn all(dataset: &Dataset, batch: usize) -> Vec<Batch> {
     batches.collect::<Result<_, _>>().unwrap()
 }
 
-fn opened(path: &Path, inputs: &[InputSpec]) -> Result<Dataset, CalibrateError> {
+fn opened(path: &Path, inputs: &[InputSpec]) -> Result<Dataset, DataError> {
     open(&[path.into()], inputs, &ReaderOptions::default())
 }
 

@@ -16,7 +16,7 @@ const FEW: usize = 16;
 const WORTH_SHARING: usize = 1 << 23;
 
 /// `matrix - left right'`, where the columns of `left` and `right` wait to be multiplied.
-pub(crate) struct Delayed {
+pub(crate) struct BlockedDowndate {
     /// The lower triangle counts, and the upper one where `is_whole`.
     matrix: Mat<f64>,
     is_whole: bool,
@@ -26,10 +26,10 @@ pub(crate) struct Delayed {
     together: usize,
 }
 
-impl Delayed {
+impl BlockedDowndate {
     /// Of a symmetric matrix.
     pub fn new(matrix: Mat<f64>, together: usize) -> Self {
-        Delayed {
+        BlockedDowndate {
             matrix,
             is_whole: false,
             left: Vec::new(),
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn waiting_changes_nothing() {
         for (together, is_whole) in [(1, false), (3, false), (3, true), (4, true), (100, false)] {
-            let mut delayed = Delayed::new(start(), together);
+            let mut delayed = BlockedDowndate::new(start(), together);
             if is_whole {
                 delayed.keep_whole();
             }
@@ -276,7 +276,7 @@ mod tests {
         let entry = |i: usize, k: usize| ((i * 7 + k * 13) % 11) as f64 / 11.0;
         let vectors = Mat::from_fn(size, together, entry);
         let start = Mat::<f64>::identity(size, size);
-        let mut delayed = Delayed::new(start.clone(), together);
+        let mut delayed = BlockedDowndate::new(start.clone(), together);
         delayed.subtract(&vectors, &vectors, false);
         assert!(delayed.left.is_empty(), "nothing waits any more");
         let plain = start - &vectors * vectors.transpose();

@@ -1,6 +1,6 @@
 /// A covariance that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum MiError {
+pub enum LinalgError {
     /// A matrix that should be positive definite is not.
     #[error(
         "a covariance of {size} channels is not positive definite: the calibration data give no \

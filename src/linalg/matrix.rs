@@ -7,13 +7,13 @@ use faer::linalg::solvers::{DenseSolveCore, Llt, Solve};
 use faer::{Accum, Mat, MatRef, Par, Side};
 use rayon::prelude::*;
 
-use crate::linalg::MiError;
+use crate::linalg::LinalgError;
 
 /// Shares of the mean of the diagonal that are added to it until a matrix can be factored: rounding leaves
 /// a covariance of inputs that depend on each other with eigenvalues a little below zero.
 const ADDED: [f64; 5] = [0.0, 1e-6, 1e-5, 1e-4, 1e-3];
 
-fn factor(matrix: MatRef<'_, f64>) -> Result<Llt<f64>, MiError> {
+fn factor(matrix: MatRef<'_, f64>) -> Result<Llt<f64>, LinalgError> {
     let size = matrix.nrows();
     let mean = (0..size).map(|i| matrix[(i, i)]).sum::<f64>() / size.max(1) as f64;
     let mut factored = ADDED.iter().map(|share| match *share {
@@ -25,14 +25,14 @@ fn factor(matrix: MatRef<'_, f64>) -> Result<Llt<f64>, MiError> {
         }
     });
     let found = factored.find_map(Result::ok);
-    found.ok_or(MiError::NotPositiveDefinite { size })
+    found.ok_or(LinalgError::NotPositiveDefinite { size })
 }
 
 /// Inverse of a symmetric positive definite matrix, of which the lower triangle is read.
 ///
 /// # Errors
 /// The matrix is not positive definite.
-pub fn inverse(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
+pub fn inverse(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, LinalgError> {
     if matrix.nrows() == 0 {
         return Ok(Mat::new());
     }
@@ -40,14 +40,14 @@ pub fn inverse(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
     if inverse.norm_max().is_finite() {
         Ok(inverse)
     } else {
-        Err(MiError::NotPositiveDefinite {
+        Err(LinalgError::NotPositiveDefinite {
             size: matrix.nrows(),
         })
     }
 }
 
 /// The lower triangular factor of a symmetric positive definite matrix, of which the lower triangle is read.
-pub(crate) fn lower(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
+pub(crate) fn lower(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, LinalgError> {
     if matrix.nrows() == 0 {
         return Ok(Mat::new());
     }
@@ -134,7 +134,7 @@ fn from_columns(rows: usize, panels: &[Mat<f64>]) -> Mat<f64> {
 ///
 /// # Errors
 /// The matrix is not positive definite.
-pub fn log_determinant(matrix: MatRef<'_, f64>) -> Result<f64, MiError> {
+pub fn log_determinant(matrix: MatRef<'_, f64>) -> Result<f64, LinalgError> {
     if matrix.nrows() == 0 {
         return Ok(0.0);
     }
@@ -146,7 +146,7 @@ pub fn log_determinant(matrix: MatRef<'_, f64>) -> Result<f64, MiError> {
 ///
 /// # Errors
 /// The matrix is not positive definite.
-pub(crate) fn log_steps(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, MiError> {
+pub(crate) fn log_steps(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, LinalgError> {
     steps_of(&factor(matrix)?)
 }
 
@@ -156,18 +156,18 @@ pub(crate) fn log_steps(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, MiError> {
 /// The matrix is not positive definite.
 pub(crate) fn log_steps_and_inverse(
     matrix: MatRef<'_, f64>,
-) -> Result<(Vec<f64>, Mat<f64>), MiError> {
+) -> Result<(Vec<f64>, Mat<f64>), LinalgError> {
     let factor = factor(matrix)?;
     Ok((steps_of(&factor)?, factor.inverse()))
 }
 
-fn steps_of(factor: &Llt<f64>) -> Result<Vec<f64>, MiError> {
+fn steps_of(factor: &Llt<f64>) -> Result<Vec<f64>, LinalgError> {
     let lower = factor.L();
     let size = lower.nrows();
     let steps: Vec<f64> = (0..size).map(|i| 2.0 * lower[(i, i)].ln()).collect();
     match steps.iter().all(|step| step.is_finite()) {
         true => Ok(steps),
-        false => Err(MiError::NotPositiveDefinite { size }),
+        false => Err(LinalgError::NotPositiveDefinite { size }),
     }
 }
 
@@ -180,7 +180,7 @@ impl Divisor {
     ///
     /// # Errors
     /// The matrix is not positive definite.
-    pub fn new(matrix: MatRef<'_, f64>) -> Result<Self, MiError> {
+    pub fn new(matrix: MatRef<'_, f64>) -> Result<Self, LinalgError> {
         let factored = (matrix.nrows() > 0).then(|| factor(matrix));
         Ok(Divisor(factored.transpose()?))
     }
@@ -206,7 +206,10 @@ impl Divisor {
 ///
 /// # Errors
 /// The matrix is not positive definite.
-pub fn solve_right(matrix: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Result<Mat<f64>, MiError> {
+pub fn solve_right(
+    matrix: MatRef<'_, f64>,
+    right: MatRef<'_, f64>,
+) -> Result<Mat<f64>, LinalgError> {
     Ok(Divisor::new(matrix)?.divide(right))
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod products;
 mod sweep;
 pub(crate) mod triangle;
 
-pub use error::MiError;
+pub use error::LinalgError;
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};
 pub(crate) use matrix::{log_steps, log_steps_and_inverse, lower, lower_gram, mirror, product};
 pub(crate) use sweep::Swept;

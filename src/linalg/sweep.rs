@@ -12,11 +12,11 @@
 
 use faer::Mat;
 
-use crate::linalg::downdate::Delayed;
-use crate::linalg::{MiError, inverse};
+use crate::linalg::downdate::BlockedDowndate;
+use crate::linalg::{LinalgError, inverse};
 
 pub(crate) struct Swept {
-    table: Delayed,
+    table: BlockedDowndate,
     diagonal: Vec<f64>,
 }
 
@@ -30,7 +30,7 @@ impl Swept {
         }
         Swept {
             diagonal: (0..precision.nrows()).map(|i| precision[(i, i)]).collect(),
-            table: Delayed::new(precision, together),
+            table: BlockedDowndate::new(precision, together),
         }
     }
 
@@ -64,7 +64,7 @@ impl Swept {
     ///
     /// # Errors
     /// Their covariance given those inside is not positive definite.
-    pub fn sweep(&mut self, picked: &[usize], join: bool) -> Result<(), MiError> {
+    pub fn sweep(&mut self, picked: &[usize], join: bool) -> Result<(), LinalgError> {
         // Of those inside the block is the negative of a precision.
         let sign = if join { 1.0 } else { -1.0 };
         let block = self.table.block(picked) * faer::Scale(sign);

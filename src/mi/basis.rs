@@ -2,7 +2,7 @@
 
 use faer::{Mat, Side};
 
-use crate::linalg::MiError;
+use crate::linalg::LinalgError;
 use crate::mi::Reading;
 
 /// Share of the mean variance that is added to every channel's, so that channels without any have an inverse.
@@ -21,7 +21,7 @@ const FLOOR: f64 = 1e-6;
 ///
 /// # Errors
 /// Covariances that are not finite.
-pub fn basis(readings: &[Reading], channels: usize) -> Result<Mat<f64>, MiError> {
+pub fn basis(readings: &[Reading], channels: usize) -> Result<Mat<f64>, LinalgError> {
     let fits = |reading: &&Reading| reading.covariance.nrows() == channels;
     let readings: Vec<&Reading> = readings.iter().filter(fits).collect();
     let mut covariance = Mat::<f64>::zeros(channels, channels);
@@ -31,7 +31,7 @@ pub fn basis(readings: &[Reading], channels: usize) -> Result<Mat<f64>, MiError>
     }
     let count = readings.len() as f64;
     (0..channels).for_each(|i| covariance[(i, i)] += FLOOR * count);
-    let failed = || MiError::NotPositiveDefinite { size: channels };
+    let failed = || LinalgError::NotPositiveDefinite { size: channels };
     if !covariance.norm_max().is_finite() {
         return Err(failed());
     }

@@ -2,7 +2,7 @@
 
 use crate::allowance::OverLimit;
 use crate::data::{self, Dataset};
-use crate::data::{Batch, CalibrateError};
+use crate::data::{Batch, DataError};
 use crate::pipeline::Options;
 use crate::runtime::InputSpec;
 
@@ -40,7 +40,7 @@ impl Samples {
         specs: &[InputSpec],
         options: &Options,
         found: Option<usize>,
-    ) -> Result<Self, CalibrateError> {
+    ) -> Result<Self, DataError> {
         let is_synthetic = options.calibration.is_empty();
         let fixed = found.or_else(|| data::stated_batch(specs));
         let unit = fixed.unwrap_or(1).max(1);
@@ -62,7 +62,7 @@ impl Samples {
         // A model of a fixed batch size reads whole batches only.
         let count = dataset.len() / unit * unit;
         if count == 0 {
-            return Err(CalibrateError::Samples(format!(
+            return Err(DataError::Samples(format!(
                 "expected at least {unit} samples, which the model runs at a time, found {}: give more",
                 dataset.len()
             )));
@@ -169,7 +169,7 @@ impl Samples {
     }
 
     /// Tells these samples, read and divided like this, from others.
-    pub fn digest(&self, options: &Options) -> Result<String, CalibrateError> {
+    pub fn digest(&self, options: &Options) -> Result<String, DataError> {
         let reading = format!("{:?} {}", options.reader.image, self.unit);
         self.dataset.digest(&reading)
     }
@@ -192,18 +192,18 @@ impl Samples {
     pub fn batches<'a>(
         &'a self,
         wanted: &'a [usize],
-    ) -> Result<impl Iterator<Item = Result<Batch, CalibrateError>> + 'a, CalibrateError> {
+    ) -> Result<impl Iterator<Item = Result<Batch, DataError>> + 'a, DataError> {
         self.dataset.batches(wanted, self.batch)
     }
 
     /// The smallest batch that the model runs.
-    pub fn one(&self) -> Result<Batch, CalibrateError> {
+    pub fn one(&self) -> Result<Batch, DataError> {
         self.take(self.unit)
     }
 
     /// So many samples, spread over those of the comparison, for trials of single groups: on samples that
     /// the repair was fitted to, a trial would not see what it gets wrong elsewhere.
-    pub fn trials(&self, count: usize) -> Result<Vec<Batch>, CalibrateError> {
+    pub fn trials(&self, count: usize) -> Result<Vec<Batch>, DataError> {
         self.batches(&self.spread(&self.compared, count))?.collect()
     }
 
@@ -223,7 +223,7 @@ impl Samples {
 
     /// A batch for the probing run: some samples where the model leaves its batch open, so that the
     /// batch is not mistaken for an axis of length one, even if single samples fill a batch.
-    pub fn first_batch(&self) -> Result<Batch, CalibrateError> {
+    pub fn first_batch(&self) -> Result<Batch, DataError> {
         self.take(self.first_size())
     }
 
@@ -236,16 +236,12 @@ impl Samples {
         if self.is_open { self.probed } else { self.unit }
     }
 
-    fn take(&self, samples: usize) -> Result<Batch, CalibrateError> {
+    fn take(&self, samples: usize) -> Result<Batch, DataError> {
         let all = self.seen.len().max(self.compared.len());
         let wanted: Vec<usize> = (0..samples.min(all)).collect();
         let size = wanted.len().max(1);
         let first = self.dataset.batches(&wanted, size)?.next();
-        first.unwrap_or_else(|| {
-            Err(CalibrateError::Samples(
-                "the data hold no sample".to_owned(),
-            ))
-        })
+        first.unwrap_or_else(|| Err(DataError::Samples("the data hold no sample".to_owned())))
     }
 }
 

@@ -189,7 +189,7 @@ impl Work {
         once: Repaired,
         tell: &dyn Fn(Event),
     ) -> Result<Repaired, Error> {
-        let setting = sequential::Setting {
+        let setting = sequential::RepairRequest {
             model,
             graph: scene.graph,
             groups: scene.groups,
@@ -202,12 +202,12 @@ impl Work {
         let seen = self.samples.seen();
         let batches = self.samples.batches(seen)?;
         let progress = |step| match step {
-            sequential::Step::Levels(total) => tell(Event::Counting {
+            sequential::Progress::Levels(total) => tell(Event::Counting {
                 stage: "repairing layer by layer",
                 total,
                 what: "layers",
             }),
-            sequential::Step::Done => tell(Event::Advance(1)),
+            sequential::Progress::Done => tell(Event::Advance(1)),
         };
         let repaired = sequential::repair(setting, once, seen.len(), batches, &progress)?;
         Ok(repaired)

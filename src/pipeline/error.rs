@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use crate::allowance::OverLimit;
 use crate::combine::CombineError;
-use crate::data::CalibrateError;
+use crate::data::DataError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::outputs::OutputError;
@@ -12,7 +12,7 @@ use crate::runtime::RuntimeError;
 use crate::select::SelectError;
 use crate::statistics::StatisticsError;
 use crate::surgery::SurgeryError;
-use crate::trials::DivergenceError;
+use crate::trials::TrialError;
 use crate::verify::VerifyError;
 
 /// Any stage's error.
@@ -97,7 +97,7 @@ pub enum Error {
     Runtime(#[from] RuntimeError),
     /// The calibration data.
     #[error(transparent)]
-    Calibrate(#[from] CalibrateError),
+    Calibrate(#[from] DataError),
     /// The statistics.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
@@ -106,7 +106,7 @@ pub enum Error {
     Combine(#[from] CombineError),
     /// The trials.
     #[error(transparent)]
-    Divergence(#[from] DivergenceError),
+    Divergence(#[from] TrialError),
     /// The selection.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -159,10 +159,9 @@ impl Error {
                     | RuntimeError::Profile { .. }
                     | RuntimeError::Value { .. }
             ),
-            Error::Calibrate(error) => matches!(
-                error,
-                CalibrateError::Option { .. } | CalibrateError::Samples(_)
-            ),
+            Error::Calibrate(error) => {
+                matches!(error, DataError::Option { .. } | DataError::Samples(_))
+            }
             Error::Statistics(error) => !matches!(error, StatisticsError::File { .. }),
             Error::IdleGlob { .. }
             | Error::NoBatch { .. }

@@ -11,7 +11,7 @@ use crate::pipeline::work::Work;
 use crate::pipeline::{Error, Event, Options};
 use crate::report::source;
 use crate::statistics::{
-    Apart, Estimator, GatherOptions, Origin, Statistics, StatisticsError, Sums,
+    Estimator, GatherOptions, MergeError, Origin, Statistics, StatisticsError, Sums,
 };
 
 /// Bytes that are held while data run through the model: the statistics, and the weights, of which a session has
@@ -107,7 +107,7 @@ impl Work {
                 }
                 Some(all) => all.merge(sums),
             };
-            merged.map_err(|Apart| {
+            merged.map_err(|MergeError| {
                 let problem = "the statistics cannot be added to those before".to_owned();
                 failed(path, problem, "gather them again with --stats-out")
             })?;

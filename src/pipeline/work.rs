@@ -346,7 +346,7 @@ impl Work {
             what: "groups",
         });
         let ranking = Ranking::of(scene)?;
-        let setting = trials::Setting {
+        let setting = trials::TrialRequest {
             model,
             scene,
             ranking: &ranking,

@@ -1,8 +1,8 @@
 //! Repair: weights fitted anew, so that what is left of a model gives what the whole model gave.
 
-mod fold;
 mod once;
+mod refit;
 pub mod sequential;
 
-pub(crate) use fold::{Fold, Onto};
 pub use once::{Repair, repair, repair_channels};
+pub(crate) use refit::{Onto, Refit};

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use crate::graph::Graph;
 use crate::groups::{ChannelMap, Groups, Kept, Sharing};
 use crate::linalg::Divisor;
-use crate::repair::fold::{Fold, Folded, Onto};
+use crate::repair::refit::{Onto, Refit, Refitted};
 use crate::statistics::{Covariance, Observed, Statistics};
 use crate::surgery::{Repaired, SurgeryError};
 
@@ -82,7 +82,7 @@ fn all(
             .solve(),
         )
     };
-    let solved: Vec<(Fold<'_>, Folded)> = (0..groups.consumers.len())
+    let solved: Vec<(Refit<'_>, Refitted)> = (0..groups.consumers.len())
         .into_par_iter()
         .filter_map(one)
         .collect::<Result<_, SurgeryError>>()?;
@@ -131,7 +131,7 @@ fn together(
 
 /// One consumer that loses inputs.
 struct Task<'a> {
-    fold: Fold<'a>,
+    fold: Refit<'a>,
     covariances: Cow<'a, [Covariance]>,
     /// Inputs per channel in the covariances: the kernel's taps, or 1.
     observed_taps: usize,
@@ -152,7 +152,7 @@ impl<'a> Task<'a> {
         let consumer = groups.consumers.get(index)?;
         let map = groups.read_by(consumer)?;
         let observed = statistics.of(index)?;
-        let fold = Fold::new(graph, consumer, kept)?;
+        let fold = Refit::new(graph, consumer, kept)?;
         let sharing = groups.sharing.get(index).unwrap_or(&Sharing::Alone);
         let covariances = match sharing {
             Sharing::Together {
@@ -185,7 +185,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn solve(self) -> Result<(Fold<'a>, Folded), SurgeryError> {
+    fn solve(self) -> Result<(Refit<'a>, Refitted), SurgeryError> {
         let error = |error| self.fold.failed(error);
         let layout = &self.fold.consumer.layout;
         let matrices = layout.matrices(self.fold.weight).map_err(error)?;

@@ -4,7 +4,7 @@ use faer::{Mat, MatRef};
 
 use crate::graph::Graph;
 use crate::groups::{Consumer, Groups};
-use crate::linalg::{MiError, lower_gram};
+use crate::linalg::{LinalgError, lower_gram};
 use crate::mi::{Reading, nested, pair};
 use crate::ops;
 use crate::select::SelectError;
@@ -45,7 +45,7 @@ impl View<'_> {
         part: usize,
         order: &[usize],
         kept: usize,
-    ) -> Result<Option<[f64; 2]>, MiError> {
+    ) -> Result<Option<[f64; 2]>, LinalgError> {
         let Some(weights) = &self.weights else {
             let all = self.reading_without(part).map(|r| nested(&r, order));
             let pair = |all: Vec<f64>| Some([*all.get(kept)?, *all.last()?]);

@@ -123,7 +123,7 @@ fn of_initializers(model: &Model) -> Model {
 /// Records the data of what is computed from constants and shapes.
 fn numbers(model: &Model, graph: &mut Graph, runtime: &Runtime) -> Option<()> {
     let wanted = graph.folded();
-    let part = Part::of(graph, &wanted)?;
+    let part = BackwardSlice::of(graph, &wanted)?;
     for (name, tensor) in &part.lengths {
         graph.observe(name, tensor.clone());
     }
@@ -150,7 +150,7 @@ fn numbers(model: &Model, graph: &mut Graph, runtime: &Runtime) -> Option<()> {
 
 /// The part of a graph that some values are computed by.
 #[derive(Default)]
-struct Part {
+struct BackwardSlice {
     nodes: BTreeSet<NodeId>,
     initializers: BTreeSet<String>,
     /// Lengths of axes as data, by the name of the value.
@@ -159,11 +159,11 @@ struct Part {
     types: BTreeMap<String, Tensor>,
 }
 
-impl Part {
+impl BackwardSlice {
     /// All that is needed for the named values; `None` where they need the model's inputs, or the
     /// length of an axis that is not known.
-    fn of(graph: &Graph, names: &[String]) -> Option<Part> {
-        let mut part = Part::default();
+    fn of(graph: &Graph, names: &[String]) -> Option<BackwardSlice> {
+        let mut part = BackwardSlice::default();
         let mut open: Vec<_> = names
             .iter()
             .map(|name| graph.find(name))

@@ -26,25 +26,25 @@ pub enum Estimator {
     Copula,
 }
 
-/// Rows kept of one tensor at most.
+/// SampledRows kept of one tensor at most.
 const MOST_ROWS: usize = 4096;
 /// Bytes of rows kept of all tensors together at most.
 const MOST_BYTES: usize = 256 << 20;
 /// Share of the rows at either end that deviations take for as far out as the next one.
 const CLIPPED: f64 = 0.005;
 
-/// Rows to keep of each tensor where all have so many channels.
+/// SampledRows to keep of each tensor where all have so many channels.
 pub(super) fn rows_of_each(channels: usize) -> usize {
     let fitting = MOST_BYTES / size_of::<f32>() / channels.max(1);
     fitting.clamp(1, MOST_ROWS)
 }
 
-/// Rows of a tensor's channels, as many of each sample.
-pub(super) struct Rows {
+/// SampledRows of a tensor's channels, as many of each sample.
+pub(super) struct SampledRows {
     channels: usize,
     /// Inputs per channel, of which each row has one, in turn.
     taps: usize,
-    /// Rows to keep and samples to come.
+    /// SampledRows to keep and samples to come.
     wanted: usize,
     samples: usize,
     /// Samples seen, samples of which rows were kept.
@@ -54,10 +54,10 @@ pub(super) struct Rows {
     values: Vec<f32>,
 }
 
-impl Rows {
+impl SampledRows {
     /// None yet, of `channels` with `taps` inputs each, where `samples` will come.
     pub fn new(channels: usize, taps: usize, samples: usize, wanted: usize, seed: u64) -> Self {
-        Rows {
+        SampledRows {
             channels,
             taps: taps.max(1),
             wanted,

@@ -42,7 +42,7 @@ struct Offset {
 }
 
 /// Along one axis, the rests of both taps and how far apart they read.
-type Apart = (i64, i64, i64);
+type Gap = (i64, i64, i64);
 
 /// Two taps, and the elements that both read, along both axes.
 type Pair = (usize, usize, [Range<i64>; 2]);
@@ -72,7 +72,7 @@ pub(super) fn distances(window: &Window) -> Option<Vec<Distance>> {
     };
     let offsets = |tap: usize| [tap / width.max(1), tap % width.max(1)];
     let taps = window.taps();
-    let mut found: BTreeMap<[Apart; 2], Vec<Pair>> = BTreeMap::new();
+    let mut found: BTreeMap<[Gap; 2], Vec<Pair>> = BTreeMap::new();
     for left in 0..taps {
         for right in left..taps {
             let (at_left, at_right) = (offsets(left), offsets(right));
@@ -102,7 +102,7 @@ pub(super) fn saves(distances: &[Distance], taps: usize, places: usize) -> bool 
     10 * all < 9 * taps * taps * places
 }
 
-fn distance(key: [Apart; 2], pairs: &[Pair], axes: &[Axis; 2]) -> Option<Distance> {
+fn distance(key: [Gap; 2], pairs: &[Pair], axes: &[Axis; 2]) -> Option<Distance> {
     let segments = [0, 1].map(|axis: usize| {
         let mut cuts: Vec<i64> = pairs
             .iter()

@@ -6,16 +6,16 @@ mod folds;
 mod geometry;
 mod moments;
 mod normal;
-mod parts;
 mod patches;
 mod spread;
 mod store;
+mod subsamples;
 mod sums;
 mod turn;
 
 pub use copula::Estimator;
 pub use covariance::Covariance;
-pub use moments::{Apart, Moments};
+pub use moments::{MergeError, Moments};
 pub use normal::normal_scores;
 pub(crate) use store::stage;
 pub use store::{Origin, read};
@@ -25,13 +25,13 @@ use std::path::PathBuf;
 
 use faer::Mat;
 
-use crate::data::{Batch, CalibrateError};
+use crate::data::{Batch, DataError};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::linalg::triangle::Triangle;
 use crate::onnx::Model;
 use crate::runtime::{Runtime, RuntimeError};
-use crate::statistics::parts::Parts;
+use crate::statistics::subsamples::Subsamples;
 use crate::taps::TapError;
 
 /// Why statistics could not be gathered.
@@ -55,7 +55,7 @@ pub enum StatisticsError {
     },
     /// The data could not be read.
     #[error(transparent)]
-    Data(#[from] CalibrateError),
+    Data(#[from] DataError),
     /// The model could not be run.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -75,7 +75,7 @@ pub struct Observed {
     pub taps: usize,
     /// One covariance per block of channels.
     pub blocks: Vec<Covariance>,
-    parts: Vec<Parts>,
+    parts: Vec<Subsamples>,
     /// The same of the channels without their taps and by ranks, where these were asked for.
     ranked: Vec<Covariance>,
 }
@@ -134,7 +134,7 @@ impl Observed {
         if self.is_ranked() {
             return Vec::new();
         }
-        self.parts.first().map(Parts::rows).unwrap_or_default()
+        self.parts.first().map(Subsamples::rows).unwrap_or_default()
     }
 }
 
@@ -149,7 +149,7 @@ impl Statistics {
         graph: &Graph,
         groups: &Groups,
         runtime: &Runtime,
-        batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
+        batches: impl Iterator<Item = Result<Batch, DataError>>,
         options: &GatherOptions<'_>,
     ) -> Result<Self, StatisticsError> {
         Sums::gather(model, graph, groups, runtime, batches, options, false)?.statistics()

@@ -6,8 +6,8 @@ use crate::linalg::products::{self, Rows, sum};
 use crate::linalg::triangle::{Lower, Triangle, squared_norm, visit_lower};
 use crate::statistics::covariance::Covariance;
 use crate::statistics::folds::{self, Folds};
-use crate::statistics::parts::Parts;
 use crate::statistics::spread::{Spread, shift_products};
+use crate::statistics::subsamples::Subsamples;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct Moments {
     folds: Option<Folds>,
     /// What adding the sums of another run needs.
     spread: Option<Spread>,
-    parts: Option<Parts>,
+    parts: Option<Subsamples>,
 }
 
 /// What was counted beside the sums.
@@ -67,12 +67,12 @@ pub(super) struct Whole {
     pub sum: Vec<f64>,
     pub products: Triangle,
     pub scatter: f64,
-    pub parts: Parts,
+    pub parts: Subsamples,
 }
 
 /// Sums that cannot be added: of different inputs, or merged already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Apart;
+pub struct MergeError;
 
 impl Moments {
     /// Nothing seen yet of `inputs` columns.
@@ -94,12 +94,12 @@ impl Moments {
     /// Also deals the samples to parts, of channels with `taps` inputs each.
     #[must_use]
     pub fn dealt(self, taps: usize) -> Self {
-        let parts = Parts::new(self.inputs(), taps);
+        let parts = Subsamples::new(self.inputs(), taps);
         self.with_parts(parts)
     }
 
-    fn with_parts(self, parts: Parts) -> Self {
-        // Parts of all inputs are folds as well.
+    fn with_parts(self, parts: Subsamples) -> Self {
+        // Subsamples of all inputs are folds as well.
         let (products, folds) = match parts.is_whole() {
             true => (Triangle::new(0), None),
             false => (self.products, self.folds),
@@ -257,7 +257,7 @@ impl Moments {
     }
 
     fn holds_products(&self) -> bool {
-        !self.parts.as_ref().is_some_and(Parts::is_whole)
+        !self.parts.as_ref().is_some_and(Subsamples::is_whole)
     }
 
     /// The sum of the rows' outer products, lower triangle.
@@ -273,9 +273,9 @@ impl Moments {
     ///
     /// # Errors
     /// See above; the sums are not to be used then.
-    pub fn merge(&mut self, mut other: Moments) -> Result<(), Apart> {
+    pub fn merge(&mut self, mut other: Moments) -> Result<(), MergeError> {
         if self.inputs() != other.inputs() || self.parts.is_some() != other.parts.is_some() {
-            return Err(Apart);
+            return Err(MergeError);
         }
         if other.samples == 0 {
             return Ok(());
@@ -284,7 +284,7 @@ impl Moments {
             *self = other;
             return Ok(());
         }
-        let spread = other.spread.take().ok_or(Apart)?;
+        let spread = other.spread.take().ok_or(MergeError)?;
         let by: Vec<f64> = self
             .shift
             .iter()
@@ -328,7 +328,7 @@ impl Moments {
             folds: folds.map(|rows| Folds::stored(inputs, rows)),
             ..Moments::new(inputs).mergeable()
         };
-        moments.with_parts(Parts::stored(inputs, taps, &counts.parts))
+        moments.with_parts(Subsamples::stored(inputs, taps, &counts.parts))
     }
 
     /// What was counted.
@@ -338,12 +338,16 @@ impl Moments {
             rows: self.rows,
             samples: self.samples,
             folds: self.folds.as_ref().map(Folds::rows),
-            parts: self.parts.as_ref().map(Parts::rows).unwrap_or_default(),
+            parts: self
+                .parts
+                .as_ref()
+                .map(Subsamples::rows)
+                .unwrap_or_default(),
         }
     }
 
     /// The sums of the parts.
-    pub(super) fn into_parts(self) -> Option<Parts> {
+    pub(super) fn into_parts(self) -> Option<Subsamples> {
         self.parts
     }
 

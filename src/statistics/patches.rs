@@ -17,8 +17,8 @@ use crate::linalg::products;
 use crate::linalg::triangle::{Lower, Triangle};
 use crate::statistics::geometry::{self, Cell, Distance, Run};
 use crate::statistics::moments::{Moments, Whole};
-use crate::statistics::parts::{PARTS, Parts};
 use crate::statistics::patches::images::{Images, Number};
+use crate::statistics::subsamples::{SUBSAMPLES, Subsamples};
 
 /// Sums over the images seen so far.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ impl Patches {
             samples: 0,
             shift: Vec::new(),
             sums: sums.collect(),
-            parts: vec![OfPart::new(channels, height * width); PARTS],
+            parts: vec![OfPart::new(channels, height * width); SUBSAMPLES],
             scatter: 0.0,
             uses,
             classes,
@@ -144,8 +144,8 @@ impl Patches {
         let add_parts = || {
             let parts = parts.par_iter_mut().enumerate();
             parts.for_each(|(part, sums)| {
-                let start = (part + PARTS - first % PARTS) % PARTS;
-                let mine: Vec<usize> = (start..samples).step_by(PARTS).collect();
+                let start = (part + SUBSAMPLES - first % SUBSAMPLES) % SUBSAMPLES;
+                let mine: Vec<usize> = (start..samples).step_by(SUBSAMPLES).collect();
                 sums.add(&images, &mine, uses);
             });
         };
@@ -259,14 +259,14 @@ impl Patches {
         })
     }
 
-    fn empty_parts(&self) -> Parts {
+    fn empty_parts(&self) -> Subsamples {
         let rows = |part: &OfPart| part.samples * self.places;
         let rows: Vec<usize> = self.parts.iter().map(rows).collect();
-        Parts::stored(self.channels * self.taps, self.taps, &rows)
+        Subsamples::stored(self.channels * self.taps, self.taps, &rows)
     }
 
     /// What the padding adds to the parts.
-    fn finish_parts(&mut self, parts: &mut Parts, beyond: &dyn Fn(usize) -> f64) {
+    fn finish_parts(&mut self, parts: &mut Subsamples, beyond: &dyn Fn(usize) -> f64) {
         let taps = self.taps;
         let all: f64 = (0..taps).map(beyond).sum();
         for (part, own) in parts.parts.iter_mut().zip(&mut self.parts) {

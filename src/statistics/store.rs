@@ -13,7 +13,7 @@ use crate::outputs::{Kind, OutputError, Staged, Target};
 use crate::regular;
 use crate::statistics::folds::FOLDS;
 use crate::statistics::moments::{Counts, Moments, is_count};
-use crate::statistics::parts::PARTS;
+use crate::statistics::subsamples::SUBSAMPLES;
 use crate::statistics::sums::TapSums;
 use crate::statistics::{StatisticsError, Sums};
 
@@ -132,7 +132,7 @@ pub fn read(
             let folds = block.folds.as_ref().map_or(FOLDS, Vec::len);
             (block.inputs, folds, block.parts.len())
         };
-        let expected = std::iter::repeat_n((tap.inputs, FOLDS, PARTS), tap.count);
+        let expected = std::iter::repeat_n((tap.inputs, FOLDS, SUBSAMPLES), tap.count);
         tap.place == found.place && expected.eq(found.blocks.iter().map(inputs))
     };
     let pairs = || sums.taps.iter().zip(&header.taps);

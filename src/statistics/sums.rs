@@ -3,16 +3,16 @@
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::data::{Batch, CalibrateError};
+use crate::data::{Batch, DataError};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::linalg::products;
 use crate::onnx::{Model, Tensor};
 use crate::runtime::Runtime;
-use crate::statistics::copula::{self, Rows};
-use crate::statistics::moments::{Apart, Moments};
-use crate::statistics::parts::PARTS;
+use crate::statistics::copula::{self, SampledRows};
+use crate::statistics::moments::{MergeError, Moments};
 use crate::statistics::patches::Patches;
+use crate::statistics::subsamples::SUBSAMPLES;
 use crate::statistics::{
     Covariance, Estimator, GatherOptions, Observed, Statistics, StatisticsError,
 };
@@ -43,8 +43,8 @@ pub(super) struct TapSums {
     pub count: usize,
     /// The sums of each block.
     pub blocks: Vec<Moments>,
-    /// Rows for ranks, where these were asked for; no part of what files hold.
-    kept: Option<Rows>,
+    /// SampledRows for ranks, where these were asked for; no part of what files hold.
+    kept: Option<SampledRows>,
 }
 
 impl TapSums {
@@ -67,9 +67,9 @@ struct Gatherer {
     moments: Vec<Moments>,
     /// In place of them where that is less work.
     patches: Option<Patches>,
-    /// Rows that wait for more to be multiplied with them, and of how many samples they are.
+    /// SampledRows that wait for more to be multiplied with them, and of how many samples they are.
     waiting: (Vec<Mat<f32>>, usize),
-    kept: Option<Rows>,
+    kept: Option<SampledRows>,
 }
 
 impl Sums {
@@ -83,7 +83,7 @@ impl Sums {
         graph: &Graph,
         groups: &Groups,
         runtime: &Runtime,
-        batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
+        batches: impl Iterator<Item = Result<Batch, DataError>>,
         options: &GatherOptions<'_>,
         mergeable: bool,
     ) -> Result<Self, StatisticsError> {
@@ -172,7 +172,7 @@ impl Sums {
             let inputs = gatherer.inputs as u64;
             let taps = gatherer.placed.tap.inputs_per_channel().max(1) as u64;
             let part = triangle(inputs / taps) + inputs;
-            let block = PARTS as u64 * part + triangle(inputs);
+            let block = SUBSAMPLES as u64 * part + triangle(inputs);
             block.saturating_mul(gatherer.blocks as u64)
         };
         let (gatherers, _) = gatherers(graph, groups, 1);
@@ -185,13 +185,13 @@ impl Sums {
     ///
     /// # Errors
     /// The sums are those of different tensors, or the other's were merged already.
-    pub fn merge(&mut self, other: Sums) -> Result<(), Apart> {
+    pub fn merge(&mut self, other: Sums) -> Result<(), MergeError> {
         if self.taps.len() != other.taps.len() {
-            return Err(Apart);
+            return Err(MergeError);
         }
         for (tap, more) in self.taps.iter_mut().zip(other.taps) {
             if tap.place != more.place || tap.blocks.len() != more.blocks.len() {
-                return Err(Apart);
+                return Err(MergeError);
             }
             for (block, more) in tap.blocks.iter_mut().zip(more.blocks) {
                 block.merge(more)?;
@@ -250,7 +250,13 @@ fn keep_rows(gatherers: &mut [Gatherer], options: &GatherOptions<'_>) {
     for (index, gatherer) in gatherers.iter_mut().enumerate() {
         let (channels, taps) = (channels(gatherer), gatherer.taps());
         let seed = taps::seed(options.seed, index as u64, u64::MAX);
-        gatherer.kept = Some(Rows::new(channels, taps, options.samples, wanted, seed));
+        gatherer.kept = Some(SampledRows::new(
+            channels,
+            taps,
+            options.samples,
+            wanted,
+            seed,
+        ));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use faer::{Mat, MatRef};
 
-use crate::statistics::parts::Parts;
+use crate::statistics::subsamples::Subsamples;
 use crate::statistics::{Covariance, Statistics};
 
 impl Statistics {
@@ -58,7 +58,7 @@ impl Covariance {
     }
 }
 
-impl Parts {
+impl Subsamples {
     /// The same of other channels.
     fn turn(&mut self, basis: MatRef<'_, f64>) {
         let taps = self.taps;

@@ -89,9 +89,9 @@ mod tests {
         (work, crossings)
     }
 
-    /// Walks the levels with a shelf and adds up what is done.
+    /// Walks the levels with a cache and adds up what is done.
     fn simulated(work: &[f64], crossings: &[Crossing], starts: &[usize]) -> f64 {
-        let mut shelf = BTreeSet::new();
+        let mut cache = BTreeSet::new();
         let mut sum = 0.0;
         for (level, _) in work.iter().enumerate() {
             let run: Vec<usize> = starts.iter().copied().filter(|&s| s <= level).collect();
@@ -102,7 +102,7 @@ mod tests {
                 let is_read = (start..=level).any(|again| crossing.readers.contains(&again));
                 let is_new = crossing.made.is_some_and(|made| made >= start);
                 if is_read && !is_new {
-                    assert!(level == 0 || shelf.contains(&id), "{id} waits for {level}");
+                    assert!(level == 0 || cache.contains(&id), "{id} waits for {level}");
                     sum += crossing.cost;
                 }
                 let later = crossing.readers.range(level + 1..).next().is_some();
@@ -111,7 +111,7 @@ mod tests {
                     None => level == 0 && (later || !is_last),
                 };
                 if is_put {
-                    assert!(shelf.insert(id), "{id} is put away once");
+                    assert!(cache.insert(id), "{id} is put away once");
                     sum += crossing.cost;
                 }
             }

@@ -9,11 +9,11 @@ use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
 use crate::onnx::{DataType, Model, Tensor};
 use crate::ops;
 use crate::runtime::{Runtime, Session};
-use crate::subgraph::{Schedule, SegmentError, Track};
+use crate::subgraph::{Schedule, SubgraphError, Track};
 use crate::taps::{self, Placed};
 
 /// One segment, ready to be opened.
-pub(crate) struct Segment<'a> {
+pub(crate) struct Subgraph<'a> {
     model: Model,
     graph: &'a Graph,
     /// What it is fed, and what it leaves.
@@ -66,7 +66,7 @@ impl Expected {
     }
 
     /// Compares it with what was found.
-    fn check(&self, graph: &Graph, found: &Tensor) -> Result<(), SegmentError> {
+    fn check(&self, graph: &Graph, found: &Tensor) -> Result<(), SubgraphError> {
         let lengths = found.to_i64().unwrap_or_default();
         let lengths = lengths.iter().map(|&n| usize::try_from(n).unwrap_or(0));
         let found: Vec<usize> = lengths.collect();
@@ -74,11 +74,11 @@ impl Expected {
             return Ok(());
         }
         let expected = self.shape.clone();
-        Err(SegmentError::shape(graph, self.value, expected, found))
+        Err(SubgraphError::shape(graph, self.value, expected, found))
     }
 }
 
-impl<'a> Segment<'a> {
+impl<'a> Subgraph<'a> {
     /// The segment of `model` at a level of its schedule, with taps.
     pub fn new(
         model: &Model,
@@ -88,7 +88,7 @@ impl<'a> Segment<'a> {
         taps: Vec<Placed>,
     ) -> Self {
         let ends = (schedule.inputs(level), schedule.outputs(level));
-        Segment::between(model, graph, ends, taps)
+        Subgraph::between(model, graph, ends, taps)
     }
 
     /// The part of `model` from values that wait to values that will, with taps.
@@ -134,7 +134,7 @@ impl<'a> Segment<'a> {
             let told = expected.iter().map(|told| told.output.as_str());
             main.output.extend(told.map(ops::build::bare_output));
         }
-        Segment {
+        Subgraph {
             expected,
             untapped,
             model,
@@ -147,14 +147,14 @@ impl<'a> Segment<'a> {
     }
 
     /// Opens it in ONNX Runtime.
-    pub fn open(self, runtime: &'a Runtime) -> Result<Open<'a>, SegmentError> {
+    pub fn open(self, runtime: &'a Runtime) -> Result<OpenSubgraph<'a>, SubgraphError> {
         let is_empty = self.outputs.is_empty() && self.taps.is_empty();
         let session = if is_empty {
             None
         } else {
             Some(runtime.session_beside(&self.model)?)
         };
-        Ok(Open {
+        Ok(OpenSubgraph {
             session,
             segment: self,
             runtime,
@@ -162,10 +162,10 @@ impl<'a> Segment<'a> {
     }
 }
 
-impl Segment<'_> {
+impl Subgraph<'_> {
     /// Runs what taps read, without the taps, where a run failed: a tensor of another shape than they count on is
     /// the error to tell.
-    fn check_shapes(&self, runtime: &Runtime, feeds: &Batch) -> Result<(), SegmentError> {
+    fn check_shapes(&self, runtime: &Runtime, feeds: &Batch) -> Result<(), SubgraphError> {
         let mut model = self.model.clone();
         if let Some(main) = model.proto.graph.as_mut() {
             // Without optimisation all nodes run, whether they are asked for or not.
@@ -191,20 +191,20 @@ impl Segment<'_> {
 }
 
 /// An open segment.
-pub(crate) struct Open<'a> {
+pub(crate) struct OpenSubgraph<'a> {
     /// None where there is nothing to compute.
     session: Option<Session>,
-    segment: Segment<'a>,
+    segment: Subgraph<'a>,
     runtime: &'a Runtime,
 }
 
-impl Open<'_> {
+impl OpenSubgraph<'_> {
     /// Runs it and checks the shapes of what taps read.
-    fn checked(&mut self, feeds: &Batch) -> Result<Vec<Tensor>, SegmentError> {
+    fn checked(&mut self, feeds: &Batch) -> Result<Vec<Tensor>, SubgraphError> {
         let Some(session) = &mut self.session else {
             return Ok(Vec::new());
         };
-        let Segment {
+        let Subgraph {
             graph, expected, ..
         } = &self.segment;
         let left = self.segment.outputs.iter();
@@ -225,7 +225,7 @@ impl Open<'_> {
         Ok(found)
     }
 
-    /// Runs one batch, puts what later segments read on the shelf and returns what the taps gather.
+    /// Runs one batch, puts what later segments read on the cache and returns what the taps gather.
     /// `batch` has the model's inputs where this is the first segment.
     pub fn run(
         &mut self,
@@ -233,7 +233,7 @@ impl Open<'_> {
         number: usize,
         batch: Option<&Batch>,
         mut feeds: Batch,
-    ) -> Result<Vec<Tensor>, SegmentError> {
+    ) -> Result<Vec<Tensor>, SubgraphError> {
         let graph = self.segment.graph;
         let given = |value: ValueId| {
             let name = &graph.values[value].name;
@@ -243,20 +243,20 @@ impl Open<'_> {
         for &value in &self.segment.inputs {
             let tensor = match given(value) {
                 Some(tensor) => Some(tensor),
-                None => track.shelf.get(number, value)?,
+                None => track.cache.get(number, value)?,
             };
             // A missing one is named by the session's own error.
             feeds.extend(tensor.map(|tensor| (graph.values[value].name.clone(), tensor)));
         }
         let mut found = self.checked(&feeds)?;
         let taps = found.split_off(self.segment.outputs.len());
-        track.shelf.open(number);
+        track.cache.open(number);
         for (&value, tensor) in self.segment.outputs.iter().zip(found) {
-            track.shelf.put(number, value, tensor)?;
+            track.cache.put(number, value, tensor)?;
         }
         for &value in &self.segment.passed {
             if let Some(tensor) = given(value) {
-                track.shelf.put(number, value, tensor)?;
+                track.cache.put(number, value, tensor)?;
             }
         }
         Ok(taps)
@@ -286,7 +286,7 @@ pub(crate) fn has_all(
     model: &Model,
     graph: &Graph,
     values: impl IntoIterator<Item = ValueId>,
-) -> Result<(), SegmentError> {
+) -> Result<(), SubgraphError> {
     let main = model.proto.graph.iter();
     let made = main.clone().flat_map(|main| &main.node);
     let made = made.flat_map(|node| &node.output).map(String::as_str);
@@ -295,7 +295,7 @@ pub(crate) fn has_all(
     let lacking = |value: &ValueId| !names.contains(graph.values[*value].name.as_str());
     match values.into_iter().find(lacking) {
         None => Ok(()),
-        Some(value) => Err(SegmentError::missing(graph, value)),
+        Some(value) => Err(SubgraphError::missing(graph, value)),
     }
 }
 
@@ -392,7 +392,7 @@ mod tests {
     use crate::taps::Tap;
 
     /// What a run tells where a tap counts on so many channels more than there are, in a tensor of 16 or more.
-    fn told(change: impl Fn(usize) -> usize) -> Result<Vec<Tensor>, SegmentError> {
+    fn told(change: impl Fn(usize) -> usize) -> Result<Vec<Tensor>, SubgraphError> {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/fixtures/resnet_folded_torchscript.onnx"
@@ -423,7 +423,7 @@ mod tests {
         let positions = vec![(placed.positions.clone(), draw.places.tensor)];
         let first = vec![graph.find("input").unwrap()];
         let mut track = Track::new(Schedule::new(&graph, &[vec![input]]), 0);
-        let segment = Segment::between(&model, &graph, (&first, &[]), vec![placed]);
+        let segment = Subgraph::between(&model, &graph, (&first, &[]), vec![placed]);
         let mut open = segment.open(&runtime)?;
         open.run(&mut track, 0, Some(&feeds), positions)
     }
@@ -434,7 +434,7 @@ mod tests {
         // Twice and half as many divide what is there, so that a Reshape would not fail.
         for change in [|n| n - 1, |n| n / 2, |n| 2 * n] {
             let error = told(change).unwrap_err();
-            let SegmentError::Shape {
+            let SubgraphError::Shape {
                 tensor,
                 node,
                 expected,

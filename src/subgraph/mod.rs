@@ -1,6 +1,6 @@
 //! A model run in parts: from values that earlier parts left to values that are asked for.
 //!
-//! What later parts read waits on a shelf, in memory up to a limit and in a temporary file beyond, so
+//! What later parts read waits on a cache, in memory up to a limit and in a temporary file beyond, so
 //! that no node has to run again for each part.
 
 mod checkpoints;
@@ -9,16 +9,16 @@ mod schedule;
 mod spill;
 
 pub(crate) use checkpoints::{Crossing, starts};
-pub(crate) use extract::{Open, Segment, has_all, part};
+pub(crate) use extract::{OpenSubgraph, Subgraph, has_all, part};
 pub(crate) use schedule::{Schedule, tensors};
-pub(crate) use spill::Shelf;
+pub(crate) use spill::SpillCache;
 
 use crate::graph::{Graph, ValueId};
 use crate::runtime::RuntimeError;
 
 /// Why a part of a model could not be run.
 #[derive(Debug, thiserror::Error)]
-pub enum SegmentError {
+pub enum SubgraphError {
     /// ONNX Runtime refuses it.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -56,11 +56,11 @@ pub enum SegmentError {
     },
 }
 
-impl SegmentError {
+impl SubgraphError {
     /// A value that is not there.
     pub(crate) fn missing(graph: &Graph, value: ValueId) -> Self {
         let (tensor, node) = names(graph, value);
-        SegmentError::Missing { tensor, node }
+        SubgraphError::Missing { tensor, node }
     }
 
     /// A value of another shape than was expected.
@@ -71,7 +71,7 @@ impl SegmentError {
         found: Vec<usize>,
     ) -> Self {
         let (tensor, node) = names(graph, value);
-        SegmentError::Shape {
+        SubgraphError::Shape {
             tensor,
             node,
             expected,
@@ -90,7 +90,7 @@ fn names(graph: &Graph, value: ValueId) -> (String, String) {
 /// One model on its way through its segments.
 pub(crate) struct Track {
     pub schedule: Schedule,
-    pub shelf: Shelf,
+    pub cache: SpillCache,
 }
 
 impl Track {
@@ -98,12 +98,12 @@ impl Track {
     pub fn new(schedule: Schedule, memory: u64) -> Self {
         Track {
             schedule,
-            shelf: Shelf::new(memory),
+            cache: SpillCache::new(memory),
         }
     }
 
     /// Forgets what nobody reads after a segment.
     pub fn finish(&mut self, level: usize) {
-        self.shelf.drop_values(&self.schedule.done_after(level));
+        self.cache.drop_values(&self.schedule.done_after(level));
     }
 }

@@ -8,7 +8,7 @@ use crate::graph::ValueId;
 use crate::onnx::Tensor;
 
 /// Per batch and value, a tensor.
-pub(crate) struct Shelf {
+pub(crate) struct SpillCache {
     limit: u64,
     used: u64,
     items: Vec<BTreeMap<ValueId, Item>>,
@@ -28,10 +28,10 @@ enum Item {
     },
 }
 
-impl Shelf {
+impl SpillCache {
     /// Holds at most `limit` bytes in memory.
     pub fn new(limit: u64) -> Self {
-        Shelf {
+        SpillCache {
             limit,
             used: 0,
             items: Vec::new(),
@@ -135,27 +135,27 @@ mod tests {
     #[test]
     fn values_come_back_from_memory_and_from_disk() {
         // Eight bytes are one of these tensors.
-        let mut shelf = Shelf::new(8);
+        let mut cache = SpillCache::new(8);
         for batch in 0..3 {
-            shelf.put(batch, 5, tensor(batch as f32)).unwrap();
+            cache.put(batch, 5, tensor(batch as f32)).unwrap();
         }
         for batch in [2, 0, 1] {
-            let found = shelf.get(batch, 5).unwrap();
+            let found = cache.get(batch, 5).unwrap();
             assert_eq!(found, Some(tensor(batch as f32)));
         }
-        assert_eq!((shelf.batches(), shelf.end), (3, 16));
+        assert_eq!((cache.batches(), cache.end), (3, 16));
     }
 
     #[test]
     fn room_of_what_is_dropped_is_used_again() {
-        let mut shelf = Shelf::new(0);
-        shelf.put(0, 1, tensor(1.0)).unwrap();
-        shelf.put(0, 2, tensor(2.0)).unwrap();
-        shelf.drop_values(&[1]);
-        shelf.put(0, 3, tensor(3.0)).unwrap();
-        assert_eq!(shelf.end, 16);
-        assert_eq!(shelf.get(0, 1).unwrap(), None);
-        assert_eq!(shelf.get(0, 2).unwrap(), Some(tensor(2.0)));
-        assert_eq!(shelf.get(0, 3).unwrap(), Some(tensor(3.0)));
+        let mut cache = SpillCache::new(0);
+        cache.put(0, 1, tensor(1.0)).unwrap();
+        cache.put(0, 2, tensor(2.0)).unwrap();
+        cache.drop_values(&[1]);
+        cache.put(0, 3, tensor(3.0)).unwrap();
+        assert_eq!(cache.end, 16);
+        assert_eq!(cache.get(0, 1).unwrap(), None);
+        assert_eq!(cache.get(0, 2).unwrap(), Some(tensor(2.0)));
+        assert_eq!(cache.get(0, 3).unwrap(), Some(tensor(3.0)));
     }
 }

@@ -21,7 +21,7 @@ const MOST_THINGS: usize = 1400;
 
 /// A picture, row by row.
 pub fn picture(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Vec<Colour> {
-    let scene = Scene::new(rng, height, width);
+    let scene = Picture::new(rng, height, width);
     let is_plain = chance(rng, 0.12);
     let mut pixels = scene.backdrop(rng, is_plain);
     if is_plain || chance(rng, 0.5) {
@@ -48,7 +48,7 @@ pub fn picture(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Vec<Colour>
 
 /// A picture of a line of writing, for models that read such lines.
 pub fn line_of_writing(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Vec<Colour> {
-    let scene = Scene::new(rng, height, width);
+    let scene = Picture::new(rng, height, width);
     let mut pixels = match chance(rng, 0.7) {
         true => vec![scene.palette.plain(rng); height * width],
         false => scene.backdrop(rng, false),
@@ -94,7 +94,7 @@ pub fn line_of_writing(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Vec
 }
 
 /// What all layers of a picture have in common.
-struct Scene {
+struct Picture {
     height: usize,
     width: usize,
     /// What sizes are relative to, in pixels.
@@ -264,7 +264,7 @@ impl Things {
     }
 
     /// Lays the canvas over the pixels; what shows nothing lets them through.
-    fn show(&self, canvas: &Canvas, scene: &Scene, pixels: &mut [Colour]) {
+    fn show(&self, canvas: &Canvas, scene: &Picture, pixels: &mut [Colour]) {
         let share = 1.0 / (FINE * FINE) as f32;
         for (y, row) in pixels.chunks_exact_mut(scene.width).enumerate() {
             for (x, pixel) in row.iter_mut().enumerate() {
@@ -289,12 +289,12 @@ impl Things {
     }
 }
 
-impl Scene {
-    fn new(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Scene {
+impl Picture {
+    fn new(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Picture {
         let short = height.min(width) as f32;
         let side = ((height * width) as f32).sqrt().min(2.0 * short);
         let grain = (height.max(width) / 2).clamp(32, 128);
-        Scene {
+        Picture {
             height,
             width,
             side,

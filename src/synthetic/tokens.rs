@@ -6,7 +6,7 @@ use crate::synthetic::draw::{chance, count, log_uniform, uniform};
 
 /// What an input tells of a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum TokenInput {
     /// The tokens' numbers.
     Ids,
     /// One for each token, zero for what fills up.
@@ -19,7 +19,7 @@ pub enum Part {
 
 /// Where the tokens come from.
 #[derive(Debug, Clone, Copy)]
-pub struct Source {
+pub struct Vocabulary {
     /// Rows of the table that they are looked up in, where that is known.
     pub rows: Option<usize>,
     /// Whether sentences are filled up: not where no input says how long they are.
@@ -70,7 +70,7 @@ impl Marks {
 
 /// One row of `length` values of a part. The same stream of random numbers gives the same sentence for
 /// all parts.
-pub fn row(rng: &mut ChaCha8Rng, part: Part, source: Source, length: usize) -> Vec<i64> {
+pub fn row(rng: &mut ChaCha8Rng, part: TokenInput, source: Vocabulary, length: usize) -> Vec<i64> {
     let used = match source.is_masked {
         true => log_uniform(rng, length.min(6) as f32, length as f32 + 1.0) as usize,
         false => length,
@@ -82,12 +82,12 @@ pub fn row(rng: &mut ChaCha8Rng, part: Part, source: Source, length: usize) -> V
     };
     let places = 0..length;
     match part {
-        Part::Ids => ids(rng, source.rows, (second, used), length),
-        Part::Mask => places.map(|place| i64::from(place < used)).collect(),
-        Part::Types => places
+        TokenInput::Ids => ids(rng, source.rows, (second, used), length),
+        TokenInput::Mask => places.map(|place| i64::from(place < used)).collect(),
+        TokenInput::Types => places
             .map(|place| i64::from((second..used).contains(&place)))
             .collect(),
-        Part::Positions => {
+        TokenInput::Positions => {
             let last = source
                 .rows
                 .map_or(usize::MAX, |rows| rows.saturating_sub(1));
@@ -130,9 +130,9 @@ fn token(rng: &mut ChaCha8Rng, marks: &Marks, rows: usize) -> i64 {
 }
 
 /// What a part is, in words.
-pub fn text(part: Part, source: Source) -> String {
+pub fn text(part: TokenInput, source: Vocabulary) -> String {
     match (part, source.rows) {
-        (Part::Ids, Some(rows)) => {
+        (TokenInput::Ids, Some(rows)) => {
             let marks = Marks::of(rows);
             let known = match (marks.start, marks.end) {
                 (None, None) => "",
@@ -140,10 +140,10 @@ pub fn text(part: Part, source: Source) -> String {
             };
             format!("made-up sentences of {rows} tokens by Zipf's law{known}")
         }
-        (Part::Ids, None) => format!("random tokens from 0 to {}", FEW - 1),
-        (Part::Mask, _) => "ones as far as a sentence goes".to_owned(),
-        (Part::Types, _) => "zeros, and ones for the second of two sentences".to_owned(),
-        (Part::Positions, _) => "the places from 0 on".to_owned(),
+        (TokenInput::Ids, None) => format!("random tokens from 0 to {}", FEW - 1),
+        (TokenInput::Mask, _) => "ones as far as a sentence goes".to_owned(),
+        (TokenInput::Types, _) => "zeros, and ones for the second of two sentences".to_owned(),
+        (TokenInput::Positions, _) => "the places from 0 on".to_owned(),
     }
 }
 
@@ -152,19 +152,19 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    const BERT: Source = Source {
+    const BERT: Vocabulary = Vocabulary {
         rows: Some(30_522),
         is_masked: true,
     };
 
-    fn made(part: Part, source: Source, seed: u64) -> Vec<i64> {
+    fn made(part: TokenInput, source: Vocabulary, seed: u64) -> Vec<i64> {
         row(&mut ChaCha8Rng::seed_from_u64(seed), part, source, 32)
     }
 
     #[test]
     fn the_parts_of_a_sentence_agree() {
         for seed in 0..50 {
-            let parts = [Part::Ids, Part::Mask, Part::Types];
+            let parts = [TokenInput::Ids, TokenInput::Mask, TokenInput::Types];
             let [ids, mask, types] = parts.map(|part| made(part, BERT, seed));
             let used = mask.iter().filter(|&&m| m == 1).count();
             assert!(mask.iter().take(used).all(|&m| m == 1), "{mask:?}");
@@ -179,7 +179,7 @@ mod tests {
     fn the_frequent_come_first_and_all_rows_exist() {
         let mut low = 0;
         for seed in 0..200 {
-            let ids = made(Part::Ids, BERT, seed);
+            let ids = made(TokenInput::Ids, BERT, seed);
             assert!(ids.iter().all(|id| (0..30_522).contains(id)), "{ids:?}");
             low += ids.iter().filter(|id| (999..1999).contains(*id)).count();
         }
@@ -189,14 +189,14 @@ mod tests {
 
     #[test]
     fn without_a_mask_sentences_fill_the_row() {
-        let source = Source {
+        let source = Vocabulary {
             rows: Some(10),
             is_masked: false,
         };
-        assert_eq!(made(Part::Mask, source, 3), [1; 32]);
-        let ids = made(Part::Ids, source, 3);
+        assert_eq!(made(TokenInput::Mask, source, 3), [1; 32]);
+        let ids = made(TokenInput::Ids, source, 3);
         assert!(ids.iter().all(|id| (0..10).contains(id)));
-        let places = made(Part::Positions, source, 3);
+        let places = made(TokenInput::Positions, source, 3);
         assert_eq!((places[0], places[31]), (0, 9));
     }
 }

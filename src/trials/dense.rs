@@ -8,10 +8,10 @@ use crate::graph::{Graph, NodeId, ValueId};
 use crate::onnx::Tensor;
 use crate::runtime::Session;
 use crate::select::{CostModel, Scene};
-use crate::subgraph::{self, Schedule, SegmentError, Shelf};
-use crate::trials::{DivergenceError, Made, Outputs, Setting, collect, names};
+use crate::subgraph::{self, Schedule, SpillCache, SubgraphError};
+use crate::trials::{Made, Outputs, TrialError, TrialRequest, collect, names};
 
-/// Parts of a model, at most. The more, the less of the dense model is opened again for each trial, and
+/// DenseSubgraphs of a model, at most. The more, the less of the dense model is opened again for each trial, and
 /// the more values wait.
 const MOST_PARTS: usize = 8;
 
@@ -22,7 +22,7 @@ pub(super) struct Division {
 }
 
 impl Division {
-    /// Parts of about the same work, between which little crosses.
+    /// DenseSubgraphs of about the same work, between which little crosses.
     pub fn of(scene: Scene<'_>) -> Self {
         let graph = scene.graph;
         let cuts = cuts(&work(scene), &crossing(graph));
@@ -52,33 +52,33 @@ impl Division {
 }
 
 /// The parts, open, and the dense values that they read.
-pub(super) struct Parts<'a> {
+pub(super) struct DenseSubgraphs<'a> {
     graph: &'a Graph,
-    parts: Vec<Part>,
-    shelf: Shelf,
+    parts: Vec<DenseSubgraph>,
+    cache: SpillCache,
 }
 
 /// One part, open.
-struct Part {
+struct DenseSubgraph {
     /// `None` where nothing is asked of it, as between two outputs of the same depth.
     session: Option<Session>,
     inputs: Vec<ValueId>,
     ends: Vec<ValueId>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> DenseSubgraphs<'a> {
     /// Opens them and runs all batches through them; returns the dense model's outputs as well.
     pub fn open(
-        setting: Setting<'a>,
+        setting: TrialRequest<'a>,
         division: &Division,
         batches: &[Batch],
-    ) -> Result<(Self, Outputs), DivergenceError> {
+    ) -> Result<(Self, Outputs), TrialError> {
         let graph = setting.scene.graph;
-        let parts = (0..division.count).map(|part| Part::open(setting, division, part));
-        let mut parts = Parts {
+        let parts = (0..division.count).map(|part| DenseSubgraph::open(setting, division, part));
+        let mut parts = DenseSubgraphs {
             graph,
             parts: parts.collect::<Result<_, _>>()?,
-            shelf: Shelf::new(setting.memory / 2),
+            cache: SpillCache::new(setting.memory / 2),
         };
         let mut outputs = Outputs::new();
         for (number, batch) in batches.iter().enumerate() {
@@ -107,7 +107,7 @@ impl<'a> Parts<'a> {
         part: usize,
         batch: usize,
         changed: &mut Made,
-    ) -> Result<(), DivergenceError> {
+    ) -> Result<(), TrialError> {
         for part in part..self.parts.len() {
             let mut inputs = self.parts[part].inputs.iter();
             if inputs.any(|value| changed.contains_key(value)) {
@@ -118,8 +118,8 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    fn run(&mut self, part: usize, batch: usize, changed: &Made) -> Result<Made, DivergenceError> {
-        let Part {
+    fn run(&mut self, part: usize, batch: usize, changed: &Made) -> Result<Made, TrialError> {
+        let DenseSubgraph {
             session,
             inputs,
             ends,
@@ -128,7 +128,7 @@ impl<'a> Parts<'a> {
         for &value in inputs.iter() {
             let tensor = match changed.get(&value) {
                 Some(tensor) => Some(tensor.clone()),
-                None => self.shelf.get(batch, value).map_err(SegmentError::Spill)?,
+                None => self.cache.get(batch, value).map_err(SubgraphError::Spill)?,
             };
             // A missing one is named by the session's own error.
             feeds.extend(tensor.map(|tensor| (self.graph.values[value].name.clone(), tensor)));
@@ -140,17 +140,17 @@ impl<'a> Parts<'a> {
         Ok(ends.iter().copied().zip(found).collect())
     }
 
-    fn put(&mut self, batch: usize, value: ValueId, tensor: &Tensor) -> Result<(), SegmentError> {
-        Ok(self.shelf.put(batch, value, tensor.clone())?)
+    fn put(&mut self, batch: usize, value: ValueId, tensor: &Tensor) -> Result<(), SubgraphError> {
+        Ok(self.cache.put(batch, value, tensor.clone())?)
     }
 }
 
-impl Part {
+impl DenseSubgraph {
     fn open(
-        setting: Setting<'_>,
+        setting: TrialRequest<'_>,
         division: &Division,
         part: usize,
-    ) -> Result<Self, DivergenceError> {
+    ) -> Result<Self, TrialError> {
         let graph = setting.scene.graph;
         let schedule = &division.schedule;
         let is_made_here = |value: &ValueId| {
@@ -163,7 +163,7 @@ impl Part {
         let mut model = setting.model.clone();
         let inputs = subgraph::part(&mut model, graph, &ends, schedule.inputs(part));
         let session = (!ends.is_empty()).then(|| setting.runtime.session(&model));
-        Ok(Part {
+        Ok(DenseSubgraph {
             session: session.transpose()?,
             inputs,
             ends,

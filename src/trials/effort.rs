@@ -2,7 +2,7 @@
 
 use crate::select::{CostModel, Scene};
 use crate::trials::dense::Division;
-use crate::trials::{DivergenceError, Setting};
+use crate::trials::{TrialError, TrialRequest};
 
 /// The trials of each group, and what they run on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,7 +51,7 @@ impl Effort {
     ///
     /// # Errors
     /// A trial that cannot be planned.
-    pub fn worth(setting: Setting<'_>, seen: usize) -> Result<Self, DivergenceError> {
+    pub fn worth(setting: TrialRequest<'_>, seen: usize) -> Result<Self, TrialError> {
         let scene = setting.scene;
         let groups = scene.groups.groups.iter();
         let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();

@@ -19,21 +19,21 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use dense::{Division, Parts};
+use dense::{DenseSubgraphs, Division};
 use reach::Reach;
 
-use crate::data::{Batch, CalibrateError};
+use crate::data::{Batch, DataError};
 use crate::graph::{Graph, ValueId};
 use crate::groups::Kept;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::runtime::{Runtime, RuntimeError};
 use crate::select::{Limits, Ranking, Scene, SelectError, Sensitivities, Sensitivity};
-use crate::subgraph::{self, Schedule, Segment, SegmentError, Track};
+use crate::subgraph::{self, Schedule, Subgraph, SubgraphError, Track};
 use crate::surgery::{self, SurgeryError};
 
 /// Why a divergence could not be measured.
 #[derive(Debug, thiserror::Error)]
-pub enum DivergenceError {
+pub enum TrialError {
     /// An output that cannot be compared.
     #[error("output '{output}': {error}")]
     Output {
@@ -44,13 +44,13 @@ pub enum DivergenceError {
     },
     /// The data could not be read.
     #[error(transparent)]
-    Data(#[from] CalibrateError),
+    Data(#[from] DataError),
     /// A model could not be run.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// A part of the model could not be run.
     #[error(transparent)]
-    Segment(#[from] SegmentError),
+    Subgraph(#[from] SubgraphError),
     /// A trial could not be selected.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -61,7 +61,7 @@ pub enum DivergenceError {
 
 /// What the trials read.
 #[derive(Clone, Copy)]
-pub struct Setting<'a> {
+pub struct TrialRequest<'a> {
     /// The dense model.
     pub model: &'a Model,
     /// Its graph, groups and statistics.
@@ -82,11 +82,11 @@ pub struct Setting<'a> {
 /// # Errors
 /// A trial that cannot be made or run.
 pub fn measure(
-    setting: Setting<'_>,
+    setting: TrialRequest<'_>,
     effort: Effort,
     batches: &[Batch],
     progress: &dyn Fn(usize),
-) -> Result<Sensitivities, DivergenceError> {
+) -> Result<Sensitivities, TrialError> {
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = vec![Vec::new(); groups.groups.len()];
     let division = Division::of(setting.scene);
@@ -101,14 +101,14 @@ pub fn measure(
         requests[level + 1].extend(&trials.reach.inputs);
     }
     let mut track = Track::new(Schedule::new(graph, &requests), setting.memory / 2);
-    let (mut parts, dense) = Parts::open(setting, &division, batches)?;
+    let (mut parts, dense) = DenseSubgraphs::open(setting, &division, batches)?;
     let heads = |level: usize| match trials.get(level) {
         Some(trials) => trials.heads(setting, effort.by_inputs),
         None => Ok(Vec::new()),
     };
     let mut next = heads(0)?;
     for (level, trials) in trials.iter().enumerate() {
-        let segment = Segment::new(setting.model, graph, &track.schedule, level, Vec::new());
+        let segment = Subgraph::new(setting.model, graph, &track.schedule, level, Vec::new());
         let run = |heads: Vec<Head>| {
             let mut segment = segment.open(setting.runtime)?;
             for (number, batch) in batches.iter().enumerate() {
@@ -117,7 +117,7 @@ pub fn measure(
             let heads = heads.into_iter();
             let found = heads
                 .map(|head| trials.run(setting, (&mut track, &mut parts), head, batches.len()));
-            found.collect::<Result<Vec<Outputs>, DivergenceError>>()
+            found.collect::<Result<Vec<Outputs>, TrialError>>()
         };
         // The next group is repaired and cut meanwhile.
         let present = std::mem::take(&mut next);
@@ -142,10 +142,10 @@ struct Trials {
 
 /// The trials of all prunable groups, in the order in which their parts of the model begin.
 fn trials(
-    setting: Setting<'_>,
+    setting: TrialRequest<'_>,
     shares: &[f64],
     division: &Division,
-) -> Result<Vec<Trials>, DivergenceError> {
+) -> Result<Vec<Trials>, TrialError> {
     let Scene { graph, groups, .. } = setting.scene;
     let mut all = Vec::new();
     for group in setting.scene.prunable() {
@@ -172,7 +172,7 @@ struct Head {
 
 impl Trials {
     /// The heads at all widths.
-    fn heads(&self, setting: Setting<'_>, by_inputs: bool) -> Result<Vec<Head>, DivergenceError> {
+    fn heads(&self, setting: TrialRequest<'_>, by_inputs: bool) -> Result<Vec<Head>, TrialError> {
         let widths = self.widths.par_iter();
         widths
             .map(|&width| self.cut(setting, width, by_inputs))
@@ -182,10 +182,10 @@ impl Trials {
     /// The head when the group has this width.
     fn cut(
         &self,
-        setting: Setting<'_>,
+        setting: TrialRequest<'_>,
         width: usize,
         by_inputs: bool,
-    ) -> Result<Head, DivergenceError> {
+    ) -> Result<Head, TrialError> {
         let Scene {
             graph,
             groups,
@@ -206,11 +206,11 @@ impl Trials {
     /// The outputs that change with this head.
     fn run(
         &self,
-        setting: Setting<'_>,
-        (track, parts): (&mut Track, &mut Parts<'_>),
+        setting: TrialRequest<'_>,
+        (track, parts): (&mut Track, &mut DenseSubgraphs<'_>),
         head: Head,
         batches: usize,
-    ) -> Result<Outputs, DivergenceError> {
+    ) -> Result<Outputs, TrialError> {
         let graph = setting.scene.graph;
         let ends = &self.reach.ends;
         let mut outputs = Outputs::new();
@@ -223,9 +223,9 @@ impl Trials {
             let mut feeds = Batch::new();
             for &value in &head.inputs {
                 let kept = track
-                    .shelf
+                    .cache
                     .get(number, value)
-                    .map_err(SegmentError::Spill)?;
+                    .map_err(SubgraphError::Spill)?;
                 // A missing one is named by the session's own error.
                 feeds.extend(kept.map(|tensor| (graph.values[value].name.clone(), tensor)));
             }
@@ -268,10 +268,10 @@ type Outputs = BTreeMap<ValueId, (Vec<f64>, usize)>;
 type Made = BTreeMap<ValueId, Tensor>;
 
 /// Adds a batch's outputs.
-fn collect(all: &mut Outputs, graph: &Graph, made: &Made) -> Result<(), DivergenceError> {
+fn collect(all: &mut Outputs, graph: &Graph, made: &Made) -> Result<(), TrialError> {
     for (&end, tensor) in made {
         if graph.values[end].is_output && crate::ops::constant::is_weight(tensor.dtype) {
-            let failed = |error| DivergenceError::Output {
+            let failed = |error| TrialError::Output {
                 output: graph.values[end].name.clone(),
                 error,
             };

@@ -11,7 +11,7 @@ use serde::Serialize;
 pub use divergence::Divergence;
 use divergence::Moves;
 
-use crate::data::{Batch, CalibrateError};
+use crate::data::{Batch, DataError};
 use crate::onnx::{DataType, Model, Tensor, TensorError};
 use crate::runtime::{InputSpec, Runtime, RuntimeError, Session, median};
 
@@ -49,7 +49,7 @@ pub enum VerifyError {
     },
     /// The data could not be read.
     #[error(transparent)]
-    Data(#[from] CalibrateError),
+    Data(#[from] DataError),
     /// One of the models cannot be run.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -109,13 +109,17 @@ impl Check {
     /// A pruned model differs in its signature, fails, or gives values that are not finite.
     pub fn compare(
         &mut self,
-        batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
+        batches: impl Iterator<Item = Result<Batch, DataError>>,
     ) -> Result<Vec<Comparison>, VerifyError> {
         let names = self.before.outputs();
         for after in &self.after {
             same_signature(&self.before, after)?;
         }
-        let mut all: Vec<Sums> = self.after.iter().map(|_| Sums::default()).collect();
+        let mut all: Vec<ComparisonSums> = self
+            .after
+            .iter()
+            .map(|_| ComparisonSums::default())
+            .collect();
         for batch in batches {
             let batch = batch?;
             let samples = batch
@@ -128,7 +132,7 @@ impl Check {
                 add(sums, &names, (&expected, &found), samples)?;
             }
         }
-        Ok(all.into_iter().map(Sums::finish).collect())
+        Ok(all.into_iter().map(ComparisonSums::finish).collect())
     }
 
     /// Median milliseconds of one run on the batch, of the original and of each pruned model, measured in
@@ -162,7 +166,7 @@ impl Check {
 
 /// Adds one batch's outputs.
 fn add(
-    sums: &mut Sums,
+    sums: &mut ComparisonSums,
     names: &[String],
     (expected, found): (&[Tensor], &[Tensor]),
     samples: usize,
@@ -219,7 +223,7 @@ fn floats(tensor: &Tensor) -> Result<Vec<f64>, TensorError> {
 }
 
 #[derive(Default)]
-struct Sums {
+struct ComparisonSums {
     samples: usize,
     cosines: f64,
     compared: usize,
@@ -231,7 +235,7 @@ struct Sums {
     moves: Vec<Moves>,
 }
 
-impl Sums {
+impl ComparisonSums {
     fn add(
         &mut self,
         place: usize,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use onnx_mipp::data::Batch;
 use onnx_mipp::onnx::{self, Model, proto::ModelProto};
-use onnx_mipp::repair::sequential::{self, Setting};
+use onnx_mipp::repair::sequential::{self, RepairRequest};
 use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery::{self, Repaired};
 use proptest::prelude::*;
@@ -80,7 +80,7 @@ fn repaired(found: &Found, stays: &[bool], data: &[Batch]) -> Result<(Repaired, 
     let statistics = statistics(found, data);
     let (graph, groups) = (&found.graph, &found.groups);
     let once = repair::repair(graph, groups, &statistics, stays).map_err(|e| e.to_string())?;
-    let setting = Setting {
+    let setting = RepairRequest {
         model: &found.model,
         graph,
         groups,

@@ -7,7 +7,7 @@ use crate::builder::{Builder, INT64, int, ints};
 use crate::masked::{Found, batch, find, run, runtime};
 use onnx_mipp::data::Batch;
 use onnx_mipp::onnx::{Model, Tensor, proto::GraphProto};
-use onnx_mipp::repair::sequential::{self, Setting};
+use onnx_mipp::repair::sequential::{self, RepairRequest};
 use onnx_mipp::select::CostModel;
 use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery::{self, Repaired};
@@ -58,7 +58,7 @@ fn pruned(found: &Found, stays: &[bool], data: &Batch) -> [Model; 3] {
         Statistics::gather(&found.model, graph, groups, runtime(), batches(), &options);
     let statistics = statistics.unwrap();
     let once = repair::repair(graph, groups, &statistics, stays).unwrap();
-    let setting = Setting {
+    let setting = RepairRequest {
         model: &found.model,
         graph,
         groups,

@@ -6,7 +6,7 @@ use onnx_mipp::repair;
 use onnx_mipp::select::{Limits, Ranking, Scene};
 use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery;
-use onnx_mipp::trials::{self, Effort, Setting};
+use onnx_mipp::trials::{self, Effort, TrialRequest};
 
 use crate::builder::{Builder, INT64, int, ints};
 use crate::masked::{Found, batch, find, run, runtime};
@@ -51,7 +51,7 @@ fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
         best_effort: true,
     };
     let ranking = Ranking::of(scene).unwrap();
-    let setting = Setting {
+    let setting = TrialRequest {
         model: &model,
         scene,
         ranking: &ranking,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::Kept;
-use crate::repair::sequential::{SequentialError, Setting};
+use crate::repair::sequential::{RepairRequest, SequentialError};
 use crate::select::CostModel;
 use crate::subgraph::{self, Schedule, Track};
 use crate::surgery::{self, Repaired};
@@ -33,11 +33,11 @@ impl Course {
     /// # Errors
     /// A model that cannot be cut, or that lacks what its segments would leave to each other.
     pub fn new(
-        setting: &Setting<'_>,
+        setting: &RepairRequest<'_>,
         kept: &Kept<'_>,
         requests: &[Vec<ValueId>],
     ) -> Result<Self, SequentialError> {
-        let Setting { graph, groups, .. } = *setting;
+        let RepairRequest { graph, groups, .. } = *setting;
         let constants = surgery::constants(graph, kept)?;
         let levels = Schedule::cut(graph, &constants, requests);
         let bytes = |value: ValueId| {

@@ -7,10 +7,10 @@ use rayon::prelude::*;
 
 use crate::data::Batch;
 use crate::onnx::Tensor;
-use crate::repair::sequential::Setting;
+use crate::repair::sequential::RepairRequest;
 use crate::repair::sequential::job::{self, Job};
 use crate::repair::sequential::picked;
-use crate::subgraph::{Open, Schedule, Segment, SegmentError, Shelf, Track};
+use crate::subgraph::{OpenSubgraph, Schedule, SpillCache, Subgraph, SubgraphError, Track};
 use crate::taps::Placed;
 
 /// Elements that a run gathers of a sample, about: those of a batch are all in memory at once.
@@ -18,13 +18,13 @@ const MOST_GATHERED: usize = 1 << 21;
 
 /// The dense model with the taps of all levels. It runs in one stage, or in more where its taps gather much.
 pub(super) struct Dense<'a> {
-    setting: Setting<'a>,
+    setting: RepairRequest<'a>,
     /// The stage that runs, open. An open model holds the memory of its runs.
-    segment: Option<Open<'a>>,
+    segment: Option<OpenSubgraph<'a>>,
     /// What crosses from stage to stage.
     track: Track,
     /// Per batch, by the number of the tap.
-    shelf: Shelf,
+    cache: SpillCache,
     taps: Vec<Placed>,
     /// Per tap, the channels that stay.
     stays: Vec<Vec<usize>>,
@@ -36,7 +36,7 @@ pub(super) struct Dense<'a> {
 
 impl<'a> Dense<'a> {
     /// For the jobs of all levels; `memory` bytes of samples and activations are held in memory.
-    pub fn new(setting: &Setting<'a>, jobs: &[Vec<Job<'_>>], memory: u64) -> Self {
+    pub fn new(setting: &RepairRequest<'a>, jobs: &[Vec<Job<'_>>], memory: u64) -> Self {
         let (mut taps, mut stays, mut levels) = (Vec::new(), Vec::new(), Vec::new());
         let mut gathered = Vec::new();
         for jobs in jobs {
@@ -59,7 +59,7 @@ impl<'a> Dense<'a> {
             setting: *setting,
             segment: None,
             track: Track::new(Schedule::new(setting.graph, &requests), memory / 2),
-            shelf: Shelf::new(memory / 2),
+            cache: SpillCache::new(memory / 2),
             taps,
             stays,
             levels,
@@ -68,14 +68,14 @@ impl<'a> Dense<'a> {
     }
 
     /// Opens the stage that begins with a level; returns the levels that it is for.
-    pub fn begin(&mut self, level: usize) -> Result<Option<Range<usize>>, SegmentError> {
+    pub fn begin(&mut self, level: usize) -> Result<Option<Range<usize>>, SubgraphError> {
         let mut stages = self.stages.iter();
         let Some(stage) = stages.position(|stage| stage.start == level) else {
             return Ok(None);
         };
         let taps = self.taps[taps_of(&self.levels, &self.stages[stage])].to_vec();
-        let Setting { model, graph, .. } = self.setting;
-        let segment = Segment::new(model, graph, &self.track.schedule, stage, taps);
+        let RepairRequest { model, graph, .. } = self.setting;
+        let segment = Subgraph::new(model, graph, &self.track.schedule, stage, taps);
         self.segment = Some(segment.open(self.setting.runtime)?);
         Ok(Some(self.stages[stage].clone()))
     }
@@ -87,8 +87,8 @@ impl<'a> Dense<'a> {
         stage: &Range<usize>,
         (number, batch): (usize, Option<&Batch>),
         places: Batch,
-    ) -> Result<(), SegmentError> {
-        self.shelf.open(number);
+    ) -> Result<(), SubgraphError> {
+        self.cache.open(number);
         let Some(segment) = &mut self.segment else {
             return Ok(());
         };
@@ -107,20 +107,20 @@ impl<'a> Dense<'a> {
             (tap, picked)
         });
         for (tap, picked) in picked.collect::<Vec<_>>() {
-            self.shelf.put(number, tap, picked)?;
+            self.cache.put(number, tap, picked)?;
         }
         Ok(())
     }
 
     /// Number of batches seen.
     pub fn batches(&self) -> usize {
-        self.shelf.batches()
+        self.cache.batches()
     }
 
     /// What the taps of a level gathered of a batch.
-    pub fn found(&mut self, level: usize, number: usize) -> Result<Vec<Tensor>, SegmentError> {
+    pub fn found(&mut self, level: usize, number: usize) -> Result<Vec<Tensor>, SubgraphError> {
         let taps = self.levels.get(level).cloned().unwrap_or_default();
-        let found = taps.filter_map(|tap| self.shelf.get(number, tap).transpose());
+        let found = taps.filter_map(|tap| self.cache.get(number, tap).transpose());
         Ok(found.collect::<Result<_, _>>()?)
     }
 
@@ -131,7 +131,7 @@ impl<'a> Dense<'a> {
             self.track.finish(stage);
         }
         let taps = self.levels.get(level).cloned().unwrap_or_default();
-        self.shelf.drop_values(&taps.collect::<Vec<_>>());
+        self.cache.drop_values(&taps.collect::<Vec<_>>());
     }
 }
 

@@ -10,15 +10,15 @@ use crate::graph::{Graph, ValueId};
 use crate::linalg::products;
 use crate::onnx::Tensor;
 use crate::repair::sequential::SequentialError;
-use crate::repair::sequential::rectified::{Before, Block, Rectifier, Rows, Share, Targets};
+use crate::repair::sequential::rectified::{Before, Block, KeptRows, Rectifier, Share, Targets};
 use crate::repair::sequential::regression::{
-    Affine, Aim, Centred, Cross, Equations, Fitted, picked as picked_rows,
+    Affine, Aim, Centred, CrossMoments, Equations, Fitted, picked as picked_rows,
 };
 use crate::repair::sequential::ridge;
 use crate::repair::sequential::ties::Tie;
-use crate::repair::{Fold, Onto};
+use crate::repair::{Onto, Refit};
 use crate::statistics::Moments;
-use crate::subgraph::SegmentError;
+use crate::subgraph::SubgraphError;
 use crate::surgery::{Repaired, SurgeryError};
 use crate::taps::{self, Draw, Placed, TapError};
 
@@ -39,18 +39,18 @@ pub(super) struct Job<'a> {
     /// Of the rows, those that are kept.
     pub share: Share,
     /// Per block, inputs less their shift.
-    pub kept: Vec<Rows>,
+    pub kept: Vec<KeptRows>,
 }
 
 /// One consumer.
 pub(super) struct Target<'a> {
-    pub fold: Fold<'a>,
+    pub fold: Refit<'a>,
     /// Output channels that stay.
     pub stays: Vec<usize>,
     pub output: Placed,
-    pub crosses: Vec<Cross>,
+    pub crosses: Vec<CrossMoments>,
     /// The same over the samples that are held back.
-    pub held: Vec<Cross>,
+    pub held: Vec<CrossMoments>,
     pub sum: Option<Sum>,
     pub rectifier: Option<Rectifier>,
     /// Of its targets, those that are kept.
@@ -67,8 +67,8 @@ pub(super) struct Sum {
     /// Per kept channel, how the output becomes the summand.
     pub affine: Vec<Affine>,
     /// Of what the other summand lost.
-    pub crosses: Vec<Cross>,
-    pub held: Vec<Cross>,
+    pub crosses: Vec<CrossMoments>,
+    pub held: Vec<CrossMoments>,
 }
 
 impl<'a> Job<'a> {
@@ -138,7 +138,7 @@ impl<'a> Job<'a> {
         };
         let centred = self.centre(&found, &inputs, pruned.next())?;
         let rows = centred.first().map_or(0, Centred::rows);
-        let seen = self.kept.first().map_or(0, Rows::len);
+        let seen = self.kept.first().map_or(0, KeptRows::len);
         let keep = (self.share.of_batch(rows, seen), self.share);
         if self.targets.iter().any(|target| target.rectifier.is_some()) {
             for (kept, block) in self.kept.iter_mut().zip(&centred) {
@@ -344,7 +344,7 @@ impl Target<'_> {
     }
 
     /// Fits one block; `inputs` are those that were kept, per block.
-    fn fit(&self, block: usize, equations: &Equations, inputs: &[Rows]) -> Fitted {
+    fn fit(&self, block: usize, equations: &Equations, inputs: &[KeptRows]) -> Fitted {
         let fitted = equations.solve(None);
         let (Some(rectifier), Some(inputs)) = (&self.rectifier, inputs.get(block)) else {
             return fitted;
@@ -401,13 +401,13 @@ fn add_affine(affine: &mut [Affine], from: &Mat<f32>, to: &Mat<f32>) {
 /// The inputs of one batch, per block.
 struct Inputs<'a> {
     all: &'a [Centred],
-    /// Rows that are held back, and the inputs there.
+    /// KeptRows that are held back, and the inputs there.
     held: &'a [usize],
     apart: &'a [Centred],
 }
 
 impl Inputs<'_> {
-    fn add(&self, all: &mut [Cross], held: &mut [Cross], targets: &Mat<f32>) {
+    fn add(&self, all: &mut [CrossMoments], held: &mut [CrossMoments], targets: &Mat<f32>) {
         add_blocks(all, targets, self.all);
         if !self.held.is_empty() && !held.is_empty() {
             let targets = picked_rows(targets.as_ref(), self.held);
@@ -416,7 +416,7 @@ impl Inputs<'_> {
     }
 }
 
-fn add_blocks(crosses: &mut [Cross], targets: &Mat<f32>, inputs: &[Centred]) {
+fn add_blocks(crosses: &mut [CrossMoments], targets: &Mat<f32>, inputs: &[Centred]) {
     let outputs = targets.ncols() / crosses.len().max(1);
     for (block, (cross, inputs)) in crosses.iter_mut().zip(inputs).enumerate() {
         cross.add(targets, block * outputs..(block + 1) * outputs, inputs);
@@ -471,11 +471,11 @@ impl Found<'_> {
         unpack: impl Fn(&str, &Tensor) -> Result<M, TapError>,
     ) -> Result<M, SequentialError> {
         let value = placed.tap.value;
-        let tensor = tensor.ok_or_else(|| SegmentError::missing(self.graph, value))?;
+        let tensor = tensor.ok_or_else(|| SubgraphError::missing(self.graph, value))?;
         unpack(&self.graph.values[value].name, tensor).map_err(|error| match error {
             TapError::Shape { shape: found, .. } => {
                 let expected = vec![1, placed.channels, self.none.len()];
-                SegmentError::shape(self.graph, value, expected, found).into()
+                SubgraphError::shape(self.graph, value, expected, found).into()
             }
             other => other.into(),
         })

@@ -5,26 +5,26 @@ use std::collections::BTreeMap;
 use crate::graph::ValueId;
 use crate::groups::{Consumer, Kept};
 use crate::ops::{self, constant::is_weight};
-use crate::repair::Fold;
-use crate::repair::sequential::Setting;
+use crate::repair::Refit;
+use crate::repair::sequential::RepairRequest;
 use crate::repair::sequential::job::{Job, Sum, Target};
 use crate::repair::sequential::levels::Levels;
 use crate::repair::sequential::onward::Onward;
-use crate::repair::sequential::rectified::{self, Before, Rectifier, Rows, Share, Targets};
-use crate::repair::sequential::regression::{Affine, Cross};
+use crate::repair::sequential::rectified::{self, Before, KeptRows, Rectifier, Share, Targets};
+use crate::repair::sequential::regression::{Affine, CrossMoments};
 use crate::repair::sequential::ridge;
 use crate::repair::sequential::ties;
 use crate::statistics::Moments;
 use crate::taps::{Placed, Tap};
 
-/// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
+/// KeptRows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
 /// has seen more (docs/method.md, Repair, has the trials).
 const ROWS_PER_INPUT: usize = 8;
 const LEAST_ROWS: usize = 8192;
 
 /// All fits, level by level.
 pub(super) fn jobs<'a>(
-    setting: &Setting<'a>,
+    setting: &RepairRequest<'a>,
     kept: &Kept<'a>,
     levels: &Levels,
     samples: usize,
@@ -62,7 +62,7 @@ pub(super) fn jobs<'a>(
 }
 
 struct Builder<'b, 'a> {
-    setting: &'b Setting<'a>,
+    setting: &'b RepairRequest<'a>,
     kept: &'b Kept<'a>,
     levels: &'b Levels,
     names: &'b mut usize,
@@ -101,7 +101,7 @@ impl<'a> Builder<'_, 'a> {
                 .first()
                 .and_then(|&user| ties::of(self.setting.groups, user)),
             share: Share::new(rows * samples, channels * taps),
-            kept: (0..blocks).map(|_| Rows::default()).collect(),
+            kept: (0..blocks).map(|_| KeptRows::default()).collect(),
         })
     }
 
@@ -112,9 +112,9 @@ impl<'a> Builder<'_, 'a> {
         (rows, samples): (usize, usize),
         (blocks, per_block): (usize, usize),
     ) -> Option<Target<'a>> {
-        let Setting { graph, groups, .. } = *self.setting;
+        let RepairRequest { graph, groups, .. } = *self.setting;
         let consumer = &groups.consumers[index];
-        let fold = Fold::new(graph, consumer, *self.kept)?;
+        let fold = Refit::new(graph, consumer, *self.kept)?;
         let output = self.place(Tap {
             value: consumer.output,
             axis: consumer.output_axis,
@@ -138,7 +138,7 @@ impl<'a> Builder<'_, 'a> {
         if !aligned || stays.is_empty() || !stays.len().is_multiple_of(blocks.max(1)) {
             return None;
         }
-        let crosses = || vec![Cross::new(stays.len() / blocks.max(1), per_block); blocks];
+        let crosses = || vec![CrossMoments::new(stays.len() / blocks.max(1), per_block); blocks];
         let held = || match ridge::can_hold(samples) {
             true => crosses(),
             false => Vec::new(),

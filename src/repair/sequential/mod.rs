@@ -31,13 +31,13 @@ mod ties;
 
 use std::ops::Range;
 
-use crate::data::{Batch, CalibrateError};
+use crate::data::{Batch, DataError};
 use crate::graph::Graph;
 use crate::groups::{Groups, Kept};
 use crate::onnx::Model;
 use crate::runtime::Runtime;
 use crate::statistics::Statistics;
-use crate::subgraph::{Open, Segment, SegmentError};
+use crate::subgraph::{OpenSubgraph, Subgraph, SubgraphError};
 use crate::surgery::{self, Repaired, SurgeryError};
 use crate::taps::{Draw, TapError};
 
@@ -51,13 +51,13 @@ use levels::Levels;
 pub enum SequentialError {
     /// Data that cannot be read, or that a tap cannot use.
     #[error(transparent)]
-    Data(#[from] CalibrateError),
+    Data(#[from] DataError),
     /// Values inside the model that cannot be used.
     #[error(transparent)]
     Values(#[from] TapError),
     /// A segment that cannot be run.
     #[error(transparent)]
-    Segment(#[from] SegmentError),
+    Subgraph(#[from] SubgraphError),
     /// A weight that cannot be solved or cut.
     #[error(transparent)]
     Surgery(#[from] SurgeryError),
@@ -65,7 +65,7 @@ pub enum SequentialError {
 
 /// What a sequential repair reads.
 #[derive(Clone, Copy)]
-pub struct Setting<'a> {
+pub struct RepairRequest<'a> {
     /// The dense model.
     pub model: &'a Model,
     /// Its graph.
@@ -91,23 +91,23 @@ pub struct Setting<'a> {
 /// # Errors
 /// See [`SequentialError`].
 pub fn repair(
-    setting: Setting<'_>,
+    setting: RepairRequest<'_>,
     once: Repaired,
     samples: usize,
-    batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
-    progress: &dyn Fn(Step),
+    batches: impl Iterator<Item = Result<Batch, DataError>>,
+    progress: &dyn Fn(Progress),
 ) -> Result<Repaired, SequentialError> {
     let kept = Kept::new(setting.groups, setting.stays);
     let levels = Levels::find(setting.graph, setting.groups, setting.statistics, &kept);
     let mut jobs = jobs::jobs(&setting, &kept, &levels, samples);
-    progress(Step::Levels(jobs.len()));
+    progress(Progress::Levels(jobs.len()));
     if jobs.is_empty() {
         return Ok(once);
     }
     let pruned = jobs
         .iter()
         .map(|jobs| job::wanted(jobs.iter().flat_map(Job::pruned_taps)));
-    let mut walk = Walk {
+    let mut walk = BothModels {
         setting,
         kept,
         course: Course::new(&setting, &kept, &pruned.collect::<Vec<_>>())?,
@@ -128,14 +128,14 @@ pub fn repair(
         job::solve(&std::mem::take(&mut jobs[level]), &mut repaired)?;
         walk.dense.finish(level);
         walk.course.finish(level);
-        progress(Step::Done);
+        progress(Progress::Done);
     }
     Ok(repaired)
 }
 
 /// What a sequential repair tells while it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Progress {
     /// It has that many levels.
     Levels(usize),
     /// One more is done.
@@ -143,14 +143,14 @@ pub enum Step {
 }
 
 /// Both models on their way.
-struct Walk<'a> {
-    setting: Setting<'a>,
+struct BothModels<'a> {
+    setting: RepairRequest<'a>,
     kept: Kept<'a>,
     course: Course,
     dense: Dense<'a>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> BothModels<'a> {
     /// Runs a level on all batches: `None` for one that was seen before. Where a stage of the dense model begins,
     /// it runs as well.
     fn run(
@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
         level: usize,
         jobs: &mut [Vec<Job<'_>>],
         repaired: &Repaired,
-        batches: impl Iterator<Item = Result<Option<Batch>, CalibrateError>>,
+        batches: impl Iterator<Item = Result<Option<Batch>, DataError>>,
     ) -> Result<(), SequentialError> {
         let mut segment = self.segment(level, &jobs[level], repaired)?;
         let stage = self.dense.begin(level)?;
@@ -178,7 +178,7 @@ impl<'a> Walk<'a> {
                     dense.run(levels, (number, batch.as_ref()), feeds)?;
                 }
                 let pruned = segment.run(&mut course.track, number, batch.as_ref(), feeds)?;
-                Ok::<_, SegmentError>((dense.found(level, number)?, pruned))
+                Ok::<_, SubgraphError>((dense.found(level, number)?, pruned))
             };
             // The batch before is added meanwhile.
             let add = || match last.take() {
@@ -224,13 +224,13 @@ impl<'a> Walk<'a> {
         level: usize,
         jobs: &[Job<'_>],
         repaired: &Repaired,
-    ) -> Result<Open<'a>, SequentialError> {
-        let Setting { model, graph, .. } = self.setting;
+    ) -> Result<OpenSubgraph<'a>, SequentialError> {
+        let RepairRequest { model, graph, .. } = self.setting;
         let runs_here = |node: usize| self.course.runs(level, node);
         let cut = surgery::cut(model, graph, &self.kept, repaired, &runs_here)?;
         let taps = jobs.iter().flat_map(Job::pruned_taps).cloned().collect();
         let (inputs, outputs) = self.course.ends(graph, level);
-        let segment = Segment::between(&cut, graph, (inputs, &outputs), taps);
+        let segment = Subgraph::between(&cut, graph, (inputs, &outputs), taps);
         Ok(segment.open(self.setting.runtime)?)
     }
 }

@@ -109,22 +109,22 @@ impl Share {
     }
 }
 
-/// Rows that are kept, in one piece of memory that is taken with the first of them.
-pub(super) struct Rows {
+/// KeptRows that are kept, in one piece of memory that is taken with the first of them.
+pub(super) struct KeptRows {
     data: Mat<f32>,
     filled: usize,
 }
 
-impl Default for Rows {
+impl Default for KeptRows {
     fn default() -> Self {
-        Rows {
+        KeptRows {
             data: Mat::new(),
             filled: 0,
         }
     }
 }
 
-impl Rows {
+impl KeptRows {
     /// Keeps the first `count` rows; of all calls together `share` are kept.
     pub fn push(&mut self, rows: &Mat<f32>, count: usize, share: Share) {
         self.put(rows, count, share, |value| value);
@@ -172,11 +172,11 @@ impl Rows {
 #[derive(Default)]
 pub(super) struct Targets {
     /// The dense model's outputs.
-    pub output: Rows,
+    pub output: KeptRows,
     /// What the other summand lost, if there is one.
-    pub lost: Option<Rows>,
+    pub lost: Option<KeptRows>,
     /// What the rectifier reads in the dense model, where that is not the output.
-    pub before: Option<Rows>,
+    pub before: Option<KeptRows>,
 }
 
 /// One block of a fit: what `refine` reads.
@@ -191,12 +191,12 @@ pub(super) struct Block<'a> {
     /// Place of the block's first output.
     pub first: usize,
     /// Inputs less their shift.
-    pub inputs: &'a Rows,
+    pub inputs: &'a KeptRows,
     /// Targets of all blocks.
     pub targets: &'a Targets,
 }
 
-/// Rows that are worked on at once, and whose products are summed in f32.
+/// KeptRows that are worked on at once, and whose products are summed in f32.
 const PIECE: usize = 512;
 const MOST_ROWS: usize = 4096;
 /// Outputs that are worked on together.
@@ -339,7 +339,7 @@ fn spans(end: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
-    use crate::repair::sequential::regression::{Aim, Cross};
+    use crate::repair::sequential::regression::{Aim, CrossMoments};
     use crate::statistics::Moments;
 
     const ROWS: usize = 600;
@@ -351,7 +351,7 @@ mod tests {
     }
 
     fn equations(gain: f64) -> Equations {
-        let (mut inputs, mut outputs) = (Moments::new(1), Cross::new(1, 1));
+        let (mut inputs, mut outputs) = (Moments::new(1), CrossMoments::new(1, 1));
         let centred = inputs.add(Mat::from_fn(ROWS, 1, |i, _| row(i).0), ROWS);
         let targets = Mat::from_fn(ROWS, 1, |i, _| row(i).1 as f32);
         outputs.add(&targets, 0..1, &Centred::Double(centred));
@@ -372,7 +372,7 @@ mod tests {
         // The shift of the inputs is their mean, as all came in one call.
         let mean = (0..ROWS).map(|i| row(i).0).sum::<f64>() / ROWS as f64;
         let kept = |f: &dyn Fn(usize) -> f64| {
-            let mut rows = Rows::default();
+            let mut rows = KeptRows::default();
             let all = Mat::from_fn(ROWS, 1, |i, _| f(i) as f32);
             // In two calls, as of two batches.
             let halves = all.as_ref().split_at_row(ROWS / 3);

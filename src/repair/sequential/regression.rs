@@ -7,11 +7,11 @@ use faer::traits::ComplexField;
 use faer::{Mat, MatRef, Scale};
 
 use crate::linalg::products;
-use crate::linalg::{Divisor, MiError};
-use crate::repair::sequential::ridge::{self, Second};
+use crate::linalg::{Divisor, LinalgError};
+use crate::repair::sequential::ridge::{self, SecondMoments};
 use crate::statistics::Moments;
 
-/// Rows of inputs less their shift: in f32 where there are so many inputs that products are summed so.
+/// KeptRows of inputs less their shift: in f32 where there are so many inputs that products are summed so.
 pub(super) enum Centred {
     Single(Mat<f32>),
     Double(Mat<f64>),
@@ -42,7 +42,7 @@ pub(super) fn picked<T: Copy>(all: MatRef<'_, T>, rows: &[usize]) -> Mat<T> {
 
 /// Sums of targets, and of their products with the inputs.
 #[derive(Debug, Clone)]
-pub(super) struct Cross {
+pub(super) struct CrossMoments {
     count: usize,
     /// Subtracted from every row, so that f64 loses nothing to a large mean.
     shift: Vec<f64>,
@@ -52,10 +52,10 @@ pub(super) struct Cross {
     products: Mat<f64>,
 }
 
-impl Cross {
+impl CrossMoments {
     /// Nothing seen yet.
     pub fn new(targets: usize, inputs: usize) -> Self {
-        Cross {
+        CrossMoments {
             count: 0,
             shift: Vec::new(),
             sum: vec![0.0; targets],
@@ -90,9 +90,9 @@ impl Cross {
     }
 
     /// The same over rows of inputs with these means, less their shift.
-    fn second(&self, inputs: &[f64]) -> Second {
+    fn second(&self, inputs: &[f64]) -> SecondMoments {
         let (mean, covariance) = self.covariance(inputs);
-        Second {
+        SecondMoments {
             count: self.count as f64,
             means: [mean, inputs.to_vec()],
             covariance,
@@ -186,10 +186,10 @@ impl Affine {
 /// What a fit has to reach: the outputs, and what is added to them to make good what the other
 /// summand lost, over the factor of each row (0 where nothing is).
 pub(super) struct Aim<'a> {
-    pub outputs: &'a Cross,
-    pub lost: Option<(&'a Cross, Vec<f64>)>,
+    pub outputs: &'a CrossMoments,
+    pub lost: Option<(&'a CrossMoments, Vec<f64>)>,
     /// The same over the rows that are held back: outputs, and what is lost.
-    pub held: Option<(&'a Cross, Option<&'a Cross>)>,
+    pub held: Option<(&'a CrossMoments, Option<&'a CrossMoments>)>,
     /// The node multiplies `W x` by this.
     pub gain: f64,
 }
@@ -219,7 +219,12 @@ pub(super) struct Equations {
 
 impl Aim<'_> {
     /// Targets with the inputs: of all rows, or of those held back.
-    fn second(&self, outputs: &Cross, lost: Option<&Cross>, inputs: &[f64]) -> Second {
+    fn second(
+        &self,
+        outputs: &CrossMoments,
+        lost: Option<&CrossMoments>,
+        inputs: &[f64],
+    ) -> SecondMoments {
         let mut second = outputs.second(inputs);
         if let (Some((_, weights)), Some(lost)) = (&self.lost, lost) {
             let (mean, covariance) = lost.covariance(inputs);
@@ -241,7 +246,7 @@ impl Equations {
         held: Option<&Moments>,
         aim: &Aim<'_>,
         once: Mat<f64>,
-    ) -> Result<Option<Equations>, MiError> {
+    ) -> Result<Option<Equations>, LinalgError> {
         let Some(covariance) = inputs.covariance() else {
             return Ok(None);
         };
@@ -256,11 +261,11 @@ impl Equations {
         let least = (covariance.shrinkage.max(1e-7) * covariance.mean_variance())
             .max(f64::MIN_POSITIVE.sqrt());
         let usual = RIDGE * least;
-        let all = Second::of(aim.outputs.count, &offset, covariance.matrix());
+        let all = SecondMoments::of(aim.outputs.count, &offset, covariance.matrix());
         let ridge = match (aim.held, held.and_then(Moments::covariance)) {
             (Some((outputs, lost)), Some(part)) => {
                 let wanted = aim.second(outputs, lost, &part.mean);
-                let held = Second::of(outputs.count, &part.mean, part.matrix());
+                let held = SecondMoments::of(outputs.count, &part.mean, part.matrix());
                 let start = &once * Scale(aim.gain);
                 let best = ridge::choose([&all, &held], [&targets, &wanted], &start, least)?;
                 // What a fit leaves undone adds up from layer to layer more than what it overdoes.
@@ -268,7 +273,7 @@ impl Equations {
             }
             _ => usual,
         };
-        let Second {
+        let SecondMoments {
             means: [target_mean, _],
             covariance: target,
             ..
@@ -332,7 +337,7 @@ mod tests {
 
     const ROWS: usize = 2000;
 
-    /// Rows of two inputs, and an exact affine map of them to one output.
+    /// KeptRows of two inputs, and an exact affine map of them to one output.
     fn data() -> (Mat<f64>, Mat<f64>) {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut x = Mat::from_fn(ROWS, 2, |_, _| f64::from(rng.next_u32() % 1024) / 64.0);
@@ -347,7 +352,7 @@ mod tests {
     fn fit(gain: f64, lost: Option<f64>) -> (Mat<f64>, Vec<f64>) {
         let (x, t) = data();
         let mut inputs = Moments::new(2);
-        let (mut outputs, mut shares) = (Cross::new(1, 2), Cross::new(1, 2));
+        let (mut outputs, mut shares) = (CrossMoments::new(1, 2), CrossMoments::new(1, 2));
         for half in 0..2 {
             let rows = |m: &Mat<f64>| m.as_ref().subrows(ROWS / 2 * half, ROWS / 2).to_owned();
             let single = |m: &Mat<f64>| Mat::from_fn(ROWS / 2, m.ncols(), |i, j| m[(i, j)] as f32);

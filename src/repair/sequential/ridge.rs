@@ -1,6 +1,6 @@
 //! How far a fit is pulled to its start: as far as predicts samples best that it was not fitted to.
 //!
-//! Rows of one image resemble each other, so that many rows may be few samples, and a fit on them repeats what
+//! KeptRows of one image resemble each other, so that many rows may be few samples, and a fit on them repeats what
 //! they happen to have in common. One sample in four is held back: the others are fitted with several
 //! ridges, and the one is taken that leaves least of the residual on the samples held back. Then all are
 //! fitted with it. With `R` the residual of the start and `D` the change of the weight,
@@ -16,7 +16,7 @@ use faer::{Mat, MatRef};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::linalg::{Divisor, MiError};
+use crate::linalg::{Divisor, LinalgError};
 
 /// One sample in so many is held back.
 const HELD_BACK: usize = 4;
@@ -30,7 +30,7 @@ const NO_CHANGE: f64 = 1e6;
 /// Of more targets than twice this, so many random sums are looked at.
 const MIXTURES: usize = 64;
 
-/// Rows of the samples of a batch that are held back: `first` is the number of its first sample.
+/// KeptRows of the samples of a batch that are held back: `first` is the number of its first sample.
 pub(super) fn held(first: usize, samples: usize, per_sample: usize) -> Vec<usize> {
     let held = (0..samples).filter(|sample| (first + sample) % HELD_BACK == HELD_BACK - 1);
     held.flat_map(|sample| sample * per_sample..(sample + 1) * per_sample)
@@ -42,19 +42,19 @@ pub(super) fn can_hold(samples: usize) -> bool {
     samples >= LEAST_SAMPLES
 }
 
-/// Second moments of two lists of variables over some rows.
+/// SecondMoments moments of two lists of variables over some rows.
 #[derive(Debug, Clone)]
-pub(super) struct Second {
+pub(super) struct SecondMoments {
     pub count: f64,
     /// Means of the variables along the rows, and along the columns.
     pub means: [Vec<f64>; 2],
     pub covariance: Mat<f64>,
 }
 
-impl Second {
+impl SecondMoments {
     /// Variables with themselves.
-    pub fn of(count: usize, mean: &[f64], covariance: Mat<f64>) -> Second {
-        Second {
+    pub fn of(count: usize, mean: &[f64], covariance: Mat<f64>) -> SecondMoments {
+        SecondMoments {
             count: count as f64,
             means: [mean.to_vec(), mean.to_vec()],
             covariance,
@@ -62,7 +62,7 @@ impl Second {
     }
 
     /// The same without some of the rows.
-    fn without(&self, part: &Second) -> Second {
+    fn without(&self, part: &SecondMoments) -> SecondMoments {
         let count = self.count - part.count;
         let mean = |axis: usize| -> Vec<f64> {
             let pairs = self.means[axis].iter().zip(&part.means[axis]);
@@ -80,7 +80,7 @@ impl Second {
             let less = part.count * (part.covariance[(i, j)] + of(&part.means, i, j));
             (all - less) / count - of(&means, i, j)
         });
-        Second {
+        SecondMoments {
             count,
             means,
             covariance,
@@ -97,13 +97,13 @@ impl Second {
     }
 
     /// Of mixtures of the variables along the rows.
-    fn mixed(&self, mixtures: &Mat<f64>) -> Second {
+    fn mixed(&self, mixtures: &Mat<f64>) -> SecondMoments {
         let [rows, columns] = &self.means;
         let mean = |i: usize| -> f64 {
             let terms = rows.iter().enumerate();
             terms.map(|(j, mean)| mixtures[(i, j)] * mean).sum()
         };
-        Second {
+        SecondMoments {
             count: self.count,
             means: [(0..mixtures.nrows()).map(mean).collect(), columns.clone()],
             covariance: mixtures * &self.covariance,
@@ -111,7 +111,7 @@ impl Second {
     }
 
     /// Of targets less what a weight makes of the inputs.
-    fn less(&self, weight: &Mat<f64>, inputs: &Second) -> Second {
+    fn less(&self, weight: &Mat<f64>, inputs: &SecondMoments) -> SecondMoments {
         let made = |i: usize| -> f64 {
             let row = inputs.means[0].iter().enumerate();
             row.map(|(j, mean)| weight[(i, j)] * mean).sum()
@@ -121,7 +121,7 @@ impl Second {
             .iter_mut()
             .enumerate()
             .for_each(|(i, mean)| *mean -= made(i));
-        Second {
+        SecondMoments {
             count: self.count,
             means,
             covariance: &self.covariance - weight * &inputs.covariance,
@@ -135,13 +135,13 @@ impl Second {
 /// # Errors
 /// A covariance that cannot be factorised.
 pub(super) fn choose(
-    inputs: [&Second; 2],
-    targets: [&Second; 2],
+    inputs: [&SecondMoments; 2],
+    targets: [&SecondMoments; 2],
     start: &Mat<f64>,
     least: f64,
-) -> Result<f64, MiError> {
+) -> Result<f64, LinalgError> {
     let mixtures = mixtures(start.nrows());
-    let mix = |targets: &Second| match &mixtures {
+    let mix = |targets: &SecondMoments| match &mixtures {
         Some(mixtures) => targets.mixed(mixtures),
         None => targets.clone(),
     };
@@ -155,7 +155,7 @@ pub(super) fn choose(
     let size = fitted.covariance.nrows();
     let trace: f64 = fitted.covariance.diagonal().column_vector().iter().sum();
     let variance = trace / size.max(1) as f64;
-    let left = |ridge: f64| -> Result<f64, MiError> {
+    let left = |ridge: f64| -> Result<f64, LinalgError> {
         let divisor = Divisor::new(ridged(&fitted.covariance, ridge).as_ref())?;
         let change = divisor.divide(residual.covariance.as_ref());
         let made = linalg::product(change.as_ref(), held.as_ref());
@@ -209,7 +209,7 @@ mod tests {
     const PER_SAMPLE: usize = 5;
     const INPUTS: usize = 12;
 
-    /// Rows of inputs that resemble each other within a sample, and targets that follow them as `slope` says, and
+    /// KeptRows of inputs that resemble each other within a sample, and targets that follow them as `slope` says, and
     /// each sample's own noise otherwise.
     fn rows(targets: usize, slope: f64, noise: f64) -> (Mat<f64>, Mat<f64>) {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
@@ -225,7 +225,7 @@ mod tests {
         (x, t)
     }
 
-    fn second(left: &Mat<f64>, right: &Mat<f64>, rows: &[usize]) -> Second {
+    fn second(left: &Mat<f64>, right: &Mat<f64>, rows: &[usize]) -> SecondMoments {
         let count = rows.len() as f64;
         let mean = |m: &Mat<f64>| -> Vec<f64> {
             let of = |j| rows.iter().map(|&i| m[(i, j)]).sum::<f64>() / count;
@@ -236,7 +236,7 @@ mod tests {
             let product = |&i: &usize| (left[(i, a)] - means[0][a]) * (right[(i, b)] - means[1][b]);
             rows.iter().map(product).sum::<f64>() / count
         });
-        Second {
+        SecondMoments {
             count,
             means,
             covariance,

@@ -33,7 +33,7 @@ fn truth() -> Mat<f64> {
 }
 
 fn ranked(values: &Mat<f64>) -> Covariance {
-    let mut rows = Rows::new(values.ncols(), 1, values.nrows(), values.nrows(), 0);
+    let mut rows = SampledRows::new(values.ncols(), 1, values.nrows(), values.nrows(), 0);
     rows.add(values, values.nrows());
     rows.covariance(0, values.ncols()).unwrap()
 }
@@ -140,7 +140,7 @@ fn numbered(rows: usize) -> Mat<f64> {
 #[test]
 fn as_many_rows_of_each_sample_are_kept_with_one_tap_after_the_other() {
     // 5 samples of 8 rows, of which 10 are wanted, in two batches.
-    let mut kept = Rows::new(2, 3, 5, 10, 7);
+    let mut kept = SampledRows::new(2, 3, 5, 10, 7);
     kept.add(&numbered(24), 3);
     kept.add(&numbered(16), 2);
     assert_eq!((kept.kept, kept.values.len()), (5, 20));
@@ -153,7 +153,7 @@ fn as_many_rows_of_each_sample_are_kept_with_one_tap_after_the_other() {
         of_sample[before + first / 100 / 8] += 1;
     }
     assert_eq!(of_sample, [2; 5]);
-    let mut again = Rows::new(2, 3, 5, 10, 7);
+    let mut again = SampledRows::new(2, 3, 5, 10, 7);
     again.add(&numbered(24), 3);
     again.add(&numbered(16), 2);
     assert_eq!(kept.values, again.values);
@@ -161,7 +161,7 @@ fn as_many_rows_of_each_sample_are_kept_with_one_tap_after_the_other() {
 
 #[test]
 fn of_more_samples_than_rows_some_give_one() {
-    let mut kept = Rows::new(2, 3, 100, 30, 7);
+    let mut kept = SampledRows::new(2, 3, 100, 30, 7);
     (0..10).for_each(|_| kept.add(&numbered(40), 10));
     assert_eq!((kept.kept, kept.values.len()), (30, 60));
     // Memory is bounded whatever the model.

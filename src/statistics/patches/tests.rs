@@ -85,7 +85,7 @@ fn sums_are_those_of_the_patches_one_by_one() {
         assert!(error < 100.0 * most, "{} {shrinkage}", covariance.shrinkage);
         let [found, expected] = [found, expected].map(|m| m.into_parts().unwrap());
         assert_eq!(found.rows(), expected.rows());
-        for part in 0..PARTS {
+        for part in 0..SUBSAMPLES {
             let [found, expected] = [&found, &expected].map(|p| p.without(part).unwrap().lower());
             assert_near(&found, &expected, most);
         }

@@ -12,18 +12,18 @@ use crate::linalg::triangle::{Lower, Triangle};
 use crate::statistics::folds::Seen;
 
 /// So many parts; sample number i is in part i modulo this.
-pub(super) const PARTS: usize = 5;
+pub(super) const SUBSAMPLES: usize = 5;
 
 /// Sums over the samples of each part.
 #[derive(Debug, Clone)]
-pub(super) struct Parts {
+pub(super) struct Subsamples {
     /// Inputs per channel.
     pub(super) taps: usize,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<Subsample>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub(super) struct Subsample {
     rows: usize,
     /// Sum of the rows, for each input.
     pub(super) sum: Vec<f64>,
@@ -31,20 +31,20 @@ pub(super) struct Part {
     pub(super) products: Triangle,
 }
 
-impl Parts {
+impl Subsamples {
     pub fn new(inputs: usize, taps: usize) -> Self {
-        Parts::stored(inputs, taps, &[0; PARTS])
+        Subsamples::stored(inputs, taps, &[0; SUBSAMPLES])
     }
 
     /// Room for the sums of a file, with the rows of each part.
     pub fn stored(inputs: usize, taps: usize, rows: &[usize]) -> Self {
         let taps = taps.max(1);
-        let part = |&rows: &usize| Part {
+        let part = |&rows: &usize| Subsample {
             rows,
             sum: vec![0.0; inputs],
             products: Triangle::in_memory(inputs / taps),
         };
-        Parts {
+        Subsamples {
             taps,
             parts: rows.iter().map(part).collect(),
         }
@@ -77,10 +77,10 @@ impl Parts {
     /// Adds rows of whole samples, of which the first has number `first`.
     pub fn add(&mut self, rows: &Rows<'_>, samples: usize, first: usize) {
         let per_sample = rows.count() / samples.max(1);
-        for number in 0..PARTS.min(samples) {
-            let mine: Vec<usize> = (number..samples).step_by(PARTS).collect();
+        for number in 0..SUBSAMPLES.min(samples) {
+            let mine: Vec<usize> = (number..samples).step_by(SUBSAMPLES).collect();
             self.add_sums(rows, &mine, per_sample, first);
-            if let Some(part) = self.parts.get_mut((first + number) % PARTS) {
+            if let Some(part) = self.parts.get_mut((first + number) % SUBSAMPLES) {
                 let rows = rows.stacked(&mine, per_sample, self.taps);
                 rows.add_all(&mut part.products);
             }
@@ -98,7 +98,7 @@ impl Parts {
     ) {
         self.add_sums(rows, &[sample], rows.count() / samples.max(1), first);
         let taps = self.taps;
-        let Some(part) = self.parts.get_mut((first + sample) % PARTS) else {
+        let Some(part) = self.parts.get_mut((first + sample) % SUBSAMPLES) else {
             return;
         };
         if taps == 1 {
@@ -116,7 +116,9 @@ impl Parts {
 
     /// Counts and sums the rows of samples that are all of one part.
     fn add_sums(&mut self, rows: &Rows<'_>, samples: &[usize], per_sample: usize, first: usize) {
-        let number = samples.first().map_or(0, |sample| (first + sample) % PARTS);
+        let number = samples
+            .first()
+            .map_or(0, |sample| (first + sample) % SUBSAMPLES);
         let Some(part) = self.parts.get_mut(number) else {
             return;
         };
@@ -130,10 +132,10 @@ impl Parts {
 
     /// Adds the parts of another run, whose rows are `by` too large and whose first sample gets the
     /// number `first`.
-    pub fn merge(&mut self, other: Parts, by: &[f64], first: usize) {
+    pub fn merge(&mut self, other: Subsamples, by: &[f64], first: usize) {
         for (number, mut more) in other.parts.into_iter().enumerate() {
             more.shift(by, self.taps);
-            let Some(part) = self.parts.get_mut((first + number) % PARTS) else {
+            let Some(part) = self.parts.get_mut((first + number) % SUBSAMPLES) else {
                 continue;
             };
             part.products.add(&more.products);
@@ -188,7 +190,7 @@ impl Parts {
     }
 }
 
-impl Part {
+impl Subsample {
     /// Its sums where every row is less by `by`.
     fn shift(&mut self, by: &[f64], taps: usize) {
         let count = self.rows as f64;
@@ -232,7 +234,7 @@ mod tests {
     /// Directly: for every tap the covariance of the rows of the samples that are left, then the mean.
     fn direct(data: &Mat<f64>, per_sample: usize, taps: usize, left_out: usize) -> Mat<f64> {
         let rows: Vec<usize> = (0..data.nrows())
-            .filter(|row| row / per_sample % PARTS != left_out)
+            .filter(|row| row / per_sample % SUBSAMPLES != left_out)
             .collect();
         let count = rows.len() as f64;
         let mean = |column: usize| rows.iter().map(|&row| data[(row, column)]).sum::<f64>() / count;
@@ -273,11 +275,11 @@ mod tests {
                 from += batch;
             }
             let whole = moments.covariance().unwrap().over_taps(taps).matrix();
-            assert_near(&whole, &direct(&all, per_sample, taps, PARTS));
+            assert_near(&whole, &direct(&all, per_sample, taps, SUBSAMPLES));
             let parts = moments.into_parts().unwrap();
             let rows: Vec<usize> = [3, 3, 3, 2, 2].map(|count| count * per_sample).into();
             assert_eq!(parts.rows(), rows);
-            for part in 0..PARTS {
+            for part in 0..SUBSAMPLES {
                 let found = parts.without(part).unwrap().lower();
                 assert_near(&found, &direct(&all, per_sample, taps, part));
             }
@@ -301,7 +303,7 @@ mod tests {
             merged.merge(run(4, 3)).unwrap();
             merged.merge(run(7, 7)).unwrap();
             let parts = merged.into_parts().unwrap();
-            for part in 0..PARTS {
+            for part in 0..SUBSAMPLES {
                 let found = parts.without(part).unwrap().lower();
                 assert_near(&found, &direct(&all, per_sample, taps, part));
             }

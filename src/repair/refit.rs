@@ -10,7 +10,7 @@ use crate::surgery::{Repaired, SurgeryError};
 
 /// A consumer whose weight and bias are solved anew.
 #[derive(Clone, Copy)]
-pub(crate) struct Fold<'a> {
+pub(crate) struct Refit<'a> {
     graph: &'a Graph,
     pub consumer: &'a Consumer,
     pub kept: Kept<'a>,
@@ -28,20 +28,20 @@ pub(crate) enum Onto {
 }
 
 /// The tensors of one consumer.
-pub(crate) struct Folded {
+pub(crate) struct Refitted {
     weight: Tensor,
     bias_slot: Option<usize>,
     bias: Tensor,
 }
 
-impl<'a> Fold<'a> {
+impl<'a> Refit<'a> {
     /// `None` where the weight is not constant or has no place for a bias.
     pub fn new(graph: &'a Graph, consumer: &'a Consumer, kept: Kept<'a>) -> Option<Self> {
         let weight = graph.view(consumer.node).constant(consumer.weight)?;
         if consumer.bias == Bias::None {
             return None;
         }
-        Some(Fold {
+        Some(Refit {
             graph,
             consumer,
             kept,
@@ -78,11 +78,11 @@ impl<'a> Fold<'a> {
         matrices: &[Mat<f64>],
         shift: &[f64],
         onto: Onto,
-    ) -> Result<Folded, TensorError> {
+    ) -> Result<Refitted, TensorError> {
         let shape = self.cut_shape(matrices);
         let dtype = self.weight.dtype;
         let (bias_slot, bias) = self.bias(shift, onto)?;
-        Ok(Folded {
+        Ok(Refitted {
             weight: self.consumer.layout.tensor(matrices, &shape, dtype)?,
             bias_slot,
             bias,
@@ -90,7 +90,7 @@ impl<'a> Fold<'a> {
     }
 
     /// Puts the tensors where the surgery finds them.
-    pub fn put(&self, mut folded: Folded, repaired: &mut Repaired) -> Result<(), TensorError> {
+    pub fn put(&self, mut folded: Refitted, repaired: &mut Repaired) -> Result<(), TensorError> {
         let node = self.consumer.node;
         // Two consumers of one node may move one bias.
         if let Bias::Rows { slot, .. } = self.consumer.bias
