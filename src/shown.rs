@@ -47,9 +47,12 @@ fn but<'t>(text: &'t str, kept: &[char]) -> Cow<'t, str> {
     if !text.contains(is_wrong) {
         return Cow::Borrowed(text);
     }
-    let one = |c: char| match is_wrong(c) {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
+    let one = |c: char| {
+        if is_wrong(c) {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
     };
     Cow::Owned(text.chars().map(one).collect())
 }
@@ -62,12 +65,11 @@ pub fn json(text: &str) -> Cow<'_, str> {
     }
     let mut out = String::new();
     for c in text.chars() {
-        match is_wrong(c) {
-            true => {
-                // All of them are below 0x10000. Writing to a string does not fail.
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            false => out.push(c),
+        if is_wrong(c) {
+            // All of them are below 0x10000. Writing to a string does not fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c)
         }
     }
     Cow::Owned(out)

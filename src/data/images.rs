@@ -86,9 +86,10 @@ impl Preprocess {
     /// The layout asked for, or that in which the input has one or three channels.
     pub fn layout(spec: &InputSpec, asked: Option<Layout>) -> Layout {
         let is_image = |axis: usize| matches!(spec.shape.get(axis), Some(Some(1 | 3)));
-        let guess = match is_image(3) && !is_image(1) {
-            true => Layout::Nhwc,
-            false => Layout::Nchw,
+        let guess = if is_image(3) && !is_image(1) {
+            Layout::Nhwc
+        } else {
+            Layout::Nchw
         };
         asked.unwrap_or(guess)
     }

@@ -129,10 +129,13 @@ impl Recipe {
                 let made = (0..count).map(|_| draw::count(rng, 0, 99) as i64);
                 convert::from_i64(&made.collect::<Vec<_>>(), self.dtype)
             }
-            Kind::Constant(value) => match convert::is_float(self.dtype) {
-                true => self.floats(vec![*value as f32; count]),
-                false => convert::from_i64(&vec![*value; count], self.dtype),
-            },
+            Kind::Constant(value) => {
+                if convert::is_float(self.dtype) {
+                    self.floats(vec![*value as f32; count])
+                } else {
+                    convert::from_i64(&vec![*value; count], self.dtype)
+                }
+            }
         }
     }
 
@@ -305,17 +308,20 @@ fn planes(rng: &mut ChaCha8Rng, shape: &[usize], last: bool) -> Vec<f32> {
         0.8 * common.at(y, x) + 0.6 * own
     };
     let places = 0..channels * height * width;
-    let place = |index: usize| match last {
-        true => (
-            index % channels,
-            index / channels / width,
-            index / channels % width,
-        ),
-        false => (
-            index / (height * width),
-            index / width % height,
-            index % width,
-        ),
+    let place = |index: usize| {
+        if last {
+            (
+                index % channels,
+                index / channels / width,
+                index / channels % width,
+            )
+        } else {
+            (
+                index / (height * width),
+                index / width % height,
+                index % width,
+            )
+        }
     };
     places
         .map(place)

@@ -76,12 +76,13 @@ impl BlockedDowndate {
     /// The columns of `picked`.
     pub fn columns(&self, picked: &[usize]) -> Mat<f64> {
         let size = self.matrix.nrows();
-        let mut columns = match self.is_whole {
-            true => Mat::from_fn(size, picked.len(), |i, j| self.matrix[(i, picked[j])]),
-            false => Mat::from_fn(size, picked.len(), |i, j| {
+        let mut columns = if self.is_whole {
+            Mat::from_fn(size, picked.len(), |i, j| self.matrix[(i, picked[j])])
+        } else {
+            Mat::from_fn(size, picked.len(), |i, j| {
                 let column = picked[j];
                 self.matrix[(i.max(column), i.min(column))]
-            }),
+            })
         };
         for (j, &column) in picked.iter().enumerate() {
             let target = columns.col_as_slice_mut(j);
@@ -163,9 +164,10 @@ impl BlockedDowndate {
                 rest = more;
             }
             let settle = |(first, panel)| settle_panel(panel, first, left, right);
-            match size * size * waiting < WORTH_SHARING {
-                true => panels.into_iter().for_each(settle),
-                false => panels.into_par_iter().for_each(settle),
+            if size * size * waiting < WORTH_SHARING {
+                panels.into_iter().for_each(settle)
+            } else {
+                panels.into_par_iter().for_each(settle)
             }
         }
         self.left.clear();

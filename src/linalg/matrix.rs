@@ -113,9 +113,10 @@ fn side_by_side(
     let panels: Vec<_> = starts
         .map(|first| first..columns.min(first + PANEL))
         .collect();
-    match columns.saturating_mul(work_of_each) < WORTH_SHARING {
-        true => panels.into_iter().map(make).collect(),
-        false => panels.into_par_iter().map(make).collect(),
+    if columns.saturating_mul(work_of_each) < WORTH_SHARING {
+        panels.into_iter().map(make).collect()
+    } else {
+        panels.into_par_iter().map(make).collect()
     }
 }
 
@@ -165,9 +166,10 @@ fn steps_of(factor: &Llt<f64>) -> Result<Vec<f64>, LinalgError> {
     let lower = factor.L();
     let size = lower.nrows();
     let steps: Vec<f64> = (0..size).map(|i| 2.0 * lower[(i, i)].ln()).collect();
-    match steps.iter().all(|step| step.is_finite()) {
-        true => Ok(steps),
-        false => Err(LinalgError::NotPositiveDefinite { size }),
+    if steps.iter().all(|step| step.is_finite()) {
+        Ok(steps)
+    } else {
+        Err(LinalgError::NotPositiveDefinite { size })
     }
 }
 

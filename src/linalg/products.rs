@@ -41,9 +41,10 @@ pub(crate) enum Rows<'a> {
 
 impl<'a> Rows<'a> {
     pub fn new(rows: &'a Mat<f64>) -> Self {
-        match is_single(rows.ncols()) && fits(rows) {
-            true => Rows::Single(rounded(rows.as_ref(), (0, rows.nrows()))),
-            false => Rows::Double(Cow::Borrowed(rows)),
+        if is_single(rows.ncols()) && fits(rows) {
+            Rows::Single(rounded(rows.as_ref(), (0, rows.nrows())))
+        } else {
+            Rows::Double(Cow::Borrowed(rows))
         }
     }
 

@@ -201,10 +201,11 @@ mod tests {
 
     #[test]
     fn mirrored_lower_triangles_are_symmetric() {
-        let mut matrix = Mat::from_fn(SIZE, SIZE, |i, j| match i >= j {
-            true => full()[(i, j)],
-            false => f64::NAN,
-        });
+        let mut matrix = Mat::from_fn(
+            SIZE,
+            SIZE,
+            |i, j| if i >= j { full()[(i, j)] } else { f64::NAN },
+        );
         assert_eq!(squared_norm(matrix.as_ref()), full().squared_norm_l2());
         mirror(&mut matrix);
         assert_eq!(matrix, full());

@@ -54,9 +54,10 @@ pub fn basis(readings: &[Reading], channels: usize) -> Result<Mat<f64>, LinalgEr
     let most_first = Mat::from_fn(channels, channels, |i, j| vectors[(i, channels - 1 - j)]);
     let directions = &inverse * most_first;
     let orthogonal = directions.qr().compute_Q();
-    match orthogonal.norm_max().is_finite() {
-        true => Ok(orthogonal.transpose().to_owned()),
-        false => Err(failed()),
+    if orthogonal.norm_max().is_finite() {
+        Ok(orthogonal.transpose().to_owned())
+    } else {
+        Err(failed())
     }
 }
 

@@ -240,9 +240,10 @@ impl<'a> Coming<'a> {
                     let along = columns[(*input, 0)];
                     along * along * inverse[(0, 0)] - self.state.sides[side].own(*input)
                 });
-                match prior > 0.0 && given_output > 0.0 {
-                    true => (given_output / prior).ln(),
-                    false => f64::NAN,
+                if prior > 0.0 && given_output > 0.0 {
+                    (given_output / prior).ln()
+                } else {
+                    f64::NAN
                 }
             }
             inputs => self.loss_of_several(inputs),

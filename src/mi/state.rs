@@ -97,9 +97,10 @@ impl State {
         let inputs = self.candidates.get(candidate).map(Vec::as_slice);
         let lost = self.lost(inputs.unwrap_or_default());
         let size = self.rows.len();
-        match lost.is_finite() {
-            true => Ok(lost.max(0.0)),
-            false => Err(LinalgError::NotPositiveDefinite { size }),
+        if lost.is_finite() {
+            Ok(lost.max(0.0))
+        } else {
+            Err(LinalgError::NotPositiveDefinite { size })
         }
     }
 

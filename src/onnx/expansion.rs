@@ -205,9 +205,10 @@ mod tests {
         };
         for level in 0..depth {
             let next = format!("F{}", level + 1);
-            let node = match level + 1 < depth {
-                true => vec![call(&next, "a", "t"), call(&next, "t", "b")],
-                false => vec![sample::node("Relu", &["a"], &["b"])],
+            let node = if level + 1 < depth {
+                vec![call(&next, "a", "t"), call(&next, "t", "b")]
+            } else {
+                vec![sample::node("Relu", &["a"], &["b"])]
             };
             model.proto.functions.push(FunctionProto {
                 name: Some(format!("F{level}")),

@@ -119,9 +119,10 @@ impl Tensor {
     /// # Errors
     /// The number of values is not that of the shape.
     pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Result<Tensor, TensorError> {
-        let bytes = match cfg!(target_endian = "little") {
-            true => bytemuck::cast_slice(&values).to_vec(),
-            false => values.into_iter().flat_map(f32::to_le_bytes).collect(),
+        let bytes = if cfg!(target_endian = "little") {
+            bytemuck::cast_slice(&values).to_vec()
+        } else {
+            values.into_iter().flat_map(f32::to_le_bytes).collect()
         };
         Tensor::of(DataType::Float, shape, bytes)
     }

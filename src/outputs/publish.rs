@@ -62,9 +62,10 @@ fn place(
             inputs.refuse(&staged.target)?;
         }
         // What is renamed last is never taken back.
-        let old = match number < last {
-            true => Undo::keep(&path).map_err(failed)?,
-            false => None,
+        let old = if number < last {
+            Undo::keep(&path).map_err(failed)?
+        } else {
+            None
         };
         staged.file.persist(open, &path).map_err(failed)?;
         undo.0.push((path.clone(), old));
@@ -119,19 +120,21 @@ fn is_there(staged: &Staged) -> Result<bool, OutputError> {
     let failed = |error| OutputError::io(path, error);
     let own = staged.file.file().and_then(digest).map_err(failed)?;
     let is_regular = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
-    let found = match is_regular {
-        true => File::open(path)
+    let found = if is_regular {
+        File::open(path)
             .and_then(|file| digest(&file))
-            .map_err(failed)?,
-        false => String::new(),
+            .map_err(failed)?
+    } else {
+        String::new()
     };
-    match found == own {
-        true => Ok(true),
-        false => Err(OutputError::taken(
+    if found == own {
+        Ok(true)
+    } else {
+        Err(OutputError::taken(
             path,
             "data of the model",
             "another file of this name is there, or one that was damaged: remove it, or",
-        )),
+        ))
     }
 }
 

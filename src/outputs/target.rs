@@ -31,11 +31,12 @@ impl Target {
             return Err(OutputError::taken(path, what, "the path names no file"));
         }
         let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
-        let real = match is_link {
-            true => fs::canonicalize(path).map_err(|error| {
+        let real = if is_link {
+            fs::canonicalize(path).map_err(|error| {
                 OutputError::taken(path, what, format!("it is a link to nothing ({error})"))
-            })?,
-            false => path.to_owned(),
+            })?
+        } else {
+            path.to_owned()
         };
         let target = Target {
             path: real,

@@ -195,9 +195,10 @@ fn dead_in(folder: &Path, lock: impl Fn(&str) -> Option<&'static Path>) -> Vec<P
         .filter_map(|entry| {
             let lock = lock(entry.file_name().to_str()?)?;
             let path = entry.path();
-            let locked = match lock.as_os_str().is_empty() {
-                true => path.clone(),
-                false => path.join(lock),
+            let locked = if lock.as_os_str().is_empty() {
+                path.clone()
+            } else {
+                path.join(lock)
             };
             is_dead(&locked).then_some(path)
         })

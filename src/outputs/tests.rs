@@ -119,9 +119,10 @@ fn a_failure_at_any_change_leaves_everything_as_it_was() {
             let mut count = 0;
             let look = move || {
                 count += 1;
-                match count == round + 1 {
-                    true => Err(io::ErrorKind::StorageFull.into()),
-                    false => Ok(()),
+                if count == round + 1 {
+                    Err(io::ErrorKind::StorageFull.into())
+                } else {
+                    Ok(())
                 }
             };
             let written = looking(look, || write(desk.path(), 2.0));

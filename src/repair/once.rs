@@ -268,9 +268,10 @@ impl<'a> Task<'a> {
                 })
             };
             let (of_kept, of_removed) = (pick(&kept), pick(&removed));
-            let rebuilt = match self.is_fixed {
-                true => Mat::zeros(rows.len(), kept.len()),
-                false => divisor.divide((&of_removed * &across).as_ref()),
+            let rebuilt = if self.is_fixed {
+                Mat::zeros(rows.len(), kept.len())
+            } else {
+                divisor.divide((&of_removed * &across).as_ref())
             };
             for (i, shift) in shift.iter_mut().enumerate() {
                 for j in 0..kept.len() {

@@ -68,9 +68,10 @@ impl Report {
         let candidates = self.search.iter().flat_map(|search| &search.candidates);
         let one = |candidate: &Candidate| {
             let Candidate { macs, measured, .. } = candidate;
-            match measured.is_finite() {
-                true => format!("{macs:.3} of the MACs by up to {:.2} %", measured * 100.0),
-                false => format!("{macs:.3} of the MACs without a bound"),
+            if measured.is_finite() {
+                format!("{macs:.3} of the MACs by up to {:.2} %", measured * 100.0)
+            } else {
+                format!("{macs:.3} of the MACs without a bound")
             }
         };
         let tried: Vec<String> = candidates.map(one).collect();
@@ -122,9 +123,10 @@ impl Report {
         let is_free = |group: &&GroupReport| group.frozen.is_empty();
         let frozen = self.groups.len() - self.groups.iter().filter(is_free).count();
         if frozen < self.groups.len() {
-            let head = match self.calibration.synthetic {
-                true => SYNTHETIC_HEAD,
-                false => HEAD,
+            let head = if self.calibration.synthetic {
+                SYNTHETIC_HEAD
+            } else {
+                HEAD
             };
             let mut rows = vec![head.map(str::to_owned)];
             rows.extend(self.groups.iter().filter(is_free).map(row));
@@ -187,9 +189,10 @@ impl Report {
             self.device, self.onnxruntime, self.repair
         )?;
         let Some(comparison) = &self.comparison else {
-            return match self.is_unknown() {
-                true => writeln!(f, "{UNKNOWN}"),
-                false => Ok(()),
+            return if self.is_unknown() {
+                writeln!(f, "{UNKNOWN}")
+            } else {
+                Ok(())
             };
         };
         let whose = match self.held_back {

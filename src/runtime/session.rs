@@ -189,15 +189,17 @@ impl Session {
             selected = selected.with(name);
         }
         let is_open = |spec: &InputSpec| spec.shape.iter().skip(1).any(Option::is_none);
-        let advice = match self.inputs.iter().any(is_open) {
-            true => "; the model leaves sizes open: fix them with --shape or give --calib",
-            false => "",
+        let advice = if self.inputs.iter().any(is_open) {
+            "; the model leaves sizes open: fix them with --shape or give --calib"
+        } else {
+            ""
         };
         let failed = |error: ort::Error| {
             let problem = error.to_string();
-            let advice = match is_of_memory(&problem) {
-                true => OUT_OF_MEMORY,
-                false => advice,
+            let advice = if is_of_memory(&problem) {
+                OUT_OF_MEMORY
+            } else {
+                advice
             };
             RuntimeError::Run { problem, advice }
         };

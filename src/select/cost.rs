@@ -221,9 +221,10 @@ fn stored_cuts(graph: &Graph, groups: &Groups) -> BTreeMap<ValueId, BTreeSet<Opt
         };
         let cuts: Vec<Option<ChannelAxes>> = cuts.map(|cut| cut.map(rooted)).collect();
         let entry = all.entry(stored.root).or_default();
-        match cuts.is_empty() {
-            true => drop(entry.insert(None)),
-            false => entry.extend(cuts),
+        if cuts.is_empty() {
+            entry.insert(None);
+        } else {
+            entry.extend(cuts);
         }
     }
     all

@@ -122,41 +122,29 @@ pub(super) fn views<'a>(
             Some(_) => map.len() / grams.len().max(1),
             None => consumer.per_block(map.len()),
         };
-        for (
-            block,
-            Weighed {
-                gram,
-                rows,
-                weights,
-            },
-        ) in grams.into_iter().enumerate()
-        {
+        for (block, weighed) in grams.into_iter().enumerate() {
             // The matrices of a stack may all read the same.
             let seen = block % consumer.observed_blocks().max(1);
-            if seen >= observed.blocks.len() || gram.nrows() != per_block {
+            if seen >= observed.blocks.len() || weighed.gram.nrows() != per_block {
                 continue;
             }
+            let first = block * per_block % map.len().max(1);
+            let inputs = map.iter().cycle().skip(first).take(per_block);
             let mut candidates = vec![Vec::new(); group.channels.len()];
             let mut absent = Vec::new();
-            for (input, channel) in map
-                .iter()
-                .cycle()
-                .skip(block * per_block % map.len().max(1))
-                .take(per_block)
-                .enumerate()
-            {
-                match candidate_of[*channel] {
+            for (input, &channel) in inputs.enumerate() {
+                match candidate_of[channel] {
                     Some(candidate) => candidates[candidate].push(input),
-                    None if !stays[*channel] => absent.push(input),
+                    None if !stays[channel] => absent.push(input),
                     None => {}
                 }
             }
             views.push(View {
                 observed,
                 block: seen,
-                gram,
-                rows,
-                weights,
+                gram: weighed.gram,
+                rows: weighed.rows,
+                weights: weighed.weights,
                 candidates,
                 absent,
             });

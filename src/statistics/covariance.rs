@@ -93,9 +93,10 @@ impl Covariance {
             let share = weight / total;
             shrinkage += share * part.shrinkage;
             let apart = part.mean.iter().zip(&mean).map(|(part, all)| part - all);
-            let apart: Vec<f64> = match own_means {
-                true => vec![0.0; size],
-                false => apart.collect(),
+            let apart: Vec<f64> = if own_means {
+                vec![0.0; size]
+            } else {
+                apart.collect()
             };
             for j in 0..size {
                 let own = part.lower.column(j).iter().zip(&apart[j..]);

@@ -100,9 +100,10 @@ impl Moments {
 
     fn with_parts(self, parts: Subsamples) -> Self {
         // Subsamples of all inputs are folds as well.
-        let (products, folds) = match parts.is_whole() {
-            true => (Triangle::new(0), None),
-            false => (self.products, self.folds),
+        let (products, folds) = if parts.is_whole() {
+            (Triangle::new(0), None)
+        } else {
+            (self.products, self.folds)
         };
         Moments {
             products,

@@ -120,9 +120,10 @@ impl Patches {
         if self.shift.is_empty() {
             self.shift = means(values, self.channels, elements);
         }
-        match values.iter().all(|&value| products::is_small(value)) {
-            true => self.accumulate::<f32>(values, samples),
-            false => self.accumulate::<f64>(values, samples),
+        if values.iter().all(|&value| products::is_small(value)) {
+            self.accumulate::<f32>(values, samples)
+        } else {
+            self.accumulate::<f64>(values, samples)
         }
         self.samples += samples;
     }
@@ -198,35 +199,11 @@ impl Patches {
             return Moments::new(inputs).dealt(taps);
         }
         let mut elements = vec![0.0; self.channels * self.elements()];
-        let mut parts = self.empty_parts();
         for part in &self.parts {
             add(&mut elements, &part.elements);
         }
-        let sums = |elements: &[f64], cells: &[usize], of: &Distance, side: Side| {
-            let mut sums = vec![0.0; self.channels];
-            for cell in cells.iter().filter_map(|&cell| of.cells.get(cell)) {
-                add(&mut sums, &over(elements, side(cell), self.grid));
-            }
-            sums
-        };
-        let mut inside = vec![Vec::new(); taps];
-        let mut counts = vec![0.0; taps];
-        for of in self
-            .sums
-            .iter()
-            .map(|of| &of.distance)
-            .filter(|of| of.is_none)
-        {
-            for (tap, _, cells) in &of.pairs {
-                counts[*tap] = cells.iter().map(|&cell| of.cells[cell].len() as f64).sum();
-                inside[*tap] = sums(&elements, cells, of, |cell| &cell.left);
-                for (part, own) in parts.parts.iter_mut().zip(&self.parts) {
-                    let found = sums(&own.elements, cells, of, |cell| &cell.left);
-                    let target = part.sum.iter_mut().skip(*tap).step_by(taps);
-                    target.zip(found).for_each(|(sum, found)| *sum = found);
-                }
-            }
-        }
+        let mut parts = self.empty_parts();
+        let (inside, counts) = self.sums_inside(&elements, &mut parts);
         let places = self.places as f64;
         let beyond = |tap: usize| places - counts[tap];
         self.finish_parts(&mut parts, &beyond);
@@ -257,6 +234,38 @@ impl Patches {
             scatter: self.scatter,
             parts,
         })
+    }
+
+    /// For each tap, the sums of the elements that it reads inside the tensor, by channel, and how many there are;
+    /// `parts` gets the sums of its own.
+    fn sums_inside(&self, elements: &[f64], parts: &mut Subsamples) -> (Vec<Vec<f64>>, Vec<f64>) {
+        let taps = self.taps;
+        let sums = |elements: &[f64], cells: &[usize], of: &Distance, side: Side| {
+            let mut sums = vec![0.0; self.channels];
+            for cell in cells.iter().filter_map(|&cell| of.cells.get(cell)) {
+                add(&mut sums, &over(elements, side(cell), self.grid));
+            }
+            sums
+        };
+        let mut inside = vec![Vec::new(); taps];
+        let mut counts = vec![0.0; taps];
+        for of in self
+            .sums
+            .iter()
+            .map(|of| &of.distance)
+            .filter(|of| of.is_none)
+        {
+            for (tap, _, cells) in &of.pairs {
+                counts[*tap] = cells.iter().map(|&cell| of.cells[cell].len() as f64).sum();
+                inside[*tap] = sums(elements, cells, of, |cell| &cell.left);
+                for (part, own) in parts.parts.iter_mut().zip(&self.parts) {
+                    let found = sums(&own.elements, cells, of, |cell| &cell.left);
+                    let target = part.sum.iter_mut().skip(*tap).step_by(taps);
+                    target.zip(found).for_each(|(sum, found)| *sum = found);
+                }
+            }
+        }
+        (inside, counts)
     }
 
     fn empty_parts(&self) -> Subsamples {
@@ -343,9 +352,10 @@ impl OfDistance {
 
 impl Products {
     fn new(channels: usize, is_none: bool) -> Self {
-        match is_none {
-            true => Products::Own(Triangle::in_memory(channels)),
-            false => Products::Cross(Mat::zeros(channels, channels)),
+        if is_none {
+            Products::Own(Triangle::in_memory(channels))
+        } else {
+            Products::Cross(Mat::zeros(channels, channels))
         }
     }
 

@@ -166,9 +166,10 @@ fn take_header(input: &mut impl Read) -> io::Result<Header> {
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic)?;
     if &magic != MAGIC {
-        return Err(io::Error::other(match magic.starts_with(KIND) {
-            true => "another version of this program wrote it, in another format",
-            false => "it begins with other bytes",
+        return Err(io::Error::other(if magic.starts_with(KIND) {
+            "another version of this program wrote it, in another format"
+        } else {
+            "it begins with other bytes"
         }));
     }
     let mut length = [0; 8];

@@ -327,12 +327,13 @@ impl Gatherer {
     /// Decides whether the model hands out the tensor as a whole.
     fn hand_out(&mut self, graph: &Graph) {
         let placed = &self.placed;
-        self.placed = match self.rows == placed.places && placed.tap.window.is_none() {
-            true => Placed {
+        self.placed = if self.rows == placed.places && placed.tap.window.is_none() {
+            Placed {
                 is_whole: true,
                 ..placed.clone()
-            },
-            false => placed.clone().whole_for(graph, self.rows),
+            }
+        } else {
+            placed.clone().whole_for(graph, self.rows)
         };
     }
 

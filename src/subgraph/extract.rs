@@ -58,9 +58,12 @@ impl Expected {
     /// axes than the first, there may be more.
     fn fits(&self, found: &[usize]) -> bool {
         let axes = self.shape.iter().zip(found).enumerate().skip(1);
-        let mut long_enough = axes.map(|(axis, (expected, found))| match axis == self.axis {
-            true => found == expected,
-            false => found >= expected,
+        let mut long_enough = axes.map(|(axis, (expected, found))| {
+            if axis == self.axis {
+                found == expected
+            } else {
+                found >= expected
+            }
         });
         found.len() == self.shape.len() && long_enough.all(|is_enough| is_enough)
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, NodeView, ValueId};
 use crate::groups::{ChannelAxes, Kept, Stored, Use};
 use crate::onnx::{DataType, Tensor, TensorError};
 use crate::ops::storage::{self, Carried, Step};
@@ -217,30 +217,36 @@ impl<'a> Link<'a> {
                 }
             }
             Step::Reshaped => {
-                let mut target: Option<(usize, Vec<i64>)> = None;
-                for (&axis, (_, positions)) in axes.iter().zip(&self.lost) {
-                    let Some((slot, entry)) = storage::stated_length(view, axis) else {
-                        continue;
-                    };
-                    if target.is_none() {
-                        target = view
-                            .constant(slot)
-                            .map(Tensor::to_i64)
-                            .transpose()?
-                            .map(|all| (slot, all));
-                    }
-                    if let Some(size) = target.as_mut().and_then(|(_, sizes)| sizes.get_mut(entry))
-                    {
-                        *size = positions.len() as i64;
-                    }
-                }
-                if let Some((slot, sizes)) = target {
-                    found.push((slot, Tensor::from_i64(&[sizes.len()], &sizes)?));
-                }
+                found.extend(self.reshaped(view, axes)?);
             }
             Step::Cast | Step::Transposed(_) | Step::LookedUp => {}
         }
         Ok(found)
+    }
+
+    /// The target shape of a node that reshapes, where it states lengths that change.
+    fn reshaped(
+        &self,
+        view: NodeView<'_>,
+        axes: &[usize],
+    ) -> Result<Option<(usize, Tensor)>, TensorError> {
+        let mut target: Option<(usize, Vec<i64>)> = None;
+        for (&axis, (_, positions)) in axes.iter().zip(&self.lost) {
+            let Some((slot, entry)) = storage::stated_length(view, axis) else {
+                continue;
+            };
+            if target.is_none() {
+                let stated = view.constant(slot).map(Tensor::to_i64).transpose()?;
+                target = stated.map(|sizes| (slot, sizes));
+            }
+            if let Some(size) = target.as_mut().and_then(|(_, sizes)| sizes.get_mut(entry)) {
+                *size = positions.len() as i64;
+            }
+        }
+        let Some((slot, sizes)) = target else {
+            return Ok(None);
+        };
+        Ok(Some((slot, Tensor::from_i64(&[sizes.len()], &sizes)?)))
     }
 
     /// Whether it is a bias of integers behind the node that scales them: its scale follows from others.

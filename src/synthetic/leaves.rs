@@ -49,9 +49,10 @@ pub fn picture(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Vec<Colour>
 /// A picture of a line of writing, for models that read such lines.
 pub fn line_of_writing(rng: &mut ChaCha8Rng, height: usize, width: usize) -> Vec<Colour> {
     let scene = Picture::new(rng, height, width);
-    let mut pixels = match chance(rng, 0.7) {
-        true => vec![scene.palette.plain(rng); height * width],
-        false => scene.backdrop(rng, false),
+    let mut pixels = if chance(rng, 0.7) {
+        vec![scene.palette.plain(rng); height * width]
+    } else {
+        scene.backdrop(rng, false)
     };
     let contrast = uniform(rng, 0.2, 1.0);
     let ink = scene
@@ -199,9 +200,10 @@ impl Material {
     fn new(rng: &mut ChaCha8Rng, colour: Colour, centre: Point, radius: f32) -> Material {
         let steep = uniform(rng, 0.0, 0.35) / radius.max(2.0);
         let (down, across) = uniform(rng, 0.0, std::f32::consts::TAU).sin_cos();
-        let grain = match chance(rng, 0.6) {
-            true => log_uniform(rng, 0.03, 0.35),
-            false => 0.02,
+        let grain = if chance(rng, 0.6) {
+            log_uniform(rng, 0.03, 0.35)
+        } else {
+            0.02
         };
         // Hair, bark and water are textures drawn out in one direction.
         let stretch = if chance(rng, 0.35) {
@@ -321,9 +323,10 @@ impl Picture {
                 materials: Vec::new(),
             },
         );
-        let colour = match is_plain {
-            true => self.palette.plain(rng),
-            false => self.palette.colour(rng),
+        let colour = if is_plain {
+            self.palette.plain(rng)
+        } else {
+            self.palette.colour(rng)
         };
         let ground = Material::new(rng, colour, middle, self.side);
         let ground = things.add(if is_plain {

@@ -55,9 +55,12 @@ fn polygon(rng: &mut ChaCha8Rng, radius: f32) -> Vec<Point> {
     let corners = count(rng, 3, 7);
     let even = chance(rng, 0.4);
     let mut angles: Vec<f32> = (0..corners)
-        .map(|index| match even {
-            true => TAU * index as f32 / corners as f32,
-            false => uniform(rng, 0.0, TAU),
+        .map(|index| {
+            if even {
+                TAU * index as f32 / corners as f32
+            } else {
+                uniform(rng, 0.0, TAU)
+            }
         })
         .collect();
     angles.sort_by(f32::total_cmp);

@@ -71,14 +71,16 @@ impl Marks {
 /// One row of `length` values of a part. The same stream of random numbers gives the same sentence for
 /// all parts.
 pub fn row(rng: &mut ChaCha8Rng, part: TokenInput, source: Vocabulary, length: usize) -> Vec<i64> {
-    let used = match source.is_masked {
-        true => log_uniform(rng, length.min(6) as f32, length as f32 + 1.0) as usize,
-        false => length,
+    let used = if source.is_masked {
+        log_uniform(rng, length.min(6) as f32, length as f32 + 1.0) as usize
+    } else {
+        length
     };
     let used = used.clamp(length.min(1), length);
-    let second = match chance(rng, 0.2) && used > 7 {
-        true => count(rng, 3, used - 3),
-        false => used,
+    let second = if chance(rng, 0.2) && used > 7 {
+        count(rng, 3, used - 3)
+    } else {
+        used
     };
     let places = 0..length;
     match part {
@@ -105,9 +107,12 @@ fn ids(
     let marks = Marks::of(rows.unwrap_or(0));
     let rows = rows.unwrap_or(FEW).max(1);
     let mut ids: Vec<i64> = (0..length)
-        .map(|place| match place < used {
-            true => token(rng, &marks, rows),
-            false => marks.fill,
+        .map(|place| {
+            if place < used {
+                token(rng, &marks, rows)
+            } else {
+                marks.fill
+            }
         })
         .collect();
     let ends = [second, used].map(|end| (end.checked_sub(1), marks.end));
@@ -122,9 +127,10 @@ fn ids(
 /// An ordinary token.
 fn token(rng: &mut ChaCha8Rng, marks: &Marks, rows: usize) -> i64 {
     let ordinary = rows.saturating_sub(marks.first).max(1);
-    let rank = match chance(rng, ANYWHERE) {
-        true => uniform(rng, 0.0, ordinary as f32),
-        false => log_uniform(rng, HEAD, ordinary as f32 + HEAD) - HEAD,
+    let rank = if chance(rng, ANYWHERE) {
+        uniform(rng, 0.0, ordinary as f32)
+    } else {
+        log_uniform(rng, HEAD, ordinary as f32 + HEAD) - HEAD
     };
     (marks.first + (rank as usize).min(ordinary - 1)).min(rows - 1) as i64
 }

@@ -21,9 +21,10 @@ impl Placed {
         tensor: &Tensor,
         (reads, padding): (&Positions, &[bool]),
     ) -> Result<Mat<T>, TapError> {
-        let matrix = match self.is_whole && !self.channels_last {
-            true => self.rows_at(tensor, &reads.at, padding),
-            false => self.rows_of(tensor, padding),
+        let matrix = if self.is_whole && !self.channels_last {
+            self.rows_at(tensor, &reads.at, padding)
+        } else {
+            self.rows_of(tensor, padding)
         };
         checked(matrix, name, tensor)
     }

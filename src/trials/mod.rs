@@ -192,9 +192,10 @@ impl Trials {
             statistics,
         } = setting.scene;
         let stays = setting.ranking.stays(groups, self.group, width);
-        let repaired = match by_inputs {
-            true => repair::repair(graph, groups, statistics, &stays)?,
-            false => repair::repair_channels(graph, groups, statistics, &stays)?,
+        let repaired = if by_inputs {
+            repair::repair(graph, groups, statistics, &stays)?
+        } else {
+            repair::repair_channels(graph, groups, statistics, &stays)?
         };
         let kept = Kept::new(groups, &stays);
         let wanted = |node: usize| self.reach.head[node];

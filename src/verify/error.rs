@@ -28,9 +28,10 @@ impl Check {
                     output: name.clone(),
                     error,
                 };
-                let found = match is_number(tensor) {
-                    true => Some(floats(tensor).map_err(failed)?),
-                    false => None,
+                let found = if is_number(tensor) {
+                    Some(floats(tensor).map_err(failed)?)
+                } else {
+                    None
                 };
                 if let Some(found) = &found {
                     spread.add(found, samples.unwrap_or(1));

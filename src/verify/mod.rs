@@ -314,9 +314,10 @@ fn same_signature(before: &Session, after: &Session) -> Result<(), VerifyError> 
     };
     check("inputs", inputs(before), inputs(after))?;
     // A cut puts numbers where the original computed them, so more lengths may be known.
-    match after.has_outputs_of(before) {
-        true => Ok(()),
-        false => check("outputs", before.output_types(), after.output_types()),
+    if after.has_outputs_of(before) {
+        Ok(())
+    } else {
+        check("outputs", before.output_types(), after.output_types())
     }
 }
 

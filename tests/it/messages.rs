@@ -53,9 +53,10 @@ fn is_control(c: char) -> bool {
 /// What is wrong with a text that a stranger had a hand in.
 fn wildness(text: &str) -> Option<&'static str> {
     let forged = |line: &str| line.starts_with("onnx-mipp: all is well");
-    match text.contains(is_control) {
-        true => Some("it acts"),
-        false => text.lines().any(forged).then_some("a line is forged"),
+    if text.contains(is_control) {
+        Some("it acts")
+    } else {
+        text.lines().any(forged).then_some("a line is forged")
     }
 }
 

@@ -155,10 +155,7 @@ fn every_dependency_has_a_free_licence() {
         let (name, id) = (&package["name"], package["id"].as_str().unwrap());
         let licence = package["license"].as_str();
         let licence = licence.unwrap_or_else(|| panic!("{name} names no licence"));
-        let allowed: &[&str] = match linked.contains(id) {
-            true => &FREE,
-            false => &tools,
-        };
+        let allowed: &[&str] = if linked.contains(id) { &FREE } else { &tools };
         let met = Expression::is_met(licence, allowed);
         assert!(met, "{name} is under {licence}");
     }

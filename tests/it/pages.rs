@@ -64,9 +64,10 @@ fn a_page_has_the_figures_and_loads_nothing() {
         )
     });
     for (before, after, is_free) in widths {
-        let shown = match is_free {
-            true => format!("{after} of {before} channels"),
-            false => format!("({before} channels)"),
+        let shown = if is_free {
+            format!("{after} of {before} channels")
+        } else {
+            format!("({before} channels)")
         };
         assert!(page.contains(&shown), "no '{shown}'");
     }

@@ -176,9 +176,10 @@ fn a_stack_of_matrices_is_repaired_matrix_by_matrix() {
                 let others = (0..BLOCK).filter(|&at| at != REDUNDANT);
                 all[REDUNDANT] = others.map(|at| shares[at] * all[at]).sum();
                 for (at, value) in all.into_iter().enumerate() {
-                    match row < rows {
-                        true => up[(stack * rows + row) * BLOCK + at] = value,
-                        false => bias[stack * BLOCK + at] = value + f32::from(at == REDUNDANT),
+                    if row < rows {
+                        up[(stack * rows + row) * BLOCK + at] = value
+                    } else {
+                        bias[stack * BLOCK + at] = value + f32::from(at == REDUNDANT)
                     }
                 }
             }

@@ -67,9 +67,10 @@ fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
         for (group, trials) in found.0.iter().enumerate() {
             for trial in trials {
                 let stays = ranking.stays(&groups, group, trial.width);
-                let repaired = match is_most {
-                    true => repair::repair(&graph, &groups, scene.statistics, &stays),
-                    false => repair::repair_channels(&graph, &groups, scene.statistics, &stays),
+                let repaired = if is_most {
+                    repair::repair(&graph, &groups, scene.statistics, &stays)
+                } else {
+                    repair::repair_channels(&graph, &groups, scene.statistics, &stays)
                 };
                 let repaired = repaired.unwrap();
                 let cut = surgery::prune(&model, &graph, &groups, &stays, &repaired).unwrap();

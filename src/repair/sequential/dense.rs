@@ -100,9 +100,10 @@ impl<'a> Dense<'a> {
         let all: Vec<_> = taps.zip(found).zip(&places).collect();
         let picked = all.into_par_iter().map(|((tap, tensor), (_, places))| {
             let (stays, placed) = (&self.stays[tap], &self.taps[tap]);
-            let picked = match placed.is_whole {
-                true => picked::positions(&tensor, stays, places),
-                false => picked::channels(tensor, stays, placed.channels_last),
+            let picked = if placed.is_whole {
+                picked::positions(&tensor, stays, places)
+            } else {
+                picked::channels(tensor, stays, placed.channels_last)
             };
             (tap, picked)
         });

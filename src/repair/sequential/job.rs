@@ -150,9 +150,10 @@ impl<'a> Job<'a> {
             self.seen += samples;
         }
         let held = ridge::held(self.seen.saturating_sub(samples), samples, none.len());
-        let apart: Vec<Centred> = match self.held.is_empty() {
-            true => Vec::new(),
-            false => centred.iter().map(|block| block.some(&held)).collect(),
+        let apart: Vec<Centred> = if self.held.is_empty() {
+            Vec::new()
+        } else {
+            centred.iter().map(|block| block.some(&held)).collect()
         };
         let count = held.len() / none.len().max(1);
         for (moments, block) in self.held.iter_mut().zip(&apart) {
@@ -374,9 +375,12 @@ impl Target<'_> {
         let lost = self.sum.as_ref().map(|sum| {
             let affine = sum.affine.iter().skip(block * outputs).take(outputs);
             let is_own = sum.own.is_none();
-            let weight = |affine: &Affine| match is_own {
-                true => 1.0,
-                false => affine.factor().map_or(0.0, |factor| 1.0 / factor),
+            let weight = |affine: &Affine| {
+                if is_own {
+                    1.0
+                } else {
+                    affine.factor().map_or(0.0, |factor| 1.0 / factor)
+                }
             };
             (&sum.crosses[block], affine.map(weight).collect())
         });

@@ -91,9 +91,10 @@ impl<'a> Builder<'_, 'a> {
             rows,
             inputs,
             moments: (0..blocks).map(moments).collect(),
-            held: match ridge::can_hold(samples) {
-                true => (0..blocks).map(|_| Moments::new(per_block)).collect(),
-                false => Vec::new(),
+            held: if ridge::can_hold(samples) {
+                (0..blocks).map(|_| Moments::new(per_block)).collect()
+            } else {
+                Vec::new()
             },
             seen: 0,
             targets,
@@ -139,9 +140,12 @@ impl<'a> Builder<'_, 'a> {
             return None;
         }
         let crosses = || vec![CrossMoments::new(stays.len() / blocks.max(1), per_block); blocks];
-        let held = || match ridge::can_hold(samples) {
-            true => crosses(),
-            false => Vec::new(),
+        let held = || {
+            if ridge::can_hold(samples) {
+                crosses()
+            } else {
+                Vec::new()
+            }
         };
         let ((own, own_held), (spare, spare_held)) = ((crosses(), held()), (crosses(), held()));
         let sum = self.sum(consumer.output, consumer.output_axis, consumer.input, rows);

@@ -8,9 +8,10 @@ pub(super) fn channels(tensor: Tensor, channels: &[usize], is_last: bool) -> Ten
     else {
         return tensor;
     };
-    let (all, block, shape) = match is_last {
-        true => (third, size, vec![samples, second, channels.len()]),
-        false => (second, third * size, vec![samples, channels.len(), third]),
+    let (all, block, shape) = if is_last {
+        (third, size, vec![samples, second, channels.len()])
+    } else {
+        (second, third * size, vec![samples, channels.len(), third])
     };
     if channels.len() == all {
         return tensor;

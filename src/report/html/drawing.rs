@@ -48,9 +48,10 @@ fn one(bar: &Bar<'_>, groups: &[GroupReport]) -> Markup {
     let (left, top) = (format!("{:.1}", bar.left), format!("{:.1}", bar.top));
     let kept = format!("{:.1}", bar.kept);
     let channels = bar.layer.channels;
-    let text = match channels.before == channels.after {
-        true => format!("{}", channels.before),
-        false => format!("{} → {}", channels.before, channels.after),
+    let text = if channels.before == channels.after {
+        format!("{}", channels.before)
+    } else {
+        format!("{} → {}", channels.before, channels.after)
     };
     html! {
         g {
@@ -90,9 +91,10 @@ pub fn colour(group: Option<&GroupReport>) -> String {
         Some(_) if group.is_some_and(|group| group.synthetic) => "var(--soft)".to_owned(),
         Some(score) => {
             let share = (score.mi_kept - 0.5) * 4.0;
-            let (from, to, share) = match share < 1.0 {
-                true => ("poor", "fair", share.max(0.0)),
-                false => ("fair", "good", (share - 1.0).min(1.0)),
+            let (from, to, share) = if share < 1.0 {
+                ("poor", "fair", share.max(0.0))
+            } else {
+                ("fair", "good", (share - 1.0).min(1.0))
             };
             format!(
                 "color-mix(in oklab, var(--{to}) {:.0}%, var(--{from}))",

@@ -203,9 +203,10 @@ impl Sweep {
                 .comparison
                 .is_some_and(|c| c.top1_agreement.is_some())
         };
-        let label = match first.is_some_and(is_top1) {
-            true => "top-1 agreement with the original",
-            false => "cosine with the original's outputs",
+        let label = if first.is_some_and(is_top1) {
+            "top-1 agreement with the original"
+        } else {
+            "cosine with the original's outputs"
         };
         let reports = self.entries.iter().map(|entry| &entry.report);
         let mut points: Vec<(f64, f64)> = reports.filter_map(quality).collect();

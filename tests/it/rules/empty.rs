@@ -121,10 +121,10 @@ fn shapes_without_elements() {
             let (from, to, axes) = (b.ints(&[0]), b.ints(&[0]), b.ints(&[2]));
             let empty = b.node("Slice", &[made, &from, &to, &axes], vec![]);
             let last = target.len() == 4;
-            let target = match last {
-                // No length follows from no elements.
-                true => b.ints(&[0, 7, 0, 6]),
-                false => b.ints(&target),
+            let target = if last {
+                b.ints(&[0, 7, 0, 6])
+            } else {
+                b.ints(&target)
             };
             let made = b.node(
                 "Reshape",

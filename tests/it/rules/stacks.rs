@@ -13,9 +13,12 @@ pub(super) fn experts(by_einsum: bool) -> Builder {
     let axis = b.ints(&[1]);
     let x = b.node("Unsqueeze", &[&x, &axis], vec![]);
     let (up, down) = (b.weight(&[3, 8, 12], 8), b.weight(&[3, 12, 7], 12));
-    let product = |b: &mut Builder, x: &str, weight: &str, equation: &str| match by_einsum {
-        true => b.node("Einsum", &[x, weight], vec![text("equation", equation)]),
-        false => b.node("MatMul", &[x, weight], vec![]),
+    let product = |b: &mut Builder, x: &str, weight: &str, equation: &str| {
+        if by_einsum {
+            b.node("Einsum", &[x, weight], vec![text("equation", equation)])
+        } else {
+            b.node("MatMul", &[x, weight], vec![])
+        }
     };
     let bias = b.uniform(&[3, 1, 12], -0.5, 0.5);
     let made = b.node("MatMul", &[&x, &up], vec![]);

@@ -270,9 +270,10 @@ pub(super) fn unpooled(shape: bool) -> Builder {
     let small = b.pointwise(&pooled[0], 8, 8);
     let small = b.node("Relu", &[&small], vec![]);
     let mut inputs = vec![small.as_str(), &pooled[1]];
-    let size = match shape {
-        true => b.node("Shape", &[&made], vec![]),
-        false => String::new(),
+    let size = if shape {
+        b.node("Shape", &[&made], vec![])
+    } else {
+        String::new()
     };
     if shape {
         inputs.push(&size);
@@ -330,12 +331,11 @@ pub(super) fn deformed(groups: [i64; 2], shape: [usize; 4], masked: bool) -> Bui
         b.uniform(&[shape[0]], -0.3, 0.3),
     );
     let mut inputs = vec![made.as_str(), &weight, &offset, &bias];
-    let mask = match masked {
-        true => {
-            let mask = b.conv(&made, [places, 8, 3, 3], vec![ints("pads", &[1, 1, 1, 1])]);
-            b.node("Sigmoid", &[&mask], vec![])
-        }
-        false => String::new(),
+    let mask = if masked {
+        let mask = b.conv(&made, [places, 8, 3, 3], vec![ints("pads", &[1, 1, 1, 1])]);
+        b.node("Sigmoid", &[&mask], vec![])
+    } else {
+        String::new()
     };
     if masked {
         inputs.push(&mask);
