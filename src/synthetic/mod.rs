@@ -4,6 +4,7 @@
 pub(crate) mod draw;
 pub(crate) mod glyphs;
 pub(crate) mod leaves;
+mod materials;
 pub(crate) mod outline;
 pub(crate) mod sound;
 pub(crate) mod spectrum;

@@ -27,6 +27,7 @@ mod picked;
 mod rectified;
 mod regression;
 mod ridge;
+mod sampled;
 mod ties;
 
 use std::ops::Range;
@@ -43,8 +44,9 @@ use crate::taps::{Draw, TapError};
 
 use course::Course;
 use dense::Dense;
-use job::{Job, Sampled};
+use job::Job;
 use levels::Levels;
+use sampled::Sampled;
 
 /// Why a sequential repair failed.
 #[derive(Debug, thiserror::Error)]
@@ -182,7 +184,7 @@ impl<'a> BothModels<'a> {
             };
             // The batch before is added meanwhile.
             let add = || match last.take() {
-                Some(sampled) => job::add_all(jobs, sampled),
+                Some(sampled) => sampled::add_all(jobs, sampled),
                 None => Ok(()),
             };
             let (found, added) = rayon::join(run, add);
@@ -195,7 +197,7 @@ impl<'a> BothModels<'a> {
             });
         }
         match last {
-            Some(sampled) => job::add_all(&mut jobs[level], sampled),
+            Some(sampled) => sampled::add_all(&mut jobs[level], sampled),
             None => Ok(()),
         }
     }
