@@ -1,6 +1,7 @@
 //! How far the Gaussian MI, which selection computes, is from the MI itself: on a few projections of what
 //! layers read and make, against nearest neighbours, with the estimate by ranks between them. Run with
-//! `cargo run --release --example audit -- MODEL.onnx --data DATA.npz`; docs/method.md has the figures.
+//! `cargo run --release --example audit -- MODEL.onnx --data DATA.npz`; the figures are in
+//! docs/design/decisions/012-gaussian-or-neighbours.md.
 
 #[path = "audit/ksg.rs"]
 mod ksg;
