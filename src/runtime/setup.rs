@@ -60,7 +60,8 @@ pub fn setup(cuda: bool, log: &mut dyn FnMut(&str)) -> Result<PathBuf, RuntimeEr
     Ok(library)
 }
 
-/// The folder that holds the fetched libraries of this version.
+/// The folder that holds the fetched libraries of this version. By hand: ten lines, and the tests hand in the
+/// environment, which the crates for it (etcetera, dirs) read themselves.
 pub(super) fn cache_folder(env: &dyn Fn(&str) -> Option<OsString>, cuda: bool) -> Option<PathBuf> {
     // A relative path means something in the working folder. The rules of XDG say to ignore it, too.
     let absolute = |name: &str| variable(env, name).filter(|path| path.is_absolute());
