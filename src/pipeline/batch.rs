@@ -9,7 +9,7 @@ use crate::onnx::Model;
 use crate::onnx::proto::tensor_shape_proto::dimension::Value as Length;
 use crate::onnx::proto::{ValueInfoProto, type_proto::Value};
 use crate::ops;
-use crate::pipeline::calibration::Samples;
+use crate::pipeline::samples::Samples;
 use crate::pipeline::{Error, Options, sizes, states};
 use crate::runtime::{InputSpec, RuntimeError};
 

@@ -1,17 +1,17 @@
 //! The whole pass, stage after stage: a model file in, a smaller one out.
 
 mod batch;
-mod calibration;
 mod combining;
 mod compare;
 mod cutting;
-mod divergence;
 mod error;
 mod files;
 mod hint;
 mod latency;
 mod options;
+mod samples;
 mod sizes;
+mod smallest;
 mod states;
 mod statistics;
 mod sweep;
