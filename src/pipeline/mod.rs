@@ -1,40 +1,62 @@
-//! The whole pass, stage after stage: a model file in, a smaller one out.
+//! A run, stage after stage: a model in, a smaller one out.
+//!
+//! Each stage is a function that takes a request of its own and returns a plain value:
+//!
+//! | stage | takes | returns |
+//! |---|---|---|
+//! | [`open`] | a model, [`Opening`] | [`Subject`]: graph, groups, samples |
+//! | ask | the subject, the budgets | evidence: statistics, losses, times |
+//! | choose | the evidence, a plan or a budget | which channels stay |
+//! | fit | the choice | weights repaired in one pass |
+//! | cut | the choice and these weights | a smaller model, repaired |
+//! | judge | cut models | how far they are from the original |
+//! | report | all of it | [`Report`] |
+//!
+//! In debug builds what must hold after a stage is looked at after it (`checks`).
 
 mod batch;
+mod calibration;
+mod checks;
 mod combining;
 mod compare;
 mod cutting;
 mod error;
-mod files;
+mod evidence;
 mod hint;
+mod judging;
 mod latency;
+mod observer;
+mod open;
 mod options;
 mod samples;
 mod sizes;
 mod smallest;
 mod states;
 mod statistics;
-mod sweep;
-mod work;
+
+pub use calibration::Calibration;
+pub use compare::compare;
+pub use error::Error;
+pub use observer::{Event, Observer, Silent};
+pub use open::{Opening, Subject, open};
+pub(crate) use options::DEFAULT_MEMORY;
+pub use options::{Globs, Options};
+pub use statistics::statistics;
 
 use std::path::Path;
 
-pub use compare::compare;
-pub use error::Error;
-pub use options::{Event, Globs, Options};
-pub use sweep::sweep;
-
-use crate::onnx::{self, Model};
-use crate::outputs::Staged;
+use crate::onnx::Model;
+use crate::outputs::{Outputs, Staged, Target};
 use crate::report::{self, Inspection, Report};
-use crate::select::Plan;
-use crate::verify::Change;
-use files::Files;
-use work::{Done, Evidence, Work};
+use crate::select::{Budget, Plan};
+use cutting::{Cut, Repairing};
+use evidence::{Asking, Evidence, Found};
+use judging::Judged;
+use options::Goal;
 
 /// A pruned model with how it came about.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct Pruned {
     /// The smaller model.
     pub model: Model,
     /// The channels that stayed.
@@ -43,117 +65,143 @@ pub struct Outcome {
     pub report: Report,
 }
 
-/// Prunes the model at `input` and writes the result to `output`, which appears only when it is
-/// whole and checked. `tell` hears of the progress.
-///
-/// # Errors
-/// Any stage's error; nothing is left behind then.
-pub fn prune(
-    input: &Path,
-    output: &Path,
-    options: &Options,
-    tell: &dyn Fn(Event),
-) -> Result<Report, Error> {
-    let model = onnx::load_within(input, options.allowance)?;
-    let mut files = Files::of(&model, input, options)?;
-    let target = files.model(output)?;
-    files.tell(tell);
-    let before = onnx::file_bytes(&model, input)?;
-    let (mut outcome, statistics) = pruned(model, options, tell)?;
-    outcome.report.input = Some(input.display().to_string());
-    outcome.report.bytes = Change {
-        before,
-        after: files.stage(&outcome.model, &target)?,
-    };
-    files.add(statistics);
-    write(&outcome, files)?;
-    Ok(outcome.report)
-}
-
-/// Does all that [`prune`] does but writing the model: the plan and the report are written where the
-/// options ask for them.
+/// Prunes a model. Where the statistics are kept, they are written aside, which the second value holds.
 ///
 /// # Errors
 /// Any stage's error.
-pub fn rehearse(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Report, Error> {
-    let model = onnx::load_within(input, options.allowance)?;
-    let mut files = Files::of(&model, input, options)?;
-    files.tell(tell);
-    let before = onnx::file_bytes(&model, input)?;
-    let (mut outcome, statistics) = pruned(model, options, tell)?;
-    outcome.report.input = Some(input.display().to_string());
-    outcome.report.bytes.before = before;
-    files.add(statistics);
-    write(&outcome, files)?;
-    Ok(outcome.report)
+pub(crate) fn prune(
+    model: Model,
+    options: &Options,
+    keep: Option<&Target>,
+    observer: &dyn Observer,
+) -> Result<(Pruned, Option<Staged>), Error> {
+    let subject = open(model, &options.opening, observer)?;
+    let (judged, found) = match subject.is_prunable() {
+        true => narrow(&subject, options, keep)?,
+        false => (judging::unchanged(&subject, options)?, Found::nothing()),
+    };
+    Ok((finish(&subject, judged, &found, options), found.staged))
 }
 
-/// Prunes a model in memory. The files that `options` name for plan and report are left alone; statistics are
-/// written where they are asked for.
+/// Prunes a model, and writes the statistics of its calibration to `keep`.
 ///
 /// # Errors
 /// Any stage's error.
 pub fn prune_model(
     model: Model,
     options: &Options,
-    tell: &dyn Fn(Event),
-) -> Result<Outcome, Error> {
-    let (outcome, statistics) = pruned(model, options, tell)?;
-    files::publish(statistics)?;
-    Ok(outcome)
+    keep: Option<&Path>,
+    observer: &dyn Observer,
+) -> Result<Pruned, Error> {
+    let keep = keep.map(|path| Target::new(path, STATISTICS)).transpose()?;
+    let (pruned, staged) = prune(model, options, keep.as_ref(), observer)?;
+    let mut outputs = Outputs::default();
+    staged.into_iter().for_each(|staged| outputs.add(staged));
+    outputs.publish(crate::onnx::locations_in)?;
+    Ok(pruned)
 }
 
-/// The pruned model, and the statistics that wait beside their place.
-fn pruned(
-    model: Model,
+/// What a file of statistics is called in messages.
+pub(crate) const STATISTICS: &str = "file of statistics";
+
+/// The stages between the open model and its report.
+fn narrow(
+    subject: &Subject<'_>,
     options: &Options,
-    tell: &dyn Fn(Event),
-) -> Result<(Outcome, Option<Staged>), Error> {
-    let work = Work::open(model, options, tell)?;
-    let (done, mut evidence) = if work.is_prunable() {
-        work.prune(options, tell)?
-    } else {
-        (work.unchanged(options)?, Evidence::default())
+    keep: Option<&Target>,
+) -> Result<(Judged, Found), Error> {
+    let goal = options.goal();
+    let budgets = goal.budgets();
+    let mut found = evidence::ask(subject, &Asking::of(options, &budgets, keep))?;
+    let cut = match goal {
+        Goal::Budget(Budget::Divergence(bound)) => {
+            let how = (&options.limits, repairing(options));
+            smallest::smallest(subject, &found.evidence, bound, how)?
+        }
+        goal => {
+            let choice = cutting::choose(subject, &found.evidence, goal, &options.limits)?;
+            let fitted = cutting::fit(subject, &found.evidence, choice, options.repair())?;
+            // The repair layer by layer makes its own.
+            found.evidence.drop_moments();
+            cutting::cut(subject, &found.evidence, fitted, repairing(options))?
+        }
     };
-    for note in &done.notes {
-        tell(Event::Note(note.clone()));
+    // Who asks for no budget asks for nothing worse in any way.
+    let asks_nothing = options.budget.is_none() && options.plan.is_none();
+    if asks_nothing && cut.model.byte_size() > subject.original.byte_size() {
+        let note = "what may leave would make the file larger: the model is written unchanged";
+        let found = Found {
+            staged: found.staged,
+            ..Found::nothing()
+        };
+        return Ok((judging::whole(subject, options, note.to_owned()), found));
     }
-    let report = work.report(options, &done, &evidence);
-    let Done {
-        model, selection, ..
-    } = done;
-    let outcome = Outcome {
-        model,
-        plan: selection.plan,
-        report,
-    };
-    Ok((outcome, evidence.staged.take()))
+    let mut judged = judging::judge(subject, vec![cut])?;
+    let judged = judged.pop().ok_or(Error::NoStatistics)?;
+    Ok((judged, found))
 }
 
-/// Puts the files of a run into place.
-fn write(outcome: &Outcome, mut files: Files) -> Result<(), Error> {
-    files.plan(&outcome.plan)?;
-    files.report(&outcome.report, || outcome.report.html())?;
-    files.publish()
-}
-
-/// Describes the groups of the model at `input`.
+/// Prunes a model to each of the budgets: calibration and trials are shared, selection and repair are not.
 ///
 /// # Errors
-/// The model cannot be read or run.
-pub fn inspect(input: &Path, options: &Options, tell: &dyn Fn(Event)) -> Result<Inspection, Error> {
-    inspect_model(onnx::load_within(input, options.allowance)?, options, tell)
+/// Any stage's error for any budget, and a model of which nothing may leave.
+pub(crate) fn sweep(
+    model: Model,
+    budgets: &[Budget],
+    options: &Options,
+    keep: Option<&Target>,
+    observer: &dyn Observer,
+) -> Result<(Vec<Pruned>, Option<Staged>), Error> {
+    let subject = open(model, &options.opening, observer)?;
+    if !subject.is_prunable() {
+        return Err(Error::NothingToPrune);
+    }
+    let found = evidence::ask(&subject, &Asking::of(options, budgets, keep))?;
+    let cut = |&budget: &Budget| -> Result<Cut, Error> {
+        observer.notes(&[format!("for {budget}:")]);
+        let (goal, evidence): (_, &Evidence) = (Goal::Budget(budget), &found.evidence);
+        let choice = cutting::choose(&subject, evidence, goal, &options.limits)?;
+        let fitted = cutting::fit(&subject, evidence, choice, options.repair())?;
+        cutting::cut(&subject, evidence, fitted, repairing(options))
+    };
+    let cuts = budgets.iter().map(cut).collect::<Result<_, _>>()?;
+    let judged = judging::judge(&subject, cuts)?;
+    let all = judged.into_iter();
+    let pruned = all.map(|judged| finish(&subject, judged, &found, options));
+    Ok((pruned.collect(), found.staged))
+}
+
+fn repairing(options: &Options) -> Repairing {
+    Repairing {
+        repair: options.repair(),
+        memory: options.memory,
+    }
+}
+
+fn finish(subject: &Subject<'_>, judged: Judged, found: &Found, options: &Options) -> Pruned {
+    subject.observer.notes(&judged.notes);
+    let report = judging::report(subject, &judged, found, &options.opening.calibration);
+    Pruned {
+        model: judged.model,
+        plan: judged.selection.plan,
+        report,
+    }
 }
 
 /// Describes the groups of a model.
 ///
 /// # Errors
 /// The model cannot be run.
-pub fn inspect_model(
+pub fn inspect(
     model: Model,
-    options: &Options,
-    tell: &dyn Fn(Event),
+    request: &Opening,
+    observer: &dyn Observer,
 ) -> Result<Inspection, Error> {
-    let work = Work::open(model, options, tell)?;
-    Ok(report::inspect(&work.graph, &work.groups))
+    let mut request = request.clone();
+    // Of inputs that are made up only shapes are wanted.
+    if request.calibration.is_synthetic() {
+        request.calibration.reader.samples = Some(2);
+    }
+    let subject = open(model, &request, observer)?;
+    Ok(report::inspect(&subject.graph, &subject.groups))
 }

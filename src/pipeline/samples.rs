@@ -1,9 +1,9 @@
 //! Which samples the statistics see and which are held back for the comparison.
 
-use crate::allowance::OverLimit;
-use crate::calibrate::reader::{self, Dataset};
+use crate::allowance::{Allowance, OverLimit};
+use crate::calibrate::reader::{self, Dataset, ReaderOptions};
 use crate::calibrate::{Batch, CalibrateError};
-use crate::pipeline::Options;
+use crate::pipeline::calibration::Calibration;
 use crate::runtime::InputSpec;
 
 /// One sample in this many is held back.
@@ -18,13 +18,18 @@ const MOST_BATCH: usize = 64;
 /// The calibration data, divided.
 pub(super) struct Samples {
     dataset: Dataset,
-    /// Samples in use: whole batches of a fixed size.
-    count: usize,
+    /// Every sample in use once, in order: whole batches of a fixed size.
+    all: Vec<usize>,
     seen: Vec<usize>,
     compared: Vec<usize>,
     /// Samples that must stay together: the model's fixed batch size, or 1.
     unit: usize,
     batch: usize,
+    /// The batch that was asked for.
+    asked: Option<usize>,
+    /// How the samples are read, for their digest.
+    reading: String,
+    seed: u64,
     /// Whether the model leaves its batch open.
     is_open: bool,
     /// Samples of the probing run where it does.
@@ -38,26 +43,15 @@ impl Samples {
     /// state.
     pub fn open(
         specs: &[InputSpec],
-        options: &Options,
+        calibration: &Calibration,
         found: Option<usize>,
     ) -> Result<Self, CalibrateError> {
-        let is_synthetic = options.calibration.is_empty();
+        let is_synthetic = calibration.is_synthetic();
         let fixed = found.or_else(|| reader::stated_batch(specs));
         let unit = fixed.unwrap_or(1).max(1);
-        let dataset = if is_synthetic {
-            let mut reader = options.reader.clone();
-            // Of made-up samples there are enough for a batch.
-            reader.samples = reader.samples.map(|samples| samples.max(unit));
-            let made = reader::synthetic(specs, &reader)?;
-            match made.len() < unit {
-                true => {
-                    reader.samples = Some(unit);
-                    reader::synthetic(specs, &reader)?
-                }
-                false => made,
-            }
-        } else {
-            reader::open(&options.calibration, specs, &options.reader)?
+        let dataset = match is_synthetic {
+            true => made_up(specs, &calibration.reader, unit)?,
+            false => reader::open(&calibration.files, specs, &calibration.reader)?,
         };
         // A model of a fixed batch size reads whole batches only.
         let count = dataset.len() / unit * unit;
@@ -70,7 +64,7 @@ impl Samples {
         let (seen, compared) = divide(count, unit);
         let mut notes = dataset.notes().to_vec();
         if is_synthetic {
-            let warning = match options.stats.is_empty() {
+            let warning = match calibration.judges_by_synthetic() {
                 true => SYNTHETIC_WARNING,
                 false => SYNTHETIC_TRIALS_WARNING,
             };
@@ -83,18 +77,21 @@ impl Samples {
         }
         let mut samples = Samples {
             dataset,
-            count,
+            all: (0..count).collect(),
             seen,
             compared,
             unit,
             batch: unit,
+            asked: calibration.batch,
+            reading: format!("{:?} {unit}", calibration.reader.image),
+            seed: calibration.reader.seed,
             is_open: fixed.is_none(),
             probed: 2,
             notes,
             is_synthetic,
         };
         if samples.is_open {
-            samples.batch = options.batch.unwrap_or_else(|| samples.fitting_batch());
+            samples.batch = samples.asked.unwrap_or_else(|| samples.fitting_batch());
         }
         Ok(samples)
     }
@@ -130,17 +127,17 @@ impl Samples {
     ///
     /// # Errors
     /// The batch is asked for, and too large.
-    pub fn fit(&mut self, bytes: u64, kept: u64, options: &Options) -> Result<(), OverLimit> {
-        let one = bytes / (self.first_size().min(self.count).max(1) as u64);
+    pub fn fit(&mut self, bytes: u64, kept: u64, allowance: Allowance) -> Result<(), OverLimit> {
+        let one = bytes / (self.first_size().min(self.all.len()).max(1) as u64);
         if !self.is_open {
             return Ok(());
         }
-        if let Some(batch) = options.batch {
+        if let Some(batch) = self.asked {
             let what = || format!("a run of the model with batches of {batch} samples");
             let asked = one.saturating_mul(batch as u64);
-            return options.allowance.bytes(asked, what, "lower --batch");
+            return allowance.bytes(asked, what, "lower --batch");
         }
-        let most = options.allowance.bytes.saturating_sub(kept) / 2 / one.max(1);
+        let most = allowance.bytes.saturating_sub(kept) / 2 / one.max(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
         self.batch = self.batch.min(most);
         Ok(())
@@ -168,10 +165,14 @@ impl Samples {
         &self.seen
     }
 
+    /// The seed of everything random.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Tells these samples, read and divided like this, from others.
-    pub fn digest(&self, options: &Options) -> Result<String, CalibrateError> {
-        let reading = format!("{:?} {}", options.reader.image, self.unit);
-        self.dataset.digest(&reading)
+    pub fn digest(&self) -> Result<String, CalibrateError> {
+        self.dataset.digest(&self.reading)
     }
 
     /// Samples for the comparison.
@@ -180,8 +181,8 @@ impl Samples {
     }
 
     /// Every sample once, in order.
-    pub fn all(&self) -> Vec<usize> {
-        (0..self.count).collect()
+    pub fn all(&self) -> &[usize] {
+        &self.all
     }
 
     /// Whether no statistics see the compared samples.
@@ -229,7 +230,7 @@ impl Samples {
 
     /// The inputs as that batch has them.
     pub fn first_specs(&self) -> Vec<InputSpec> {
-        self.dataset.specs(self.first_size().min(self.count))
+        self.dataset.specs(self.first_size().min(self.all.len()))
     }
 
     fn first_size(&self) -> usize {
@@ -247,6 +248,22 @@ impl Samples {
             ))
         })
     }
+}
+
+/// Samples that are made up, of which there are enough for a batch.
+fn made_up(
+    specs: &[InputSpec],
+    options: &ReaderOptions,
+    unit: usize,
+) -> Result<Dataset, CalibrateError> {
+    let mut options = options.clone();
+    options.samples = options.samples.map(|samples| samples.max(unit));
+    let made = reader::synthetic(specs, &options)?;
+    if made.len() >= unit {
+        return Ok(made);
+    }
+    options.samples = Some(unit);
+    reader::synthetic(specs, &options)
 }
 
 const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: inputs are made up, and nothing is \
@@ -278,14 +295,7 @@ fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::allowance::Allowance;
-    use crate::calibrate::Estimator;
-    use crate::calibrate::reader::ReaderOptions;
-    use crate::groups::Scope;
     use crate::onnx::DataType;
-    use crate::runtime::{Device, RuntimeOptions};
-    use crate::select::Limits;
-    use crate::surgery::Repair;
 
     /// Samples of the probing run of a model with one input of that shape.
     fn probed(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> usize {
@@ -296,54 +306,23 @@ mod tests {
 
     /// Noise for a model with one input of that shape.
     fn opened(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> Samples {
-        let (spec, options) = asked(shape, batch, samples);
-        Samples::open(&[spec], &options, None).unwrap()
+        let (spec, calibration) = asked(shape, batch, samples);
+        Samples::open(&[spec], &calibration, None).unwrap()
     }
 
     fn asked(
         shape: &[Option<usize>],
         batch: Option<usize>,
         samples: usize,
-    ) -> (InputSpec, Options) {
+    ) -> (InputSpec, Calibration) {
         let spec = InputSpec {
             name: "x".to_owned(),
             dtype: DataType::Float,
             shape: shape.to_vec(),
         };
-        let options = Options {
-            calibration: Vec::new(),
-            reader: ReaderOptions {
-                samples: Some(samples),
-                ..ReaderOptions::default()
-            },
-            batch,
-            scope: Scope::default(),
-            budget: None,
-            limits: Limits {
-                align: 1,
-                min_channels: 1,
-                best_effort: false,
-            },
-            estimator: Estimator::Gaussian,
-            combine: true,
-            exclude: None,
-            only: None,
-            repair: Some(Repair::Once),
-            memory: 0,
-            allowance: Allowance::of_megabytes(1000),
-            runtime: RuntimeOptions {
-                device: Device::Cpu,
-                ..RuntimeOptions::default()
-            },
-            plan: None,
-            stats: Vec::new(),
-            stats_out: None,
-            plan_out: None,
-            report: None,
-            config: None,
-            command: None,
-        };
-        (spec, options)
+        let mut calibration = Calibration::default().samples(samples);
+        calibration.batch = batch;
+        (spec, calibration)
     }
 
     #[test]
@@ -367,15 +346,9 @@ mod tests {
     #[test]
     fn there_is_always_a_made_up_batch() {
         assert_eq!(probed(&[Some(200), Some(4)], None, 2), 200);
-        let (spec, options) = asked(&[Some(200), Some(4)], None, 2);
-        let options = Options {
-            reader: ReaderOptions::default(),
-            ..options
-        };
-        assert_eq!(
-            Samples::open(&[spec], &options, None).unwrap().all().len(),
-            200
-        );
+        let (spec, _) = asked(&[Some(200), Some(4)], None, 2);
+        let samples = Samples::open(&[spec], &Calibration::default(), None).unwrap();
+        assert_eq!(samples.all().len(), 200);
     }
 
     #[test]
