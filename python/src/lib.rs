@@ -4,7 +4,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use onnx_mipp::onnx::{self, Model, OnnxError};
-use onnx_mipp::pipeline::{self, Event, Options};
+use onnx_mipp::pipeline::{self, Event, Observer};
+use onnx_mipp::runtime::Stop;
 use pyo3::prelude::*;
 
 /// Python hears of signals this often.
@@ -38,10 +39,10 @@ mod _native {
 
     impl Source {
         /// An error with the name of the file, where there is one.
-        fn named(&self, error: pipeline::Error, options: &Options) -> pipeline::Error {
+        fn named(&self, error: pipeline::Error) -> pipeline::Error {
             match self {
                 Source::Bytes(_) => error,
-                Source::Path(path) => error.about(path, options),
+                Source::Path(path) => error.about(path, None),
             }
         }
 
@@ -60,7 +61,7 @@ mod _native {
 
     /// A pruned model.
     #[pyclass(frozen)]
-    struct Outcome(pipeline::Outcome);
+    struct Outcome(pipeline::Pruned);
 
     #[pymethods]
     impl Outcome {
@@ -100,19 +101,19 @@ mod _native {
         batches: Vec<PathBuf>,
         tell: Py<PyAny>,
     ) -> PyResult<Outcome> {
-        let mut options = onnx_mipp::cli::prune_options(words).map_err(error)?;
-        // Never written: a report that may become a page has more in it.
-        options.report = Some("report.html".into());
-        let in_memory = !batches.is_empty();
-        options.calibration.extend(batches);
-        let job = |tell: &dyn Fn(Event)| {
-            let outcome = pipeline::prune_model(model.load()?, &options, tell);
-            outcome.map_err(|error| model.named(error, &options))
-        };
-        let mut outcome = watched(py, &options, Some(tell), job)?;
-        if in_memory {
-            outcome.report.calibration.source = vec!["data in memory".to_owned()];
+        let (mut options, keep) = onnx_mipp::cli::prune_options(words).map_err(error)?;
+        options.trade_off = true;
+        if !batches.is_empty() {
+            let given = std::mem::take(&mut options.opening.calibration);
+            options.opening.calibration = given.with_files(batches).source("data in memory");
         }
+        let stop = options.opening.runtime.stop.clone();
+        let job = |observer: &dyn Observer| {
+            let keep = keep.as_deref();
+            let outcome = pipeline::prune_model(model.load()?, &options, keep, observer);
+            outcome.map_err(|error| model.named(error))
+        };
+        let mut outcome = watched(py, &stop, Some(tell), job)?;
         if let Source::Path(path) = &model {
             outcome.report.input = Some(path.display().to_string());
         }
@@ -121,12 +122,12 @@ mod _native {
 
     #[pyfunction]
     fn inspect(py: Python<'_>, model: Source, words: Vec<OsString>) -> PyResult<String> {
-        let options = onnx_mipp::cli::inspect_options(words).map_err(error)?;
-        let job = |tell: &dyn Fn(Event)| {
-            let found = pipeline::inspect_model(model.load()?, &options, tell);
-            found.map_err(|error| model.named(error, &options))
+        let opening = onnx_mipp::cli::inspect_options(words).map_err(error)?;
+        let job = |observer: &dyn Observer| {
+            let found = pipeline::inspect(model.load()?, &opening, observer);
+            found.map_err(|error| model.named(error))
         };
-        let found = watched(py, &options, None, job)?;
+        let found = watched(py, &opening.runtime.stop, None, job)?;
         onnx_mipp::report::json(&found).map_err(error)
     }
 
@@ -148,16 +149,15 @@ mod _native {
 /// stops it when Python gets a signal.
 fn watched<T: Send>(
     py: Python<'_>,
-    options: &Options,
+    stop: &Stop,
     tell: Option<Py<PyAny>>,
-    job: impl FnOnce(&dyn Fn(Event)) -> Result<T, pipeline::Error> + Send,
+    job: impl FnOnce(&dyn Observer) -> Result<T, pipeline::Error> + Send,
 ) -> PyResult<T> {
-    let stop = options.runtime.stop.clone();
     py.detach(|| {
         std::thread::scope(|scope| {
             let (sender, receiver) = channel();
             let worker = scope.spawn(move || {
-                job(&|event| {
+                job(&move |event| {
                     // Nobody listens any more where Python failed.
                     let _ = sender.send(event);
                 })
@@ -193,7 +193,7 @@ fn hear(py: Python<'_>, event: Option<Event>, tell: Option<&Py<PyAny>>) -> PyRes
         Some(Event::Stage(stage)) => stage.to_owned(),
         Some(Event::Counting { stage, total, what }) => format!("{stage} ({total} {what})"),
         Some(Event::Note(note)) => onnx_mipp::shown::message(&note).into_owned(),
-        Some(Event::Advance(_)) | None => return Ok(()),
+        _ => return Ok(()),
     };
     match tell {
         Some(tell) => tell.call1(py, (line,)).map(drop),

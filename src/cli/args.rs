@@ -6,16 +6,16 @@ mod data;
 use std::path::PathBuf;
 
 use crate::allowance::Allowance;
-use crate::data::ReaderOptions;
 use crate::groups::Scope;
-use crate::pipeline::{Globs, Options};
+use crate::pipeline::{Calibration, DEFAULT_MEMORY, Globs, Opening, Options};
 use crate::repair::Repair;
 use crate::runtime::{Device, RuntimeOptions, Stop};
-use crate::select::{Budget, Limits};
+use crate::select::Budget;
 use crate::statistics::Estimator;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::Glob;
 
+use super::files::Paths;
 use super::values::{MEMORY, MEMORY_LIMIT, THREADS, shape, whole};
 use budget::{BudgetArguments, BudgetLists, LimitArguments};
 use data::{CalibrationArguments, shapes};
@@ -172,7 +172,7 @@ struct RepairArguments {
     repair: Option<RepairArgument>,
     /// Megabytes of samples and activations that a sequential repair keeps in memory; more go to a
     /// temporary file
-    #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY, value_parser = whole(MEMORY))]
+    #[arg(long, value_name = "MB", default_value_t = DEFAULT_MEMORY / MEGABYTE, value_parser = whole(MEMORY))]
     memory: u64,
 }
 
@@ -282,8 +282,7 @@ struct RuntimeArguments {
     memory_limit: Option<u64>,
 }
 
-/// Megabytes: a bound, so that memory does not grow with the samples beyond it.
-const DEFAULT_MEMORY: u64 = 256;
+const MEGABYTE: u64 = 1_000_000;
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum EstimatorArgument {
@@ -300,38 +299,40 @@ enum RepairArgument {
 }
 
 impl PruneArguments {
-    /// What the library is asked to do.
+    /// What the library is asked to do, but for the plan.
     pub fn options(&self) -> Result<Options, String> {
-        let calibration = &self.calibration;
-        let base = base(&self.nodes, &self.scope, &self.runtime)?;
+        let calibration = self.calibration.calibration(&self.statistics.stats);
         Ok(Options {
-            calibration: calibration.calib.clone(),
-            reader: calibration.reader(base.allowance),
-            batch: calibration.batch,
+            opening: opening(calibration, &self.nodes, &self.scope, &self.runtime)?,
             budget: self.budget.budget(),
-            repair: self.repair.repair(),
-            memory: self.repair.memory(),
-            stats: self.statistics.stats.clone(),
-            stats_out: self.statistics.stats_out.clone(),
-            plan: self.plan.clone(),
-            plan_out: self.plan_out.clone(),
-            report: self.report.clone(),
+            plan: None,
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),
             combine: !self.selection.no_combine,
-            ..base
+            repair: self.repair.repair(),
+            memory: self.repair.memory(),
+            trade_off: self.paths().wants_page(),
         })
+    }
+
+    /// The files beside the models.
+    pub fn paths(&self) -> Paths {
+        Paths {
+            plan: self.plan.clone(),
+            plan_out: self.plan_out.clone(),
+            report: self.report.clone(),
+            stats_out: self.statistics.stats_out.clone(),
+            config: self.shown.config.clone(),
+        }
     }
 }
 
 impl InspectArguments {
     /// What the library is asked to do.
-    pub fn options(&self) -> Result<Options, String> {
-        let mut options = base(&self.nodes, &self.scope, &self.runtime)?;
-        options.reader.shapes = shapes(&self.shape);
-        // Only shapes are wanted of the synthetic input.
-        options.reader.samples = Some(2);
-        Ok(options)
+    pub fn opening(&self) -> Result<Opening, String> {
+        let mut calibration = Calibration::default();
+        calibration.reader.shapes = shapes(&self.shape);
+        opening(calibration, &self.nodes, &self.scope, &self.runtime)
     }
 }
 
@@ -343,22 +344,29 @@ impl SweepArguments {
 
     /// What the library is asked to do for each of them.
     pub fn options(&self) -> Result<Options, String> {
-        let base = base(&self.nodes, &self.scope, &self.runtime)?;
+        let calibration = self.calibration.calibration(&self.statistics.stats);
         Ok(Options {
-            calibration: self.calibration.calib.clone(),
-            reader: self.calibration.reader(base.allowance),
-            batch: self.calibration.batch,
-            // Trying budgets is to be cheap; the one that is chosen deserves a run of its own.
-            repair: self.repair.repair().or(Some(Repair::Once)),
-            memory: self.repair.memory(),
-            stats: self.statistics.stats.clone(),
-            stats_out: self.statistics.stats_out.clone(),
-            report: self.report.clone(),
+            opening: opening(calibration, &self.nodes, &self.scope, &self.runtime)?,
+            budget: None,
+            plan: None,
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),
             combine: !self.selection.no_combine,
-            ..base
+            // Trying budgets is to be cheap; the one that is chosen deserves a run of its own.
+            repair: self.repair.repair().or(Some(Repair::Once)),
+            memory: self.repair.memory(),
+            trade_off: self.paths().wants_page(),
         })
+    }
+
+    /// The files beside the models.
+    pub fn paths(&self) -> Paths {
+        Paths {
+            report: self.report.clone(),
+            stats_out: self.statistics.stats_out.clone(),
+            config: self.shown.config.clone(),
+            ..Paths::default()
+        }
     }
 }
 
@@ -381,68 +389,41 @@ impl RepairArguments {
     }
 
     fn memory(&self) -> u64 {
-        self.memory.saturating_mul(1_000_000)
+        self.memory.saturating_mul(MEGABYTE)
     }
 }
 
 impl CompareArguments {
     /// What the library is asked to do.
-    pub fn options(&self) -> Result<Options, String> {
+    pub fn opening(&self) -> Result<Opening, String> {
         let (nodes, scope) = (NodeArguments::default(), ScopeArguments::default());
-        let base = base(&nodes, &scope, &self.runtime)?;
-        Ok(Options {
-            calibration: self.calibration.calib.clone(),
-            reader: self.calibration.reader(base.allowance),
-            batch: self.calibration.batch,
-            ..base
-        })
+        let calibration = self.calibration.calibration(&[]);
+        opening(calibration, &nodes, &scope, &self.runtime)
     }
 }
 
-fn base(
+fn opening(
+    calibration: Calibration,
     nodes: &NodeArguments,
     scope: &ScopeArguments,
     runtime: &RuntimeArguments,
-) -> Result<Options, String> {
+) -> Result<Opening, String> {
     let allowance = runtime.memory_limit.map(Allowance::of_megabytes);
-    let allowance = allowance.unwrap_or_default();
-    Ok(Options {
-        calibration: Vec::new(),
-        reader: ReaderOptions {
-            allowance,
-            ..ReaderOptions::default()
-        },
-        batch: None,
-        budget: None,
-        limits: Limits {
-            align: 1,
-            min_channels: 1,
-            best_effort: false,
-        },
+    Ok(Opening {
+        calibration,
         scope: Scope {
             head_dim: scope.head_dim,
             normalized: scope.prune_normalized,
         },
-        estimator: Estimator::default(),
-        combine: true,
         exclude: globs("--exclude", &nodes.exclude)?,
         only: globs("--only", &nodes.only)?,
-        repair: None,
-        memory: DEFAULT_MEMORY * 1_000_000,
-        allowance,
         runtime: RuntimeOptions {
             library: runtime.onnxruntime.clone(),
             device: runtime.device,
             threads: runtime.threads,
             stop: Stop::default(),
         },
-        plan: None,
-        stats: Vec::new(),
-        stats_out: None,
-        plan_out: None,
-        report: None,
-        config: None,
-        command: None,
+        allowance: allowance.unwrap_or_default(),
     })
 }
 

@@ -2,6 +2,8 @@
 
 mod args;
 mod config;
+mod files;
+mod runs;
 #[cfg(unix)]
 mod signals;
 mod terminal;
@@ -9,18 +11,19 @@ mod values;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
 use crate::outputs::{OutputError, Outputs};
-use crate::pipeline::{self, Options};
+use crate::pipeline::{self, Opening, Options};
 use crate::shown;
 use args::{
     Arguments, Command, CompareArguments, InspectArguments, OutputArguments, PruneArguments,
     SweepArguments,
 };
+use runs::Run;
 use terminal::Terminal;
 
 const NAME: &str = "onnx-mipp";
@@ -65,14 +68,34 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// The options of a run from words as on a command line, such as `--macs=0.5`, without files of
-/// models.
+/// The options of a run from words as on a command line, such as `--macs=0.5`, without files of models; and where its
+/// statistics go.
 ///
 /// # Errors
 /// What the program would say about the words.
-pub fn prune_options(words: impl IntoIterator<Item = OsString>) -> Result<Options, String> {
-    let parsed = parse(&[NAME, "IN.onnx", "--dry-run"], words)?;
-    parsed.prune.options()
+pub fn prune_options(
+    words: impl IntoIterator<Item = OsString>,
+) -> Result<(Options, Option<PathBuf>), String> {
+    let prune = parse(&[NAME, "IN.onnx", "--dry-run"], words)?.prune;
+    let (mut options, paths) = (prune.options()?, prune.paths());
+    options.plan = paths.read_plan()?;
+    Ok((options, paths.stats_out))
+}
+
+/// What `inspect` asks of the library, as [`prune_options`].
+///
+/// # Errors
+/// What the program would say about the words.
+pub fn inspect_options(words: impl IntoIterator<Item = OsString>) -> Result<Opening, String> {
+    match parse(&[NAME, "inspect", "IN.onnx"], words)?.command {
+        Some(Command::Inspect(arguments)) => arguments.opening(),
+        _ => Err("expected options of inspect".to_owned()),
+    }
+}
+
+fn parse(start: &[&str], words: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
+    let line = start.iter().map(OsString::from).chain(words);
+    Arguments::try_parse_from(line).map_err(|error| config::plain(&error))
 }
 
 /// The options of a run from the text of a file, as `--config` reads it; nothing that it names is opened.
@@ -85,23 +108,9 @@ pub fn config_options(text: &str) -> Result<Options, String> {
         .clone()
         .try_get_matches_from([NAME, "IN.onnx", "--dry-run"]);
     let typed = typed.map_err(|error| config::plain(&error))?;
-    prune_options(config::options(text, &command, &typed)?)
-}
-
-/// The options of `inspect`, as [`prune_options`].
-///
-/// # Errors
-/// What the program would say about the words.
-pub fn inspect_options(words: impl IntoIterator<Item = OsString>) -> Result<Options, String> {
-    match parse(&[NAME, "inspect", "IN.onnx"], words)?.command {
-        Some(Command::Inspect(arguments)) => arguments.options(),
-        _ => Err("expected options of inspect".to_owned()),
-    }
-}
-
-fn parse(start: &[&str], words: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
-    let line = start.iter().map(OsString::from).chain(words);
-    Arguments::try_parse_from(line).map_err(|error| config::plain(&error))
+    let words = config::options(text, &command, &typed)?;
+    let start = [NAME, "IN.onnx", "--dry-run"];
+    parse(&start, words)?.prune.options()
 }
 
 fn follow(arguments: Arguments, line: &str) -> Result<(), String> {
@@ -117,11 +126,10 @@ fn follow(arguments: Arguments, line: &str) -> Result<(), String> {
 }
 
 fn inspect(arguments: &InspectArguments) -> Result<(), String> {
-    let options = arguments.options()?;
-    hold(&options);
+    let opening = arguments.opening()?;
+    hold(&opening);
     // Nothing is judged here, so what there is to tell about the synthetic inputs is left out.
-    let found = pipeline::inspect(&arguments.input, &options, &|_| {});
-    let found = found.map_err(|error| error.about(&arguments.input, &options).to_string())?;
+    let found = runs::inspect(&arguments.input, &opening)?;
     if arguments.json {
         json(&found)
     } else {
@@ -132,53 +140,55 @@ fn inspect(arguments: &InspectArguments) -> Result<(), String> {
 fn prune(arguments: &PruneArguments, line: &str) -> Result<(), String> {
     let needed = "IN.onnx and OUT.onnx are needed; see `onnx-mipp --help`";
     let input = arguments.input.as_deref().ok_or(needed)?;
-    let mut options = arguments.options()?;
-    options.command = Some(line.to_owned());
-    options.config.clone_from(&arguments.shown.config);
-    hold(&options);
+    let output = arguments.output.as_deref();
+    if output.is_none() && !arguments.dry_run {
+        return Err(needed.to_owned());
+    }
+    let (options, paths) = (arguments.options()?, arguments.paths());
+    hold(&options.opening);
     let terminal = Terminal::new(&arguments.shown);
-    let tell = |event| terminal.tell(event);
-    let report = match &arguments.output {
-        Some(output) => pipeline::prune(input, output, &options, &tell),
-        None if arguments.dry_run => pipeline::rehearse(input, &options, &tell),
-        None => return Err(needed.to_owned()),
+    let run = Run {
+        input,
+        options,
+        paths,
+        line,
+        observer: &terminal,
     };
-    let report = terminal.done(report);
-    let report = report.map_err(|error| error.about(input, &options).to_string())?;
+    let report = terminal.done(run.prune(output))?;
     show(&report, &arguments.shown)
 }
 
 fn compare(arguments: &CompareArguments) -> Result<(), String> {
-    let options = arguments.options()?;
-    hold(&options);
+    let opening = arguments.opening()?;
+    hold(&opening);
     let terminal = Terminal::new(&arguments.output);
-    let tell = |event| terminal.tell(event);
-    let found = pipeline::compare(&arguments.original, &arguments.other, &options, &tell);
-    let found = terminal.done(found);
-    let found = found.map_err(|error| error.about(&arguments.original, &options).to_string())?;
+    let (original, other) = (&arguments.original, &arguments.other);
+    let found = terminal.done(pipeline::compare(original, other, &opening, &terminal));
+    let found = found.map_err(|error| error.about(original, None).to_string())?;
     show(&found, &arguments.output)
 }
 
 fn sweep(arguments: &SweepArguments, line: &str) -> Result<(), String> {
-    let mut options = arguments.options()?;
-    options.command = Some(line.to_owned());
-    options.config.clone_from(&arguments.shown.config);
-    hold(&options);
+    let (options, paths) = (arguments.options()?, arguments.paths());
+    hold(&options.opening);
     let terminal = Terminal::new(&arguments.shown);
-    let tell = |event| terminal.tell(event);
-    let (input, folder) = (&arguments.input, &arguments.out_dir);
-    let found = pipeline::sweep(input, folder, &arguments.budgets(), &options, &tell);
-    let found = terminal.done(found);
-    let found = found.map_err(|error| error.about(input, &options).to_string())?;
+    let run = Run {
+        input: &arguments.input,
+        options,
+        paths,
+        line,
+        observer: &terminal,
+    };
+    let found = terminal.done(run.sweep(&arguments.out_dir, &arguments.budgets()))?;
     show(&found, &arguments.shown)
 }
 
 /// Has the system hold this process to what the run may take. Where it refuses, what is counted is still held.
-fn hold(options: &Options) {
+fn hold(opening: &Opening) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // Those of ONNX Runtime's sessions, of which some are open at a time, and our own.
-    let threads = 4 * options.runtime.threads.unwrap_or(cores) + 2 * cores;
-    let _ = options.allowance.enforce(threads);
+    let threads = 4 * opening.runtime.threads.unwrap_or(cores) + 2 * cores;
+    let _ = opening.allowance.enforce(threads);
 }
 
 fn setup(cuda: bool) -> Result<(), String> {
@@ -271,7 +281,7 @@ mod tests {
     #[test]
     fn options_come_from_a_text() {
         let options = config_options("macs = 0.5\nsamples = 7\n").unwrap();
-        assert_eq!(options.reader.samples, Some(7));
+        assert_eq!(options.opening.calibration.reader.samples, Some(7));
         assert!(
             config_options("maks = 0.5")
                 .unwrap_err()

@@ -9,7 +9,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::OutputArguments;
-use crate::pipeline::Event;
+use crate::pipeline::{Event, Observer};
 use crate::shown;
 
 /// A log hears of a counting stage this often.
@@ -78,21 +78,8 @@ fn painted(text: &str, style: Style) -> String {
     }
 }
 
-impl Terminal {
-    /// Quiet says nothing but warnings; verbose adds times.
-    pub fn new(how: &OutputArguments) -> Self {
-        Terminal {
-            quiet: how.quiet,
-            verbose: how.verbose,
-            is_terminal: std::io::stderr().is_terminal(),
-            begin: Instant::now(),
-            bar: RefCell::new(None),
-            counted: Cell::new(None),
-        }
-    }
-
-    /// Shows one event.
-    pub fn tell(&self, event: Event) {
+impl Observer for Terminal {
+    fn hear(&self, event: Event) {
         match event {
             Event::Note(note) => match shown::message(&note).strip_prefix("WARNING") {
                 Some(rest) => {
@@ -106,6 +93,20 @@ impl Terminal {
             Event::Stage(stage) => self.stage(stage, None),
             Event::Counting { stage, total, what } => self.stage(stage, Some((total, what))),
             Event::Advance(more) => self.advance(more),
+        }
+    }
+}
+
+impl Terminal {
+    /// Quiet says nothing but warnings; verbose adds times.
+    pub fn new(how: &OutputArguments) -> Self {
+        Terminal {
+            quiet: how.quiet,
+            verbose: how.verbose,
+            is_terminal: std::io::stderr().is_terminal(),
+            begin: Instant::now(),
+            bar: RefCell::new(None),
+            counted: Cell::new(None),
         }
     }
 

@@ -9,8 +9,9 @@ use crate::onnx::Model;
 use crate::onnx::proto::tensor_shape_proto::dimension::Value as Length;
 use crate::onnx::proto::{ValueInfoProto, type_proto::Value};
 use crate::ops;
-use crate::pipeline::calibration::Samples;
-use crate::pipeline::{Error, Options, sizes, states};
+use crate::pipeline::calibration::Calibration;
+use crate::pipeline::samples::Samples;
+use crate::pipeline::{Error, sizes, states};
 use crate::runtime::{InputSpec, RuntimeError};
 
 /// So many numbers that a model tells are tried.
@@ -25,15 +26,15 @@ const LARGEST: usize = 4096;
 /// The data cannot be opened, or nothing that was tried runs.
 pub(super) fn open<T>(
     specs: &[InputSpec],
-    options: &Options,
+    calibration: &Calibration,
     told: &[usize],
     mut attempt: impl FnMut(&Samples) -> Result<T, Error>,
 ) -> Result<(Samples, T), Error> {
-    let usual = of_size(specs, options, told, &mut attempt);
+    let usual = of_size(specs, calibration, told, &mut attempt);
     if !usual.as_ref().is_err_and(is_of_run) {
         return usual;
     }
-    for (other, sizes) in sizes::others(specs, options) {
+    for (other, sizes) in sizes::others(specs, calibration) {
         if let Ok((mut samples, found)) = of_size(specs, &other, told, &mut attempt) {
             samples.note(format!(
                 "the model does not run with images of the usual size: it gets {sizes} (fix it with --shape)"
@@ -51,14 +52,14 @@ pub(super) fn open<T>(
 /// The data cannot be opened, or no batch runs.
 fn of_size<T>(
     specs: &[InputSpec],
-    options: &Options,
+    calibration: &Calibration,
     told: &[usize],
     mut attempt: impl FnMut(&Samples) -> Result<T, Error>,
 ) -> Result<(Samples, T), Error> {
     let mut sizes = Sizes::default();
-    let inside = states::batches(specs, options);
+    let inside = states::batches(specs, calibration);
     if inside.is_empty() {
-        let mut samples = Samples::open(specs, options, None)?;
+        let mut samples = Samples::open(specs, calibration, None)?;
         // Two samples, so that the batch is not mistaken for an axis of length one; but not as many as the
         // model may be fixed at.
         let many = (2..).find(|size| !told.contains(size)).unwrap_or(2);
@@ -72,13 +73,13 @@ fn of_size<T>(
         true => "leaves its batch open, but runs",
         false => "has states of",
     };
-    let own = options.batch.into_iter().chain(inside).chain([1]);
+    let own = calibration.batch.into_iter().chain(inside).chain([1]);
     for size in own.chain(told.iter().copied()) {
         if sizes.tried.contains(&size) {
             continue;
         }
-        let options = states::sized(specs, options, size);
-        let mut samples = match Samples::open(specs, &options, Some(size)) {
+        let calibration = states::sized(specs, calibration, size);
+        let mut samples = match Samples::open(specs, &calibration, Some(size)) {
             Ok(samples) => samples,
             Err(error) => {
                 sizes.lacks(size, error.into());

@@ -1,417 +1,108 @@
-//! Which samples the statistics see and which are held back for the comparison.
+//! The samples of a run, as they are asked for.
 
-use crate::allowance::OverLimit;
-use crate::data::{self, Dataset};
-use crate::data::{Batch, DataError};
-use crate::pipeline::Options;
-use crate::runtime::InputSpec;
+use std::path::PathBuf;
 
-/// One sample in this many is held back.
-const HOLD_BACK: usize = 8;
-/// No more samples than this are compared.
-const MOST_COMPARED: usize = 256;
-/// Elements of all inputs in one batch, about.
-const BATCH_ELEMENTS: usize = 1 << 20;
-/// No more samples than this in one batch, unless asked for.
-const MOST_BATCH: usize = 64;
+use crate::allowance::Allowance;
+use crate::data::{ImageOptions, ReaderOptions};
+use crate::graph::Graph;
+use crate::ops;
 
-/// The calibration data, divided.
-pub(super) struct Samples {
-    dataset: Dataset,
-    /// Samples in use: whole batches of a fixed size.
-    count: usize,
-    seen: Vec<usize>,
-    compared: Vec<usize>,
-    /// Samples that must stay together: the model's fixed batch size, or 1.
-    unit: usize,
-    batch: usize,
-    /// Whether the model leaves its batch open.
-    is_open: bool,
-    /// Samples of the probing run where it does.
-    probed: usize,
-    notes: Vec<String>,
-    is_synthetic: bool,
+/// Unlabelled samples, which show what a model's channels carry. The default holds none: inputs are made up, and
+/// nothing is known about the quality of the result.
+#[derive(Debug, Clone, Default)]
+pub struct Calibration {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) statistics: Vec<PathBuf>,
+    pub(crate) source: Option<String>,
+    pub(crate) reader: ReaderOptions,
+    pub(crate) batch: Option<usize>,
 }
 
-impl Samples {
-    /// Opens the data for a model that runs batches of `found` samples only, or of those that its inputs
-    /// state.
-    pub fn open(
-        specs: &[InputSpec],
-        options: &Options,
-        found: Option<usize>,
-    ) -> Result<Self, DataError> {
-        let is_synthetic = options.calibration.is_empty();
-        let fixed = found.or_else(|| data::stated_batch(specs));
-        let unit = fixed.unwrap_or(1).max(1);
-        let dataset = if is_synthetic {
-            let mut reader = options.reader.clone();
-            // Of made-up samples there are enough for a batch.
-            reader.samples = reader.samples.map(|samples| samples.max(unit));
-            let made = data::synthetic(specs, &reader)?;
-            match made.len() < unit {
-                true => {
-                    reader.samples = Some(unit);
-                    data::synthetic(specs, &reader)?
-                }
-                false => made,
-            }
-        } else {
-            data::open(&options.calibration, specs, &options.reader)?
-        };
-        // A model of a fixed batch size reads whole batches only.
-        let count = dataset.len() / unit * unit;
-        if count == 0 {
-            return Err(DataError::Samples(format!(
-                "expected at least {unit} samples, which the model runs at a time, found {}: give more",
-                dataset.len()
-            )));
-        }
-        let (seen, compared) = divide(count, unit);
-        let mut notes = dataset.notes().to_vec();
-        if is_synthetic {
-            let warning = match options.stats.is_empty() {
-                true => SYNTHETIC_WARNING,
-                false => SYNTHETIC_TRIALS_WARNING,
-            };
-            notes.insert(0, warning.to_owned());
-        } else if count < dataset.len() {
-            notes.push(format!(
-                "uses {count} of {} samples: the model runs {unit} at a time",
-                dataset.len()
-            ));
-        }
-        let mut samples = Samples {
-            dataset,
-            count,
-            seen,
-            compared,
-            unit,
-            batch: unit,
-            is_open: fixed.is_none(),
-            probed: 2,
-            notes,
-            is_synthetic,
-        };
-        if samples.is_open {
-            samples.batch = options.batch.unwrap_or_else(|| samples.fitting_batch());
-        }
-        Ok(samples)
+impl Calibration {
+    /// The samples in files, one after the other: .npy, .npz, ONNX test data (.pb), images, and folders of these.
+    pub fn files<P: Into<PathBuf>>(files: impl IntoIterator<Item = P>) -> Self {
+        Calibration::default().with_files(files)
     }
 
-    /// Has the probing run take so many samples, where the model leaves its batch open.
-    pub fn probe_with(&mut self, samples: usize) {
-        self.probed = samples;
+    /// Adds the samples in more files.
+    #[must_use]
+    pub fn with_files<P: Into<PathBuf>>(mut self, files: impl IntoIterator<Item = P>) -> Self {
+        self.files.extend(files.into_iter().map(Into::into));
+        self
     }
 
-    /// Whether the model leaves its batch open.
-    pub fn is_open(&self) -> bool {
-        self.is_open
+    /// Starts from the statistics of earlier runs, whose sums are added, in place of a pass over the samples.
+    #[must_use]
+    pub fn statistics<P: Into<PathBuf>>(mut self, files: impl IntoIterator<Item = P>) -> Self {
+        self.statistics = files.into_iter().map(Into::into).collect();
+        self
     }
 
-    /// Adds something that the user should know.
-    pub fn note(&mut self, note: String) {
-        self.notes.push(note);
+    /// What the report calls the samples, where that is not the names of their files.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.source = Some(source.into());
+        self
     }
 
-    /// As many samples as keep the inputs of a batch small.
-    fn fitting_batch(&self) -> usize {
-        let elements = |spec: &InputSpec| {
-            let sizes = spec.shape.iter().flatten();
-            sizes.fold(1_usize, |n, &size| n.saturating_mul(size))
-        };
-        let one = self.dataset.specs(self.unit);
-        let all = one.iter().map(elements).fold(0, usize::saturating_add);
-        (BATCH_ELEMENTS / all.max(1)).clamp(1, MOST_BATCH)
+    /// Uses at most so many samples, taken evenly over the data. By default all, and 256 that are made up.
+    #[must_use]
+    pub fn samples(mut self, samples: usize) -> Self {
+        self.reader.samples = Some(samples);
+        self
     }
 
-    /// Makes batches so small that what a run holds, of which the probing run's samples held so many `bytes`,
-    /// stays within what is allowed beside the bytes that are `kept` all the time. Half of that is left to the rest.
-    ///
-    /// # Errors
-    /// The batch is asked for, and too large.
-    pub fn fit(&mut self, bytes: u64, kept: u64, options: &Options) -> Result<(), OverLimit> {
-        let one = bytes / (self.first_size().min(self.count).max(1) as u64);
-        if !self.is_open {
-            return Ok(());
-        }
-        if let Some(batch) = options.batch {
-            let what = || format!("a run of the model with batches of {batch} samples");
-            let asked = one.saturating_mul(batch as u64);
-            return options.allowance.bytes(asked, what, "lower --batch");
-        }
-        let most = options.allowance.bytes.saturating_sub(kept) / 2 / one.max(1);
-        let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
-        self.batch = self.batch.min(most);
-        Ok(())
+    /// Runs so many samples at a time. By default as many as fit a modest amount of memory.
+    #[must_use]
+    pub fn batch(mut self, samples: usize) -> Self {
+        self.batch = Some(samples);
+        self
     }
 
-    /// Makes every batch of the statistics one of that many samples, where the model leaves that open.
-    pub fn keep_together(&mut self, samples: usize) {
-        let whole = self.seen.len() / samples.max(1) * samples.max(1);
-        if self.is_open && whole > 0 {
-            self.batch = samples;
-            self.seen.truncate(whole);
+    /// Fixes the sizes of an input that the model leaves open; the first of them, the batch, is not used.
+    #[must_use]
+    pub fn shape(mut self, input: impl Into<String>, sizes: impl Into<Vec<usize>>) -> Self {
+        self.reader.shapes.insert(input.into(), sizes.into());
+        self
+    }
+
+    /// How image files become tensors.
+    #[must_use]
+    pub fn images(mut self, images: ImageOptions) -> Self {
+        self.reader.image = images;
+        self
+    }
+
+    /// The seed of everything random; 0 by default.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.reader.seed = seed;
+        self
+    }
+
+    /// Whether inputs are made up.
+    pub(crate) fn is_synthetic(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Whether the statistics are of made-up inputs.
+    pub(super) fn judges_by_synthetic(&self) -> bool {
+        self.is_synthetic() && self.statistics.is_empty()
+    }
+
+    /// What the report calls the samples.
+    pub(super) fn sources(&self) -> Vec<String> {
+        match &self.source {
+            Some(source) => vec![source.clone()],
+            None => crate::report::source(&self.files),
         }
     }
 
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    pub fn is_synthetic(&self) -> bool {
-        self.is_synthetic
-    }
-
-    /// Samples for the statistics.
-    pub fn seen(&self) -> &[usize] {
-        &self.seen
-    }
-
-    /// Tells these samples, read and divided like this, from others.
-    pub fn digest(&self, options: &Options) -> Result<String, DataError> {
-        let reading = format!("{:?} {}", options.reader.image, self.unit);
-        self.dataset.digest(&reading)
-    }
-
-    /// Samples for the comparison.
-    pub fn compared(&self) -> &[usize] {
-        &self.compared
-    }
-
-    /// Every sample once, in order.
-    pub fn all(&self) -> Vec<usize> {
-        (0..self.count).collect()
-    }
-
-    /// Whether no statistics see the compared samples.
-    pub fn holds_back(&self) -> bool {
-        self.seen.first() != self.compared.first()
-    }
-
-    pub fn batches<'a>(
-        &'a self,
-        wanted: &'a [usize],
-    ) -> Result<impl Iterator<Item = Result<Batch, DataError>> + 'a, DataError> {
-        self.dataset.batches(wanted, self.batch)
-    }
-
-    /// The smallest batch that the model runs.
-    pub fn one(&self) -> Result<Batch, DataError> {
-        self.take(self.unit)
-    }
-
-    /// So many samples, spread over those of the comparison, for trials of single groups: on samples that
-    /// the repair was fitted to, a trial would not see what it gets wrong elsewhere.
-    pub fn trials(&self, count: usize) -> Result<Vec<Batch>, DataError> {
-        self.batches(&self.spread(&self.compared, count))?.collect()
-    }
-
-    /// Samples of the statistics, spread over all of them, to choose between repairs that were fitted to these.
-    pub fn fitted(&self) -> Vec<usize> {
-        self.spread(&self.seen, MOST_COMPARED.min(self.seen.len()))
-    }
-
-    /// So many of some samples, spread over them, of which some stay together.
-    fn spread(&self, of: &[usize], count: usize) -> Vec<usize> {
-        let units = of.len() / self.unit;
-        let wanted = (count / self.unit).clamp(1, units.max(1));
-        let picked = (0..wanted).map(|index| index * units / wanted);
-        let places = picked.flat_map(|unit| unit * self.unit..(unit + 1) * self.unit);
-        places.filter_map(|place| of.get(place).copied()).collect()
-    }
-
-    /// A batch for the probing run: some samples where the model leaves its batch open, so that the
-    /// batch is not mistaken for an axis of length one, even if single samples fill a batch.
-    pub fn first_batch(&self) -> Result<Batch, DataError> {
-        self.take(self.first_size())
-    }
-
-    /// The inputs as that batch has them.
-    pub fn first_specs(&self) -> Vec<InputSpec> {
-        self.dataset.specs(self.first_size().min(self.count))
-    }
-
-    fn first_size(&self) -> usize {
-        if self.is_open { self.probed } else { self.unit }
-    }
-
-    fn take(&self, samples: usize) -> Result<Batch, DataError> {
-        let all = self.seen.len().max(self.compared.len());
-        let wanted: Vec<usize> = (0..samples.min(all)).collect();
-        let size = wanted.len().max(1);
-        let first = self.dataset.batches(&wanted, size)?.next();
-        first.unwrap_or_else(|| Err(DataError::Samples("the data hold no sample".to_owned())))
-    }
-}
-
-const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: inputs are made up, and nothing is \
-    known about the quality of the result. Give --calib with a few hundred real samples";
-
-const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: only the statistics are of real \
-    data, trials run on made-up inputs, and nothing is known about the quality of the result. Give --calib with \
-    the data of one of the files of --stats";
-
-/// Every eighth batch of `unit` samples is held back, as long as enough are left to see.
-fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
-    let units = count / unit;
-    let is_held = |index: &usize| index % HOLD_BACK == HOLD_BACK - 1;
-    let spread = |picked: Vec<usize>| -> Vec<usize> {
-        picked
-            .into_iter()
-            .flat_map(|index| index * unit..(index + 1) * unit)
-            .collect()
-    };
-    let (held, seen): (Vec<usize>, Vec<usize>) = (0..units).partition(is_held);
-    if held.is_empty() {
-        return (spread(seen.clone()), spread(seen));
-    }
-    let most = (MOST_COMPARED / unit).max(1);
-    (spread(seen), spread(held.into_iter().take(most).collect()))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::allowance::Allowance;
-    use crate::data::ReaderOptions;
-    use crate::groups::Scope;
-    use crate::onnx::DataType;
-    use crate::repair::Repair;
-    use crate::runtime::{Device, RuntimeOptions};
-    use crate::select::Limits;
-    use crate::statistics::Estimator;
-
-    /// Samples of the probing run of a model with one input of that shape.
-    fn probed(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> usize {
-        opened(shape, batch, samples).first_batch().unwrap()[0]
-            .1
-            .shape[0]
-    }
-
-    /// Noise for a model with one input of that shape.
-    fn opened(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> Samples {
-        let (spec, options) = asked(shape, batch, samples);
-        Samples::open(&[spec], &options, None).unwrap()
-    }
-
-    fn asked(
-        shape: &[Option<usize>],
-        batch: Option<usize>,
-        samples: usize,
-    ) -> (InputSpec, Options) {
-        let spec = InputSpec {
-            name: "x".to_owned(),
-            dtype: DataType::Float,
-            shape: shape.to_vec(),
-        };
-        let options = Options {
-            calibration: Vec::new(),
-            reader: ReaderOptions {
-                samples: Some(samples),
-                ..ReaderOptions::default()
-            },
-            batch,
-            scope: Scope::default(),
-            budget: None,
-            limits: Limits {
-                align: 1,
-                min_channels: 1,
-                best_effort: false,
-            },
-            estimator: Estimator::Gaussian,
-            combine: true,
-            exclude: None,
-            only: None,
-            repair: Some(Repair::Once),
-            memory: 0,
-            allowance: Allowance::of_megabytes(1000),
-            runtime: RuntimeOptions {
-                device: Device::Cpu,
-                ..RuntimeOptions::default()
-            },
-            plan: None,
-            stats: Vec::new(),
-            stats_out: None,
-            plan_out: None,
-            report: None,
-            config: None,
-            command: None,
-        };
-        (spec, options)
-    }
-
-    #[test]
-    fn an_open_batch_is_probed_with_two_samples() {
-        let small = [None, Some(1), Some(4), Some(4)];
-        assert_eq!(probed(&small, None, 8), 2);
-        assert_eq!(probed(&small, Some(1), 8), 2);
-        // A sample so large that each runs alone.
-        let large = [None, Some(1 << 22)];
-        assert_eq!(probed(&large, None, 8), 2);
-        // There is only one.
-        assert_eq!(probed(&small, None, 1), 1);
-    }
-
-    #[test]
-    fn a_fixed_batch_is_probed_as_it_is() {
-        assert_eq!(probed(&[Some(1), Some(4)], None, 8), 1);
-        assert_eq!(probed(&[Some(4), Some(4)], None, 8), 4);
-    }
-
-    #[test]
-    fn there_is_always_a_made_up_batch() {
-        assert_eq!(probed(&[Some(200), Some(4)], None, 2), 200);
-        let (spec, options) = asked(&[Some(200), Some(4)], None, 2);
-        let options = Options {
-            reader: ReaderOptions::default(),
-            ..options
-        };
-        assert_eq!(
-            Samples::open(&[spec], &options, None).unwrap().all().len(),
-            200
-        );
-    }
-
-    #[test]
-    fn one_in_eight_is_held_back() {
-        let (seen, compared) = divide(16, 1);
-        assert_eq!(compared, [7, 15]);
-        assert_eq!(seen.len(), 14);
-        assert!(compared.iter().all(|index| !seen.contains(index)));
-    }
-
-    /// Trials see what the repair does not.
-    #[test]
-    fn trials_run_on_samples_held_back() {
-        let values = |batches: Vec<Batch>| -> Vec<f32> {
-            let tensors = batches.iter().map(|batch| &batch[0].1);
-            let values = tensors.flat_map(|tensor| tensor.to_f32().unwrap().into_iter());
-            values.collect()
-        };
-        let samples = opened(&[None, Some(3)], None, 32);
-        let read = |wanted: &[usize]| {
-            let batches = samples.batches(wanted).unwrap();
-            values(batches.collect::<Result<_, _>>().unwrap())
-        };
-        assert_eq!(samples.compared(), [7, 15, 23, 31]);
-        assert_eq!(values(samples.trials(2).unwrap()), read(&[7, 23]));
-        assert_eq!(
-            values(samples.trials(16).unwrap()),
-            read(samples.compared())
-        );
-    }
-
-    #[test]
-    fn whole_batches_stay_together() {
-        let (seen, compared) = divide(32, 4);
-        assert_eq!(compared, [28, 29, 30, 31]);
-        assert_eq!(seen.len(), 28);
-    }
-
-    #[test]
-    fn few_samples_are_seen_and_compared() {
-        assert_eq!(divide(3, 1), (vec![0, 1, 2], vec![0, 1, 2]));
+    /// The same for a model, whose first nodes tell what values its inputs take.
+    pub(super) fn told_by(&self, graph: &Graph, allowance: Allowance) -> Calibration {
+        let mut told = self.clone();
+        told.reader.told = ops::inputs::values(graph);
+        told.reader.allowance = allowance;
+        told
     }
 }

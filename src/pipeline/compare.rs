@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use crate::graph::Graph;
-use crate::onnx;
-use crate::pipeline::{Error, Event, Options, batch};
-use crate::report::{Compared, source};
+use crate::onnx::{self, Model};
+use crate::pipeline::observer::Observer;
+use crate::pipeline::open::Opening;
+use crate::pipeline::samples::Samples;
+use crate::pipeline::{Error, batch};
+use crate::report::Compared;
 use crate::runtime::{InputSpec, Runtime};
 use crate::shapes::forecast;
 use crate::verify::{Change, Check, Runs, VerifyError};
@@ -17,76 +20,73 @@ use crate::verify::{Change, Check, Runs, VerifyError};
 pub fn compare(
     original: &Path,
     other: &Path,
-    options: &Options,
-    tell: &dyn Fn(Event),
+    request: &Opening,
+    observer: &dyn Observer,
 ) -> Result<Compared, Error> {
-    let load = |path| onnx::load_within(path, options.allowance);
-    let models = [load(original)?, load(other)?];
-    for model in &models {
-        model.check_expansion(options.allowance)?;
+    let load = |path| onnx::load_within(path, request.allowance);
+    let [first, second] = [load(original)?, load(other)?];
+    for model in [&first, &second] {
+        model.check_expansion(request.allowance)?;
     }
-    let runtime = Runtime::start(&options.runtime)?;
-    tell(Event::Stage("reading the models"));
-    let specs = match InputSpec::stated(&models[0]) {
-        Some(specs) => specs,
-        None => runtime.session(&models[0])?.inputs(),
-    };
-    let graph = Graph::build(&models[0])?;
-    let options = &options.told_by(&graph);
-    let told = batch::told(&models[0], &graph);
-    let (samples, ()) = batch::open(&specs, options, &told, |samples| {
-        let specs = samples.first_specs();
-        forecast(&models[0], &graph, &runtime, &specs, options.allowance)?;
-        let mut session = runtime.session(&models[0])?;
-        let outputs = session.outputs();
-        session.run(&samples.first_batch()?, &outputs)?;
-        Ok(())
-    })?;
-    let mut notes = runtime.notes().to_vec();
-    notes.extend_from_slice(samples.notes());
-    for note in &notes {
-        tell(Event::Note(note.clone()));
-    }
+    let runtime = Runtime::start(&request.runtime)?;
+    observer.stage("reading the models");
+    let samples = open(&first, &runtime, request)?;
+    let notes = [runtime.notes(), samples.notes()].concat();
+    observer.notes(&notes);
     // Made-up inputs do not tell how close two models are, but they show that both run.
-    let (stage, all) = match samples.is_synthetic() {
-        true => ("running both", samples.compared().to_vec()),
+    let (stage, wanted) = match samples.is_synthetic() {
+        true => ("running both", samples.compared()),
         false => ("comparing", samples.all()),
     };
-    tell(Event::Counting {
-        stage,
-        total: all.len(),
-        what: "samples",
-    });
-    let batches = samples.batches(&all)?.inspect(|batch| {
+    observer.counting(stage, wanted.len(), "samples");
+    let batches = samples.batches(wanted)?.inspect(|batch| {
         let first = batch.as_ref().ok().and_then(|batch| batch.first());
         let read = first.and_then(|(_, tensor)| tensor.shape.first().copied());
-        tell(Event::Advance(read.unwrap_or(1)));
+        observer.advance(read.unwrap_or(1));
     });
     let failed = |error: VerifyError| Error::Compare {
         original: original.to_owned(),
         other: other.to_owned(),
         error: Box::new(error),
     };
-    let [first, second] = &models;
-    let check = Check::open(first, &[second], &runtime);
+    let check = Check::open(&first, &[&second], &runtime);
     let mut check = check.map_err(|error| failed(error.into()))?;
     let comparison = check.compare(batches).map_err(&failed)?.pop();
-    let comparison = comparison.filter(|_| !samples.is_synthetic());
-    tell(Event::Stage("measuring the latency"));
-    let one = samples.one()?;
-    let latency = check.latency(&one, Runs::MANY)?.pop();
+    observer.stage("measuring the latency");
+    let latency = check.latency(&samples.one()?, Runs::MANY)?.pop();
     Ok(Compared {
         original: original.to_owned(),
         other: other.to_owned(),
-        source: source(&options.calibration),
+        source: request.calibration.sources(),
         device: runtime.device().to_owned(),
         onnxruntime: runtime.version().to_owned(),
-        comparison,
+        comparison: comparison.filter(|_| !samples.is_synthetic()),
         bytes: Change {
-            before: onnx::file_bytes(first, original)?,
-            after: onnx::file_bytes(second, other)?,
+            before: onnx::file_bytes(&first, original)?,
+            after: onnx::file_bytes(&second, other)?,
         },
         latency_ms: latency.unwrap_or_default(),
         notes,
     })
+}
+
+/// The samples in batches that the model runs.
+fn open(model: &Model, runtime: &Runtime, request: &Opening) -> Result<Samples, Error> {
+    let specs = match InputSpec::stated(model) {
+        Some(specs) => specs,
+        None => runtime.session(model)?.inputs(),
+    };
+    let graph = Graph::build(model)?;
+    let allowance = request.allowance;
+    let calibration = request.calibration.told_by(&graph, allowance);
+    let told = batch::told(model, &graph);
+    let (samples, ()) = batch::open(&specs, &calibration, &told, |samples| {
+        let specs = samples.first_specs();
+        forecast(model, &graph, runtime, &specs, allowance)?;
+        let mut session = runtime.session(model)?;
+        let outputs = session.outputs();
+        session.run(&samples.first_batch()?, &outputs)?;
+        Ok(())
+    })?;
+    Ok(samples)
 }

@@ -6,7 +6,6 @@ use crate::data::DataError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::outputs::OutputError;
-use crate::pipeline::Options;
 use crate::repair::sequential::SequentialError;
 use crate::runtime::RuntimeError;
 use crate::select::SelectError;
@@ -23,7 +22,7 @@ pub enum Error {
     Output(#[from] OutputError),
     /// A pattern that no node's name matches.
     #[error(
-        "{option} '{pattern}' matches no node that makes channels; {hint}`onnx-mipp inspect` lists \
+        "--{option} '{pattern}' matches no node that makes channels; {hint}`onnx-mipp inspect` lists \
          them (`*` matches `/` too)"
     )]
     IdleGlob {
@@ -44,22 +43,26 @@ pub enum Error {
         /// Why not.
         error: Box<VerifyError>,
     },
-    /// A JSON file that cannot be read.
-    #[error("{}: {error}; give a plan that --plan-out wrote", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        error: String,
-    },
     /// A plan of combinations without the data that they come from.
     #[error(
-        "{}: the plan keeps combinations of channels, which follow from the calibration data: give the --calib or \
-         --stats that it was made with", path.display()
+        "the plan keeps combinations of channels, which follow from the calibration data: give the --calib or \
+         --stats that it was made with"
     )]
-    UntoldCombinations {
-        /// The plan.
+    UntoldCombinations,
+    /// Statistics of other samples than the calibration's.
+    #[error(
+        "{}: the statistics are of {data} ({found}...), not of --calib as it is read now ({expected}...); give the same data \
+         and options, or gather them again", path.display()
+    )]
+    OtherData {
+        /// The file.
         path: PathBuf,
+        /// What the samples of the statistics are called.
+        data: String,
+        /// The beginning of their digest.
+        found: String,
+        /// That of the samples that were given.
+        expected: String,
     },
     /// A model that runs no batch that was tried.
     #[error("{error} (tried with batches of {tried})")]
@@ -130,13 +133,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same with the name of the file that it is about, where it has none: that of the plan, or of the
-    /// model.
+    /// The same with the name of the file that it is about, where it has none: that of the plan, if there is one, or
+    /// of the model.
     #[must_use]
-    pub fn about(self, model: &Path, options: &Options) -> Error {
-        let path = match (&self, &options.plan) {
-            (Error::Select(SelectError::Plan { .. }), Some(plan)) => plan.as_path(),
-            (error, _) if error.has_no_file() => model,
+    pub fn about(self, model: &Path, plan: Option<&Path>) -> Error {
+        let is_of_plan = matches!(
+            self,
+            Error::Select(SelectError::Plan { .. }) | Error::UntoldCombinations
+        );
+        let path = match plan {
+            Some(plan) if is_of_plan => plan,
+            _ if self.has_no_file() => model,
             _ => return self,
         };
         Error::In {
@@ -167,6 +174,7 @@ impl Error {
             | Error::NoBatch { .. }
             | Error::NothingToPrune
             | Error::NoStatistics
+            | Error::UntoldCombinations
             | Error::NoRows
             | Error::OverLimit(_)
             | Error::Graph(_)

@@ -1,6 +1,6 @@
 //! Sizes of made-up images and sounds, where the model leaves them open and does not run with the usual ones.
 
-use crate::pipeline::Options;
+use crate::pipeline::calibration::Calibration;
 use crate::runtime::InputSpec;
 
 /// Lines of writing for recognisers, then larger images.
@@ -11,24 +11,24 @@ const LENGTHS: [usize; 5] = [512, 256, 1600, 16_000, 64_000];
 const COLORS: usize = 3;
 
 /// Whether sizes are guessed: only a run shows that the model takes them.
-pub(super) fn are_guessed(specs: &[InputSpec], options: &Options) -> bool {
+pub(super) fn are_guessed(specs: &[InputSpec], calibration: &Calibration) -> bool {
     let inner = |spec: &InputSpec| spec.shape.iter().skip(1).any(Option::is_none);
     let is_open =
-        |spec: &&InputSpec| !options.reader.shapes.contains_key(&spec.name) && inner(spec);
-    options.calibration.is_empty() && specs.iter().any(|spec| is_open(&spec))
+        |spec: &&InputSpec| !calibration.reader.shapes.contains_key(&spec.name) && inner(spec);
+    calibration.is_synthetic() && specs.iter().any(|spec| is_open(&spec))
 }
 
-/// The options with other sizes for the images that are made up, and what these sizes are.
-pub(super) fn others(specs: &[InputSpec], options: &Options) -> Vec<(Options, String)> {
-    if !are_guessed(specs, options) {
+/// The calibration with other sizes for the images that are made up, and what these sizes are.
+pub(super) fn others(specs: &[InputSpec], calibration: &Calibration) -> Vec<(Calibration, String)> {
+    if !are_guessed(specs, calibration) {
         return Vec::new();
     }
     let of_size = |(size, &length): (&[usize; 2], &usize)| {
-        let mut tried = options.clone();
+        let mut tried = calibration.clone();
         let mut names = Vec::new();
         for spec in specs {
             if let Some(shape) = sized(spec, *size, length)
-                .filter(|_| !options.reader.shapes.contains_key(&spec.name))
+                .filter(|_| !calibration.reader.shapes.contains_key(&spec.name))
             {
                 names.push(format!("'{}' {shape:?}", spec.name));
                 tried.reader.shapes.insert(spec.name.clone(), shape);

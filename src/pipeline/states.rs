@@ -1,22 +1,22 @@
 //! States of recurrent layers that a model reads, whose second axis is the batch: they fix it for the whole run.
 
 use crate::data;
-use crate::pipeline::Options;
+use crate::pipeline::calibration::Calibration;
 use crate::runtime::InputSpec;
 
 /// The batches that states may be of, the likeliest first: what their second axis says, or one sample where it
 /// is open, and the first, where that is the batch after all. None without states.
-pub(super) fn batches(specs: &[InputSpec], options: &Options) -> Vec<usize> {
-    let asked = |spec: &InputSpec| options.reader.shapes.get(&spec.name)?.get(1).copied();
+pub(super) fn batches(specs: &[InputSpec], calibration: &Calibration) -> Vec<usize> {
+    let asked = |spec: &InputSpec| calibration.reader.shapes.get(&spec.name)?.get(1).copied();
     let second = |spec: &InputSpec| spec.shape.get(1).copied().flatten();
     let inside = data::states(specs).map(|spec| asked(spec).or(second(spec)).unwrap_or(1));
     let first = data::states(specs).filter_map(|spec| spec.shape.first().copied().flatten());
     inside.chain(first).collect()
 }
 
-/// The options with states of that many samples, where the model leaves nothing else of them open.
-pub(super) fn sized(specs: &[InputSpec], options: &Options, batch: usize) -> Options {
-    let mut sized = options.clone();
+/// The calibration with states of that many samples, where the model leaves nothing else of them open.
+pub(super) fn sized(specs: &[InputSpec], calibration: &Calibration, batch: usize) -> Calibration {
+    let mut sized = calibration.clone();
     let shapes = &mut sized.reader.shapes;
     for spec in data::states(specs).filter(|spec| spec.shape.get(1) == Some(&None)) {
         let sizes = spec.shape.iter().enumerate();

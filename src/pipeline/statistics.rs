@@ -1,15 +1,15 @@
 //! Where statistics come from: a pass over the data, or files of earlier passes.
 
 use crate::statistics;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::allowance::Allowance;
 use crate::graph::Graph;
 use crate::groups::Groups;
-use crate::outputs::Staged;
-use crate::pipeline::files;
-use crate::pipeline::work::Work;
-use crate::pipeline::{Error, Event, Options};
-use crate::report::source;
+use crate::outputs::{Staged, Target};
+use crate::pipeline::Error;
+use crate::pipeline::calibration::Calibration;
+use crate::pipeline::open::Subject;
 use crate::statistics::{
     Estimator, GatherOptions, MergeError, Origin, Statistics, StatisticsError, Sums,
 };
@@ -21,116 +21,133 @@ pub(super) fn kept(graph: &Graph, groups: &Groups) -> u64 {
     Sums::bytes(graph, groups).saturating_add(weights)
 }
 
-impl Work {
-    /// What the consumers read, from the files of `--stats` or else from the data; then also their file,
-    /// aside, where it was asked for.
-    pub(super) fn statistics(
-        &self,
-        options: &Options,
-        tell: &dyn Fn(Event),
-    ) -> Result<(Statistics, Option<Staged>), Error> {
-        let what = || "the calibration, for its statistics and the weights,".to_owned();
-        let advice = "prune fewer layers at a time (--only, --exclude), or allow more";
-        let kept = kept(&self.graph, &self.groups);
-        options.allowance.bytes(kept, what, advice)?;
-        if !options.stats.is_empty() {
-            return Ok((self.stored(options, tell)?, None));
-        }
-        let mut staged = None;
-        let mut sums = self.gather(options, tell)?;
-        if let Some(path) = &options.stats_out {
-            let origin = Origin {
-                model: self.original.digest(),
-                data: self.samples.digest(options)?,
-                source: source(&options.calibration),
-            };
-            let target = files::statistics(path)?;
-            staged = Some(statistics::stage(&target, &origin, &mut sums)?);
-        }
-        Ok((sums.statistics()?, staged))
-    }
+/// Which statistics are asked for.
+pub(super) struct Gathering<'a> {
+    pub calibration: &'a Calibration,
+    pub estimator: Estimator,
+    pub allowance: Allowance,
+    /// Where the sums of a pass over the data are kept.
+    pub keep: Option<&'a Target>,
+}
 
-    fn gather(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Sums, Error> {
-        let wanted = self.samples.seen();
-        tell(Event::Counting {
-            stage: "calibrating",
-            total: wanted.len(),
-            what: "samples",
-        });
-        let progress = |done: usize| tell(Event::Advance(done));
-        let gather = GatherOptions {
-            samples: wanted.len(),
-            seed: options.reader.seed,
-            estimator: options.estimator,
-            progress: &progress,
-        };
-        let batches = self.samples.batches(wanted)?;
-        Ok(Sums::gather(
-            &self.model,
-            &self.graph,
-            &self.groups,
-            &self.runtime,
-            batches,
-            &gather,
-            options.stats_out.is_some(),
-        )?)
-    }
+/// What the consumers read: the means and covariances of all samples, in one pass.
+///
+/// # Errors
+/// The data cannot be read, or the model cannot be run on them.
+pub fn statistics(subject: &Subject<'_>, estimator: Estimator) -> Result<Statistics, Error> {
+    let sums = pass(subject, subject.samples.all(), estimator, false)?;
+    Ok(sums.statistics()?)
+}
 
-    /// The sums of all files together. Data twice, or other data than --calib names, are a slip.
-    fn stored(&self, options: &Options, tell: &dyn Fn(Event)) -> Result<Statistics, Error> {
-        if options.estimator == Estimator::Copula {
-            return Err(Error::NoRows);
-        }
-        tell(Event::Stage("reading statistics"));
-        let failed = |path: &Path, problem: String, advice| {
-            Error::Statistics(StatisticsError::File {
-                path: path.to_owned(),
-                problem,
-                advice,
-            })
+/// What the consumers read, from the files of statistics or else from the data that are not held back; then also
+/// their file, aside, where it was asked for.
+///
+/// # Errors
+/// The files or the data cannot be read, do not fit, or ask for more memory than is allowed.
+pub(super) fn gather(
+    subject: &Subject<'_>,
+    request: &Gathering<'_>,
+) -> Result<(Statistics, Option<Staged>), Error> {
+    let what = || "the calibration, for its statistics and the weights,".to_owned();
+    let advice = "prune fewer layers at a time (--only, --exclude), or allow more";
+    let kept = kept(&subject.graph, &subject.groups);
+    request.allowance.bytes(kept, what, advice)?;
+    if !request.calibration.statistics.is_empty() {
+        return Ok((stored(subject, request)?, None));
+    }
+    let seen = subject.samples.seen();
+    let mut sums = pass(subject, seen, request.estimator, request.keep.is_some())?;
+    let mut staged = None;
+    if let Some(target) = request.keep {
+        let origin = Origin {
+            model: subject.original.digest(),
+            data: subject.samples.digest()?,
+            source: request.calibration.sources(),
         };
-        let model = self.original.digest();
-        let mut all: Option<Sums> = None;
-        let mut origins: Vec<(&Path, Origin)> = Vec::new();
-        for path in &options.stats {
-            let (origin, sums) = statistics::read(path, &self.graph, &self.groups, &model)?;
-            let twin = origins.iter().find(|(_, other)| other.data == origin.data);
-            if let Some((other, _)) = twin {
-                let problem = format!("the statistics are of the same data as {}", other.display());
-                return Err(failed(path, problem, "give each file of data once"));
-            }
-            origins.push((path, origin));
-            let merged = match &mut all {
-                None => {
-                    all = Some(sums);
-                    Ok(())
-                }
-                Some(all) => all.merge(sums),
-            };
-            merged.map_err(|MergeError| {
+        staged = Some(statistics::stage(target, &origin, &mut sums)?);
+    }
+    Ok((sums.statistics()?, staged))
+}
+
+fn pass(
+    subject: &Subject<'_>,
+    wanted: &[usize],
+    estimator: Estimator,
+    is_kept: bool,
+) -> Result<Sums, Error> {
+    subject
+        .observer
+        .counting("calibrating", wanted.len(), "samples");
+    let progress = |done: usize| subject.observer.advance(done);
+    let options = GatherOptions {
+        samples: wanted.len(),
+        seed: subject.samples.seed(),
+        estimator,
+        progress: &progress,
+    };
+    Ok(Sums::gather(
+        &subject.model,
+        &subject.graph,
+        &subject.groups,
+        &subject.runtime,
+        subject.samples.batches(wanted)?,
+        &options,
+        is_kept,
+    )?)
+}
+
+/// The sums of all files together. Data twice, or other data than the calibration's, are a slip.
+fn stored(subject: &Subject<'_>, request: &Gathering<'_>) -> Result<Statistics, Error> {
+    if request.estimator == Estimator::Copula {
+        return Err(Error::NoRows);
+    }
+    subject.observer.stage("reading statistics");
+    let (files, model) = (&request.calibration.statistics, subject.original.digest());
+    let mut all: Option<Sums> = None;
+    let mut origins: Vec<(&PathBuf, Origin)> = Vec::new();
+    for path in files {
+        let (origin, sums) = statistics::read(path, &subject.graph, &subject.groups, &model)?;
+        let twin = origins.iter().find(|(_, other)| other.data == origin.data);
+        if let Some((other, _)) = twin {
+            let problem = format!("the statistics are of the same data as {}", other.display());
+            return Err(unusable(path, problem, "give each file of data once"));
+        }
+        origins.push((path, origin));
+        match &mut all {
+            None => all = Some(sums),
+            Some(all) => all.merge(sums).map_err(|MergeError| {
                 let problem = "the statistics cannot be added to those before".to_owned();
-                failed(path, problem, "gather them again with --stats-out")
-            })?;
+                unusable(path, problem, "gather them again with --stats-out")
+            })?,
         }
-        if !options.calibration.is_empty() {
-            let data = self.samples.digest(options)?;
-            if let Some((path, first)) = origins.first()
-                && origins.iter().all(|(_, origin)| origin.data != data)
-            {
-                let problem = format!(
-                    "the statistics are of {} ({}...), not of --calib as it is read now ({}...)",
-                    first.source.join(", "),
-                    first.data.get(..8).unwrap_or_default(),
-                    data.get(..8).unwrap_or_default()
-                );
-                return Err(failed(
-                    path,
-                    problem,
-                    "give the same data and options, or gather them again",
-                ));
-            }
-        }
-        let sums = all.ok_or(Error::NoStatistics)?;
-        Ok(sums.statistics()?)
     }
+    if !request.calibration.is_synthetic() {
+        of_this_data(&origins, &subject.samples.digest()?)?;
+    }
+    let sums = all.ok_or(Error::NoStatistics)?;
+    Ok(sums.statistics()?)
+}
+
+/// Fails unless one of the files is of the data with this digest.
+fn of_this_data(origins: &[(&PathBuf, Origin)], data: &str) -> Result<(), Error> {
+    match origins.first() {
+        Some((path, first)) if origins.iter().all(|(_, origin)| origin.data != data) => {
+            let start = |digest: &str| digest.get(..8).unwrap_or_default().to_owned();
+            Err(Error::OtherData {
+                path: path.to_path_buf(),
+                data: first.source.join(", "),
+                found: start(&first.data),
+                expected: start(data),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unusable(path: &Path, problem: String, advice: &'static str) -> Error {
+    Error::Statistics(StatisticsError::File {
+        path: path.to_owned(),
+        problem,
+        advice,
+    })
 }

@@ -64,6 +64,17 @@ pub struct Limits {
     pub best_effort: bool,
 }
 
+impl Default for Limits {
+    /// Widths that vector units like.
+    fn default() -> Self {
+        Limits {
+            align: 8,
+            min_channels: 1,
+            best_effort: false,
+        }
+    }
+}
+
 impl Limits {
     /// Widths that a group may have, the present one first, then descending. A channel of several
     /// positions, such as a head, brings a part of the alignment with it.

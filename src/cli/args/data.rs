@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::allowance::Allowance;
 use crate::cli::values::{BATCHES, PIXELS, SAMPLES, SEEDS, finite, shape, whole};
-use crate::data::{Color, Exif, ImageOptions, Layout, ReaderOptions};
+use crate::data::{Color, Exif, ImageOptions, Layout};
+use crate::pipeline::Calibration;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Calibration data")]
@@ -15,13 +15,13 @@ pub struct CalibrationArguments {
     /// Unlabelled samples: .npy, .npz, a folder of .npy files, ONNX test data (.pb), or a folder of
     /// images; may be given several times. Without it, inputs are made up
     #[arg(long, value_name = "PATH")]
-    pub calib: Vec<PathBuf>,
+    calib: Vec<PathBuf>,
     /// Use at most this many samples
     #[arg(long, value_name = "N", value_parser = whole(SAMPLES))]
     samples: Option<usize>,
     /// Samples per run
     #[arg(long, value_name = "N", value_parser = whole(BATCHES))]
-    pub batch: Option<usize>,
+    batch: Option<usize>,
     /// Shape of an input whose dimensions are dynamic, such as input=1,3,224,224
     #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
     shape: Vec<(String, Vec<usize>)>,
@@ -74,16 +74,16 @@ pub enum ExifArgument {
 }
 
 impl CalibrationArguments {
-    /// How the data are read.
-    pub fn reader(&self, allowance: Allowance) -> ReaderOptions {
-        ReaderOptions {
-            samples: self.samples,
-            image: self.image(),
-            shapes: shapes(&self.shape),
-            seed: self.seed,
-            told: BTreeMap::new(),
-            allowance,
-        }
+    /// The data and how they are read; `statistics` are files of earlier calibrations.
+    pub fn calibration(&self, statistics: &[PathBuf]) -> Calibration {
+        let mut calibration = Calibration::files(&self.calib)
+            .statistics(statistics)
+            .images(self.image())
+            .seed(self.seed);
+        calibration.batch = self.batch;
+        calibration.reader.samples = self.samples;
+        calibration.reader.shapes = shapes(&self.shape);
+        calibration
     }
 
     fn image(&self) -> ImageOptions {

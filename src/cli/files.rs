@@ -1,39 +1,85 @@
 //! The files of a run: which it reads, and which it writes, all at its end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::data;
 use crate::onnx::{self, Model};
 use crate::outputs::{Inputs, Outputs, Staged, Target};
-use crate::pipeline::options::is_page;
-use crate::pipeline::{Error, Event, Options};
+use crate::pipeline::{Error, Event, Observer, Opening, STATISTICS};
+use crate::regular;
+use crate::select::Plan;
+
+/// The files beside models and data that a command line names.
+#[derive(Debug, Clone, Default)]
+pub struct Paths {
+    /// A plan to apply instead of selecting.
+    pub plan: Option<PathBuf>,
+    /// Where to write the plan.
+    pub plan_out: Option<PathBuf>,
+    /// Where to write the report: as HTML to a name that ends in .html, else as JSON.
+    pub report: Option<PathBuf>,
+    /// Where to write the statistics of the calibration.
+    pub stats_out: Option<PathBuf>,
+    /// The file that options came from: it stays as it is.
+    pub config: Option<PathBuf>,
+}
+
+impl Paths {
+    /// Whether the report is a page, which shows more.
+    pub fn wants_page(&self) -> bool {
+        self.report.as_deref().is_some_and(is_page)
+    }
+
+    /// Reads the plan, if there is one.
+    pub fn read_plan(&self) -> Result<Option<Plan>, String> {
+        let Some(path) = &self.plan else {
+            return Ok(None);
+        };
+        let text = regular::text(path).map_err(|error| error.to_string());
+        let plan =
+            text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+        plan.map(Some).map_err(|error| {
+            let path = path.display();
+            format!("{path}: {error}; give a plan that --plan-out wrote")
+        })
+    }
+}
 
 /// What a run writes beside models.
-pub(super) struct Files {
+pub struct Files {
     outputs: Outputs,
     plan: Option<Target>,
     report: Option<Target>,
+    statistics: Option<Target>,
 }
 
 impl Files {
     /// The files of a run on the model that was read from `input`. No place is taken yet, but all are
     /// looked at before any work is done.
-    pub fn of(model: &Model, input: &Path, options: &Options) -> Result<Files, Error> {
-        let mut outputs = Outputs::of(inputs(model, input, options));
+    pub fn of(
+        model: &Model,
+        input: &Path,
+        opening: &Opening,
+        paths: &Paths,
+    ) -> Result<Files, Error> {
+        let mut outputs = Outputs::of(inputs(model, input, opening, paths));
         let mut target = |path: &Option<_>, what| {
-            let path: Option<&std::path::PathBuf> = path.as_ref();
+            let path: Option<&PathBuf> = path.as_ref();
             path.map(|path| outputs.target(path, what)).transpose()
         };
-        let plan = target(&options.plan_out, "plan")?;
-        let report = target(&options.report, "report")?;
-        target(&options.stats_out, STATISTICS)?;
         Ok(Files {
+            plan: target(&paths.plan_out, "plan")?,
+            report: target(&paths.report, "report")?,
+            statistics: target(&paths.stats_out, STATISTICS)?,
             outputs,
-            plan,
-            report,
         })
+    }
+
+    /// The place of the statistics, where they are kept.
+    pub fn statistics(&self) -> Option<&Target> {
+        self.statistics.as_ref()
     }
 
     /// The place of a model.
@@ -42,9 +88,9 @@ impl Files {
     }
 
     /// Tells what lies around in the folders of all places that were named so far.
-    pub fn tell(&self, tell: &dyn Fn(Event)) {
+    pub fn tell(&self, observer: &dyn Observer) {
         for note in self.outputs.notes() {
-            tell(Event::Note(note.clone()));
+            observer.hear(Event::Note(note.clone()));
         }
     }
 
@@ -90,22 +136,13 @@ impl Files {
     }
 }
 
-/// What a file of statistics is called in messages.
-const STATISTICS: &str = "file of statistics";
-
-/// The place of the statistics.
-pub(super) fn statistics(path: &Path) -> Result<Target, Error> {
-    Ok(Target::new(path, STATISTICS)?)
+/// Whether a report goes there as a page.
+fn is_page(path: &Path) -> bool {
+    let end = path.extension().and_then(|end| end.to_str());
+    end.is_some_and(|end| ["html", "htm"].contains(&end.to_ascii_lowercase().as_str()))
 }
 
-/// Puts statistics alone into place.
-pub(super) fn publish(staged: Option<Staged>) -> Result<(), Error> {
-    let mut outputs = Outputs::default();
-    staged.into_iter().for_each(|staged| outputs.add(staged));
-    Ok(outputs.publish(onnx::locations_in)?)
-}
-
-fn inputs(model: &Model, input: &Path, options: &Options) -> Inputs {
+fn inputs(model: &Model, input: &Path, opening: &Opening, paths: &Paths) -> Inputs {
     let mut inputs = Inputs::default();
     let mut files = onnx::files(model, input).into_iter();
     files
@@ -113,16 +150,16 @@ fn inputs(model: &Model, input: &Path, options: &Options) -> Inputs {
         .iter()
         .for_each(|path| inputs.add(path, "input"));
     files.for_each(|path| inputs.add(&path, "input's data"));
-    for path in &options.calibration {
+    for path in &opening.calibration.files {
         inputs.add_all(path, "calibration data", data::is_data);
     }
-    for path in &options.stats {
+    for path in &opening.calibration.statistics {
         inputs.add(path, "file of statistics that is read");
     }
     let single = [
-        (&options.plan, "plan that is read"),
-        (&options.config, "file of options"),
-        (&options.runtime.library, "ONNX Runtime library"),
+        (&paths.plan, "plan that is read"),
+        (&paths.config, "file of options"),
+        (&opening.runtime.library, "ONNX Runtime library"),
     ];
     for (path, what) in single {
         path.iter().for_each(|path| inputs.add(path, what));

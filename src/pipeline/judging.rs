@@ -1,0 +1,143 @@
+//! The last stages: cut models are checked and compared with the original, and reported.
+
+use crate::onnx::Model;
+use crate::pipeline::calibration::Calibration;
+use crate::pipeline::cutting::{self, Cut};
+use crate::pipeline::evidence::Found;
+use crate::pipeline::open::Subject;
+use crate::pipeline::{Error, Options};
+use crate::repair::Repair;
+use crate::report::{self, Report};
+use crate::select::{CostModel, Plan, Selection};
+use crate::verify::{self, Change, Check, Runs};
+
+/// A finished model with how it came about.
+pub(super) struct Judged {
+    pub model: Model,
+    pub selection: Selection,
+    comparison: Option<verify::Comparison>,
+    latency: Option<Change<f64>>,
+    asked: String,
+    repair: Repair,
+    pub notes: Vec<String>,
+}
+
+/// Checks cut models and compares them with the original, all in one pass over the data.
+///
+/// # Errors
+/// A model cannot be run, or has another signature than the original.
+pub(super) fn judge(subject: &Subject<'_>, cuts: Vec<Cut>) -> Result<Vec<Judged>, Error> {
+    subject.observer.stage("checking the result");
+    let models: Vec<&Model> = cuts.iter().map(|cut| &cut.model).collect();
+    let mut check = Check::open(&subject.model, &models, &subject.runtime)?;
+    let held_back = subject.samples.batches(subject.samples.compared())?;
+    let comparisons = check.compare(held_back)?;
+    // On made-up inputs, that shows only whether the models run and give numbers.
+    let is_told = !subject.samples.is_synthetic();
+    let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
+    let runs = if is_measured { Runs::MANY } else { Runs::FEW };
+    let times = check.latency(&subject.samples.one()?, runs)?;
+    debug_assert_eq!((comparisons.len(), times.len()), (cuts.len(), cuts.len()));
+    let all = cuts.into_iter().zip(comparisons).zip(times);
+    let judged = all.map(|((cut, comparison), latency)| Judged {
+        model: cut.model,
+        selection: cut.selection,
+        comparison: is_told.then_some(comparison),
+        latency: Some(latency),
+        asked: cut.asked,
+        repair: cut.repair,
+        notes: cut.notes,
+    });
+    Ok(judged.collect())
+}
+
+/// The model of which nothing may leave, as it was.
+///
+/// # Errors
+/// The plan does not fit it.
+pub(super) fn unchanged(subject: &Subject<'_>, options: &Options) -> Result<Judged, Error> {
+    if let Some(plan) = &options.plan {
+        plan.stays(&subject.groups)?;
+    }
+    let count = subject.groups.groups.len();
+    let missed = match options.budget {
+        Some(budget) if options.plan.is_none() => format!("; {budget} is not reached"),
+        _ => String::new(),
+    };
+    let ungrouped = report::ungrouped(&subject.graph, &subject.groups).len();
+    let why = match (count, ungrouped) {
+        (0, 0) => "no convolution or matrix product with a constant weight makes channels",
+        (0, _) => "no layer with weights makes channels that may leave (see `onnx-mipp inspect`)",
+        _ => "all its groups are frozen (see `onnx-mipp inspect`)",
+    };
+    let note = format!("nothing to prune: {why}; the model is written unchanged{missed}");
+    Ok(whole(subject, options, note))
+}
+
+/// The model as it was.
+pub(super) fn whole(subject: &Subject<'_>, options: &Options, note: String) -> Judged {
+    let stays = vec![true; subject.groups.channel_count];
+    let plan = Plan::of(&subject.groups, &stays);
+    Judged {
+        model: subject.original.clone(),
+        selection: cutting::given(subject, plan),
+        comparison: None,
+        latency: None,
+        asked: options.goal().asked(),
+        repair: options.repair(),
+        notes: vec![note],
+    }
+}
+
+/// The report of a finished model.
+pub(super) fn report(
+    subject: &Subject<'_>,
+    judged: &Judged,
+    found: &Found,
+    calibration: &Calibration,
+) -> Report {
+    let (graph, groups, selection) = (&subject.graph, &subject.groups, &judged.selection);
+    let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+    let left = selection.plan.widths();
+    let change = |model: &CostModel| Change {
+        before: model.total(&whole),
+        after: model.total(&left),
+    };
+    let synthetic = calibration.judges_by_synthetic();
+    let statistics = found.evidence.seen().map(|seen| &seen.statistics);
+    Report {
+        version: env!("CARGO_PKG_VERSION"),
+        device: subject.runtime.device().to_owned(),
+        onnxruntime: subject.runtime.version().to_owned(),
+        command: None,
+        input: None,
+        calibration: report::Calibration {
+            source: calibration.sources(),
+            synthetic,
+            samples: found.evidence.samples(),
+            compared: judged.comparison.map_or(0, |comparison| comparison.samples),
+        },
+        asked: judged.asked.clone(),
+        repair: match judged.repair {
+            Repair::None => "none",
+            Repair::Once => "once",
+            Repair::Sequential => "sequential",
+        },
+        macs: change(&CostModel::macs(graph, groups)),
+        parameters: change(&CostModel::parameters(graph, groups)),
+        bytes: Change {
+            before: subject.original.byte_size(),
+            after: judged.model.byte_size(),
+        },
+        latency_ms: judged.latency,
+        candidates: selection.trials.clone(),
+        search: selection.search.clone(),
+        groups: Report::groups(graph, groups, selection, statistics, synthetic),
+        ungrouped: report::ungrouped(graph, groups),
+        trade_off: found.trade_off.clone(),
+        layers: report::layers(graph, groups, &left),
+        comparison: judged.comparison,
+        held_back: subject.samples.holds_back(),
+        notes: [subject.notes.as_slice(), &judged.notes].concat(),
+    }
+}

@@ -1,0 +1,207 @@
+//! A run, stage after stage: a model in, a smaller one out.
+//!
+//! Each stage is a function that takes a request of its own and returns a plain value:
+//!
+//! | stage | takes | returns |
+//! |---|---|---|
+//! | [`open`] | a model, [`Opening`] | [`Subject`]: graph, groups, samples |
+//! | ask | the subject, the budgets | evidence: statistics, losses, times |
+//! | choose | the evidence, a plan or a budget | which channels stay |
+//! | fit | the choice | weights repaired in one pass |
+//! | cut | the choice and these weights | a smaller model, repaired |
+//! | judge | cut models | how far they are from the original |
+//! | report | all of it | [`Report`] |
+//!
+//! In debug builds what must hold after a stage is looked at after it (`checks`).
+
+mod batch;
+mod calibration;
+mod checks;
+mod combining;
+mod compare;
+mod cutting;
+mod error;
+mod evidence;
+mod hint;
+mod judging;
+mod latency;
+mod observer;
+mod open;
+mod options;
+mod samples;
+mod sizes;
+mod smallest;
+mod states;
+mod statistics;
+
+pub use calibration::Calibration;
+pub use compare::compare;
+pub use error::Error;
+pub use observer::{Event, Observer, Silent};
+pub use open::{Opening, Subject, open};
+pub(crate) use options::DEFAULT_MEMORY;
+pub use options::{Globs, Options};
+pub use statistics::statistics;
+
+use std::path::Path;
+
+use crate::onnx::Model;
+use crate::outputs::{Outputs, Staged, Target};
+use crate::report::{self, Inspection, Report};
+use crate::select::{Budget, Plan};
+use cutting::{Cut, Repairing};
+use evidence::{Asking, Evidence, Found};
+use judging::Judged;
+use options::Goal;
+
+/// A pruned model with how it came about.
+#[derive(Debug, Clone)]
+pub struct Pruned {
+    /// The smaller model.
+    pub model: Model,
+    /// The channels that stayed.
+    pub plan: Plan,
+    /// What was found out; its bytes are those of the models with all tensors inline.
+    pub report: Report,
+}
+
+/// Prunes a model. Where the statistics are kept, they are written aside, which the second value holds.
+///
+/// # Errors
+/// Any stage's error.
+pub(crate) fn prune(
+    model: Model,
+    options: &Options,
+    keep: Option<&Target>,
+    observer: &dyn Observer,
+) -> Result<(Pruned, Option<Staged>), Error> {
+    let subject = open(model, &options.opening, observer)?;
+    let (judged, found) = match subject.is_prunable() {
+        true => narrow(&subject, options, keep)?,
+        false => (judging::unchanged(&subject, options)?, Found::nothing()),
+    };
+    Ok((finish(&subject, judged, &found, options), found.staged))
+}
+
+/// Prunes a model, and writes the statistics of its calibration to `keep`.
+///
+/// # Errors
+/// Any stage's error.
+pub fn prune_model(
+    model: Model,
+    options: &Options,
+    keep: Option<&Path>,
+    observer: &dyn Observer,
+) -> Result<Pruned, Error> {
+    let keep = keep.map(|path| Target::new(path, STATISTICS)).transpose()?;
+    let (pruned, staged) = prune(model, options, keep.as_ref(), observer)?;
+    let mut outputs = Outputs::default();
+    staged.into_iter().for_each(|staged| outputs.add(staged));
+    outputs.publish(crate::onnx::locations_in)?;
+    Ok(pruned)
+}
+
+/// What a file of statistics is called in messages.
+pub(crate) const STATISTICS: &str = "file of statistics";
+
+/// The stages between the open model and its report.
+fn narrow(
+    subject: &Subject<'_>,
+    options: &Options,
+    keep: Option<&Target>,
+) -> Result<(Judged, Found), Error> {
+    let goal = options.goal();
+    let budgets = goal.budgets();
+    let mut found = evidence::ask(subject, &Asking::of(options, &budgets, keep))?;
+    let cut = match goal {
+        Goal::Budget(Budget::Divergence(bound)) => {
+            let how = (&options.limits, repairing(options));
+            smallest::smallest(subject, &found.evidence, bound, how)?
+        }
+        goal => {
+            let choice = cutting::choose(subject, &found.evidence, goal, &options.limits)?;
+            let fitted = cutting::fit(subject, &found.evidence, choice, options.repair())?;
+            // The repair layer by layer makes its own.
+            found.evidence.drop_moments();
+            cutting::cut(subject, &found.evidence, fitted, repairing(options))?
+        }
+    };
+    // Who asks for no budget asks for nothing worse in any way.
+    let asks_nothing = options.budget.is_none() && options.plan.is_none();
+    if asks_nothing && cut.model.byte_size() > subject.original.byte_size() {
+        let note = "what may leave would make the file larger: the model is written unchanged";
+        let found = Found {
+            staged: found.staged,
+            ..Found::nothing()
+        };
+        return Ok((judging::whole(subject, options, note.to_owned()), found));
+    }
+    let mut judged = judging::judge(subject, vec![cut])?;
+    let judged = judged.pop().ok_or(Error::NoStatistics)?;
+    Ok((judged, found))
+}
+
+/// Prunes a model to each of the budgets: calibration and trials are shared, selection and repair are not.
+///
+/// # Errors
+/// Any stage's error for any budget, and a model of which nothing may leave.
+pub(crate) fn sweep(
+    model: Model,
+    budgets: &[Budget],
+    options: &Options,
+    keep: Option<&Target>,
+    observer: &dyn Observer,
+) -> Result<(Vec<Pruned>, Option<Staged>), Error> {
+    let subject = open(model, &options.opening, observer)?;
+    if !subject.is_prunable() {
+        return Err(Error::NothingToPrune);
+    }
+    let found = evidence::ask(&subject, &Asking::of(options, budgets, keep))?;
+    let cut = |&budget: &Budget| -> Result<Cut, Error> {
+        observer.notes(&[format!("for {budget}:")]);
+        let (goal, evidence): (_, &Evidence) = (Goal::Budget(budget), &found.evidence);
+        let choice = cutting::choose(&subject, evidence, goal, &options.limits)?;
+        let fitted = cutting::fit(&subject, evidence, choice, options.repair())?;
+        cutting::cut(&subject, evidence, fitted, repairing(options))
+    };
+    let cuts = budgets.iter().map(cut).collect::<Result<_, _>>()?;
+    let judged = judging::judge(&subject, cuts)?;
+    let all = judged.into_iter();
+    let pruned = all.map(|judged| finish(&subject, judged, &found, options));
+    Ok((pruned.collect(), found.staged))
+}
+
+fn repairing(options: &Options) -> Repairing {
+    Repairing {
+        repair: options.repair(),
+        memory: options.memory,
+    }
+}
+
+fn finish(subject: &Subject<'_>, judged: Judged, found: &Found, options: &Options) -> Pruned {
+    subject.observer.notes(&judged.notes);
+    let report = judging::report(subject, &judged, found, &options.opening.calibration);
+    Pruned {
+        model: judged.model,
+        plan: judged.selection.plan,
+        report,
+    }
+}
+
+/// Describes the groups of a model.
+///
+/// # Errors
+/// The model cannot be run.
+pub fn inspect(
+    model: Model,
+    request: &Opening,
+    observer: &dyn Observer,
+) -> Result<Inspection, Error> {
+    let mut request = request.clone();
+    // Of inputs that are made up only shapes are wanted.
+    if request.calibration.is_synthetic() {
+        request.calibration.reader.samples = Some(2);
+    }
+    let subject = open(model, &request, observer)?;
+    Ok(report::inspect(&subject.graph, &subject.groups))
+}
