@@ -48,8 +48,8 @@ data, and once more without any option or data. `make zoo` fetches and exports t
 (`fixtures/zoo.py` pins where each comes from), prunes them and writes the files and this page.
 Networks of torchvision come from both of PyTorch's exporters, those of timm from one of them. The
 others are ResNets for CIFAR, a sentence model in several forms, graphs of the `onnx` package, and
-files that published packages ship: text recognition, faces, voice, wake words, quality of sound. Some
-are quantized.
+files that published packages ship: text recognition, faces, voice, wake words, quality of sound.
+Some are quantized.
 
 ## What is checked
 
@@ -58,9 +58,9 @@ are quantized.
 - ONNX Runtime gives the same without its optimiser, to {optimiser:g}, or three times as much as for
   the original. Differences of outputs that are smaller than {tolerance:g} are measured by that.
 - A cut of the same share of every group, without repair, equals the dense model whose removed
-  channels are set to zero where they are read: to {tolerance:g} of the output's scale, or three times
-  as far as ONNX Runtime's optimiser moves the original, which matters for integers. A model whose
-  output hardly moves with its input or with the cut proves little.
+  channels are set to zero where they are read: to {tolerance:g} of the output's scale, or three
+  times as far as ONNX Runtime's optimiser moves the original, which matters for integers. A model
+  whose output hardly moves with its input or with the cut proves little.
 
 {masked}
 
