@@ -9,7 +9,7 @@ Each row has the commit of the program that it was measured with. A table of a p
 two comments, of which the first names the file, which of its rows (if not all) and the columns:
 
     <!-- table defaults.csv where data = yes and task = vgg: task | MACs left | lost -->
-    <!-- table samples.csv where MACs = 0.5: net | top-1 across samples -->
+    <!-- table samples.csv where MACs != 1: net | MACs | top-1 across samples -->
     <!-- end of table -->
 """
 
@@ -107,8 +107,8 @@ def drawn(file: str, where: str | None, columns: str, folder: Path = RESULTS) ->
     """The table that a comment asks for."""
     rows = read(folder / file)
     for condition in where.split(" and ") if where else []:
-        name, _, value = condition.partition(" =")
-        rows = [row for row in rows if row[name] == value.strip()]
+        name, differs, value = re.fullmatch(r"(.+?) (!?)= ?(.*)", condition).groups()
+        rows = [row for row in rows if (row[name] == value) != bool(differs)]
     if not rows:
         sys.exit(f"{file} has no row where {where}")
     return "\n".join(markdown(*spread(columns.split(" | "), rows)))
