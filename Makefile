@@ -40,6 +40,7 @@ test: .venv/made
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
+	.venv/bin/python bench/tables.py --check
 	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast
 	$(TEST_ENV) .venv/bin/python tests/gauntlet/run.py --bin $(TARGET)/debug/onnx-mipp
 	$(PY_BUILD) .venv/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps .
