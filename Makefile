@@ -32,14 +32,15 @@ help:
 	@echo 'make fuzz   send made-up files through every reader, FUZZ_SECONDS (60) each (needs nightly Rust and cargo-fuzz)'
 	@echo 'make gauntlet  prune every skeleton of tests/gauntlet with all options (hours)'
 	@echo 'make demo   build, fetch ONNX Runtime, prune a fixture to half its MACs, compare accuracies'
-	@echo 'make zoo    fetch real models, prune them, check them, write docs/zoo.md (over an hour; ZOO_PYTHON='
-	@echo '            with fixtures/requirements-zoo.txt adds the exports)'
+	@echo 'make zoo    fetch real models, prune them, check them, write docs/results/zoo.md (over an hour;'
+	@echo '            ZOO_PYTHON= with fixtures/requirements-zoo.txt adds the exports)'
 	@echo 'make clean  remove target, fuzz/target and .venv'
 
 test: .venv/made
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
+	.venv/bin/python bench/tables.py --check
 	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast
 	$(TEST_ENV) .venv/bin/python tests/gauntlet/run.py --bin $(TARGET)/debug/onnx-mipp
 	$(PY_BUILD) .venv/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps .

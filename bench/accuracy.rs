@@ -1,6 +1,7 @@
 //! Accuracy left on the fixtures: random, L1 and MI selection, without repair and repaired once,
-//! at several budgets. Run with `cargo run --release --example accuracy`; docs/results.md has the
-//! table and says how to read it. With `--all`, L1 and MI on every export of the fixtures.
+//! at several budgets. Run with `cargo run --release --example accuracy`; docs/results/accuracy.md
+//! has the means and says how to keep all of it. With `--all`, L1 and MI on every export of the
+//! fixtures.
 
 #[path = "accuracy/baselines.rs"]
 mod baselines;

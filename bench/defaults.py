@@ -1,8 +1,9 @@
-"""What the default command costs, with data and without: docs/results.md has the table.
+"""What the default command costs, with data and without: docs/results/accuracy.md has the tables.
 
     python bench/defaults.py FOLDER [--task NAME ...] [--bin PATH] [--data with without] [--options "--macs 0.8"]
+                             [--csv docs/results]
 
-Runs `onnx-mipp IN OUT` with `--calib` and without, and no other option, and judges both models with labels, on samples
+Runs `onnx-mipp IN OUT` with `--calib` and without, and no other option but --options, and judges both models with labels, on samples
 that the program has not seen:
 
 - mobilenet_v2, efficientnet_lite0: top-1 on 600 photographs of ImageNet in FOLDER/imagenet, which has them as JPEGs and
@@ -13,6 +14,8 @@ that the program has not seen:
 - sentences: Spearman's correlation on the test pairs of FOLDER/stsb (sts-train.csv and sts-test.csv of the public
   repository PhilipMay/stsb-multi-mt), for MiniLM; 512 sentences of the training pairs calibrate.
 - resnet, vgg, mobilenet, densenet: top-1 of the fixtures on fixtures/eval.npz, calibrated on fixtures/calib.npz.
+
+The table is printed, and with --csv kept in defaults.csv of that folder.
 
 The standard error is that of the difference, by 1000 draws of the judged samples with replacement. The models that are not fixtures
 come from `python fixtures/zoo.py 'mobilenet_v2*' 'efficientnet_lite0*' ppocr_rec 'minilm*'`. Needs numpy, onnxruntime, Pillow,
@@ -35,6 +38,7 @@ import numpy as np
 import onnxruntime
 from photographs import NORMALISED, prepared
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "fixtures"
@@ -48,6 +52,7 @@ LINES_CALIB, LINES_JUDGED, MOST_LETTERS = 300, 400, 26
 SENTENCES, TOKENS = 512, 64
 BATCH = 50
 DRAWS = 1000
+COLUMNS = ["task", "data", "options", "MACs left", "before", "after", "lost", "standard error", "seconds"]
 
 Arrays = dict[str, np.ndarray]
 # Of judged samples: what each is worth, as the metric reads it.
@@ -256,7 +261,8 @@ def prune(program: Path, case: Case, work: Path, with_data: bool, options: list[
     return json.loads(done.stdout), time.monotonic() - began
 
 
-def row(task: str, folder: Path, program: Path, with_data: bool, options: list[str]) -> str:
+def row(task: str, folder: Path, program: Path, with_data: bool, options: list[str]) -> list[str]:
+    """What COLUMNS name."""
     shares, seconds, before, after = [], [], [], []
     with tempfile.TemporaryDirectory() as work:
         for number, case in enumerate(cases(task, folder)):
@@ -272,9 +278,9 @@ def row(task: str, folder: Path, program: Path, with_data: bool, options: list[s
     first, second = map(metric, both)
     data = "yes" if with_data else "no"
     macs = ", ".join(f"{share:.3f}" for share in shares)
-    error = standard_error(metric, *both)
-    return (f"| {task} | {data} | {macs} | {first:.1f} | {second:.1f} | {first - second:.1f} | {error:.1f} | "
-            f"{np.mean(seconds):.0f} |")  # fmt: skip
+    points = (first, second, first - second, standard_error(metric, *both))
+    figures = [f"{value:.1f}" for value in points]
+    return [task, data, " ".join(options), macs, *figures, f"{np.mean(seconds):.0f}"]
 
 
 def main() -> None:
@@ -284,13 +290,13 @@ def main() -> None:
     parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release" / "onnx-mipp", help="the program")
     parser.add_argument("--data", nargs="+", choices=("with", "without"), default=["with", "without"])
     parser.add_argument("--options", default="", help="options of the program besides --calib")
+    parser.add_argument("--csv", type=Path, help="folder of defaults.csv")
     arguments = parser.parse_args()
-    print("| task | data | MACs left | before | after | lost | standard error | seconds |")
-    print("|---|---|---|---:|---:|---:|---:|---:|")
+    table = Table("defaults", COLUMNS, COLUMNS[:3], arguments.csv)
     for data in arguments.data:
         for task in arguments.task:
             options = arguments.options.split()
-            print(row(task, arguments.folder, arguments.bin.resolve(), data == "with", options), flush=True)
+            table.add(*row(task, arguments.folder, arguments.bin.resolve(), data == "with", options))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Accuracy against the number of calibration samples, as docs/samples.md has it.
+"""Accuracy against the number of calibration samples, as docs/results/samples.md has it.
 
     python bench/samples.py --bin FOLDER [--data FOLDER] [--counts 32,64,...] [--nets resnet,vgg] [--macs 0.5,0.25]
+                            [--csv docs/results]
 
-FOLDER has onnx-mipp. Prunes the fixtures with --repair sequential, otherwise as the program does by itself,
+FOLDER has onnx-mipp; --csv keeps the rows in samples.csv of that folder. Prunes the fixtures with --repair sequential, otherwise as the program does by itself,
 on so many images of fixtures/calib.npz, and where these do not suffice on others of the training set as well.
 Accuracies are those on fixtures/eval.npz and on the whole test set. The images beyond the fixtures' are those
 that fixtures/train.py reads: the files of Debian's package dataset-fashion-mnist, or --data with the same.
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "fixtures"
@@ -66,19 +68,20 @@ def main() -> None:
     parser.add_argument("--counts", default="32,64,128,256,512,1024,2048,4096")
     parser.add_argument("--nets", default="resnet,vgg")
     parser.add_argument("--macs", default="0.5,0.25")
+    parser.add_argument("--csv", type=Path, help="folder of samples.csv")
     arguments = parser.parse_args()
     own = np.load(FIXTURES / "calib.npz")["input"]
     held = np.load(FIXTURES / "eval.npz")
     tests = [(held["input"], held["labels"]), load(arguments.data, "t10k")]
 
-    def row(model: Path) -> str:
-        return " | ".join(f"{accuracy(model, *test):.1f}" for test in tests)
+    def shares(model: Path) -> list[str]:
+        return [f"{accuracy(model, *test):.1f}" for test in tests]
 
-    print("| net | MACs | samples | top-1 of 1,000 | top-1 of 10,000 |")
-    print("|---|---:|---:|---:|---:|")
+    columns = ["net", "MACs", "samples", "top-1 of 1,000", "top-1 of 10,000"]
+    table = Table("samples", columns, columns[:3], arguments.csv)
     for net in arguments.nets.split(","):
         model = FIXTURES / f"{net}_bn_torchscript.onnx"
-        print(f"| {net} | 1 | - | {row(model)} |", flush=True)
+        table.add(net, 1, "", *shares(model))
         for macs in arguments.macs.split(","):
             for count in map(int, arguments.counts.split(",")):
                 with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +89,7 @@ def main() -> None:
                     np.save(data, more_images(own, arguments.data, count))
                     command = [arguments.bin / "onnx-mipp", model, output, "--calib", data, "--macs", macs]
                     subprocess.run([*command, "--repair", "sequential"], check=True, capture_output=True)
-                    print(f"| {net} | {macs} | {count} | {row(output)} |", flush=True)
+                    table.add(net, macs, count, *shares(output))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Times onnx-mipp against a plain ONNX Runtime pass over the same samples; docs/performance.md has the figures.
+"""Times onnx-mipp against a plain ONNX Runtime pass over the same samples; docs/results/performance.md has the figures.
 
     python bench/speed.py --bin FOLDER ratios resnet50_torchscript=128 mobilenet_v2_torchscript=512
     python bench/speed.py --bin FOLDER samples mobilenet_v2_torchscript=64,128,256,512
@@ -12,7 +12,7 @@ the peak memory. `samples` prints time and memory for each number of images; `se
 the selection for one layer of each width, `sweep` that of one run and of four budgets at once on fixtures, the better of
 two each. `turns` runs the programs of two folders in turns, on one thread, and prints the least CPU seconds of ROUNDS
 runs of each: a name alone is a fixture with its data, `=N` a model of the zoo on N images, `=-N` either on N samples that
-are made up. Needs numpy, onnx and onnxruntime, and Linux.
+are made up. With --csv, the tables are also kept in that folder, as speed-ratios.csv and so on. Needs numpy, onnx and onnxruntime, and Linux.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "fixtures" / "zoo"
@@ -108,9 +109,10 @@ def stages(text: str) -> dict[str, float]:
     return found
 
 
-def ratios(binary: Path, data: Path, wanted: list[tuple[str, list[int]]], repairs: list[str]) -> None:
-    print("| model | images | repair | plain pass (s) | program (s) | ratio | ratio of CPU time | peak memory (MB) |")
-    print("|---|---:|---|---:|---:|---:|---:|---:|")
+def ratios(binary: Path, data: Path, wanted: list[tuple[str, list[int]]], repairs: list[str], folder: Path | None) -> None:
+    keys = ["model", "images", "repair"]
+    columns = ["plain pass (s)", "program (s)", "ratio", "ratio of CPU time", "peak memory (MB)"]
+    table = Table("speed-ratios", [*keys, *columns], keys, folder)
     found = []
     for name, counts in wanted:
         model = ZOO / f"{name}.onnx"
@@ -122,29 +124,28 @@ def ratios(binary: Path, data: Path, wanted: list[tuple[str, list[int]]], repair
             after = plain.run(data, count)
             elapsed, cpu = ((a + b) / 2 for a, b in zip(before, after))
             for repair, run in zip(repairs, runs):
-                print(f"| {name} | {count} | {repair} | {before[0]:.1f}, {after[0]:.1f} | {run.elapsed:.1f} "
-                      f"| {run.elapsed / elapsed:.1f} | {run.cpu / cpu:.1f} | {run.peak:.0f} |", flush=True)  # fmt: skip
+                times = (f"{run.elapsed:.1f}", f"{run.elapsed / elapsed:.1f}", f"{run.cpu / cpu:.1f}")
+                table.add(name, count, repair, f"{before[0]:.1f}, {after[0]:.1f}", *times, f"{run.peak:.0f}")
                 found.append((name, count, repair, run))
     names = list(dict.fromkeys(stage for *_, run in found for stage in run.stages))
-    print("\n| model | images | repair | " + " | ".join(names) + " |")
-    print("|---|---:|---|" + "---:|" * len(names))
+    print("\nPercent of the elapsed time:\n")
+    table = Table("speed-stages", [*keys, *names], keys, folder)
     for name, count, repair, run in found:
-        shares = (f"{100 * run.stages.get(stage, 0) / run.elapsed:.0f} %" for stage in names)
-        print(f"| {name} | {count} | {repair} | " + " | ".join(shares) + " |")
+        table.add(name, count, repair, *(f"{100 * run.stages.get(stage, 0) / run.elapsed:.0f}" for stage in names))
 
 
 def one(binary: Path, model: Path, data: Path, count: int, repair: str) -> Run:
     return Run(binary, model, data, ["--samples", str(count), "--macs", "0.5", "--repair", repair])
 
 
-def samples(binary: Path, data: Path, wanted: list[tuple[str, list[int]]], repairs: list[str]) -> None:
-    print("| model | images | repair | program (s) | CPU time (s) | peak memory (MB) |")
-    print("|---|---:|---|---:|---:|---:|")
+def samples(binary: Path, data: Path, wanted: list[tuple[str, list[int]]], repairs: list[str], folder: Path | None) -> None:
+    keys = ["model", "images", "repair"]
+    table = Table("speed-samples", [*keys, "program (s)", "CPU time (s)", "peak memory (MB)"], keys, folder)
     for name, counts in wanted:
         for count in counts:
             for repair in repairs:
                 run = one(binary, ZOO / f"{name}.onnx", data, count, repair)
-                print(f"| {name} | {count} | {repair} | {run.elapsed:.1f} | {run.cpu:.1f} | {run.peak:.0f} |", flush=True)
+                table.add(name, count, repair, f"{run.elapsed:.1f}", f"{run.cpu:.1f}", f"{run.peak:.0f}")
 
 
 def layer(width: int, path: Path) -> None:
@@ -164,9 +165,9 @@ def layer(width: int, path: Path) -> None:
     onnx.save(model, path)
 
 
-def selection(binary: Path, folder: Path, widths: list[int]) -> None:
-    print("| channels | calibrating (s) | selecting (s) | CPU time of the whole (s) |")
-    print("|---:|---:|---:|---:|")
+def selection(binary: Path, folder: Path, widths: list[int], kept: Path | None) -> None:
+    columns = ["channels", "calibrating (s)", "selecting (s)", "CPU time of the whole (s)"]
+    table = Table("speed-selection", columns, columns[:1], kept)
     data = folder / "inputs.npy"
     np.save(data, np.random.default_rng(0).standard_normal((64, 64, 14, 14)).astype(np.float32))
     for width in widths:
@@ -174,12 +175,12 @@ def selection(binary: Path, folder: Path, widths: list[int]) -> None:
         layer(width, path)
         run = Run(binary, path, data, ["--ratio", "0.5", "--repair", "once"])
         times = run.stages
-        print(f"| {width} | {times['calibrating']:.1f} | {times['selecting channels']:.1f} | {run.cpu:.1f} |", flush=True)
+        table.add(width, f"{times['calibrating']:.1f}", f"{times['selecting channels']:.1f}", f"{run.cpu:.1f}")
 
 
-def sweep(binary: Path, names: list[str]) -> None:
-    print("| model | repair | one run | four budgets | ratio of elapsed | of CPU time |")
-    print("|---|---|---:|---:|---:|---:|")
+def sweep(binary: Path, names: list[str], kept: Path | None) -> None:
+    columns = ["model", "repair", "one run", "four budgets", "ratio of elapsed", "of CPU time"]
+    table = Table("speed-sweep", columns, columns[:2], kept)
     data = ROOT / "fixtures" / "calib.npz"
     one, four = ["--macs", "0.5"], ["--macs", "0.9,0.75,0.5,0.25"]
     repairs = {"by default": [], **{repair: ["--repair", repair] for repair in REPAIRS}}
@@ -192,17 +193,17 @@ def sweep(binary: Path, names: list[str]) -> None:
             ]
             times = (f"{run.elapsed:.1f} ({run.cpu:.1f})" for run in runs)
             elapsed, cpu = runs[1].elapsed / runs[0].elapsed, runs[1].cpu / runs[0].cpu
-            print(f"| {name} | {repair} | " + " | ".join(times) + f" | {elapsed:.2f} | {cpu:.2f} |", flush=True)
+            table.add(name, repair, *times, f"{elapsed:.2f}", f"{cpu:.2f}")
 
 
-def turns(binaries: list[Path], words: list[str], folder: Path, repairs: list[str]) -> None:
+def turns(binaries: list[Path], words: list[str], folder: Path, repairs: list[str], kept: Path | None) -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"
     counts = {word: int((word + "=0").split("=")[1]) for word in words}
     data = folder / "images.npy"
     if max(counts.values()) > 0:
         images(max(counts.values()), data)
-    print("| run | repair | before (s) | after (s) | after over before |")
-    print("|---|---|---:|---:|---:|")
+    columns = ["run", "repair", "before (s)", "after (s)", "after over before"]
+    table = Table("speed-turns", columns, columns[:2], kept)
     for word, count in counts.items():
         name = word.split("=")[0]
         fixture = ROOT / "fixtures" / f"{name}_bn_torchscript.onnx"
@@ -213,7 +214,7 @@ def turns(binaries: list[Path], words: list[str], folder: Path, repairs: list[st
             options = ["--macs", "0.5", "--repair", repair, *limit]
             runs = [[Run(binary, model, given, options, threads=1).cpu for binary in binaries] for _ in range(ROUNDS)]
             before, after = (min(times) for times in zip(*runs))
-            print(f"| {word} | {repair} | {before:.2f} | {after:.2f} | {after / before:.3f} |", flush=True)
+            table.add(word, repair, f"{before:.2f}", f"{after:.2f}", f"{after / before:.3f}")
 
 
 def main() -> None:
@@ -221,24 +222,26 @@ def main() -> None:
     parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release")
     parser.add_argument("--before", type=Path, help="folder of the program that --bin is compared with")
     parser.add_argument("--repairs", default=",".join(REPAIRS))
+    parser.add_argument("--csv", type=Path, help="folder of the CSV files")
     parser.add_argument("what", choices=["ratios", "samples", "selection", "sweep", "turns"])
     parser.add_argument("wanted", nargs="+", help="NAME=COUNT,... of images, widths, or names of fixtures")
     arguments = parser.parse_args()
     binary = arguments.bin / "onnx-mipp"
     if arguments.what == "sweep":
-        return sweep(binary, arguments.wanted)
+        return sweep(binary, arguments.wanted, arguments.csv)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.what == "turns":
             binaries = [arguments.before / "onnx-mipp", binary]
-            return turns(binaries, arguments.wanted, Path(folder), arguments.repairs.split(","))
+            return turns(binaries, arguments.wanted, Path(folder), arguments.repairs.split(","), arguments.csv)
         if arguments.what == "selection":
             widths = [int(width) for word in arguments.wanted for width in word.split(",")]
-            return selection(binary, Path(folder), widths)
+            return selection(binary, Path(folder), widths, arguments.csv)
         wanted = [word.split("=") for word in arguments.wanted]
         wanted = [(name, [int(count) for count in counts.split(",")]) for name, counts in wanted]
         data = Path(folder) / "images.npy"
         images(max(count for _, counts in wanted for count in counts), data)
-        {"ratios": ratios, "samples": samples}[arguments.what](binary, data, wanted, arguments.repairs.split(","))
+        measure = {"ratios": ratios, "samples": samples}[arguments.what]
+        measure(binary, data, wanted, arguments.repairs.split(","), arguments.csv)
 
 
 if __name__ == "__main__":

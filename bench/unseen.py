@@ -1,11 +1,12 @@
-"""Accuracy on nets of the fixtures' families that nothing of onnx-mipp was chosen on; docs/results.md has the table.
+"""Accuracy on nets of the fixtures' families on which nothing was chosen: a table of docs/results/accuracy.md.
 
     python bench/unseen.py FOLDER [--bin FOLDER] [--data FOLDER] [--nets resnet vgg] [--seed 2] [--train-only]
+                           [--csv docs/results]
 
 Trains the nets as fixtures/train.py does, but with another seed and on 52,000 of the 60,000 training images of Fashion-MNIST,
 and keeps them in the first FOLDER, where they are not trained again. Calibration is on 512 of the 52,000 images without
 their labels; accuracies are those on the other 8,000, which neither a net nor the program has seen. Prints what each repair
-loses. Needs the packages of fixtures/requirements.txt and torch.
+loses, and with --csv keeps it in unseen.csv of that folder. Needs the packages of fixtures/requirements.txt and torch.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from samples import accuracy
+from tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "fixtures"))
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--csv", type=Path, help="folder of unseen.csv")
     arguments = parser.parse_args()
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,8 +55,7 @@ def main() -> None:
     calib = folder / "calib.npz"
     np.savez_compressed(calib, input=images[np.sort(order[:CALIB])])
 
-    print("| net | unpruned | MACs | " + " | ".join(RUNS) + " |")
-    print("|---|---:|---:|" + "---:|" * len(RUNS))
+    table = Table("unseen", ["net", "unpruned", "MACs", *RUNS], ["net", "MACs"], arguments.csv)
     for net in arguments.nets:
         model = trained(net, folder, images[seen], labels[seen], arguments.seed)
         if arguments.train_only:
@@ -66,7 +68,7 @@ def main() -> None:
                 command = [arguments.bin / "onnx-mipp", model, output, "--calib", calib, "--macs", str(macs)]
                 subprocess.run([*command, *options], check=True, capture_output=True)
                 lost.append(dense - accuracy(output, images[held], labels[held]))
-            print(f"| {net} | {dense:.1f} | {macs} | " + " | ".join(f"{points:.1f}" for points in lost) + " |", flush=True)
+            table.add(net, f"{dense:.1f}", macs, *(f"{points:.1f}" for points in lost))
 
 
 if __name__ == "__main__":

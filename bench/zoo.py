@@ -1,11 +1,12 @@
-"""Prunes every model of the zoo with the program's default options, checks the results and writes docs/zoo.md.
+"""Prunes every model of the zoo with the program's default options and checks the results.
 
     python bench/zoo.py --bin FOLDER [NAME ...]     FOLDER has onnx-mipp and examples/masked
 
 Each model is run twice: `--macs 0.6` with a few made-up samples as calibration data, and without any option or data. The
 results of each are kept in target/zoo/NAME.json with the commit of the program's source, and a model whose results
-are of that commit is not run again unless it is named; with `--keep` those of any commit count. `--write` only writes the
-page. Models that were quick before, or else small ones, come first.
+are of that commit is not run again unless it is named; with `--keep` those of any commit count. Models that were quick
+before, or else small ones, come first. What is found goes to docs/results: zoo.csv and zoo-frozen.csv, and zoo.md
+which zoo_page.py writes from them; `--write` does only that.
 """
 
 import argparse
@@ -21,19 +22,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import tables
 import zoo_data
+import zoo_page
+from zoo_page import MACS, OPTIMISER_TOLERANCE, SAMPLES, TOLERANCE
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "fixtures" / "zoo"
 OUT = ROOT / "target" / "zoo"
-# What the program is made of.
-SOURCE = ("src", "proto", "build.rs", "Cargo.toml", "Cargo.lock")
-MACS = 0.6
-SAMPLES = 16
-# Outputs of a cut model and of the masked dense one may differ by rounding, relative to their scale; and so may those of
-# one model with ONNX Runtime's optimiser and without.
-TOLERANCE = 1e-4
-OPTIMISER_TOLERANCE = 1e-3
 
 # Sizes that the models leave open, where they run with certain ones only or small ones are enough. The first is the batch.
 SHAPES = {
@@ -95,15 +91,9 @@ def checked(path: Path) -> str:
         return str(error).strip().splitlines()[0][:200]
 
 
-def commit() -> str:
-    """The last commit that changed the program, marked where files differ from it."""
-    git = lambda *words: subprocess.run(["git", *words, "--", *SOURCE], cwd=ROOT, capture_output=True, text=True).stdout
-    return git("log", "-1", "--format=%h").strip() + ("-changed" if git("status", "--porcelain") else "")
-
-
 def is_older(program: Path) -> bool:
     """Whether the program was built before its source changed."""
-    files = [path for name in SOURCE for path in (ROOT / name, *(ROOT / name).rglob("*"))]
+    files = [path for name in tables.SOURCE for path in (ROOT / name, *(ROOT / name).rglob("*"))]
     return program.stat().st_mtime < max(path.stat().st_mtime for path in files if path.is_file())
 
 
@@ -295,7 +285,7 @@ def verdict(result: dict) -> str:
     """What the comparison with the masked model says."""
     masked = result.get("masked")
     if masked is None:
-        return "-"
+        return ""
     if masked.get("scale", 1.0) < TOLERANCE:
         return f"says nothing: no output is beyond {masked['scale']:.0e}"
     if masked["error"] > max(TOLERANCE, result.get("rounding", 0.0)):
@@ -307,7 +297,7 @@ def verdict(result: dict) -> str:
 
 COLUMNS = {
     "model": lambda r: r["name"],
-    "input": lambda r: r.get("input", "-"),
+    "input": lambda r: r.get("input", ""),
     "nodes": lambda r: number(r, "nodes", "{}"),
     "groups": lambda r: number(r, "groups", "{}"),
     "prunable": lambda r: number(r, "prunable"),
@@ -315,91 +305,34 @@ COLUMNS = {
     "parameters": lambda r: number(r, "parameters"),
     "file": lambda r: number(r, "budget_file"),
     "error": lambda r: number(r, "error", "{:.3f}"),
-    "options": lambda r: f"`{r['options']}`" if r.get("options") else "",
+    "options": lambda r: r.get("options", ""),
     "plain MACs": lambda r: number(r, "plain_macs", "{:.3f}"),
     "plain file": lambda r: number(r, "plain_file", "{:.3f}"),
     "masked": verdict,
     "inspect": lambda r: number(r, "inspect_seconds", "{:.1f}"),
     "seconds": lambda r: number(r, "budget_seconds", "{:.0f}"),
     "plain seconds": lambda r: number(r, "plain_seconds", "{:.0f}"),
-    "fails": lambda r: str(len(r["failures"])) if r["failures"] else "",
+    "inside": lambda r: number(r, "inside", "{}"),
+    "failures": lambda r: "; ".join(r["failures"]),
+    "commit": lambda r: r["commit"],
 }
-WORDS = ("model", "input", "options", "masked")
 
 
 def number(result: dict, key: str, form: str = "{:.2f}") -> str:
-    return form.format(result[key]) if result.get(key) is not None else "-"
+    return form.format(result[key]) if result.get(key) is not None else ""
 
 
-def row(result: dict) -> str:
-    return "| " + " | ".join(make(result) for make in COLUMNS.values()) + " |"
+def row(result: dict) -> tables.Row:
+    return {name: make(result) for name, make in COLUMNS.items()}
 
 
-def page(results: list[dict], missing: list[str]) -> str:
-    commits = collections.Counter(result["commit"] for result in results)
-    states = ", ".join(f"{count} with {name}" for name, count in commits.most_common())
-    whole = [r for r in results if not r["failures"]]
-    reached = [r for r in results if r.get("macs", 1.0) <= MACS + 0.005]
-    grew = [r for r in results if max(r.get("budget_file", 0), r.get("plain_file", 0)) > 1]
-    lines = [
-        "# The zoo",
-        "",
-        f"Real graphs, pruned with default options: to {MACS} of their MACs with {SAMPLES} made-up samples as calibration data, and",
-        "once more without any option or data. `make zoo` fetches and exports the models (`fixtures/zoo.py` pins where each",
-        "comes from), prunes them and writes this page. They are judged on structure here, not on accuracy: so few made-up",
-        "samples are no calibration, and most exports have random weights.",
-        "",
-        f"Made with the program of commit {next(iter(commits), '-')}." if len(commits) < 2 else f"Rows are of several states of the program: {states}.",
-        f"{len(whole)} of {len(results)} models pass every check, {len(reached)} reach {MACS}, {len(grew)} files grew.",
-        *([f"Not run yet: {', '.join(missing)}."] if missing else []),
-        "",
-        "- *prunable*: share of the MACs that leaves when every free group shrinks to nothing.",
-        f"- *MACs*, *parameters*, *file*: what is left with `--macs {MACS}`, of the original's; *options* that were needed besides: `--align 1`",
-        "  where widths in multiples of 8 do not reach the budget, `--best-effort` where nothing does.",
-        "- *error*: how far the outputs are from the original's on four of the samples, relative to their size.",
-        "- *plain*: the same of the run without options.",
-        "- *masked*: whether a cut of the same share of every group, without repair, equals the dense model whose removed channels",
-        f"  are set to zero where they are read, to {TOLERANCE:g} of the output's scale (or three times as far as ONNX Runtime's optimiser",
-        "  moves the original, which matters for integers). A model whose output hardly moves with its input or with the cut proves little.",
-        "- *fails*: number of checks that fail, listed below. Both results have to pass the full check of `onnx.checker` where the",
-        "  original does, and to be no larger; ONNX Runtime has to give the same without its optimiser, to "
-        f"{OPTIMISER_TOLERANCE:g} (or three times",
-        f"  as much as for the original). Differences of outputs that are smaller than {TOLERANCE:g} are measured by that.",
-        f"- *inspect*, *seconds*, *plain seconds*: of the three runs, on two cores.",
-        "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "".join("---|" if name in WORDS else "---:|" for name in COLUMNS),
-        *map(row, results),
-        "",
+def reasons(result: dict) -> list[tables.Row]:
+    """Why channels stay, but for the outputs and the softmax before them, which every model has."""
+    held = [r for r in result.get("frozen", []) if r[1] >= 0.005 and "is an output" not in r[0]]
+    return [
+        {"model": result["name"], "share": f"{part:.2f}", "reason": reason, "more nodes": str(count - 1), "commit": result["commit"]}
+        for reason, part, count in held[:5]
     ]
-    if len(commits) > 1:
-        lines += ["## States of the program", ""]
-        lines += [f"- {name}: {', '.join(r['name'] for r in results if r['commit'] == name)}" for name in commits] + [""]
-    if len(whole) < len(results):
-        lines += ["## What fails", ""]
-        lines += [f"- **{r['name']}**: {failure}" for r in results for failure in r["failures"]] + [""]
-    return "\n".join(lines + reasons(results)) + "\n"
-
-
-def reasons(results: list[dict]) -> list[str]:
-    lines = [
-        "## What is frozen",
-        "",
-        "Reasons by the share of the MACs in nodes that read or make the frozen channels (nodes count once for each group that",
-        "they touch), without those that every model has: its outputs, and the softmax before them. Layers in the bodies of If,",
-        "Loop and Scan are not followed. Of several nodes with one reason, the one with the largest share is named.",
-        "",
-    ]
-    for result in results:
-        held = [r for r in result.get("frozen", []) if r[1] >= 0.005 and "is an output" not in r[0]]
-        if held or result.get("inside"):
-            lines.append(f"- **{result['name']}**")
-            if result.get("inside"):
-                lines.append(f"  - {result['inside']} layers in the bodies of control flow")
-            for reason, part, count in held[:5]:
-                others = f", and {count - 1} more" if count > 1 else ""
-                lines.append(f"  - {part:.2f}: {reason}{others}")
-    return lines
 
 
 def kept(name: str) -> dict | None:
@@ -421,10 +354,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="models at a time")
     parser.add_argument("--threads", type=int, default=2, help="threads of ONNX Runtime for each")
     parser.add_argument("--limit", type=int, default=300, help="seconds that a model may take")
-    parser.add_argument("--write", action="store_true", help="only write the page")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "zoo.md")
+    parser.add_argument("--write", action="store_true", help="only write the files and the page")
+    parser.add_argument("--results", type=Path, default=tables.RESULTS, help="folder of the files and the page")
     arguments = parser.parse_args()
-    arguments.commit = commit()
+    arguments.commit = tables.commit()
     if not arguments.write and is_older(arguments.bin / "onnx-mipp"):
         sys.exit(f"{arguments.bin}/onnx-mipp is older than the source: build it again")
     OUT.mkdir(parents=True, exist_ok=True)
@@ -436,10 +369,14 @@ def main() -> int:
     print(f"{len(chosen)} models, about {minutes:.0f} minutes, program of {arguments.commit}", flush=True)
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         for result in pool.map(lambda name: Model(name, arguments).examine(), chosen):
-            print(f"{result['seconds']:.0f} s", row(result), *result["failures"], sep="\n  ", flush=True)
-    found = [(name, kept(name)) for name in names]
-    results = [result for _, result in found if result]
-    arguments.page.write_text(page(results, [name for name, result in found if not result]))
+            cells = tables.line(row(result).values())
+            print(f"{result['seconds']:.0f} s", cells, *result["failures"], sep="\n  ", flush=True)
+    results = [result for result in map(kept, names) if result]
+    if not results:
+        sys.exit(f"nothing in {OUT}: run models first")
+    tables.write(arguments.results / "zoo.csv", list(map(row, results)))
+    tables.write(arguments.results / "zoo-frozen.csv", [reason for result in results for reason in reasons(result)])
+    zoo_page.write(arguments.results, [name for name in names if not kept(name)])
     bad = [result["name"] for result in results if result["failures"]]
     if bad:
         print(f"failed: {', '.join(bad)}")

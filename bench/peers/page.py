@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes docs/peers.md and its plots from what was measured: `python bench/peers/page.py`."""
+"""Writes docs/results/peers.md and its plots from peers.csv beside it: `python bench/peers/page.py`."""
 
-from pathlib import Path
+import textwrap
 
 import plot
-from figures import BASELINE, DISTILLED, EPOCH, NETS, ONNXSIM, OURS, SCOPES, TORCH, Net, is_near
+from figures import BASELINE, BUDGETS, DISTILLED, EPOCH, NETS, ONNXSIM, OURS, SCOPES, TORCH, Net, is_near, tables
 
 OTHERS = {
     "onnx-mipp": OURS,
@@ -14,37 +14,48 @@ OTHERS = {
     "distilling": DISTILLED,
 }
 
-INTRO = """# onnx-mipp and its peers
+WHAT = """## What is compared
 
-Top-1 accuracy in percent on the 1,000 test images of `fixtures/eval.npz`; one standard error is about 0.9
-points, and each figure is one run (random channels: the mean of three), so that differences of a point or two
-between criteria mean little. All methods get the same dense weights, the same budget of MACs, and at most the
-512 images of `fixtures/calib.npz`. Nothing is retrained unless said. This page and its plots are written by
+Top-1 accuracy in percent on the 1,000 test images of `fixtures/eval.npz`. All methods get the same
+dense weights, the same budget of MACs, and at most the 512 images of `fixtures/calib.npz`. Nothing
+is retrained unless said. One standard error is about 0.9 points, and each figure is one run (random
+channels: the mean of three): a point or two between criteria means little. The settings of
+onnx-mipp were chosen on test images of the same data set ([accuracy](accuracy.md)); its peers' are
+their defaults.
+
+- **onnx-mipp** with `--macs`, `--align 1` (widths are free, as those of the others are) and
+  defaults else.
+- **L1, our repair**: the channels with the largest weights, one ratio for all groups, repaired by
+  onnx-mipp.
+- **Torch-Pruning** 1.6.1 on the PyTorch nets behind the fixtures, one step, one ratio searched for
+  the budget. Where that misses it, layer after layer takes the next lower ratio (uniform). L1 and
+  L2 rank by one layer's weights, group norm by all coupled ones. Taylor and Hessian see the labels
+  of the 512 images, which nothing else does. At most 0.95 of a layer leaves. *Re-estimated* is
+  after BatchNorm takes its statistics from the 512 images anew.
+- **onnxsim** 0.8.1, `apply_structured_pruning` (L1, L2) and `apply_structured_wanda_pruning`, on
+  the export with folded BatchNorm (it cuts no channel that has one). *Fitted* is after
+  `apply_pruning_finetune`, its closed-form fit of Gemm weights on the 512 images. It cuts only some
+  of the channels and so may miss the budget.
+- **Best peer, one labelled epoch**: the Torch-Pruning model with the best accuracy after
+  re-estimation, then one epoch on the 60,000 labelled training images (SGD, one cycle up to 0.05,
+  flips; one setting, not tuned). It is a yardstick: nothing else here trains.
 
 <!-- not run: installs packages and takes the better part of an hour -->
     pip install -r bench/peers/requirements.txt
     python bench/peers/peers.py --bin target/release/onnx-mipp
 
-which also needs the training set of Fashion-MNIST that `fixtures/train.py` uses, for the labels and the epoch
-below. The settings of onnx-mipp were chosen on test images of the same data set ([results.md](results.md)); its
-peers' are their defaults.
-
-- **Torch-Pruning** 1.6.1 on the PyTorch nets behind the fixtures, one step, one ratio searched for the budget;
-  where that misses it, layer after layer takes the next lower ratio (uniform). *As pruned / after BatchNorm
-  re-estimation* on the 512 images. L1 and L2 rank by one layer's weights, group norm by all coupled ones.
-  Taylor and Hessian see the labels of the 512 images, which nothing else does. At most 0.95 of a layer leaves.
-- **onnxsim** 0.8.1, `apply_structured_pruning` (L1, L2) and `apply_structured_wanda_pruning`, on the export with
-  folded BatchNorm (it cuts no channel that has one). *As pruned / after `apply_pruning_finetune`*, its closed-form
-  fit of Gemm weights on the 512 images. It cuts only some of the channels and so may miss the budget.
-- **L1, our repair**: the channels with the largest weights, one ratio for all groups, repaired by onnx-mipp.
-- **onnx-mipp** with `--macs`, `--align 1` (widths are free, as those of the others are) and defaults else.
-- **Best peer, one labelled epoch**: the Torch-Pruning model with the best accuracy after BatchNorm re-estimation,
-  then one epoch on the 60,000 labelled training images (SGD, one cycle up to 0.05, flips; one setting, not tuned).
-  It is a yardstick: nothing above it trains, and only Taylor and Hessian see labels.
-
-An asterisk marks results whose MACs miss the budget by more than 1 % of it, with the share they have (of
-Torch-Pruning, the nearest above the budget, in its favour); a dash, what was not run.
+This needs the training set of Fashion-MNIST that `fixtures/train.py` uses, for the labels and the
+epoch. It writes [peers.csv](peers.csv), this page and its plots.
 """
+
+MARKS = """An asterisk marks results whose MACs miss the budget by more than 1 % of it, with the share that
+they have (of Torch-Pruning, the nearest above the budget, in its favour); a dash, what was not run."""
+
+ALL = """## All figures
+
+[peers.csv](peers.csv) has every criterion, scope and budget: `pruned` is the accuracy as pruned,
+`batchnorm` after re-estimation, `fitted` after onnxsim's fit; `macs` and `latency` are shares of
+the dense model's. Where `macs` is empty it is within 1 % of the budget."""
 
 
 def text(entry, budget, figures=("pruned",)):
@@ -69,13 +80,13 @@ def table(header, rows):
 def summary(nets):
     columns = [
         ("net, MACs", None),
-        ("onnx-mipp", lambda n, b: text(n.one(OURS, b), b)),
-        ("L1, our repair", lambda n, b: text(n.one(BASELINE, b, "uniform"), b)),
+        ("onnx-mipp", lambda n, b: text(n.get(OURS, b), b)),
+        ("L1, our repair", lambda n, b: text(n.get(BASELINE, b, "uniform"), b)),
         ("Torch-Pruning, best re-estimated", lambda n, b: with_name(n.best(TORCH[1:], b, "batchnorm"), b, "batchnorm")),
-        ("random, re-estimated", lambda n, b: text(n.one("random", b, "uniform"), b, ("batchnorm",))),
+        ("random, re-estimated", lambda n, b: text(n.get("random", b, "uniform"), b, ("batchnorm",))),
         ("best as pruned", lambda n, b: with_name(n.best(TORCH[1:], b, "pruned"), b, "pruned")),
         ("onnxsim, best fitted", lambda n, b: with_name(n.best(ONNXSIM, b, "fitted"), b, "fitted")),
-        ("best peer + labelled epoch", lambda n, b: text(n.one(EPOCH, b), b)),
+        ("best peer + labelled epoch", lambda n, b: text(n.get(EPOCH, b), b)),
     ]
     rows = []
     for net in nets:
@@ -91,41 +102,71 @@ def latencies(nets):
     for net in nets:
         for budget in net.budgets:
             best = [net.best(m, budget, f) for m, f in ((TORCH[1:], "batchnorm"), (ONNXSIM, "fitted"))]
-            entries = [net.one(OURS, budget), net.one(BASELINE, budget, "uniform"), *(b and b[2] for b in best)]
+            entries = [net.get(OURS, budget), net.get(BASELINE, budget, "uniform"), *(b and b[2] for b in best)]
             if any(e and "latency" in e for e in entries):
-                rows.append([f"{net.name} {budget}", *(share(e, net.dense()) for e in entries)])
+                rows.append([f"{net.name} {budget}", *map(share, entries)])
     if not rows:
         return ""
-    return (
-        "## Latency\n\nShare of the dense model's: ONNX Runtime, one thread, 32 images at once, the least of 60 rounds "
-        "in which all\nmodels of a net take turns. Other programs may have run meanwhile.\n\n" + table(header, rows)
-    )
+    shown = [[float(cell) for cell in row[1:] if cell != "-"] for row in rows if row[0].endswith(f" {BUDGETS[0]}")]
+    least, most = min(map(min, shown)), max(map(max, shown))
+    message = f"MACs are not time. At {BUDGETS[0]} of the MACs a run takes {least} to {most} of the dense model's time."
+    return f"## Latency\n\n{message}\n\n{table(header, rows)}\n\n{LATENCY}"
 
 
-def share(entry, dense):
-    return f"{entry['latency'] / dense['latency']:.2f}" if entry and "latency" in entry else "-"
+LATENCY = """Shares of the dense model's time with ONNX Runtime, one thread, 32 images at once, the least of 60
+rounds in which all models of a net take turns. Other programs may have run meanwhile. Widths are
+free here (`--align 1`); [latency](latency.md) has what multiples of 8 and `--latency` reach."""
 
 
-def details(net):
-    header = ["method"] + [f"{b} {s}" for b in net.budgets for s in SCOPES]
+def share(entry):
+    return f"{entry['latency']:.2f}" if entry and "latency" in entry else "-"
+
+
+def repairs(nets):
+    """What each repair is worth, of onnx-mipp's channels and of L1's."""
+    kinds = ("none", "once", "sequential")
+    header = ["net, MACs"] + [f"{label}, {kind}" for label in ("onnx-mipp", "L1") for kind in kinds]
     rows = []
-    for methods, figures in ((TORCH, ("pruned", "batchnorm")), (ONNXSIM, ("pruned", "fitted"))):
-        for method in methods:
-            cells = [text(net.get(method, s, b), b, figures) for b in net.budgets for s in SCOPES]
-            if any(cell != "-" for cell in cells):
-                rows.append([method, *cells])
-    repairs = ("none", "once", "sequential")
-    ours = []
-    for label, method, scope in (("onnx-mipp", "onnx-mipp, repair", ""), ("L1", "L1, our repair", "uniform")):
-        line = [f"{label}, repair none / once / sequential"]
+    for net in nets:
         for b in net.budgets:
-            line.append(" / ".join(text(net.one(f"{method} {r}", b, scope), b) for r in repairs))
-        ours.append(line)
-    return (
-        f"### {net.name}\n\n![accuracy against MACs and latency](peers-{net.name}.svg)\n\n"
-        + (table(header, rows) + "\n\n" if rows else "")
-        + table(["method"] + [str(b) for b in net.budgets], ours)
-    )
+            ours = [text(net.get(f"onnx-mipp, repair {kind}", b), b) for kind in kinds]
+            theirs = [text(net.get(f"L1, our repair {kind}", b, "uniform"), b) for kind in kinds]
+            rows.append([f"{net.name} {b}", *ours, *theirs])
+    return "## What the repair is worth\n\nTop-1 by `--repair`, of onnx-mipp's channels and of those that L1 chooses:\n\n" + table(header, rows)
+
+
+def plots(nets):
+    pictures = [f"![{net.name}: accuracy against MACs and latency](peers-{net.name}.svg)" for net in nets]
+    return "## Plots\n\n" + "\n\n".join(pictures)
+
+
+def answer(nets):
+    """Who is ahead where, in words."""
+    cases = [(net, budget) for net in nets for budget in net.budgets if net.get(OURS, budget)]
+    peers = {
+        "Torch-Pruning's best criterion, re-estimated": lambda n, b: n.best(TORCH[1:], b, "batchnorm")[0],
+        "onnxsim's best, fitted": lambda n, b: n.best(ONNXSIM, b, "fitted")[0],
+        "L1 channels with the same repair": lambda n, b: n.get(BASELINE, b, "uniform")["pruned"],
+        "the best peer after one epoch on 60,000 labelled images": lambda n, b: n.get(EPOCH, b)["pruned"],
+    }
+    lines = []
+    for words, figure in peers.items():
+        leads = [net.get(OURS, budget)["pruned"] - figure(net, budget) for net, budget in cases]
+        ahead = sum(lead > 0 for lead in leads)
+        least, most = min(leads), max(leads)
+        how = f"{least:.1f} to {most:.1f} points" if least > 0 else f"{-least:.1f} points behind to {most:.1f} ahead"
+        lines.append(f"- {words}: ahead in {ahead} of {len(leads)} cases, {how}.")
+    text = "At the same MACs, on four small nets and without training, onnx-mipp is, compared with"
+    return "\n".join([wrap(text), "", *map(wrap, lines)])
+
+
+def state(nets):
+    commits = sorted(set().union(*(net.commits for net in nets)))
+    return wrap(f"**State:** the figures of this page are of commit {', '.join(commits)}.")
+
+
+def wrap(words):
+    return textwrap.fill(words, 100, subsequent_indent="  " if words.startswith("- ") else "", break_on_hyphens=False)
 
 
 def missing(nets):
@@ -137,7 +178,7 @@ def missing(nets):
             lines.append(f"- {name}: everything")
             continue
         torch = [(m, s, b) for b in net.budgets for m in TORCH for s in SCOPES if m != "random" or s == "uniform"]
-        lacks = sum(net.get(*key) is None for key in torch)
+        lacks = sum(net.get(m, b, s) is None for m, s, b in torch)
         said = [f"{lacks} of {len(torch)} of Torch-Pruning"] if lacks else []
         for label, method in OTHERS.items():
             budgets = [str(b) for b in net.budgets if not net.has(method, b)]
@@ -153,16 +194,17 @@ def distilled(nets):
     rows = []
     for net in nets:
         for budget in net.budgets:
-            entry = net.one(DISTILLED, budget)
+            entry = net.get(DISTILLED, budget)
             if entry:
-                before = text(net.one(OURS, budget), budget)
-                rows.append([f"{net.name} {budget}", before, text(entry, budget), text(net.one(EPOCH, budget), budget)])
+                before = text(net.get(OURS, budget), budget)
+                rows.append([f"{net.name} {budget}", before, text(entry, budget), text(net.get(EPOCH, budget), budget)])
     if not rows:
         return ""
     return f"""## Retraining without labels
 
-`examples/retrain.py` takes the pruned ONNX model into PyTorch (onnx2torch), fits it to the outputs of the dense one
-on the same 512 images, without labels, and exports ONNX again:
+`examples/retrain.py` takes the pruned ONNX model into PyTorch (onnx2torch), fits it to the outputs
+of the dense one on the same 512 images, without labels, and exports ONNX again. It gains most where
+most was cut.
 
 <!-- not run: needs PyTorch -->
     python examples/retrain.py dense.onnx pruned.onnx out.onnx --calib fixtures/calib.npz --mirror --mix
@@ -170,15 +212,15 @@ on the same 512 images, without labels, and exports ONNX again:
 """ + table(["net, MACs", "onnx-mipp", "distilled", "best peer + labelled epoch"], rows)
 
 
-def write(folder, docs):
-    nets = [net for net in (Net(folder, name) for name in NETS) if net.results]
+def write(docs=tables.RESULTS):
+    nets = [net for net in map(Net, NETS) if net.results]
     for net in nets:
         (docs / f"peers-{net.name}.svg").write_text(plot.page(net))
-    head = [INTRO, missing(nets), "## Summary", summary(nets), latencies(nets), distilled(nets)]
-    parts = [*head, "## All figures", *map(details, nets)]
+    head = ["# How does onnx-mipp compare with its peers?", answer(nets), state(nets), missing(nets)]
+    figures = ["## Summary", MARKS, summary(nets), latencies(nets), repairs(nets), distilled(nets)]
+    parts = [*head, *figures, WHAT, plots(nets), ALL]
     (docs / "peers.md").write_text("\n\n".join(p.strip("\n") for p in parts if p) + "\n")
 
 
 if __name__ == "__main__":
-    ROOT = Path(__file__).resolve().parents[2]
-    write(ROOT / "target" / "peers", ROOT / "docs")
+    write()

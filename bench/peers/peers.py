@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Prunes the fixture nets with other pruners and with onnx-mipp, to the same MACs on the same data.
 
-    python bench/peers/peers.py --bin target/release/onnx-mipp     all, then docs/peers.md and its plots
+    python bench/peers/peers.py --bin target/release/onnx-mipp     all, then docs/results/peers.csv, its page and plots
     python bench/peers/peers.py --nets resnet --steps mipp torch   some nets and steps only
-    python bench/peers/page.py                                     the page from what was measured
+    python bench/peers/page.py                                     the page and the plots from peers.csv
 
-What is measured is kept in target/peers/NET.json, one entry a figure, and is not measured again.
+What is measured is kept in target/peers/NET.json, one entry a figure, and is not measured again; the last step takes
+it into docs/results/peers.csv.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from nets import NETS  # noqa: E402
 from train import CALIB, SEED, load  # noqa: E402
 
 import page  # noqa: E402
-from figures import BUDGETS  # noqa: E402
+from figures import BUDGETS, export  # noqa: E402
 from measure import Results, onnx_accuracy  # noqa: E402
 from onnx_peers import distilled, onnx_mipp, onnxsim_peers  # noqa: E402
 from torch_peers import Pruner, dense_net, retrained_best, torch_peers  # noqa: E402
@@ -86,7 +87,8 @@ def main():
         for net in args.nets:
             measure(net, data, args)
     if "page" in args.steps:
-        page.write(OUT, ROOT / "docs")
+        export(OUT)
+        page.write()
 
 
 if __name__ == "__main__":

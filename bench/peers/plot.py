@@ -21,10 +21,10 @@ def series(net):
     found = {label: [] for label in SERIES}
     for budget in net.budgets:
         picks = {
-            "onnx-mipp": (net.one(OURS, budget), "pruned"),
-            "L1, our repair": (net.one(BASELINE, budget, "uniform"), "pruned"),
-            "random, re-estimated": (net.one("random", budget, "uniform"), "batchnorm"),
-            "best peer, one labelled epoch": (net.one(EPOCH, budget), "pruned"),
+            "onnx-mipp": (net.get(OURS, budget), "pruned"),
+            "L1, our repair": (net.get(BASELINE, budget, "uniform"), "pruned"),
+            "random, re-estimated": (net.get("random", budget, "uniform"), "batchnorm"),
+            "best peer, one labelled epoch": (net.get(EPOCH, budget), "pruned"),
         }
         for label, methods, figure in (
             ("Torch-Pruning, best re-estimated", TORCH[1:], "batchnorm"),
@@ -80,13 +80,12 @@ def page(net):
     every = [(e["batchnorm"], e) for e in net.results.values() if "batchnorm" in e]
     lowest = min([a for points in [*lines.values(), every] for a, _ in points], default=0)
     low = 10 * int(lowest // 10)
-    relative = {"macs": lambda e: e["macs"], "latency": lambda e: e.get("latency", 0) / dense.get("latency", 1)}
     titles = {"macs": "share of the MACs", "latency": "share of the dense model's latency"}
     parts = []
-    for i, (figure, share) in enumerate(relative.items()):
-        shown = {label: [(share(e), a) for a, e in points if figure in e] for label, points in lines.items()}
-        dots = [(share(e), a) for a, e in every if figure in e]
-        panel = Panel(LEFT + i * (PANEL_WIDTH + GAP), titles[figure], [1, *(v for v, _ in dots)], low)
+    for i, (figure, title) in enumerate(titles.items()):
+        shown = {label: [(e[figure], a) for a, e in points if figure in e] for label, points in lines.items()}
+        dots = [(e[figure], a) for a, e in every if figure in e]
+        panel = Panel(LEFT + i * (PANEL_WIDTH + GAP), title, [1, *(v for v, _ in dots)], low)
         if figure in dense:
             x, y = panel.at(1, dense["pruned"])
             parts += [*panel.axes(), *cloud(panel, dots), f'<path d="M{x:.1f} {y:.1f}m-5 0h10m-5 -5v10" class="d"/>']

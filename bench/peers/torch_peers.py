@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch_pruning.pruner import importance
 
-from measure import TOLERANCE, accuracy, onnx_logits
+from figures import TOLERANCE
+from measure import accuracy, onnx_logits
 from nets import NETS
 from train import macs
 

@@ -160,7 +160,7 @@ fn the_same_command_gives_the_same_bytes() {
 }
 
 /// Points that half of the MACs may cost. Both nets lose 1.5 to 1.7 in multiples of 8
-/// (docs/results.md): the test allows the figures one standard error.
+/// (docs/results/accuracy.md): the test allows the figures one standard error.
 const GOAL_AT_HALF: f64 = 1.5;
 /// One standard error of the difference of two accuracies on the same 1,000 images, of which the
 /// models judge about 4 % differently: sqrt(0.04 / 1000).
