@@ -116,7 +116,10 @@ fn seen(
     let (read, made) = (flat(read.to_f64()?)?, flat(made.to_f64()?)?);
     let (samples, channels, _) = read.dim();
     let places = made.dim().2;
-    let taps = consumer.window.as_ref().map_or(1, |window| window.taps());
+    let taps = consumer
+        .window
+        .as_ref()
+        .map_or(1, |window| window.kernel_positions());
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut seen = Seen {
         inputs: vec![Vec::new(); channels * taps],

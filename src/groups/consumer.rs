@@ -131,9 +131,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// Number of taps, the product of the kernel's lengths.
+    /// Number of kernel positions, the product of the kernel's lengths.
     #[must_use]
-    pub fn taps(&self) -> usize {
+    pub fn kernel_positions(&self) -> usize {
         self.kernel.iter().product()
     }
 
@@ -141,7 +141,7 @@ impl Window {
     #[must_use]
     pub fn reads(&self, output: usize) -> Vec<Option<usize>> {
         let at = unravel(output, &self.output);
-        (0..self.taps())
+        (0..self.kernel_positions())
             .map(|tap| self.read(&at, &unravel(tap, &self.kernel)))
             .collect()
     }

@@ -80,12 +80,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The rows of some samples with a column for each channel: the taps come below each other.
-    pub fn stacked(&self, samples: &[usize], per_sample: usize, taps: usize) -> Rows<'static> {
+    /// The rows of some samples with a column for each channel: the kernel positions come below each other.
+    pub fn stacked(&self, samples: &[usize], per_sample: usize, kernel: usize) -> Rows<'static> {
         match self {
-            Rows::Single(rows) => Rows::Single(stacked(rows, samples, per_sample, taps)),
+            Rows::Single(rows) => Rows::Single(stacked(rows, samples, per_sample, kernel)),
             Rows::Double(rows) => {
-                Rows::Double(Cow::Owned(stacked(rows, samples, per_sample, taps)))
+                Rows::Double(Cow::Owned(stacked(rows, samples, per_sample, kernel)))
             }
         }
     }
@@ -277,15 +277,15 @@ fn stacked<T: ComplexField + Copy>(
     data: &Mat<T>,
     samples: &[usize],
     per_sample: usize,
-    taps: usize,
+    kernel: usize,
 ) -> Mat<T> {
     let rows = samples.len() * per_sample;
-    let mut stacked = Mat::zeros(rows * taps, data.ncols() / taps);
+    let mut stacked = Mat::zeros(rows * kernel, data.ncols() / kernel);
     // Whole channels only.
-    for input in 0..data.ncols() / taps * taps {
+    for input in 0..data.ncols() / kernel * kernel {
         let from = data.col_as_slice(input);
-        let target = stacked.col_as_slice_mut(input / taps);
-        let target = target.chunks_exact_mut(rows.max(1)).nth(input % taps);
+        let target = stacked.col_as_slice_mut(input / kernel);
+        let target = target.chunks_exact_mut(rows.max(1)).nth(input % kernel);
         let parts = target
             .into_iter()
             .flat_map(|target| target.chunks_exact_mut(per_sample.max(1)));

@@ -343,7 +343,7 @@ pub(super) fn pointwise(view: NodeView<'_>) -> Option<ValueId> {
         return None;
     }
     let window = window(view).ok()?;
-    let stays = window.taps() == 1 && window.input == window.output;
+    let stays = window.kernel_positions() == 1 && window.input == window.output;
     let is_dense = window.strides.iter().all(|&stride| stride == 1);
     view.input(DATA).filter(|_| stays && is_dense)
 }

@@ -106,7 +106,7 @@ fn together(
     let all: Vec<&Observed> = all.collect::<Option<_>>()?;
     let own = statistics.of(index)?;
     let is_alike =
-        |other: &&Observed| other.taps == own.taps && other.blocks.len() == own.blocks.len();
+        |other: &&Observed| other.kernel == own.kernel && other.blocks.len() == own.blocks.len();
     if !all.iter().all(is_alike) {
         return None;
     }
@@ -134,7 +134,7 @@ struct Task<'a> {
     fold: Refit<'a>,
     covariances: Cow<'a, [Covariance]>,
     /// Inputs per channel in the covariances: the kernel's taps, or 1.
-    observed_taps: usize,
+    observed_kernel: usize,
     map: &'a ChannelMap,
     made: Option<&'a ChannelMap>,
     /// Whether the weight stays as it is.
@@ -164,7 +164,7 @@ impl<'a> Task<'a> {
         (kept.count(map) < map.len()).then_some(Task {
             fold,
             covariances,
-            observed_taps: observed.taps,
+            observed_kernel: observed.kernel,
             map,
             made: groups.made_by(consumer),
             is_fixed: *sharing == Sharing::Fixed,
@@ -173,14 +173,14 @@ impl<'a> Task<'a> {
 
     /// The same where the kernel's taps are not told apart.
     fn of_channels(self) -> Self {
-        if self.observed_taps == 1 {
+        if self.observed_kernel == 1 {
             return self;
         }
         let blocks = self.covariances.iter();
-        let blocks: Vec<Covariance> = blocks.map(|b| b.over_taps(self.observed_taps)).collect();
+        let blocks: Vec<Covariance> = blocks.map(|b| b.over_kernel(self.observed_kernel)).collect();
         Task {
             covariances: Cow::Owned(blocks),
-            observed_taps: 1,
+            observed_kernel: 1,
             ..self
         }
     }
@@ -234,7 +234,7 @@ impl<'a> Task<'a> {
         covariance: &Covariance,
     ) -> Result<(Mat<f64>, Vec<f64>), SurgeryError> {
         let taps = weight.ncols() / input_stays.len().max(1);
-        let observed = self.observed_taps;
+        let observed = self.observed_kernel;
         if covariance.mean.len() != input_stays.len() * observed
             || !taps.is_multiple_of(observed.max(1))
         {

@@ -26,25 +26,25 @@ pub enum Estimator {
     Copula,
 }
 
-/// SampledRows kept of one tensor at most.
+/// Rows kept of one tensor at most.
 const MOST_ROWS: usize = 4096;
 /// Bytes of rows kept of all tensors together at most.
 const MOST_BYTES: usize = 256 << 20;
 /// Share of the rows at either end that deviations take for as far out as the next one.
 const CLIPPED: f64 = 0.005;
 
-/// SampledRows to keep of each tensor where all have so many channels.
+/// Rows to keep of each tensor where all have so many channels.
 pub(super) fn rows_of_each(channels: usize) -> usize {
     let fitting = MOST_BYTES / size_of::<f32>() / channels.max(1);
     fitting.clamp(1, MOST_ROWS)
 }
 
-/// SampledRows of a tensor's channels, as many of each sample.
+/// Rows of a tensor's channels, as many of each sample.
 pub(super) struct SampledRows {
     channels: usize,
     /// Inputs per channel, of which each row has one, in turn.
-    taps: usize,
-    /// SampledRows to keep and samples to come.
+    kernel: usize,
+    /// Rows to keep and samples to come.
     wanted: usize,
     samples: usize,
     /// Samples seen, samples of which rows were kept.
@@ -55,11 +55,11 @@ pub(super) struct SampledRows {
 }
 
 impl SampledRows {
-    /// None yet, of `channels` with `taps` inputs each, where `samples` will come.
-    pub fn new(channels: usize, taps: usize, samples: usize, wanted: usize, seed: u64) -> Self {
+    /// None yet, of `channels` with `kernel` inputs each, where `samples` will come.
+    pub fn new(channels: usize, kernel: usize, samples: usize, wanted: usize, seed: u64) -> Self {
         SampledRows {
             channels,
-            taps: taps.max(1),
+            kernel: kernel.max(1),
             wanted,
             samples: samples.max(1),
             seen: 0,
@@ -84,9 +84,9 @@ impl SampledRows {
             let mut drawn = index::sample(&mut self.rng, of_each, take).into_vec();
             drawn.sort_unstable();
             for row in drawn {
-                let tap = self.values.len() / self.channels.max(1) % self.taps;
+                let position = self.values.len() / self.channels.max(1) % self.kernel;
                 let row = sample * of_each + row;
-                let inputs = (0..self.channels).map(|channel| channel * self.taps + tap);
+                let inputs = (0..self.channels).map(|channel| channel * self.kernel + position);
                 self.values
                     .extend(inputs.map(|input| data[(row, input)] as f32));
             }

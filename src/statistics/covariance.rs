@@ -42,26 +42,30 @@ impl Covariance {
         variances.sum::<f64>() / self.lower.size().max(1) as f64
     }
 
-    /// Covariance of the channels alone where each has `taps` inputs next to each other: the mean
-    /// over the taps.
+    /// Covariance of the channels alone where each has `kernel` inputs next to each other: the mean
+    /// over the kernel positions.
     #[must_use]
-    pub fn over_taps(&self, taps: usize) -> Covariance {
-        let taps = taps.max(1);
-        if taps == 1 {
+    pub fn over_kernel(&self, kernel: usize) -> Covariance {
+        let kernel = kernel.max(1);
+        if kernel == 1 {
             return self.clone();
         }
-        let channels = self.lower.size() / taps;
+        let channels = self.lower.size() / kernel;
         let mut lower = Triangle::new(channels);
         for j in 0..channels {
             let sums = lower.below(j);
-            for tap in 0..taps {
-                let own = self.lower.column(j * taps + tap).iter().step_by(taps);
+            for position in 0..kernel {
+                let own = self
+                    .lower
+                    .column(j * kernel + position)
+                    .iter()
+                    .step_by(kernel);
                 sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
             }
-            sums.iter_mut().for_each(|sum| *sum /= taps as f64);
+            sums.iter_mut().for_each(|sum| *sum /= kernel as f64);
         }
         let mean = (0..channels)
-            .map(|i| self.mean.iter().skip(i * taps).take(taps).sum::<f64>() / taps as f64)
+            .map(|i| self.mean.iter().skip(i * kernel).take(kernel).sum::<f64>() / kernel as f64)
             .collect();
         Covariance {
             mean,

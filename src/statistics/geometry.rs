@@ -1,7 +1,7 @@
-//! Which products of elements the taps of a kernel have in common.
+//! Which products of elements the positions of a kernel have in common.
 //!
-//! Two taps read the products of two elements wherever these lie at the taps' distance, but for the borders.
-//! So pairs of taps at one distance share their products: the elements are divided into cells, rectangles
+//! Two kernel positions read the products of two elements wherever these lie at the kernel positions' distance, but for the borders.
+//! So pairs of kernel positions at one distance share their products: the elements are divided into cells, rectangles
 //! that a pair reads as a whole or not at all.
 
 use std::collections::BTreeMap;
@@ -24,27 +24,27 @@ pub(super) struct Cell {
     pub right: [Run; 2],
 }
 
-/// Cells, and pairs of taps that read some of them.
+/// Cells, and pairs of kernel positions that read some of them.
 #[derive(Debug, Clone)]
 pub(super) struct Distance {
     pub cells: Vec<Cell>,
-    /// Two taps, the first not after the second, and their cells.
+    /// Two kernel positions, the first not after the second, and their cells.
     pub pairs: Vec<(usize, usize, Vec<usize>)>,
     /// Whether the elements are their own partners.
     pub is_none: bool,
 }
 
-/// How a tap reads an axis: at position `p` the element `stride * (p + first) + rest`.
+/// How a kernel position reads an axis: at position `p` the element `stride * (p + first) + rest`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Offset {
     rest: i64,
     first: i64,
 }
 
-/// Along one axis, the rests of both taps and how far apart they read.
+/// Along one axis, the rests of both kernel positions and how far apart they read.
 type Gap = (i64, i64, i64);
 
-/// Two taps, and the elements that both read, along both axes.
+/// Two kernel positions, and the elements that both read, along both axes.
 type Pair = (usize, usize, [Range<i64>; 2]);
 
 /// An axis of a window.
@@ -64,17 +64,17 @@ impl Cell {
     }
 }
 
-/// The distances between the taps of a window over two axes; `None` for others.
+/// The distances between the kernel positions of a window over two axes; `None` for others.
 pub(super) fn distances(window: &Window) -> Option<Vec<Distance>> {
     let axes = [Axis::of(window, 0)?, Axis::of(window, 1)?];
     let &[_, width] = window.kernel.as_slice() else {
         return None;
     };
-    let offsets = |tap: usize| [tap / width.max(1), tap % width.max(1)];
-    let taps = window.taps();
+    let offsets = |position: usize| [position / width.max(1), position % width.max(1)];
+    let kernel = window.kernel_positions();
     let mut found: BTreeMap<[Gap; 2], Vec<Pair>> = BTreeMap::new();
-    for left in 0..taps {
-        for right in left..taps {
+    for left in 0..kernel {
+        for right in left..kernel {
             let (at_left, at_right) = (offsets(left), offsets(right));
             let shared = [0, 1].map(|axis: usize| {
                 let one = &axes[axis];
@@ -91,15 +91,15 @@ pub(super) fn distances(window: &Window) -> Option<Vec<Distance>> {
         .collect()
 }
 
-/// Whether products by distance are clearly fewer than those of all pairs of taps at so many places.
-pub(super) fn saves(distances: &[Distance], taps: usize, places: usize) -> bool {
+/// Whether products by distance are clearly fewer than those of all pairs of kernel positions at so many places.
+pub(super) fn saves(distances: &[Distance], kernel: usize, places: usize) -> bool {
     let of = |one: &Distance| {
         let pairs: usize = one.cells.iter().map(Cell::len).sum();
         // A triangle is half of a square.
         if one.is_none { pairs } else { 2 * pairs }
     };
     let all: usize = distances.iter().map(of).sum();
-    10 * all < 9 * taps * taps * places
+    10 * all < 9 * kernel * kernel * places
 }
 
 fn distance(key: [Gap; 2], pairs: &[Pair], axes: &[Axis; 2]) -> Option<Distance> {
@@ -162,15 +162,15 @@ impl Axis {
         (window.input.len() == 2 && found.stride > 0).then_some(found)
     }
 
-    fn offset(&self, tap: usize) -> Offset {
-        let offset = i64::try_from(tap).unwrap_or(i64::MAX) * self.dilation - self.pad;
+    fn offset(&self, position: usize) -> Offset {
+        let offset = i64::try_from(position).unwrap_or(i64::MAX) * self.dilation - self.pad;
         Offset {
             rest: offset.rem_euclid(self.stride),
             first: offset.div_euclid(self.stride),
         }
     }
 
-    /// What pairs at the same distance have in common, and the elements of the left tap, in steps of
+    /// What pairs at the same distance have in common, and the elements of the left kernel position, in steps of
     /// the stride from its rest, that both read.
     fn shared(&self, left: Offset, right: Offset) -> ((i64, i64, i64), Range<i64>) {
         let apart = right.first - left.first;

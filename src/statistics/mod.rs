@@ -72,7 +72,7 @@ pub struct Statistics {
 /// What is known of one tap: a covariance per block of the consumers that share it.
 pub struct Observed {
     /// Inputs per channel: 1 where the unfolding was left out.
-    pub taps: usize,
+    pub kernel: usize,
     /// One covariance per block of channels.
     pub blocks: Vec<Covariance>,
     parts: Vec<Subsamples>,
@@ -85,7 +85,7 @@ impl Observed {
     #[must_use]
     pub fn of_channels(&self, block: usize) -> Option<Covariance> {
         let ranked = self.ranked.get(block).cloned();
-        ranked.or_else(|| Some(self.blocks.get(block)?.over_taps(self.taps)))
+        ranked.or_else(|| Some(self.blocks.get(block)?.over_kernel(self.kernel)))
     }
 
     /// Whether selection goes by ranks.
@@ -103,7 +103,7 @@ impl Observed {
             moments.add(batch, samples);
         }
         Some(Observed {
-            taps: 1,
+            kernel: 1,
             blocks: vec![moments.covariance()?],
             parts: vec![moments.into_parts()?],
             ranked: Vec::new(),

@@ -91,10 +91,10 @@ impl Moments {
         }
     }
 
-    /// Also deals the samples to parts, of channels with `taps` inputs each.
+    /// Also deals the samples to parts, of channels with `kernel` inputs each.
     #[must_use]
-    pub fn dealt(self, taps: usize) -> Self {
-        let parts = Subsamples::new(self.inputs(), taps);
+    pub fn dealt(self, kernel: usize) -> Self {
+        let parts = Subsamples::new(self.inputs(), kernel);
         self.with_parts(parts)
     }
 
@@ -318,8 +318,8 @@ impl Moments {
         Ok(())
     }
 
-    /// Nothing seen yet, with room for the sums of a file, of channels with `taps` inputs each.
-    pub(super) fn stored(counts: &Counts, taps: usize) -> Self {
+    /// Nothing seen yet, with room for the sums of a file, of channels with `kernel` inputs each.
+    pub(super) fn stored(counts: &Counts, kernel: usize) -> Self {
         let inputs = counts.inputs;
         let folds = counts.folds.as_deref();
         let moments = Moments {
@@ -329,7 +329,7 @@ impl Moments {
             folds: folds.map(|rows| Folds::stored(inputs, rows)),
             ..Moments::new(inputs).mergeable()
         };
-        moments.with_parts(Subsamples::stored(inputs, taps, &counts.parts))
+        moments.with_parts(Subsamples::stored(inputs, kernel, &counts.parts))
     }
 
     /// What was counted.

@@ -3,7 +3,7 @@
 //!
 //! The tensor less the means of its channels is `u`; a patch reads `u` in the image and, with the same
 //! shift, minus the mean `s` beyond it. With `m` telling which positions are inside, the products of two
-//! taps are those of `u` where both are, less `s` times the sums of the one where the other is outside,
+//! kernel positions are those of `u` where both are, less `s` times the sums of the one where the other is outside,
 //! plus `s s'` times the positions where both are.
 
 mod images;
@@ -24,7 +24,7 @@ use crate::statistics::subsamples::{SUBSAMPLES, Subsamples};
 #[derive(Debug, Clone)]
 pub(super) struct Patches {
     channels: usize,
-    taps: usize,
+    kernel: usize,
     grid: [usize; 2],
     /// Positions of a patch in an image.
     places: usize,
@@ -42,7 +42,7 @@ pub(super) struct Patches {
     reads: Vec<Reads>,
 }
 
-/// Products of all pairs of taps at one distance, cell by cell.
+/// Products of all pairs of kernel positions at one distance, cell by cell.
 #[derive(Debug, Clone)]
 struct OfDistance {
     distance: Distance,
@@ -55,7 +55,7 @@ struct OfPart {
     samples: usize,
     /// Every element, channel by channel.
     elements: Vec<f64>,
-    /// Products of the channels over all taps, in the image.
+    /// Products of the channels over all kernel positions, in the image.
     products: Triangle,
 }
 
@@ -72,10 +72,10 @@ impl Patches {
         let &[height, width] = window.input.as_slice() else {
             return None;
         };
-        let taps = window.taps();
+        let kernel = window.kernel_positions();
         let places = window.output.iter().product();
         let distances = geometry::distances(window)?;
-        if !geometry::saves(&distances, taps, unfolded) {
+        if !geometry::saves(&distances, kernel, unfolded) {
             return None;
         }
         let sums = distances.into_iter().map(|distance| {
@@ -88,10 +88,10 @@ impl Patches {
         for &element in found.iter().flatten().flatten() {
             *uses.get_mut(element)? += 1;
         }
-        let (classes, reads) = classes(&found, taps, window)?;
+        let (classes, reads) = classes(&found, kernel, window)?;
         Some(Patches {
             channels,
-            taps,
+            kernel,
             grid: [height, width],
             places,
             samples: 0,
@@ -158,7 +158,7 @@ impl Patches {
     }
 
     /// The squared norm of an image's second moment: that of the products of its patches with each other,
-    /// which are sums over the taps of products of elements.
+    /// which are sums over the kernel positions of products of elements.
     fn squared_norm<T: Number>(&self, images: &Images<'_, T>, sample: usize) -> f64 {
         let products: Vec<Mat<T>> = self
             .classes
@@ -190,13 +190,13 @@ impl Patches {
 
     /// The same sums as of rows that were unfolded.
     pub fn finish(mut self) -> Moments {
-        let (taps, inputs) = (self.taps, self.channels * self.taps);
+        let (kernel, inputs) = (self.kernel, self.channels * self.kernel);
         let samples = self.samples as f64;
         let shift: Vec<f64> = (0..inputs)
-            .filter_map(|input| self.shift.get(input / taps).copied())
+            .filter_map(|input| self.shift.get(input / kernel).copied())
             .collect();
         if shift.is_empty() {
-            return Moments::new(inputs).dealt(taps);
+            return Moments::new(inputs).dealt(kernel);
         }
         let mut elements = vec![0.0; self.channels * self.elements()];
         for part in &self.parts {
@@ -205,12 +205,12 @@ impl Patches {
         let mut parts = self.empty_parts();
         let (inside, counts) = self.sums_inside(&elements, &mut parts);
         let places = self.places as f64;
-        let beyond = |tap: usize| places - counts[tap];
+        let beyond = |position: usize| places - counts[position];
         self.finish_parts(&mut parts, &beyond);
         let mut sum = vec![0.0; inputs];
         for (input, sum) in sum.iter_mut().enumerate() {
-            let (channel, tap) = (input / taps, input % taps);
-            *sum = inside[tap][channel] - self.shift[channel] * beyond(tap) * samples;
+            let (channel, position) = (input / kernel, input % kernel);
+            *sum = inside[position][channel] - self.shift[channel] * beyond(position) * samples;
         }
         let mut products = Triangle::new(inputs);
         let known = Known {
@@ -236,10 +236,10 @@ impl Patches {
         })
     }
 
-    /// For each tap, the sums of the elements that it reads inside the tensor, by channel, and how many there are;
+    /// For each kernel position, the sums of the elements that it reads inside the tensor, by channel, and how many there are;
     /// `parts` gets the sums of its own.
     fn sums_inside(&self, elements: &[f64], parts: &mut Subsamples) -> (Vec<Vec<f64>>, Vec<f64>) {
-        let taps = self.taps;
+        let kernel = self.kernel;
         let sums = |elements: &[f64], cells: &[usize], of: &Distance, side: Side| {
             let mut sums = vec![0.0; self.channels];
             for cell in cells.iter().filter_map(|&cell| of.cells.get(cell)) {
@@ -247,20 +247,20 @@ impl Patches {
             }
             sums
         };
-        let mut inside = vec![Vec::new(); taps];
-        let mut counts = vec![0.0; taps];
+        let mut inside = vec![Vec::new(); kernel];
+        let mut counts = vec![0.0; kernel];
         for of in self
             .sums
             .iter()
             .map(|of| &of.distance)
             .filter(|of| of.is_none)
         {
-            for (tap, _, cells) in &of.pairs {
-                counts[*tap] = cells.iter().map(|&cell| of.cells[cell].len() as f64).sum();
-                inside[*tap] = sums(elements, cells, of, |cell| &cell.left);
+            for (position, _, cells) in &of.pairs {
+                counts[*position] = cells.iter().map(|&cell| of.cells[cell].len() as f64).sum();
+                inside[*position] = sums(elements, cells, of, |cell| &cell.left);
                 for (part, own) in parts.parts.iter_mut().zip(&self.parts) {
                     let found = sums(&own.elements, cells, of, |cell| &cell.left);
-                    let target = part.sum.iter_mut().skip(*tap).step_by(taps);
+                    let target = part.sum.iter_mut().skip(*position).step_by(kernel);
                     target.zip(found).for_each(|(sum, found)| *sum = found);
                 }
             }
@@ -271,17 +271,17 @@ impl Patches {
     fn empty_parts(&self) -> Subsamples {
         let rows = |part: &OfPart| part.samples * self.places;
         let rows: Vec<usize> = self.parts.iter().map(rows).collect();
-        Subsamples::stored(self.channels * self.taps, self.taps, &rows)
+        Subsamples::stored(self.channels * self.kernel, self.kernel, &rows)
     }
 
     /// What the padding adds to the parts.
     fn finish_parts(&mut self, parts: &mut Subsamples, beyond: &dyn Fn(usize) -> f64) {
-        let taps = self.taps;
-        let all: f64 = (0..taps).map(beyond).sum();
+        let kernel = self.kernel;
+        let all: f64 = (0..kernel).map(beyond).sum();
         for (part, own) in parts.parts.iter_mut().zip(&mut self.parts) {
             let count = own.samples as f64;
             for (input, sum) in part.sum.iter_mut().enumerate() {
-                *sum -= self.shift[input / taps] * beyond(input % taps) * count;
+                *sum -= self.shift[input / kernel] * beyond(input % kernel) * count;
             }
             for (column, &of_column) in self.shift.iter().enumerate() {
                 let below = own.products.below(column).iter_mut();
@@ -301,7 +301,7 @@ struct Known<'a> {
     /// Sums of every element.
     elements: &'a [f64],
     grid: [usize; 2],
-    /// Of every tap, the sums of the elements that it reads, and their number in an image.
+    /// Of every kernel position, the sums of the elements that it reads, and their number in an image.
     inside: &'a [Vec<f64>],
     counts: &'a [f64],
     samples: f64,
@@ -309,9 +309,9 @@ struct Known<'a> {
 }
 
 impl OfDistance {
-    /// Puts the products of all its pairs of taps where they belong.
+    /// Puts the products of all its pairs of kernel positions where they belong.
     fn spread(self, known: &Known<'_>, target: &mut Triangle) {
-        let taps = known.counts.len();
+        let kernel = known.counts.len();
         let channels = known.shift.len();
         for (left, right, cells) in &self.distance.pairs {
             let (mut lefts, mut rights) =
@@ -336,10 +336,10 @@ impl OfDistance {
                 for &cell in cells {
                     self.cells[cell].add_column(j, &mut column);
                 }
-                // The column is that of the right tap; a pair of one tap has a triangle.
+                // The column is that of the right kernel position; a pair of one kernel position has a triangle.
                 let first = if left == right { j } else { 0 };
                 for (i, value) in column.into_iter().enumerate().skip(first) {
-                    let (row, column) = (i * taps + left, j * taps + right);
+                    let (row, column) = (i * kernel + left, j * kernel + right);
                     let (row, column) = (row.max(column), row.min(column));
                     if let Some(entry) = target.below(column).get_mut(row - column) {
                         *entry = value;
@@ -437,14 +437,14 @@ fn means(values: &[f32], channels: usize, elements: usize) -> Vec<f64> {
     means
 }
 
-/// The class of the elements that a tap reads, and which of them it reads at each place.
+/// The class of the elements that a kernel position reads, and which of them it reads at each place.
 type Reads = (usize, Vec<usize>);
 
-/// Elements by what is left of their position after whole strides, so that those of one tap are together;
-/// and for each tap which of these, and which element of them it reads at each place.
+/// Elements by what is left of their position after whole strides, so that those of one kernel position are together;
+/// and for each kernel position which of these, and which element of them it reads at each place.
 fn classes(
     found: &[Vec<Option<usize>>],
-    taps: usize,
+    kernel: usize,
     window: &Window,
 ) -> Option<(Vec<Vec<usize>>, Vec<Reads>)> {
     let (&[height, width], &[down, across]) = (window.input.as_slice(), window.strides.as_slice())
@@ -459,14 +459,14 @@ fn classes(
         place_of.push(class.len());
         class.push(element);
     }
-    let of_tap = |tap: usize| {
-        let at = |reads: &Vec<Option<usize>>| reads.get(tap).copied().flatten();
+    let of_tap = |position: usize| {
+        let at = |reads: &Vec<Option<usize>>| reads.get(position).copied().flatten();
         let class = found.iter().find_map(at).map_or(0, class_of);
         let outside = classes[class].len();
         let place = |reads| at(reads).map_or(outside, |element: usize| place_of[element]);
         (class, found.iter().map(place).collect())
     };
-    let reads = (0..taps).map(of_tap).collect();
+    let reads = (0..kernel).map(of_tap).collect();
     Some((classes, reads))
 }
 

@@ -151,7 +151,7 @@ pub fn read(
     }
     for (tap, found) in sums.taps.iter_mut().zip(&header.taps) {
         for found in &found.blocks {
-            let mut moments = Moments::stored(found, tap.taps);
+            let mut moments = Moments::stored(found, tap.kernel);
             let read = moments.visit(&mut |values| fill(&mut input, values));
             read.map_err(damaged)?;
             tap.blocks.push(moments);

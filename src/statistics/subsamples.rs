@@ -1,7 +1,7 @@
 //! The samples dealt to five parts: what tells how far a figure of all of them is to be trusted.
 //!
-//! Selection reads the channels only, the mean over the taps of their kernel, so that a part keeps no
-//! more: an input counts as a row of its own for each tap.
+//! Selection reads the channels only, the mean over the positions of their kernel, so that a part keeps no
+//! more: an input counts as a row of its own for each kernel position.
 
 use std::io;
 
@@ -18,7 +18,7 @@ pub(super) const SUBSAMPLES: usize = 5;
 #[derive(Debug, Clone)]
 pub(super) struct Subsamples {
     /// Inputs per channel.
-    pub(super) taps: usize,
+    pub(super) kernel: usize,
     pub(super) parts: Vec<Subsample>,
 }
 
@@ -27,25 +27,25 @@ pub(super) struct Subsample {
     rows: usize,
     /// Sum of the rows, for each input.
     pub(super) sum: Vec<f64>,
-    /// Sum of the rows' outer products over channels, also over taps.
+    /// Sum of the rows' outer products over channels, also over kernel positions.
     pub(super) products: Triangle,
 }
 
 impl Subsamples {
-    pub fn new(inputs: usize, taps: usize) -> Self {
-        Subsamples::stored(inputs, taps, &[0; SUBSAMPLES])
+    pub fn new(inputs: usize, kernel: usize) -> Self {
+        Subsamples::stored(inputs, kernel, &[0; SUBSAMPLES])
     }
 
     /// Room for the sums of a file, with the rows of each part.
-    pub fn stored(inputs: usize, taps: usize, rows: &[usize]) -> Self {
-        let taps = taps.max(1);
+    pub fn stored(inputs: usize, kernel: usize, rows: &[usize]) -> Self {
+        let kernel = kernel.max(1);
         let part = |&rows: &usize| Subsample {
             rows,
             sum: vec![0.0; inputs],
-            products: Triangle::in_memory(inputs / taps),
+            products: Triangle::in_memory(inputs / kernel),
         };
         Subsamples {
-            taps,
+            kernel,
             parts: rows.iter().map(part).collect(),
         }
     }
@@ -57,7 +57,7 @@ impl Subsamples {
 
     /// Whether the parts' products add up to those of all inputs.
     pub fn is_whole(&self) -> bool {
-        self.taps == 1
+        self.kernel == 1
     }
 
     /// The parts that have rows, as folds of all inputs.
@@ -81,7 +81,7 @@ impl Subsamples {
             let mine: Vec<usize> = (number..samples).step_by(SUBSAMPLES).collect();
             self.add_sums(rows, &mine, per_sample, first);
             if let Some(part) = self.parts.get_mut((first + number) % SUBSAMPLES) {
-                let rows = rows.stacked(&mine, per_sample, self.taps);
+                let rows = rows.stacked(&mine, per_sample, self.kernel);
                 rows.add_all(&mut part.products);
             }
         }
@@ -97,20 +97,22 @@ impl Subsamples {
         sample: usize,
     ) {
         self.add_sums(rows, &[sample], rows.count() / samples.max(1), first);
-        let taps = self.taps;
+        let kernel = self.kernel;
         let Some(part) = self.parts.get_mut((first + sample) % SUBSAMPLES) else {
             return;
         };
-        if taps == 1 {
+        if kernel == 1 {
             return part.products.add_lower(own);
         }
-        let channels = own.ncols() / taps;
-        let over_taps = |i: usize, j: usize| -> f64 {
-            (0..taps).map(|t| own[(i * taps + t, j * taps + t)]).sum()
+        let channels = own.ncols() / kernel;
+        let over_kernel = |i: usize, j: usize| -> f64 {
+            (0..kernel)
+                .map(|t| own[(i * kernel + t, j * kernel + t)])
+                .sum()
         };
         for column in 0..channels {
             let below = part.products.below(column).iter_mut().zip(column..);
-            below.for_each(|(sum, row)| *sum += over_taps(row, column));
+            below.for_each(|(sum, row)| *sum += over_kernel(row, column));
         }
     }
 
@@ -134,7 +136,7 @@ impl Subsamples {
     /// number `first`.
     pub fn merge(&mut self, other: Subsamples, by: &[f64], first: usize) {
         for (number, mut more) in other.parts.into_iter().enumerate() {
-            more.shift(by, self.taps);
+            more.shift(by, self.kernel);
             let Some(part) = self.parts.get_mut((first + number) % SUBSAMPLES) else {
                 continue;
             };
@@ -154,7 +156,7 @@ impl Subsamples {
         Ok(())
     }
 
-    /// The covariance of the channels, the mean over the taps, in the rows of all parts but `left_out`;
+    /// The covariance of the channels, the mean over the kernel positions, in the rows of all parts but `left_out`;
     /// none where nothing is left.
     pub fn without(&self, left_out: usize) -> Option<Triangle> {
         let parts = || {
@@ -163,14 +165,17 @@ impl Subsamples {
         };
         let rows: usize = parts().map(|part| part.rows).sum();
         let first = self.parts.first().filter(|_| rows > 0)?;
-        let (size, count) = (first.products.size(), (rows * self.taps) as f64);
+        let (size, count) = (first.products.size(), (rows * self.kernel) as f64);
         let mean = |input: usize| {
             let sums = parts().filter_map(|part| part.sum.get(input));
             sums.sum::<f64>() / rows as f64
         };
-        let of_tap =
-            |tap: usize| -> Vec<f64> { (0..size).map(|c| mean(c * self.taps + tap)).collect() };
-        let means: Vec<Vec<f64>> = (0..self.taps).map(of_tap).collect();
+        let of_tap = |position: usize| -> Vec<f64> {
+            (0..size)
+                .map(|c| mean(c * self.kernel + position))
+                .collect()
+        };
+        let means: Vec<Vec<f64>> = (0..self.kernel).map(of_tap).collect();
         let mut left = Triangle::new(size);
         let mut columns: Vec<_> = parts().map(|part| part.products.columns()).collect();
         for j in 0..size {
@@ -181,7 +186,7 @@ impl Subsamples {
             }
             below.iter_mut().for_each(|value| *value /= count);
             for means in &means {
-                let own = means[j] / self.taps as f64;
+                let own = means[j] / self.kernel as f64;
                 let pairs = below.iter_mut().zip(&means[j..]);
                 pairs.for_each(|(value, mean)| *value -= own * mean);
             }
@@ -192,18 +197,18 @@ impl Subsamples {
 
 impl Subsample {
     /// Its sums where every row is less by `by`.
-    fn shift(&mut self, by: &[f64], taps: usize) {
+    fn shift(&mut self, by: &[f64], kernel: usize) {
         let count = self.rows as f64;
         let (by_channel, sums): (Vec<&[f64]>, Vec<&[f64]>) = by
-            .chunks_exact(taps)
-            .zip(self.sum.chunks_exact(taps))
+            .chunks_exact(kernel)
+            .zip(self.sum.chunks_exact(kernel))
             .unzip();
         for j in 0..self.products.size() {
             for (i, value) in (j..).zip(self.products.below(j)) {
                 let (a, b) = (by_channel[i], by_channel[j]);
                 let (left, right) = (sums[i], sums[j]);
                 let change =
-                    (0..taps).map(|t| count * a[t] * b[t] - left[t] * b[t] - a[t] * right[t]);
+                    (0..kernel).map(|t| count * a[t] * b[t] - left[t] * b[t] - a[t] * right[t]);
                 *value += change.sum::<f64>();
             }
         }
@@ -231,23 +236,23 @@ mod tests {
         })
     }
 
-    /// Directly: for every tap the covariance of the rows of the samples that are left, then the mean.
-    fn direct(data: &Mat<f64>, per_sample: usize, taps: usize, left_out: usize) -> Mat<f64> {
+    /// Directly: for every kernel position the covariance of the rows of the samples that are left, then the mean.
+    fn direct(data: &Mat<f64>, per_sample: usize, kernel: usize, left_out: usize) -> Mat<f64> {
         let rows: Vec<usize> = (0..data.nrows())
             .filter(|row| row / per_sample % SUBSAMPLES != left_out)
             .collect();
         let count = rows.len() as f64;
         let mean = |column: usize| rows.iter().map(|&row| data[(row, column)]).sum::<f64>() / count;
         Mat::from_fn(CHANNELS, CHANNELS, |i, j| {
-            let of_tap = |tap: usize| {
-                let (i, j) = (i * taps + tap, j * taps + tap);
+            let of_tap = |position: usize| {
+                let (i, j) = (i * kernel + position, j * kernel + position);
                 let (a, b) = (mean(i), mean(j));
                 let products = rows
                     .iter()
                     .map(|&row| (data[(row, i)] - a) * (data[(row, j)] - b));
                 products.sum::<f64>() / count
             };
-            (0..taps).map(of_tap).sum::<f64>() / taps as f64
+            (0..kernel).map(of_tap).sum::<f64>() / kernel as f64
         })
     }
 
@@ -264,35 +269,35 @@ mod tests {
     #[test]
     fn what_is_left_without_a_part_is_that_of_its_rows() {
         // Few rows of a sample and many, one input of a channel and several, batches of any size.
-        for (per_sample, taps) in [(2, 1), (9, 1), (4, 4), (20, 4)] {
-            let (samples, inputs) = (13, CHANNELS * taps);
+        for (per_sample, kernel) in [(2, 1), (9, 1), (4, 4), (20, 4)] {
+            let (samples, inputs) = (13, CHANNELS * kernel);
             let all = data(samples * per_sample, inputs, 3);
-            let mut moments = Moments::new(inputs).dealt(taps);
+            let mut moments = Moments::new(inputs).dealt(kernel);
             let mut from = 0;
             for batch in [1, 7, 5] {
                 let rows = all.as_ref().subrows(from * per_sample, batch * per_sample);
                 moments.add(rows.to_owned(), batch);
                 from += batch;
             }
-            let whole = moments.covariance().unwrap().over_taps(taps).matrix();
-            assert_near(&whole, &direct(&all, per_sample, taps, SUBSAMPLES));
+            let whole = moments.covariance().unwrap().over_kernel(kernel).matrix();
+            assert_near(&whole, &direct(&all, per_sample, kernel, SUBSAMPLES));
             let parts = moments.into_parts().unwrap();
             let rows: Vec<usize> = [3, 3, 3, 2, 2].map(|count| count * per_sample).into();
             assert_eq!(parts.rows(), rows);
             for part in 0..SUBSAMPLES {
                 let found = parts.without(part).unwrap().lower();
-                assert_near(&found, &direct(&all, per_sample, taps, part));
+                assert_near(&found, &direct(&all, per_sample, kernel, part));
             }
         }
     }
 
     #[test]
     fn parts_of_runs_are_dealt_on_from_one_to_the_next() {
-        for (per_sample, taps) in [(2, 1), (9, 1), (4, 4)] {
-            let inputs = CHANNELS * taps;
+        for (per_sample, kernel) in [(2, 1), (9, 1), (4, 4)] {
+            let inputs = CHANNELS * kernel;
             let all = data(14 * per_sample, inputs, 4);
             let run = |from: usize, samples: usize| {
-                let mut moments = Moments::new(inputs).dealt(taps).mergeable();
+                let mut moments = Moments::new(inputs).dealt(kernel).mergeable();
                 let rows = all
                     .as_ref()
                     .subrows(from * per_sample, samples * per_sample);
@@ -305,7 +310,7 @@ mod tests {
             let parts = merged.into_parts().unwrap();
             for part in 0..SUBSAMPLES {
                 let found = parts.without(part).unwrap().lower();
-                assert_near(&found, &direct(&all, per_sample, taps, part));
+                assert_near(&found, &direct(&all, per_sample, kernel, part));
             }
         }
     }

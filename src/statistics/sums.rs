@@ -36,21 +36,21 @@ pub(super) struct TapSums {
     /// The tensor, its axis and the window, as text.
     pub place: String,
     /// Inputs per channel.
-    pub taps: usize,
+    pub kernel: usize,
     /// Inputs of each block of channels.
     pub inputs: usize,
     /// How many blocks there are.
     pub count: usize,
     /// The sums of each block.
     pub blocks: Vec<Moments>,
-    /// SampledRows for ranks, where these were asked for; no part of what files hold.
+    /// Rows for ranks, where these were asked for; no part of what files hold.
     kept: Option<SampledRows>,
 }
 
 impl TapSums {
     /// Covariances of each block's channels by ranks; none where no rows were kept.
     fn ranked(&self) -> Vec<Covariance> {
-        let channels = self.inputs / self.taps.max(1);
+        let channels = self.inputs / self.kernel.max(1);
         let found = self.kept.iter().flat_map(|rows| {
             (0..self.count).map(move |block| rows.covariance(block * channels, channels))
         });
@@ -67,7 +67,7 @@ struct Gatherer {
     moments: Vec<Moments>,
     /// In place of them where that is less work.
     patches: Option<Patches>,
-    /// SampledRows that wait for more to be multiplied with them, and of how many samples they are.
+    /// Rows that wait for more to be multiplied with them, and of how many samples they are.
     waiting: (Vec<Mat<f32>>, usize),
     kept: Option<SampledRows>,
 }
@@ -212,7 +212,7 @@ impl Sums {
             let blocks = blocks.map(|block| Some((block.covariance()?, block.into_parts()?)));
             let (blocks, parts) = blocks.collect::<Option<Vec<_>>>()?.into_iter().unzip();
             Some(Observed {
-                taps: tap.taps,
+                kernel: tap.kernel,
                 blocks,
                 parts,
                 ranked,
@@ -244,11 +244,11 @@ fn stacked(batches: &[Mat<f32>]) -> Mat<f32> {
 
 /// Has rows kept, no more in all than memory allows.
 fn keep_rows(gatherers: &mut [Gatherer], options: &GatherOptions<'_>) {
-    let channels = |gatherer: &Gatherer| gatherer.inputs * gatherer.blocks / gatherer.taps();
+    let channels = |gatherer: &Gatherer| gatherer.inputs * gatherer.blocks / gatherer.kernel();
     let all: usize = gatherers.iter().map(channels).sum();
     let wanted = copula::rows_of_each(all);
     for (index, gatherer) in gatherers.iter_mut().enumerate() {
-        let (channels, taps) = (channels(gatherer), gatherer.taps());
+        let (channels, taps) = (channels(gatherer), gatherer.kernel());
         let seed = taps::seed(options.seed, index as u64, u64::MAX);
         gatherer.kept = Some(SampledRows::new(
             channels,
@@ -280,10 +280,10 @@ fn gatherers(
             _ => 1,
         };
         let per_block = placed.channels / blocks.max(1);
-        if per_block * placed.tap.taps() > MOST_INPUTS && placed.tap.window.is_some() {
+        if per_block * placed.tap.kernel_positions() > MOST_INPUTS && placed.tap.window.is_some() {
             placed = placed.without_window(graph);
         }
-        let inputs = per_block * placed.tap.taps();
+        let inputs = per_block * placed.tap.kernel_positions();
         if per_block == 0 || inputs > MOST_INPUTS || placed.places == 0 {
             continue;
         }
@@ -309,8 +309,8 @@ fn gatherers(
 
 impl Gatherer {
     /// Inputs per channel.
-    fn taps(&self) -> usize {
-        (self.placed.tap.taps() * self.placed.tap.covered).max(1)
+    fn kernel(&self) -> usize {
+        (self.placed.tap.kernel_positions() * self.placed.tap.covered).max(1)
     }
 
     /// Sums for patches of one block of many inputs, where all of them are less work than the rows asked for.
@@ -407,7 +407,7 @@ impl Gatherer {
                     None => format!("{}[{}]/{}", self.tensor, tap.axis, tap.covered),
                 },
             },
-            taps: tap.inputs_per_channel(),
+            kernel: tap.inputs_per_channel(),
             inputs: self.inputs,
             count: self.blocks,
             blocks: match self.patches {

@@ -20,9 +20,9 @@ impl Statistics {
             let Some(observed) = self.covariances.get_mut(index) else {
                 continue;
             };
-            let taps = observed.taps.max(1);
+            let kernel = observed.kernel.max(1);
             for block in &mut observed.blocks {
-                block.turn(basis.as_ref(), taps);
+                block.turn(basis.as_ref(), kernel);
             }
             for parts in &mut observed.parts {
                 parts.turn(basis.as_ref());
@@ -32,17 +32,17 @@ impl Statistics {
 }
 
 impl Covariance {
-    /// The same of other channels, of `taps` inputs each.
-    fn turn(&mut self, basis: MatRef<'_, f64>, taps: usize) {
+    /// The same of other channels, of `kernel` inputs each.
+    fn turn(&mut self, basis: MatRef<'_, f64>, kernel: usize) {
         let channels = basis.nrows();
-        if self.mean.len() != channels * taps {
+        if self.mean.len() != channels * kernel {
             return;
         }
-        turn_each(&mut self.mean, basis, taps);
+        turn_each(&mut self.mean, basis, kernel);
         let mut matrix = self.matrix();
-        for left in 0..taps {
-            for right in 0..taps {
-                let at = |channel: usize, tap: usize| channel * taps + tap;
+        for left in 0..kernel {
+            for right in 0..kernel {
+                let at = |channel: usize, position: usize| channel * kernel + position;
                 let block = Mat::from_fn(channels, channels, |i, j| {
                     matrix[(at(i, left), at(j, right))]
                 });
@@ -61,12 +61,12 @@ impl Covariance {
 impl Subsamples {
     /// The same of other channels.
     fn turn(&mut self, basis: MatRef<'_, f64>) {
-        let taps = self.taps;
+        let kernel = self.kernel;
         for part in &mut self.parts {
             if part.products.size() != basis.nrows() {
                 continue;
             }
-            turn_each(&mut part.sum, basis, taps);
+            turn_each(&mut part.sum, basis, kernel);
             let mut whole = part.products.lower();
             crate::linalg::mirror(&mut whole);
             let turned = basis * whole * basis.transpose();
@@ -75,14 +75,16 @@ impl Subsamples {
     }
 }
 
-/// Turns a value of each input, tap by tap.
-fn turn_each(values: &mut [f64], basis: MatRef<'_, f64>, taps: usize) {
+/// Turns a value of each input, kernel position by kernel position.
+fn turn_each(values: &mut [f64], basis: MatRef<'_, f64>, kernel: usize) {
     let channels = basis.nrows();
-    for tap in 0..taps {
-        let one = Mat::from_fn(channels, 1, |channel, _| values[channel * taps + tap]);
+    for position in 0..kernel {
+        let one = Mat::from_fn(channels, 1, |channel, _| {
+            values[channel * kernel + position]
+        });
         let turned = basis * one;
         for channel in 0..channels {
-            values[channel * taps + tap] = turned[(channel, 0)];
+            values[channel * kernel + position] = turned[(channel, 0)];
         }
     }
 }
@@ -96,13 +98,13 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     const CHANNELS: usize = 4;
-    const TAPS: usize = 3;
+    const KERNEL: usize = 3;
 
     fn observed(rows: &Mat<f64>, samples: usize) -> Observed {
-        let mut moments = Moments::new(rows.ncols()).dealt(TAPS);
+        let mut moments = Moments::new(rows.ncols()).dealt(KERNEL);
         moments.add(rows.clone(), samples);
         Observed {
-            taps: TAPS,
+            kernel: KERNEL,
             blocks: vec![moments.covariance().unwrap()],
             parts: vec![moments.into_parts().unwrap()],
             ranked: Vec::new(),
@@ -114,13 +116,14 @@ mod tests {
     fn turned_statistics_are_those_of_turned_rows() {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut draw = || f64::from(rng.next_u32()) / f64::from(u32::MAX) + 0.3;
-        let rows = Mat::from_fn(60, CHANNELS * TAPS, |_, j| draw() * (1 + j % 5) as f64);
+        let rows = Mat::from_fn(60, CHANNELS * KERNEL, |_, j| draw() * (1 + j % 5) as f64);
         let basis = Mat::from_fn(CHANNELS, CHANNELS, |_, _| draw() - 0.8)
             .qr()
             .compute_Q();
-        let turned = Mat::from_fn(60, CHANNELS * TAPS, |row, column| {
-            let (channel, tap) = (column / TAPS, column % TAPS);
-            let all = (0..CHANNELS).map(|j| basis[(channel, j)] * rows[(row, j * TAPS + tap)]);
+        let turned = Mat::from_fn(60, CHANNELS * KERNEL, |row, column| {
+            let (channel, position) = (column / KERNEL, column % KERNEL);
+            let all =
+                (0..CHANNELS).map(|j| basis[(channel, j)] * rows[(row, j * KERNEL + position)]);
             all.sum()
         });
         let mut statistics = Statistics {

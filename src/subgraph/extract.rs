@@ -1,4 +1,4 @@
-//! A part of a model as a model of its own: from the values that earlier segments left to those that
+//! A part of a model as a model of its own: from the values that earlier subgraphs left to those that
 //! are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use crate::runtime::{Runtime, Session};
 use crate::subgraph::{Schedule, SubgraphError, Track};
 use crate::taps::{self, Placed};
 
-/// One segment, ready to be opened.
+/// One subgraph, ready to be opened.
 pub(crate) struct Subgraph<'a> {
     model: Model,
     graph: &'a Graph,
@@ -82,7 +82,7 @@ impl Expected {
 }
 
 impl<'a> Subgraph<'a> {
-    /// The segment of `model` at a level of its schedule, with taps.
+    /// The subgraph of `model` at a level of its schedule, with taps.
     pub fn new(
         model: &Model,
         graph: &'a Graph,
@@ -159,7 +159,7 @@ impl<'a> Subgraph<'a> {
         };
         Ok(OpenSubgraph {
             session,
-            segment: self,
+            subgraph: self,
             runtime,
         })
     }
@@ -193,11 +193,11 @@ impl Subgraph<'_> {
     }
 }
 
-/// An open segment.
+/// An open subgraph.
 pub(crate) struct OpenSubgraph<'a> {
     /// None where there is nothing to compute.
     session: Option<Session>,
-    segment: Subgraph<'a>,
+    subgraph: Subgraph<'a>,
     runtime: &'a Runtime,
 }
 
@@ -209,16 +209,16 @@ impl OpenSubgraph<'_> {
         };
         let Subgraph {
             graph, expected, ..
-        } = &self.segment;
-        let left = self.segment.outputs.iter();
+        } = &self.subgraph;
+        let left = self.subgraph.outputs.iter();
         let mut names: Vec<String> = left.map(|&v| graph.values[v].name.clone()).collect();
-        names.extend_from_slice(&self.segment.taps);
+        names.extend_from_slice(&self.subgraph.taps);
         let count = names.len();
         names.extend(expected.iter().map(|told| told.output.clone()));
         let mut found = match session.run(feeds, &names) {
             Ok(found) => found,
             Err(error) => {
-                self.segment.check_shapes(self.runtime, feeds)?;
+                self.subgraph.check_shapes(self.runtime, feeds)?;
                 return Err(error.into());
             }
         };
@@ -228,8 +228,8 @@ impl OpenSubgraph<'_> {
         Ok(found)
     }
 
-    /// Runs one batch, puts what later segments read on the cache and returns what the taps gather.
-    /// `batch` has the model's inputs where this is the first segment.
+    /// Runs one batch, puts what later subgraphs read in the cache and returns what the taps gather.
+    /// `batch` has the model's inputs where this is the first subgraph.
     pub fn run(
         &mut self,
         track: &mut Track,
@@ -237,13 +237,13 @@ impl OpenSubgraph<'_> {
         batch: Option<&Batch>,
         mut feeds: Batch,
     ) -> Result<Vec<Tensor>, SubgraphError> {
-        let graph = self.segment.graph;
+        let graph = self.subgraph.graph;
         let given = |value: ValueId| {
             let name = &graph.values[value].name;
             let found = batch?.iter().find(|(input, _)| input == name)?;
             Some(found.1.clone())
         };
-        for &value in &self.segment.inputs {
+        for &value in &self.subgraph.inputs {
             let tensor = match given(value) {
                 Some(tensor) => Some(tensor),
                 None => track.cache.get(number, value)?,
@@ -252,12 +252,12 @@ impl OpenSubgraph<'_> {
             feeds.extend(tensor.map(|tensor| (graph.values[value].name.clone(), tensor)));
         }
         let mut found = self.checked(&feeds)?;
-        let taps = found.split_off(self.segment.outputs.len());
+        let taps = found.split_off(self.subgraph.outputs.len());
         track.cache.open(number);
-        for (&value, tensor) in self.segment.outputs.iter().zip(found) {
+        for (&value, tensor) in self.subgraph.outputs.iter().zip(found) {
             track.cache.put(number, value, tensor)?;
         }
-        for &value in &self.segment.passed {
+        for &value in &self.subgraph.passed {
             if let Some(tensor) = given(value) {
                 track.cache.put(number, value, tensor)?;
             }
@@ -426,8 +426,8 @@ mod tests {
         let positions = vec![(placed.positions.clone(), draw.places.tensor)];
         let first = vec![graph.find("input").unwrap()];
         let mut track = Track::new(Schedule::new(&graph, &[vec![input]]), 0);
-        let segment = Subgraph::between(&model, &graph, (&first, &[]), vec![placed]);
-        let mut open = segment.open(&runtime)?;
+        let subgraph = Subgraph::between(&model, &graph, (&first, &[]), vec![placed]);
+        let mut open = subgraph.open(&runtime)?;
         open.run(&mut track, 0, Some(&feeds), positions)
     }
 

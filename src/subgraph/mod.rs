@@ -1,6 +1,6 @@
 //! A model run in parts: from values that earlier parts left to values that are asked for.
 //!
-//! What later parts read waits on a cache, in memory up to a limit and in a temporary file beyond, so
+//! What later parts read waits in a cache, in memory up to a limit and in a temporary file beyond, so
 //! that no node has to run again for each part.
 
 mod checkpoints;
@@ -87,7 +87,7 @@ fn names(graph: &Graph, value: ValueId) -> (String, String) {
     (graph.values[value].name.clone(), node)
 }
 
-/// One model on its way through its segments.
+/// One model on its way through its subgraphs.
 pub(crate) struct Track {
     pub schedule: Schedule,
     pub cache: SpillCache,
@@ -102,7 +102,7 @@ impl Track {
         }
     }
 
-    /// Forgets what nobody reads after a segment.
+    /// Forgets what nobody reads after a subgraph.
     pub fn finish(&mut self, level: usize) {
         self.cache.drop_values(&self.schedule.done_after(level));
     }

@@ -1,4 +1,4 @@
-//! Which segment runs which nodes, and which values pass from one segment to later ones.
+//! Which subgraph runs which nodes, and which values pass from one subgraph to later ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -7,22 +7,22 @@ use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::Use;
 use crate::subgraph::Crossing;
 
-/// The segments of one model: segment `k` computes what is asked for at level `k` and was not
+/// The subgraphs of one model: subgraph `k` computes what is asked for at level `k` and was not
 /// computed before.
 pub(crate) struct Schedule {
     stages: Vec<Option<usize>>,
-    /// Later segments that run a node again, whose outputs are no tensors and cannot wait.
+    /// Later subgraphs that run a node again, whose outputs are no tensors and cannot wait.
     again: BTreeMap<NodeId, BTreeSet<usize>>,
-    /// Per segment, values that come from outside it.
+    /// Per subgraph, values that come from outside it.
     inputs: Vec<Vec<ValueId>>,
-    /// Per segment, values that it makes (or, for the first, that the model reads) for later ones.
+    /// Per subgraph, values that it makes (or, for the first, that the model reads) for later ones.
     outputs: Vec<Vec<ValueId>>,
-    /// Per segment, values that nobody reads after it.
+    /// Per subgraph, values that nobody reads after it.
     done: Vec<Vec<ValueId>>,
 }
 
 impl Schedule {
-    /// Of the model as it is; `requests` are the values asked for, per segment.
+    /// Of the model as it is; `requests` are the values asked for, per subgraph.
     pub fn new(graph: &Graph, requests: &[Vec<ValueId>]) -> Self {
         Schedule::cut(graph, &BTreeSet::new(), requests)
     }
@@ -88,12 +88,12 @@ impl Schedule {
         schedule
     }
 
-    /// The segment that runs a node, if any does.
+    /// The subgraph that runs a node, if any does.
     pub fn stage(&self, node: NodeId) -> Option<usize> {
         self.stages.get(node).copied().flatten()
     }
 
-    /// Whether one of these segments runs a node.
+    /// Whether one of these subgraphs runs a node.
     pub fn runs(&self, node: NodeId, mut levels: RangeInclusive<usize>) -> bool {
         let is_first = self
             .stage(node)
@@ -102,17 +102,17 @@ impl Schedule {
         is_first || again.is_some_and(|again| levels.any(|level| again.contains(&level)))
     }
 
-    /// Values that a segment is fed.
+    /// Values that a subgraph is fed.
     pub fn inputs(&self, level: usize) -> &[ValueId] {
         &self.inputs[level]
     }
 
-    /// Values that a segment leaves to later ones.
+    /// Values that a subgraph leaves to later ones.
     pub fn outputs(&self, level: usize) -> &[ValueId] {
         &self.outputs[level]
     }
 
-    /// Values that segments read which do not make them; `cost` is what moving one costs.
+    /// Values that subgraphs read which do not make them; `cost` is what moving one costs.
     pub fn crossings(&self, graph: &Graph, cost: &dyn Fn(ValueId) -> f64) -> Vec<Crossing> {
         let mut readers: BTreeMap<ValueId, BTreeSet<usize>> = BTreeMap::new();
         for (level, values) in self.inputs.iter().enumerate() {
@@ -128,18 +128,18 @@ impl Schedule {
         readers.into_iter().map(crossing).collect()
     }
 
-    /// All values that pass from one segment to another.
+    /// All values that pass from one subgraph to another.
     pub fn waiting(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.inputs.iter().chain(&self.outputs).flatten().copied()
     }
 
-    /// Values that are not read any more after a segment.
+    /// Values that are not read any more after a subgraph.
     pub fn done_after(&self, level: usize) -> Vec<ValueId> {
         self.done[level].clone()
     }
 }
 
-/// What waits for a segment that reads these values, and the nodes that it runs for that: a value that is no tensor is
+/// What waits for a subgraph that reads these values, and the nodes that it runs for that: a value that is no tensor is
 /// made again, from what the node that makes it reads.
 pub(crate) fn tensors(
     graph: &Graph,
@@ -167,7 +167,7 @@ fn maker(graph: &Graph, value: ValueId) -> Option<NodeId> {
     graph.values[value].producer
 }
 
-/// Known before any run: every segment has its own.
+/// Known before any run: every subgraph has its own.
 fn is_constant(graph: &Graph, value: ValueId) -> bool {
     graph.values[value].is_constant
 }

@@ -1,4 +1,4 @@
-//! Values that wait for later segments: in memory up to a limit, in a temporary file beyond.
+//! Values that wait for later subgraphs: in memory up to a limit, in a temporary file beyond.
 
 use std::collections::BTreeMap;
 use std::fs::File;

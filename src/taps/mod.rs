@@ -77,14 +77,14 @@ impl Tap {
 
     /// Positions that the unfolding reads for one row.
     #[must_use]
-    pub fn taps(&self) -> usize {
-        self.window.as_ref().map_or(1, Window::taps)
+    pub fn kernel_positions(&self) -> usize {
+        self.window.as_ref().map_or(1, Window::kernel_positions)
     }
 
     /// Columns of a row for each channel.
     #[must_use]
     pub fn inputs_per_channel(&self) -> usize {
-        self.taps() * self.covered
+        self.kernel_positions() * self.covered
     }
 }
 
@@ -164,7 +164,9 @@ impl Placed {
             .and_then(|s| s.get(self.tap.axis + 1..));
         let positions: usize = inner.unwrap_or_default().iter().product();
         let is_float = value.dtype == Some(DataType::Float);
-        let reads = rows.min(self.places).saturating_mul(self.tap.taps());
+        let reads = rows
+            .min(self.places)
+            .saturating_mul(self.tap.kernel_positions());
         let most = match self.pointwise {
             Some(_) => reads >= positions,
             None => 2 * reads >= positions,

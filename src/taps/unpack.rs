@@ -86,24 +86,24 @@ impl Placed {
             return None;
         }
         let values = tensor.as_f32().ok()?;
-        let taps = self.tap.taps().max(1);
-        let rows = entries / taps;
+        let kernel = self.tap.kernel_positions().max(1);
+        let rows = entries / kernel;
         let (of_channel, of_entry) = if self.channels_last {
             (1, channels)
         } else {
             (entries, 1)
         };
-        let mut matrix = Mat::zeros(first * rows, channels * taps);
-        for column in 0..channels * taps {
-            let (channel, tap) = (column / taps, column % taps);
+        let mut matrix = Mat::zeros(first * rows, channels * kernel);
+        for column in 0..channels * kernel {
+            let (channel, position) = (column / kernel, column % kernel);
             let targets = matrix
                 .col_as_slice_mut(column)
                 .chunks_exact_mut(rows.max(1));
             let samples = values.chunks_exact((channels * entries).max(1));
             for (target, sample) in targets.zip(samples) {
-                let first = channel * of_channel + tap * of_entry;
-                let found = sample.iter().skip(first).step_by(taps * of_entry);
-                let padding = padding.iter().skip(tap).step_by(taps);
+                let first = channel * of_channel + position * of_entry;
+                let found = sample.iter().skip(first).step_by(kernel * of_entry);
+                let padding = padding.iter().skip(position).step_by(kernel);
                 for ((to, &value), &is_padding) in target.iter_mut().zip(found).zip(padding) {
                     if !is_padding {
                         *to = T::from(value);
@@ -129,17 +129,17 @@ impl Placed {
             return None;
         }
         let values = tensor.as_f32().ok()?;
-        let taps = self.tap.taps().max(1);
-        let rows = reads.len() / taps;
-        let mut matrix = Mat::zeros(samples * rows, channels * taps);
-        for column in 0..channels * taps {
-            let (channel, tap) = (column / taps, column % taps);
+        let kernel = self.tap.kernel_positions().max(1);
+        let rows = reads.len() / kernel;
+        let mut matrix = Mat::zeros(samples * rows, channels * kernel);
+        for column in 0..channels * kernel {
+            let (channel, position) = (column / kernel, column % kernel);
             let targets = matrix
                 .col_as_slice_mut(column)
                 .chunks_exact_mut(rows.max(1));
             let of_channel = values.chunks_exact(length.max(1)).skip(channel);
             for (target, from) in targets.zip(of_channel.step_by(channels)) {
-                let entries = reads.iter().zip(padding).skip(tap).step_by(taps);
+                let entries = reads.iter().zip(padding).skip(position).step_by(kernel);
                 for (to, (&at, &is_padding)) in target.iter_mut().zip(entries) {
                     if !is_padding {
                         *to = T::from(from[at]);

@@ -11,7 +11,7 @@ use crate::select::{CostModel, Scene};
 use crate::subgraph::{self, Schedule, SpillCache, SubgraphError};
 use crate::trials::{Made, Outputs, TrialError, TrialRequest, collect, names};
 
-/// DenseSubgraphs of a model, at most. The more, the less of the dense model is opened again for each trial, and
+/// Parts of a model, at most. The more, the less of the dense model is opened again for each trial, and
 /// the more values wait.
 const MOST_PARTS: usize = 8;
 
@@ -22,7 +22,7 @@ pub(super) struct Division {
 }
 
 impl Division {
-    /// DenseSubgraphs of about the same work, between which little crosses.
+    /// Parts of about the same work, between which little crosses.
     pub fn of(scene: Scene<'_>) -> Self {
         let graph = scene.graph;
         let cuts = cuts(&work(scene), &crossing(graph));

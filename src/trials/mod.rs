@@ -108,11 +108,11 @@ pub fn measure(
     };
     let mut next = heads(0)?;
     for (level, trials) in trials.iter().enumerate() {
-        let segment = Subgraph::new(setting.model, graph, &track.schedule, level, Vec::new());
+        let subgraph = Subgraph::new(setting.model, graph, &track.schedule, level, Vec::new());
         let run = |heads: Vec<Head>| {
-            let mut segment = segment.open(setting.runtime)?;
+            let mut subgraph = subgraph.open(setting.runtime)?;
             for (number, batch) in batches.iter().enumerate() {
-                segment.run(&mut track, number, Some(batch), Vec::new())?;
+                subgraph.run(&mut track, number, Some(batch), Vec::new())?;
             }
             let heads = heads.into_iter();
             let found = heads

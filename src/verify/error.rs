@@ -66,14 +66,14 @@ fn squared(left: &[f64], right: &[f64]) -> f64 {
     finite.map(|(left, right)| (left - right).powi(2)).sum()
 }
 
-/// ComparisonSums over the samples of one output.
+/// Sums over the samples of one output.
 #[derive(Default)]
 struct OutputVariance {
     count: f64,
     /// Per element, the first sample, and the sum of what the others are above it.
     first: Vec<f64>,
     above: Vec<f64>,
-    /// ComparisonSums of squares above the first sample, and above zero.
+    /// Sums of squares above the first sample, and above zero.
     squares: [f64; 2],
 }
 

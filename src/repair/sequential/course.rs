@@ -18,7 +18,7 @@ const PER_BYTE_MOVED: f64 = 1e-9;
 
 /// The pruned model on its way.
 pub(super) struct Course {
-    /// Its segments, one for each run of levels.
+    /// Its subgraphs, one for each run of levels.
     pub track: Track,
     /// Which nodes each level needs first.
     levels: Schedule,
@@ -31,7 +31,7 @@ impl Course {
     /// that nothing else changes what is computed where.
     ///
     /// # Errors
-    /// A model that cannot be cut, or that lacks what its segments would leave to each other.
+    /// A model that cannot be cut, or that lacks what its subgraphs would leave to each other.
     pub fn new(
         setting: &RepairRequest<'_>,
         kept: &Kept<'_>,

@@ -20,7 +20,7 @@ const MOST_GATHERED: usize = 1 << 21;
 pub(super) struct Dense<'a> {
     setting: RepairRequest<'a>,
     /// The stage that runs, open. An open model holds the memory of its runs.
-    segment: Option<OpenSubgraph<'a>>,
+    subgraph: Option<OpenSubgraph<'a>>,
     /// What crosses from stage to stage.
     track: Track,
     /// Per batch, by the number of the tap.
@@ -57,7 +57,7 @@ impl<'a> Dense<'a> {
         let requests: Vec<_> = stages.iter().map(asked).collect();
         Dense {
             setting: *setting,
-            segment: None,
+            subgraph: None,
             track: Track::new(Schedule::new(setting.graph, &requests), memory / 2),
             cache: SpillCache::new(memory / 2),
             taps,
@@ -75,8 +75,8 @@ impl<'a> Dense<'a> {
         };
         let taps = self.taps[taps_of(&self.levels, &self.stages[stage])].to_vec();
         let RepairRequest { model, graph, .. } = self.setting;
-        let segment = Subgraph::new(model, graph, &self.track.schedule, stage, taps);
-        self.segment = Some(segment.open(self.setting.runtime)?);
+        let subgraph = Subgraph::new(model, graph, &self.track.schedule, stage, taps);
+        self.subgraph = Some(subgraph.open(self.setting.runtime)?);
         Ok(Some(self.stages[stage].clone()))
     }
 
@@ -89,14 +89,14 @@ impl<'a> Dense<'a> {
         places: Batch,
     ) -> Result<(), SubgraphError> {
         self.cache.open(number);
-        let Some(segment) = &mut self.segment else {
+        let Some(subgraph) = &mut self.subgraph else {
             return Ok(());
         };
         let taps = taps_of(&self.levels, stage);
         let fed = taps.clone().zip(&places);
         let fed = fed.filter(|&(tap, _)| !self.taps[tap].is_whole);
         let feeds = fed.map(|(_, feed)| feed.clone()).collect();
-        let found = segment.run(&mut self.track, number, batch, feeds)?;
+        let found = subgraph.run(&mut self.track, number, batch, feeds)?;
         let all: Vec<_> = taps.zip(found).zip(&places).collect();
         let picked = all.into_par_iter().map(|((tap, tensor), (_, places))| {
             let (stays, placed) = (&self.stays[tap], &self.taps[tap]);
@@ -127,7 +127,7 @@ impl<'a> Dense<'a> {
 
     /// Forgets the samples of a level, whose batches were all seen.
     pub fn finish(&mut self, level: usize) {
-        self.segment = None;
+        self.subgraph = None;
         if let Some(stage) = self.stages.iter().position(|stage| stage.start == level) {
             self.track.finish(stage);
         }

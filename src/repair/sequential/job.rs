@@ -128,7 +128,7 @@ impl<'a> Job<'a> {
     ) -> Result<(), SequentialError> {
         let graph = self.graph;
         let inputs = other.map_or(&self.inputs, |other| &other.inputs).clone();
-        let none = vec![false; draw.padding.len() / inputs.tap.taps().max(1)];
+        let none = vec![false; draw.padding.len() / inputs.tap.kernel_positions().max(1)];
         let (mut dense, mut pruned) = (dense.iter(), pruned.iter());
         let found = Found {
             draw,
@@ -182,7 +182,7 @@ impl<'a> Job<'a> {
         tensor: Option<&Tensor>,
     ) -> Result<Vec<Centred>, SequentialError> {
         let count = self.moments.len().max(1);
-        let per_block = placed.channels * placed.tap.taps() / count;
+        let per_block = placed.channels * placed.tap.kernel_positions() / count;
         let samples = |rows: usize| rows / found.none.len().max(1);
         if products::is_single(per_block) {
             let inputs: Mat<f32> = found.inputs(placed, tensor)?;
@@ -404,7 +404,7 @@ fn add_affine(affine: &mut [Affine], from: &Mat<f32>, to: &Mat<f32>) {
 /// The inputs of one batch, per block.
 struct Inputs<'a> {
     all: &'a [Centred],
-    /// KeptRows that are held back, and the inputs there.
+    /// Rows that are held back, and the inputs there.
     held: &'a [usize],
     apart: &'a [Centred],
 }

@@ -17,7 +17,7 @@ use crate::repair::sequential::ties;
 use crate::statistics::Moments;
 use crate::taps::{Placed, Tap};
 
-/// KeptRows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
+/// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
 /// has seen more (docs/method.md, Repair, has the trials).
 const ROWS_PER_INPUT: usize = 8;
 const LEAST_ROWS: usize = 8192;
@@ -71,10 +71,10 @@ struct Builder<'b, 'a> {
 impl<'a> Builder<'_, 'a> {
     fn job(&mut self, tap: Tap, blocks: usize, users: &[usize], samples: usize) -> Option<Job<'a>> {
         let graph = self.setting.graph;
-        let taps = tap.taps();
+        let kernel = tap.kernel_positions();
         let inputs = self.place(tap)?.narrowed(self.kept)?;
         let channels = inputs.channels;
-        let per_block = channels / blocks.max(1) * taps;
+        let per_block = channels / blocks.max(1) * kernel;
         let wanted = ROWS_PER_INPUT.saturating_mul(per_block).max(LEAST_ROWS);
         let rows = wanted
             .div_ceil(samples.max(1))
@@ -101,7 +101,7 @@ impl<'a> Builder<'_, 'a> {
             tie: users
                 .first()
                 .and_then(|&user| ties::of(self.setting.groups, user)),
-            share: Share::new(rows * samples, channels * taps),
+            share: Share::new(rows * samples, channels * kernel),
             kept: (0..blocks).map(|_| KeptRows::default()).collect(),
         })
     }

@@ -118,7 +118,8 @@ impl Levels {
 fn can_be_fitted(groups: &Groups, index: usize, statistics: &Statistics) -> bool {
     let consumer = &groups.consumers[index];
     let unfolded = statistics.of(index).is_some_and(|observed| {
-        Tap::of(consumer).is_some_and(|tap| tap.covered == 1 && tap.taps() == observed.taps)
+        Tap::of(consumer)
+            .is_some_and(|tap| tap.covered == 1 && tap.kernel_positions() == observed.kernel)
             && observed.blocks.len() == consumer.layout.blocks
     });
     let is_plain = consumer.stack.is_none() && consumer.tells_taps_apart();

@@ -3,7 +3,7 @@
 //!
 //! A repair in one pass fits each consumer to the dense model's inputs; what the layers before lost
 //! is not in its equations, and errors add up. Here the consumers are walked in topological order,
-//! level by level, and at each the pruned model runs one segment further. The dense model has run
+//! level by level, and at each the pruned model runs one subgraph further. The dense model has run
 //! before, on the same samples. With `x` the pruned model's inputs and `t` the dense model's outputs of a consumer,
 //!
 //! ```text
@@ -57,7 +57,7 @@ pub enum SequentialError {
     /// Values inside the model that cannot be used.
     #[error(transparent)]
     Values(#[from] TapError),
-    /// A segment that cannot be run.
+    /// A subgraph that cannot be run.
     #[error(transparent)]
     Subgraph(#[from] SubgraphError),
     /// A weight that cannot be solved or cut.
@@ -78,9 +78,9 @@ pub struct RepairRequest<'a> {
     pub statistics: &'a Statistics,
     /// One entry per channel.
     pub stays: &'a [bool],
-    /// Where segments run.
+    /// Where subgraphs run.
     pub runtime: &'a Runtime,
-    /// Bytes of samples and of activations between two segments that are held in memory.
+    /// Bytes of samples and of activations between two subgraphs that are held in memory.
     pub memory: u64,
     /// Chooses the sampled positions.
     pub seed: u64,
@@ -162,7 +162,7 @@ impl<'a> BothModels<'a> {
         repaired: &Repaired,
         batches: impl Iterator<Item = Result<Option<Batch>, DataError>>,
     ) -> Result<(), SequentialError> {
-        let mut segment = self.segment(level, &jobs[level], repaired)?;
+        let mut subgraph = self.subgraph(level, &jobs[level], repaired)?;
         let stage = self.dense.begin(level)?;
         let mut last: Option<Sampled> = None;
         for (number, batch) in batches.enumerate() {
@@ -179,7 +179,7 @@ impl<'a> BothModels<'a> {
                 if let Some((levels, feeds)) = stage {
                     dense.run(levels, (number, batch.as_ref()), feeds)?;
                 }
-                let pruned = segment.run(&mut course.track, number, batch.as_ref(), feeds)?;
+                let pruned = subgraph.run(&mut course.track, number, batch.as_ref(), feeds)?;
                 Ok::<_, SubgraphError>((dense.found(level, number)?, pruned))
             };
             // The batch before is added meanwhile.
@@ -221,7 +221,7 @@ impl<'a> BothModels<'a> {
     }
 
     /// The part of the pruned model that a level runs.
-    fn segment(
+    fn subgraph(
         &self,
         level: usize,
         jobs: &[Job<'_>],
@@ -232,7 +232,7 @@ impl<'a> BothModels<'a> {
         let cut = surgery::cut(model, graph, &self.kept, repaired, &runs_here)?;
         let taps = jobs.iter().flat_map(Job::pruned_taps).cloned().collect();
         let (inputs, outputs) = self.course.ends(graph, level);
-        let segment = Subgraph::between(&cut, graph, (inputs, &outputs), taps);
-        Ok(segment.open(self.setting.runtime)?)
+        let subgraph = Subgraph::between(&cut, graph, (inputs, &outputs), taps);
+        Ok(subgraph.open(self.setting.runtime)?)
     }
 }

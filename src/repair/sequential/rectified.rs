@@ -109,7 +109,7 @@ impl Share {
     }
 }
 
-/// KeptRows that are kept, in one piece of memory that is taken with the first of them.
+/// Rows that are kept, in one piece of memory that is taken with the first of them.
 pub(super) struct KeptRows {
     data: Mat<f32>,
     filled: usize,
@@ -196,7 +196,7 @@ pub(super) struct Block<'a> {
     pub targets: &'a Targets,
 }
 
-/// KeptRows that are worked on at once, and whose products are summed in f32.
+/// Rows that are worked on at once, and whose products are summed in f32.
 const PIECE: usize = 512;
 const MOST_ROWS: usize = 4096;
 /// Outputs that are worked on together.

@@ -11,7 +11,7 @@ use crate::linalg::{Divisor, LinalgError};
 use crate::repair::sequential::ridge::{self, SecondMoments};
 use crate::statistics::Moments;
 
-/// KeptRows of inputs less their shift: in f32 where there are so many inputs that products are summed so.
+/// Rows of inputs less their shift: in f32 where there are so many inputs that products are summed so.
 pub(super) enum Centred {
     Single(Mat<f32>),
     Double(Mat<f64>),
@@ -337,7 +337,7 @@ mod tests {
 
     const ROWS: usize = 2000;
 
-    /// KeptRows of two inputs, and an exact affine map of them to one output.
+    /// Rows of two inputs, and an exact affine map of them to one output.
     fn data() -> (Mat<f64>, Mat<f64>) {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut x = Mat::from_fn(ROWS, 2, |_, _| f64::from(rng.next_u32() % 1024) / 64.0);

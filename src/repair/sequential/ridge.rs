@@ -1,6 +1,6 @@
 //! How far a fit is pulled to its start: as far as predicts samples best that it was not fitted to.
 //!
-//! KeptRows of one image resemble each other, so that many rows may be few samples, and a fit on them repeats what
+//! Rows of one image resemble each other, so that many rows may be few samples, and a fit on them repeats what
 //! they happen to have in common. One sample in four is held back: the others are fitted with several
 //! ridges, and the one is taken that leaves least of the residual on the samples held back. Then all are
 //! fitted with it. With `R` the residual of the start and `D` the change of the weight,
@@ -30,7 +30,7 @@ const NO_CHANGE: f64 = 1e6;
 /// Of more targets than twice this, so many random sums are looked at.
 const MIXTURES: usize = 64;
 
-/// KeptRows of the samples of a batch that are held back: `first` is the number of its first sample.
+/// Rows of the samples of a batch that are held back: `first` is the number of its first sample.
 pub(super) fn held(first: usize, samples: usize, per_sample: usize) -> Vec<usize> {
     let held = (0..samples).filter(|sample| (first + sample) % HELD_BACK == HELD_BACK - 1);
     held.flat_map(|sample| sample * per_sample..(sample + 1) * per_sample)
@@ -42,7 +42,7 @@ pub(super) fn can_hold(samples: usize) -> bool {
     samples >= LEAST_SAMPLES
 }
 
-/// SecondMoments moments of two lists of variables over some rows.
+/// Second moments of two lists of variables over some rows.
 #[derive(Debug, Clone)]
 pub(super) struct SecondMoments {
     pub count: f64,
@@ -209,7 +209,7 @@ mod tests {
     const PER_SAMPLE: usize = 5;
     const INPUTS: usize = 12;
 
-    /// KeptRows of inputs that resemble each other within a sample, and targets that follow them as `slope` says, and
+    /// Rows of inputs that resemble each other within a sample, and targets that follow them as `slope` says, and
     /// each sample's own noise otherwise.
     fn rows(targets: usize, slope: f64, noise: f64) -> (Mat<f64>, Mat<f64>) {
         let mut rng = ChaCha8Rng::seed_from_u64(7);

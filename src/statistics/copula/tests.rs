@@ -132,7 +132,7 @@ fn what_never_changes_has_no_variance() {
     }
 }
 
-/// Two channels of three taps, whose value is `100 row + 10 channel + tap`.
+/// Two channels of three kernel positions, whose value is `100 row + 10 channel + kernel position`.
 fn numbered(rows: usize) -> Mat<f64> {
     Mat::from_fn(rows, 6, |i, j| (100 * i + 10 * (j / 3) + j % 3) as f64)
 }

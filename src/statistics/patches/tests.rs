@@ -35,13 +35,20 @@ fn images(scale: f32) -> Vec<f32> {
 
 /// The patches one by one.
 fn unfolded(images: &[f32], window: &Window) -> Mat<f64> {
-    let (taps, places) = (window.taps(), window.output.iter().product::<usize>());
-    Mat::from_fn(SAMPLES * places, CHANNELS * taps, |row, column| {
-        let (sample, channel) = (row / places, column / taps);
-        let read = window.reads(row % places)[column % taps];
-        let first = (sample * CHANNELS + channel) * 30;
-        read.map_or(0.0, |element| f64::from(images[first + element]))
-    })
+    let (kernel_positions, places) = (
+        window.kernel_positions(),
+        window.output.iter().product::<usize>(),
+    );
+    Mat::from_fn(
+        SAMPLES * places,
+        CHANNELS * kernel_positions,
+        |row, column| {
+            let (sample, channel) = (row / places, column / kernel_positions);
+            let read = window.reads(row % places)[column % kernel_positions];
+            let first = (sample * CHANNELS + channel) * 30;
+            read.map_or(0.0, |element| f64::from(images[first + element]))
+        },
+    )
 }
 
 fn assert_near(found: &Mat<f64>, expected: &Mat<f64>, most: f64) {
@@ -66,8 +73,8 @@ fn sums_are_those_of_the_patches_one_by_one() {
         let most = if scale > 1.0 { 1e-9 } else { 1e-5 };
         let images = images(scale);
         let rows = unfolded(&images, window);
-        let taps = window.taps();
-        let mut expected = Moments::new(rows.ncols()).dealt(taps);
+        let kernel_positions = window.kernel_positions();
+        let mut expected = Moments::new(rows.ncols()).dealt(kernel_positions);
         expected.add(rows.clone(), SAMPLES);
         let mut patches = Patches::new(CHANNELS, window, 100).unwrap();
         let (first, rest) = images.split_at(2 * CHANNELS * 30);
@@ -79,7 +86,7 @@ fn sums_are_those_of_the_patches_one_by_one() {
         assert_near(&covariance.matrix(), &wanted.matrix(), most);
         let means = |mean: &[f64]| Mat::from_fn(mean.len(), 1, |i, _| mean[i]);
         assert_near(&means(&covariance.mean), &means(&wanted.mean), most);
-        let shrinkage = shrinkage(&rows, &shift, taps);
+        let shrinkage = shrinkage(&rows, &shift, kernel_positions);
         // A small difference of large sums.
         let error = (covariance.shrinkage - shrinkage).abs() / shrinkage;
         assert!(error < 100.0 * most, "{} {shrinkage}", covariance.shrinkage);
@@ -93,9 +100,11 @@ fn sums_are_those_of_the_patches_one_by_one() {
 }
 
 /// By its definition, with second moments about the means of the channels in the first images.
-fn shrinkage(rows: &Mat<f64>, shift: &[f64], taps: usize) -> f64 {
+fn shrinkage(rows: &Mat<f64>, shift: &[f64], kernel_positions: usize) -> f64 {
     let size = rows.ncols();
-    let moved = Mat::from_fn(rows.nrows(), size, |i, j| rows[(i, j)] - shift[j / taps]);
+    let moved = Mat::from_fn(rows.nrows(), size, |i, j| {
+        rows[(i, j)] - shift[j / kernel_positions]
+    });
     let per_sample = rows.nrows() / SAMPLES;
     let own = |sample: usize| {
         let part = moved.as_ref().subrows(sample * per_sample, per_sample);
