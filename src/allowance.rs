@@ -4,7 +4,7 @@
 //! that calls another twice. So whoever takes a size from a file asks here before it allocates or loops by
 //! it, with a sum that cannot overflow, and what is refused is named with what it asks for. What cannot be
 //! known before (kernels of ONNX Runtime, values of shapes that only a run tells) meets the limit that the
-//! system holds this process to, see [`Allowance::enforce`]. docs/limits.md lists who asks.
+//! system holds this process to, see [`Allowance::enforce`]. docs/reference/limits.md lists who asks.
 
 use std::io;
 

@@ -5,7 +5,7 @@
 //! of every constant on which they lie, the model computes what it did. In the basis of those
 //! directions that tell most about the consumers' outputs, a few of them tell more than as many channels do.
 //! So the stage hands on a model, its graph and its statistics in that basis, and all that follows prunes them
-//! as it would prune any channels (docs/method.md, Combinations of channels).
+//! as it would prune any channels (docs/method/groups.md).
 
 mod linear;
 mod scaling;

@@ -8,12 +8,12 @@ use crate::select::{Budget, Limits, Plan};
 use crate::statistics::Estimator;
 
 /// Change of the outputs on held-back samples, as a share of their variance, when no budget is given. Chosen on networks of several
-/// kinds, all of which lose less than a point with it (docs/results.md).
+/// kinds, all of which lose less than a point with it (docs/results/accuracy.md).
 const DEFAULT_DIVERGENCE: f64 = 0.005;
 /// Share of every group's MI that is kept where files of statistics are all that is known of the data.
 const DEFAULT_MI_STATISTICS: f64 = 0.998;
 /// The same without calibration data: so careful that nothing that people care about breaks, ImageNet
-/// classifiers, a recogniser of writing and a sentence model among it (docs/results.md).
+/// classifiers, a recogniser of writing and a sentence model among it (docs/results/accuracy.md).
 const DEFAULT_MI_SYNTHETIC: f64 = 0.9995;
 /// A bound in bytes, so that memory does not grow with the samples beyond it.
 pub(crate) const DEFAULT_MEMORY: u64 = 256_000_000;

@@ -177,7 +177,9 @@ impl<'a> Task<'a> {
             return self;
         }
         let blocks = self.covariances.iter();
-        let blocks: Vec<Covariance> = blocks.map(|b| b.over_kernel(self.observed_kernel)).collect();
+        let blocks: Vec<Covariance> = blocks
+            .map(|b| b.over_kernel(self.observed_kernel))
+            .collect();
         Task {
             covariances: Cow::Owned(blocks),
             observed_kernel: 1,

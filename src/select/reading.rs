@@ -11,7 +11,7 @@ use crate::select::SelectError;
 use crate::statistics::{Covariance, Observed, Statistics};
 
 /// The noise floor over the mean variance of one tap's contribution to an output. For a 3 x 3
-/// kernel this is about half the variance of the output itself (docs/method.md has the trials).
+/// kernel this is about half the variance of the output itself (docs/design/decisions/006-noise-floor.md).
 const NOISE_SHARE: f64 = 5.0;
 
 /// How one consumer, or one block of it, reads a group, whatever the samples.

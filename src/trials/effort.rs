@@ -15,14 +15,14 @@ pub struct Effort {
     pub(super) by_inputs: bool,
 }
 
-/// Samples of a trial, at most and at least. Few are enough (docs/method.md, Sharing a budget), but of
+/// Samples of a trial, at most and at least. Few are enough (docs/design/decisions/015-trials-of-small-nets.md), but of
 /// one alone nothing varies.
 const MOST_SAMPLES: usize = 16;
 const LEAST_SAMPLES: usize = 2;
 /// So many samples go before more widths.
 const FEW_SAMPLES: usize = 3;
 /// With 1/2 alone, ImageNet's classifiers agree with the original on a fifth fewer photographs
-/// (docs/method.md, Sharing a budget); the curve may be left to go between the other two.
+/// (docs/design/decisions/016-trials-of-large-nets.md); the curve may be left to go between the other two.
 const SHARES: &[f64] = &[0.75, 0.5, 0.25];
 const FEW_SHARES: &[f64] = &[0.75, 0.25];
 /// The cost of all trials, as a share of that of the samples that the statistics see.

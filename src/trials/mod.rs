@@ -2,7 +2,7 @@
 //!
 //! Unexplained variance at a layer says what its consumers lose, not what the model's outputs do:
 //! some layers' errors die out, others grow. A few trials per group on a small batch measure it;
-//! between the trials, the layer's own loss curve interpolates (docs/method.md, Sharing a budget).
+//! between the trials, the layer's own loss curve interpolates (docs/method/budgets.md).
 //!
 //! A trial runs only what the narrowing can change. What stands before it computes what it always
 //! does: the dense model is run part by part, and each group's trials start from its values. Behind the nodes that

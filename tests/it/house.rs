@@ -1,22 +1,17 @@
-//! The shape of the source: rooms are the folders and files directly below `src/`.
+//! The shape of the source: rooms are the folders and files directly below `src/`, and
+//! docs/design/architecture.md lists them from the bottom to the top.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use petgraph::algo::tarjan_scc;
-use petgraph::graphmap::DiGraphMap;
-
 use crate::program::root;
 
-/// Rooms that read each other; each list goes when one of its arrows is cut.
-const CIRCLES: [&[&str]; 1] = [&["graph", "groups", "ops"]];
+/// Rooms that read one above them; each goes when the arrow is cut.
+const UPWARD: [(&str, &str); 2] = [("graph", "ops"), ("groups", "ops")];
 const MOST_LINES: usize = 500;
-/// Files that are longer.
-const LONG: [&str; 0] = [];
-const MOST_LINES_OF_A_ROOM: usize = 4500;
-/// Rooms that are larger.
-const LARGE: [&str; 1] = ["ops"];
+const MOST_LINES_OF_A_FOLDER: usize = 4500;
+const MOST_COLUMNS_OF_A_COMMENT: usize = 100;
 
 /// All files below `src/` by their path in it, with their text.
 fn sources() -> BTreeMap<String, String> {
@@ -102,48 +97,66 @@ fn read(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The rooms in the order of the page about them; those of one row have one place.
+fn places() -> BTreeMap<String, usize> {
+    let page = fs::read_to_string(root().join("docs/design/architecture.md")).unwrap();
+    let (_, table) = page.split_once("\n## The rooms\n").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let mut found = BTreeMap::new();
+    for (place, row) in rows.enumerate() {
+        let names = row.split('|').nth(1).unwrap().split(',');
+        found.extend(names.map(|name| (name.trim().trim_matches('`').to_owned(), place)));
+    }
+    found
+}
+
 #[test]
-fn rooms_read_each_other_one_way() {
-    let sources = sources();
+fn rooms_read_only_those_below() {
+    let (sources, places) = (sources(), places());
     let rooms: BTreeSet<&str> = sources.keys().map(|file| room(file)).collect();
-    let mut arrows = DiGraphMap::<&str, ()>::new();
+    let listed: BTreeSet<&str> = places.keys().map(String::as_str).collect();
+    assert_eq!(rooms.difference(&listed).collect::<Vec<_>>(), [&"lib"]);
+    assert_eq!(listed.difference(&rooms).count(), 0);
+    let mut arrows = BTreeSet::new();
     for (file, text) in sources
         .iter()
         .filter(|(file, _)| !file.ends_with("tests.rs"))
     {
         let own = room(file);
-        for other in read(text).filter(|&other| other != own && rooms.contains(other)) {
-            arrows.add_edge(own, other, ());
-        }
+        let others = read(text).filter(|&other| other != own && rooms.contains(other));
+        arrows.extend(others.filter(|_| own != "lib").map(|other| (own, other)));
     }
-    assert!(arrows.contains_edge("pipeline", "select"));
-    let circles = tarjan_scc(&arrows)
-        .into_iter()
-        .filter(|rooms| rooms.len() > 1);
-    let circles: BTreeSet<Vec<&str>> = circles
-        .map(|mut rooms| {
-            rooms.sort_unstable();
-            rooms
-        })
-        .collect();
-    assert_eq!(circles, CIRCLES.map(<[&str]>::to_vec).into());
+    assert!(arrows.contains(&("pipeline", "select")));
+    let upward = arrows
+        .iter()
+        .filter(|(own, other)| places[*own] <= places[*other]);
+    assert_eq!(upward.copied().collect::<Vec<_>>(), UPWARD);
 }
 
 #[test]
-fn files_and_rooms_are_of_a_size_to_be_read() {
+fn files_and_folders_are_of_a_size_to_be_read() {
     let sources = sources();
-    let mut lines = BTreeMap::<&str, usize>::new();
-    let mut long = Vec::new();
+    let mut lines = BTreeMap::<&Path, usize>::new();
     for (file, text) in &sources {
         let count = text.lines().count();
-        *lines.entry(room(file)).or_default() += count;
-        if count > MOST_LINES {
-            long.push(file.as_str());
-        }
+        assert!(count <= MOST_LINES, "{file} has {count} lines");
+        *lines.entry(Path::new(file).parent().unwrap()).or_default() += count;
     }
-    assert_eq!(long, LONG);
     let large = lines
-        .into_iter()
-        .filter(|&(_, count)| count > MOST_LINES_OF_A_ROOM);
-    assert_eq!(large.map(|(room, _)| room).collect::<Vec<_>>(), LARGE);
+        .iter()
+        .filter(|&(_, &count)| count > MOST_LINES_OF_A_FOLDER);
+    assert_eq!(large.collect::<Vec<_>>(), []);
+}
+
+#[test]
+fn comments_end_at_one_column() {
+    let is_wide = |line: &&str| {
+        line.trim_start().starts_with("//") && line.chars().count() > MOST_COLUMNS_OF_A_COMMENT
+    };
+    let wide = |(file, text): (&String, &String)| {
+        let lines = text.lines().filter(is_wide).map(str::to_owned);
+        lines.map(|line| (file.clone(), line)).collect::<Vec<_>>()
+    };
+    assert_eq!(sources().iter().flat_map(wide).collect::<Vec<_>>(), []);
 }

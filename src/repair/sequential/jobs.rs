@@ -18,7 +18,7 @@ use crate::statistics::Moments;
 use crate::taps::{Placed, Tap};
 
 /// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
-/// has seen more (docs/method.md, Repair, has the trials).
+/// has seen more (docs/design/decisions/035-rows-and-rounds.md).
 const ROWS_PER_INPUT: usize = 8;
 const LEAST_ROWS: usize = 8192;
 

@@ -197,7 +197,7 @@ pub(super) struct Aim<'a> {
 /// The usual ridge over the shrinkage intensity of the inputs. That intensity makes their covariance right
 /// as a whole; a prediction leans on its small eigenvalues, which few samples get wrong. The ridge is the
 /// geometric mean of this one and the one that samples held back choose, where there are enough of them
-/// (docs/method.md, Repair, has the trials).
+/// (docs/design/decisions/026-factor-of-the-ridge.md).
 const RIDGE: f64 = 10.0;
 
 /// A fitted weight, and the shift of each row of `W x`.
