@@ -285,7 +285,24 @@ fn errors_name_a_file_and_strange_names_do_nothing() {
         let changed = mutant(&data, seed);
         cases.push(Case::new(&format!("data {seed}"), &model, &changed));
     }
-    for (what, more) in [
+    cases.extend(option_cases(&model, &data));
+    cases.extend(file_cases(&model, &data));
+    let found: Vec<(usize, Vec<String>)> = cases.par_iter().map(Case::judge).collect();
+    let errors: usize = found.iter().map(|(errors, _)| errors).sum();
+    let faults = found.iter().flat_map(|(_, faults)| faults);
+    let faults: Vec<&str> = faults.map(String::as_str).collect();
+    assert!(
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+    assert!(errors > 120, "only {errors} errors");
+}
+
+/// Options that cannot be done.
+fn option_cases(model: &[u8], data: &[u8]) -> Vec<Case> {
+    let options = [
         (
             "an idle pattern",
             vec!["--exclude", "gone\u{9b}31m\nonnx-mipp: all is well"],
@@ -297,12 +314,18 @@ fn errors_name_a_file_and_strange_names_do_nothing() {
         ),
         ("another shape", vec!["--shape", "x=1,3,8,8"]),
         ("too few samples", vec!["--samples", "1", "--batch", "4"]),
-    ] {
-        let mut case = Case::new(what, &model, &data);
+    ];
+    let case = |(what, more): (&str, Vec<&str>)| {
+        let mut case = Case::new(what, model, data);
         case.more = more.into_iter().map(str::to_owned).collect();
-        cases.push(case);
-    }
-    for (option, content) in [
+        case
+    };
+    options.into_iter().map(case).collect()
+}
+
+/// Files beside the model that are not what an option takes.
+fn file_cases(model: &[u8], data: &[u8]) -> Vec<Case> {
+    let files = [
         (
             "--plan",
             format!("{{\"groups\": [{{\"name\": {EVIL:?}}}]}}").into_bytes(),
@@ -315,27 +338,15 @@ fn errors_name_a_file_and_strange_names_do_nothing() {
             format!("macs = 0.5\n\"{}\" = 1\n", "\\u001b[31mevil").into_bytes(),
         ),
         ("--config", b"macs = \"\x1b[31m\"\n".to_vec()),
-    ] {
-        let mut case = Case::new(option, &model, &data);
+    ];
+    let case = |(option, content): (&str, Vec<u8>)| {
+        let mut case = Case::new(option, model, data);
         let path = case.path("extra.file");
         fs::write(&path, content).unwrap();
         case.more = vec![option.to_owned(), text(&path).to_owned()];
-        cases.push(case);
-    }
-    let found: Vec<(usize, Vec<String>)> = cases.par_iter().map(Case::judge).collect();
-    let errors: usize = found.iter().map(|(errors, _)| errors).sum();
-    let faults: Vec<&str> = found
-        .iter()
-        .flat_map(|(_, faults)| faults)
-        .map(String::as_str)
-        .collect();
-    assert!(
-        faults.is_empty(),
-        "{} faults:\n{}",
-        faults.len(),
-        faults.join("\n")
-    );
-    assert!(errors > 120, "only {errors} errors");
+        case
+    };
+    files.into_iter().map(case).collect()
 }
 
 /// A plan of one group of this name.

@@ -1,12 +1,14 @@
 //! Weights that several nodes share: one set of channels, one fit, one stored tensor.
 
-use onnx_mipp::repair;
 use std::collections::BTreeSet;
+
+use ndarray::{Array1, Axis};
 
 use crate::builder::{Builder, INT64, int, ints};
 use crate::masked::{Found, batch, find, run, runtime};
 use onnx_mipp::data::Batch;
 use onnx_mipp::onnx::{Model, Tensor, proto::GraphProto};
+use onnx_mipp::repair;
 use onnx_mipp::repair::sequential::{self, RepairRequest};
 use onnx_mipp::select::CostModel;
 use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
@@ -214,6 +216,41 @@ fn a_head_on_three_levels_is_fitted_once() {
     assert!(all < 0.9 * once, "{once} then {all}");
 }
 
+/// The outputs of all nodes of an operator, row by row, as ONNX Runtime makes them.
+fn rows_of(model: &Model, operator: &str, data: &Batch) -> Vec<Array1<f64>> {
+    let mut shown = model.clone();
+    let main = shown.proto.graph.as_mut().unwrap();
+    let nodes = main.node.iter().filter(|node| node.op_type() == operator);
+    let outputs = nodes.map(|node| crate::builder::open(&node.output[0], 2));
+    main.output = outputs.collect();
+    let rows = |tensor: &Tensor| {
+        let rows = tensor.to_f64().unwrap();
+        let rows = rows.into_dimensionality::<ndarray::Ix2>().unwrap();
+        let rows = rows.outer_iter().map(|row| row.to_owned());
+        rows.collect::<Vec<_>>()
+    };
+    run(&shown, data).iter().flat_map(rows).collect()
+}
+
+/// The weight and, at the end, the bias that least squares fit to targets, by the normal equations.
+fn least_squares(rows: &[Array1<f64>], targets: &[f64]) -> Vec<f64> {
+    let count = rows[0].len() + 1;
+    let mut normal = faer::Mat::<f64>::zeros(count, count);
+    let mut right = faer::Mat::<f64>::zeros(count, 1);
+    for (row, target) in rows.iter().zip(targets) {
+        let x: Vec<f64> = row.iter().copied().chain([1.0]).collect();
+        for i in 0..count {
+            right[(i, 0)] += x[i] * target;
+            for j in 0..count {
+                normal[(i, j)] += x[i] * x[j];
+            }
+        }
+    }
+    use faer::linalg::solvers::Solve;
+    let solved = normal.partial_piv_lu().solve(&right);
+    solved.col_as_slice(0).to_vec()
+}
+
 /// The least squares fit of one weight to two consumers, by the normal equations of all their rows.
 #[test]
 fn one_fit_is_that_of_the_rows_of_all_uses() {
@@ -245,82 +282,38 @@ fn one_fit_is_that_of_the_rows_of_all_uses() {
     let batches = std::iter::once(Ok(data.clone()));
     let statistics = Statistics::gather(&found.model, graph, groups, runtime(), batches, &options);
     let repaired = repair::repair(graph, groups, &statistics.unwrap(), &stays).unwrap();
-    // The rows that the weight sees, of both, as ONNX Runtime makes them.
-    let mut shown = found.model.clone();
-    let main = shown.proto.graph.as_mut().unwrap();
-    let hidden: Vec<String> = main
-        .node
-        .iter()
-        .filter(|node| node.op_type() == "Tanh")
-        .map(|node| node.output[0].clone())
-        .collect();
-    main.output = hidden
-        .iter()
-        .map(|name| crate::builder::open(name, 2))
-        .collect();
-    let rows = run(&shown, &data);
-    let rows: Vec<ndarray::Array1<f64>> = rows
-        .iter()
-        .flat_map(|tensor| {
-            let rows = tensor.to_f64().unwrap();
-            let rows = rows.into_dimensionality::<ndarray::Ix2>().unwrap();
-            rows.outer_iter()
-                .map(|row| row.to_owned())
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    let weight = graph.values[graph.find(&weight).unwrap()]
-        .constant
-        .as_ref()
-        .unwrap();
-    let weight = weight.to_f64().unwrap();
-    // Inputs of a row that stay, and a one for the bias.
-    let input = |row: &ndarray::Array1<f64>| -> Vec<f64> {
-        let kept = (0..6).filter(|&at| at != 2).map(|at| row[at]);
-        kept.chain([1.0]).collect()
-    };
-    let node = groups
-        .consumers
-        .iter()
-        .map(|c| c.node)
-        .filter(|&n| graph.nodes[n].inputs.len() == 2);
-    let nodes: Vec<usize> = node.collect();
+    let weight = graph.values[graph.find(&weight).unwrap()].constant.as_ref();
+    let weight = weight.unwrap().to_f64().unwrap();
+    let is_fitted = |&node: &usize| graph.nodes[node].inputs.len() == 2;
+    let nodes = groups.consumers.iter().map(|consumer| consumer.node);
+    let nodes: Vec<usize> = nodes.filter(is_fitted).collect();
     assert_eq!(nodes.len(), 2);
+    // The rows that the weight sees, of both; their channel 2 leaves.
+    let rows = rows_of(&found.model, "Tanh", &data);
+    let kept = [0, 1, 3, 4, 5];
+    let left: Vec<Array1<f64>> = rows.iter().map(|row| row.select(Axis(0), &kept)).collect();
     for output in 0..4 {
-        let mut normal = faer::Mat::<f64>::zeros(6, 6);
-        let mut right = faer::Mat::<f64>::zeros(6, 1);
-        for row in &rows {
-            let (x, t) = (
-                input(row),
-                (0..6).map(|at| weight[[output, at]] * row[at]).sum::<f64>(),
-            );
-            for i in 0..6 {
-                right[(i, 0)] += x[i] * t;
-                for j in 0..6 {
-                    normal[(i, j)] += x[i] * x[j];
-                }
-            }
-        }
-        use faer::linalg::solvers::Solve;
-        let truth = normal.partial_piv_lu().solve(&right);
+        let whole = weight.index_axis(Axis(0), output).to_owned();
+        let whole = whole.into_dimensionality::<ndarray::Ix1>().unwrap();
+        let targets: Vec<f64> = rows.iter().map(|row| row.dot(&whole)).collect();
+        let truth = least_squares(&left, &targets);
         for &node in &nodes {
             let fitted = repaired.inputs[&(node, 1)].to_f64().unwrap();
             let bias = repaired.inputs[&(node, 2)].to_f64().unwrap();
             for at in 0..5 {
-                let (ours, truth) = (fitted[[output, at]], truth[(at, 0)]);
+                let (ours, truth) = (fitted[[output, at]], truth[at]);
                 assert!((ours - truth).abs() < 0.02, "{ours} is not {truth}");
             }
-            assert!((bias[output] - truth[(5, 0)]).abs() < 0.02);
+            assert!((bias[output] - truth[5]).abs() < 0.02);
         }
     }
-    assert_eq!(
-        repaired.inputs[&(nodes[0], 1)],
-        repaired.inputs[&(nodes[1], 1)]
-    );
-    assert_eq!(
-        repaired.inputs[&(nodes[0], 2)],
-        repaired.inputs[&(nodes[1], 2)]
-    );
+    let [first, second] = [nodes[0], nodes[1]];
+    for slot in [1, 2] {
+        assert_eq!(
+            repaired.inputs[&(first, slot)],
+            repaired.inputs[&(second, slot)]
+        );
+    }
 }
 
 #[test]

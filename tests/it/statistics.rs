@@ -164,16 +164,33 @@ fn statistics_that_do_not_belong_are_refused() {
     );
     let wide = ["--stats", text(&stats), "--stats-out", text(&copy)];
     prune(&model, &output, &wide).fails(2, &["cannot be used with"]);
+}
+
+#[test]
+fn damaged_statistics_are_refused() {
+    let (folder, [model, whole, ..]) = desk();
+    let path = |name: &str| folder.path().join(name);
+    let (output, stats, copy) = (path("out.onnx"), path("s.stats"), path("copy.stats"));
+    let dry = [
+        text(&model),
+        "--ratio",
+        "0.5",
+        "--repair",
+        "once",
+        "--dry-run",
+    ];
+    let options = ["--calib", text(&whole), "--stats-out", text(&stats)];
+    mipp([dry.as_slice(), &options].concat()).done();
     let good = fs::read(&stats).unwrap();
+    fs::copy(&stats, &copy).unwrap();
+    let before = listing(folder.path());
     let damage = |change: &dyn Fn(&mut Vec<u8>), word: &str| {
         let mut bytes = good.clone();
         change(&mut bytes);
         fs::write(&copy, bytes).unwrap();
-        refuse(
-            &model,
-            &["--stats", text(&copy)],
-            &["copy.stats", word, "--stats-out"],
-        );
+        let words = ["copy.stats", word, "--stats-out"];
+        prune(&model, &output, &["--stats", text(&copy)]).fails(1, &words);
+        assert_eq!(listing(folder.path()), before);
     };
     damage(&|bytes| bytes.truncate(bytes.len() / 2), "ends too early");
     damage(&|bytes| bytes.truncate(10), "ends too early");
