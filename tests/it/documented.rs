@@ -1,5 +1,5 @@
-//! Every command that README.md and the pages of docs/ print is run as printed, in a folder with the
-//! fixtures (of the calibration data, the first images) and files of the names that the pages use.
+//! Every command that README.md and the pages below docs/ print is run as printed, in a folder with
+//! the fixtures (of the calibration data, the first images) and files of the names that the pages use.
 //!
 //! Commands are the blocks marked `sh`, the lines after `$` in blocks marked `console`, indented
 //! blocks that begin with a program's name, and `onnx-mipp ...` with its arguments inside a sentence. What cannot run
@@ -182,18 +182,25 @@ fn spans((line, text): &(usize, String)) -> Vec<Snippet> {
     commands.collect()
 }
 
-/// README.md and the pages of docs/, by name.
-fn pages() -> BTreeMap<String, String> {
-    let docs = fs::read_dir(root().join("docs")).unwrap();
-    let docs = docs.map(|entry| entry.unwrap().path());
-    let pages = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
-    let paths = pages.chain([root().join("README.md")]);
+/// README.md and the pages below docs/, by their path in the repository.
+pub fn pages() -> BTreeMap<String, String> {
+    let (mut folders, mut paths) = (vec![root().join("docs")], vec![root().join("README.md")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "md") {
+                paths.push(path);
+            }
+        }
+    }
     let named = |path: PathBuf| {
         let name = path.strip_prefix(root()).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         (name.to_str().unwrap().to_owned(), text)
     };
-    paths.map(named).collect()
+    paths.into_iter().map(named).collect()
 }
 
 /// The first of the calibration's images: what the commands do with all of them takes longer.

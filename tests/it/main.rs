@@ -18,6 +18,7 @@ mod house;
 mod infer;
 mod latency;
 mod limits;
+mod links;
 mod manners;
 mod masked;
 mod memory;
