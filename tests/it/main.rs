@@ -31,6 +31,7 @@ mod pictures;
 mod planted;
 mod program;
 mod prune;
+mod reference;
 mod repair;
 mod rules;
 mod sequential;
