@@ -1,7 +1,7 @@
 # Needs Rust (rust-version in Cargo.toml), Python 3 with venv, pip, and GNU make.
 
 .DEFAULT_GOAL := help
-.PHONY: help test audit fuzz gauntlet demo zoo clean
+.PHONY: help test audit fuzz gauntlet demo docs zoo clean
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
@@ -25,6 +25,7 @@ ZOO_PYTHON ?= $(VENV)/bin/python
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO := target/demo
 MODEL := fixtures/resnet_bn_torchscript.onnx
+DOCS_VENV := target/docs-venv
 
 help:
 	@echo 'make test   format, lints, documentation, all tests, the Python package (makes .venv when it is missing)'
@@ -32,6 +33,7 @@ help:
 	@echo 'make fuzz   send made-up files through every reader, FUZZ_SECONDS (60) each (needs nightly Rust and cargo-fuzz)'
 	@echo 'make gauntlet  prune every skeleton of tests/gauntlet with all options (hours)'
 	@echo 'make demo   build, fetch ONNX Runtime, prune a fixture to half its MACs, compare accuracies'
+	@echo 'make docs   build the pages of docs/ as a site in target/site (fetches mkdocs)'
 	@echo 'make zoo    fetch real models, prune them, check them, write docs/zoo.md (over an hour; ZOO_PYTHON='
 	@echo '            with fixtures/requirements-zoo.txt adds the exports)'
 	@echo 'make clean  remove target, fuzz/target and .venv'
@@ -75,6 +77,16 @@ demo:
 	$(TARGET)/release/onnx-mipp $(MODEL) $(DEMO)/half.onnx --calib fixtures/calib.npz --macs 0.5
 	@echo
 	$(TARGET)/release/evaluate $(MODEL) $(DEMO)/half.onnx --data fixtures/eval.npz
+
+docs: $(DOCS_VENV)/made
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --site-dir $(CURDIR)/target/site
+	@echo 'open target/site/index.html'
+
+$(DOCS_VENV)/made: requirements-docs.txt
+	rm -rf $(DOCS_VENV)
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements-docs.txt
+	touch $@
 
 zoo: .venv/made
 	$(ZOO_PYTHON) fixtures/zoo.py
