@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use image::{GrayImage, Luma};
 use tempfile::TempDir;
 
 use crate::program::{HELP, fixture, python, root, text};
@@ -215,7 +216,15 @@ numpy.savez(sys.argv[2], input=numpy.load(sys.argv[1])['input'][:64])";
 fn desk(few: &Path) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    for name in ["fixtures", "target/demo", "FOLDER", "DATA", "home", "bench"] {
+    for name in [
+        "fixtures",
+        "target/demo",
+        "FOLDER",
+        "DATA",
+        "home",
+        "bench",
+        "photos",
+    ] {
         fs::create_dir_all(path(name)).unwrap();
     }
     for shelf in ["fixtures", "bench"] {
@@ -237,6 +246,10 @@ fn desk(few: &Path) -> TempDir {
     for name in ["images.npy", "DATA/images.npy"] {
         let values = small::noise(24 * 28 * 28, 11);
         small::npy_f32(&path(name), &[24, 1, 28, 28], &values);
+    }
+    for number in 1..=24 {
+        let image = GrayImage::from_fn(32, 32, |x, y| Luma([(x * y * number % 251) as u8]));
+        image.save(path(&format!("photos/{number}.png"))).unwrap();
     }
     folder
 }
