@@ -29,11 +29,11 @@ DOCS_VENV := target/docs-venv
 
 help:
 	@echo 'make test   format, lints, documentation, all tests, the Python package (makes .venv when it is missing)'
+	@echo 'make docs   build the pages of docs/ as a site in target/site (fetches mkdocs)'
 	@echo 'make audit  licences, known faults and sources of the dependencies (needs cargo-deny and the network)'
 	@echo 'make fuzz   send made-up files through every reader, FUZZ_SECONDS (60) each (needs nightly Rust and cargo-fuzz)'
 	@echo 'make gauntlet  prune every skeleton of tests/gauntlet with all options (hours)'
 	@echo 'make demo   build, fetch ONNX Runtime, prune a fixture to half its MACs, compare accuracies'
-	@echo 'make docs   build the pages of docs/ as a site in target/site (fetches mkdocs)'
 	@echo 'make zoo    fetch real models, prune them, check them, write docs/zoo.md (over an hour; ZOO_PYTHON='
 	@echo '            with fixtures/requirements-zoo.txt adds the exports)'
 	@echo 'make clean  remove target, fuzz/target and .venv'
