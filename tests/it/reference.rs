@@ -164,8 +164,10 @@ fn reports_and_plans_fit_their_schemas() {
     let words = [
         text(&mobilenet),
         "--dry-run",
-        "--macs",
-        "0.6",
+        "--ratio",
+        "0.5",
+        "--repair",
+        "once",
         "--plan-out",
         text(&plan),
     ];
