@@ -1,7 +1,7 @@
 # Needs Rust (rust-version in Cargo.toml), Python 3 with venv, pip, and GNU make.
 
 .DEFAULT_GOAL := help
-.PHONY: help test audit fuzz gauntlet demo zoo clean
+.PHONY: help test audit fuzz gauntlet demo docs zoo clean
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
@@ -25,9 +25,11 @@ ZOO_PYTHON ?= $(VENV)/bin/python
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO := target/demo
 MODEL := fixtures/resnet_bn_torchscript.onnx
+DOCS_VENV := target/docs-venv
 
 help:
 	@echo 'make test   format, lints, documentation, all tests, the Python package (makes .venv when it is missing)'
+	@echo 'make docs   build the pages of docs/ as a site in target/site (fetches mkdocs)'
 	@echo 'make audit  licences, known faults and sources of the dependencies (needs cargo-deny and the network)'
 	@echo 'make fuzz   send made-up files through every reader, FUZZ_SECONDS (60) each (needs nightly Rust and cargo-fuzz)'
 	@echo 'make gauntlet  prune every skeleton of tests/gauntlet with all options (hours)'
@@ -76,6 +78,16 @@ demo:
 	$(TARGET)/release/onnx-mipp $(MODEL) $(DEMO)/half.onnx --calib fixtures/calib.npz --macs 0.5
 	@echo
 	$(TARGET)/release/evaluate $(MODEL) $(DEMO)/half.onnx --data fixtures/eval.npz
+
+docs: $(DOCS_VENV)/made
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --site-dir $(CURDIR)/target/site
+	@echo 'open target/site/index.html'
+
+$(DOCS_VENV)/made: requirements-docs.txt
+	rm -rf $(DOCS_VENV)
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements-docs.txt
+	touch $@
 
 zoo: .venv/made
 	$(ZOO_PYTHON) fixtures/zoo.py

@@ -1,4 +1,4 @@
-"""The tools around onnx-mipp, for the commands and figures of docs/toolchain.md.
+"""The tools around onnx-mipp, for the commands and figures of docs/guide/toolchain.md.
 
     python bench/toolchain.py latency MODEL.onnx ... [--runtime openvino] [--threads 1 2]
     python bench/toolchain.py accuracy MODEL.onnx ... --data fixtures/eval.npz

@@ -2,7 +2,7 @@
 
     python tests/gauntlet/run.py [--bin target/debug/onnx-mipp] [--all] [--jobs 2] [--keep FOLDER] [NAME ...]
 
-Without --all, a few commands for each skeleton cover the options; docs/gauntlet.md says what is checked.
+Without --all, a few commands for each skeleton cover the options; docs/design/gauntlet.md says what is checked.
 """
 
 import argparse
@@ -99,10 +99,10 @@ def main() -> int:
     chosen = [n for n, s in SKELETONS.items() if any(fnmatch.fnmatch(n, p) or s.family == p for p in patterns)]
     if not chosen:
         parser.error(f"no skeleton is called {' or '.join(patterns)}")
-    page = (ROOT / "docs" / "gauntlet.md").read_text()
+    page = (ROOT / "docs" / "design" / "gauntlet.md").read_text()
     unnamed = [name for name in SKELETONS if f"`{name}`" not in page]
     if unnamed:
-        parser.error(f"docs/gauntlet.md does not name {', '.join(unnamed)}")
+        parser.error(f"docs/design/gauntlet.md does not name {', '.join(unnamed)}")
     numbers = {name: number for number, name in enumerate(SKELETONS)}
     began = time.monotonic()
     failures: list[Failure] = []

@@ -86,26 +86,6 @@ fn widths(report: &Value) -> Vec<(String, u64, u64)> {
 }
 
 #[test]
-fn help_says_all_there_is() {
-    for (name, arguments) in [
-        ("help", vec!["--help"]),
-        ("help_compare", vec!["compare", "--help"]),
-        ("help_inspect", vec!["inspect", "--help"]),
-        ("help_sweep", vec!["sweep", "--help"]),
-        ("help_setup", vec!["setup", "--help"]),
-    ] {
-        let run = mipp(arguments).done();
-        assert_eq!(run.err, "");
-        insta::assert_snapshot!(name, run.out);
-    }
-    let version = mipp(["--version"]).done().out;
-    assert_eq!(
-        version.trim(),
-        concat!("onnx-mipp ", env!("CARGO_PKG_VERSION"))
-    );
-}
-
-#[test]
 fn usage_errors_exit_with_2() {
     let cases: [(&[&str], &str); 14] = [
         (&[], "IN.onnx"),

@@ -1,5 +1,5 @@
-//! Every command that README.md and the pages of docs/ print is run as printed, in a folder with the
-//! fixtures (of the calibration data, the first images) and files of the names that the pages use.
+//! Every command that README.md and the pages below docs/ print is run as printed, in a folder with
+//! the fixtures (of the calibration data, the first images) and files of the names that the pages use.
 //!
 //! Commands are the blocks marked `sh`, the lines after `$` in blocks marked `console`, indented
 //! blocks that begin with a program's name, and `onnx-mipp ...` with its arguments inside a sentence. What cannot run
@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use image::{GrayImage, Luma};
 use tempfile::TempDir;
 
 use crate::program::{HELP, fixture, python, root, text};
@@ -182,18 +183,25 @@ fn spans((line, text): &(usize, String)) -> Vec<Snippet> {
     commands.collect()
 }
 
-/// README.md and the pages of docs/, by name.
-fn pages() -> BTreeMap<String, String> {
-    let docs = fs::read_dir(root().join("docs")).unwrap();
-    let docs = docs.map(|entry| entry.unwrap().path());
-    let pages = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
-    let paths = pages.chain([root().join("README.md")]);
+/// README.md and the pages below docs/, by their path in the repository.
+pub fn pages() -> BTreeMap<String, String> {
+    let (mut folders, mut paths) = (vec![root().join("docs")], vec![root().join("README.md")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "md") {
+                paths.push(path);
+            }
+        }
+    }
     let named = |path: PathBuf| {
         let name = path.strip_prefix(root()).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         (name.to_str().unwrap().to_owned(), text)
     };
-    paths.map(named).collect()
+    paths.into_iter().map(named).collect()
 }
 
 /// The first of the calibration's images: what the commands do with all of them takes longer.
@@ -208,7 +216,15 @@ numpy.savez(sys.argv[2], input=numpy.load(sys.argv[1])['input'][:64])";
 fn desk(few: &Path) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    for name in ["fixtures", "target/demo", "FOLDER", "DATA", "home", "bench"] {
+    for name in [
+        "fixtures",
+        "target/demo",
+        "FOLDER",
+        "DATA",
+        "home",
+        "bench",
+        "photos",
+    ] {
         fs::create_dir_all(path(name)).unwrap();
     }
     for shelf in ["fixtures", "bench"] {
@@ -230,6 +246,10 @@ fn desk(few: &Path) -> TempDir {
     for name in ["images.npy", "DATA/images.npy"] {
         let values = small::noise(24 * 28 * 28, 11);
         small::npy_f32(&path(name), &[24, 1, 28, 28], &values);
+    }
+    for number in 1..=24 {
+        let image = GrayImage::from_fn(32, 32, |x, y| Luma([(x * y * number % 251) as u8]));
+        image.save(path(&format!("photos/{number}.png"))).unwrap();
     }
     folder
 }
