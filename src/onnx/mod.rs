@@ -124,6 +124,30 @@ pub(crate) fn files(model: &Model, path: &Path) -> Vec<PathBuf> {
 const PROTOBUF_LIMIT: u64 = i32::MAX as u64;
 
 impl Model {
+    /// Reads the model file at `path` and the external data beside it, as [`load`].
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
+        load(path.as_ref())
+    }
+
+    /// Reads a model from the bytes of a file that holds all of it.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub fn decode(bytes: impl Into<Bytes>) -> Result<Model, OnnxError> {
+        decode(bytes.into(), None)
+    }
+
+    /// Writes the model, as [`save`].
+    ///
+    /// # Errors
+    /// As [`save`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), OnnxError> {
+        save(self, path.as_ref())
+    }
+
     /// Checks the structure: a graph, a known IR version and an opset are there, each value that is read is
     /// defined, none is defined twice, each tensor has the data that its type and shape ask for.
     /// The order of nodes is not checked.

@@ -1,9 +1,13 @@
 //! What a run is asked to do.
 
+use std::path::{Path, PathBuf};
+
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::calibrate::Estimator;
+use crate::pipeline::Error;
 use crate::pipeline::open::Opening;
+use crate::regular;
 use crate::select::{Budget, Limits, Plan};
 use crate::surgery::Repair;
 
@@ -20,6 +24,7 @@ pub(crate) const DEFAULT_MEMORY: u64 = 256_000_000;
 
 /// What a run is asked to do.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Options {
     /// The samples, which groups may be pruned, and where models run.
     pub opening: Opening,
@@ -102,6 +107,33 @@ impl Options {
             false => Repair::Sequential,
         };
         self.repair.unwrap_or(default)
+    }
+}
+
+impl Plan {
+    /// Reads a plan that a run wrote.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no plan.
+    pub fn load(path: impl AsRef<Path>) -> Result<Plan, Error> {
+        let path = path.as_ref();
+        let failed = |error: String| Error::Json {
+            path: path.to_owned(),
+            error,
+        };
+        let text = regular::text(path).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
+    }
+
+    /// Reads a plan from JSON.
+    ///
+    /// # Errors
+    /// The text holds no plan.
+    pub fn parse(text: &str) -> Result<Plan, Error> {
+        serde_json::from_str(text).map_err(|error| Error::Json {
+            path: PathBuf::from("plan"),
+            error: error.to_string(),
+        })
     }
 }
 

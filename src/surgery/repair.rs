@@ -28,6 +28,7 @@ use crate::surgery::fold::{Fold, Folded, Onto};
 
 /// How weights are repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Repair {
     /// Not at all: kept weights stay as they are.
     None,
