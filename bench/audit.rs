@@ -11,12 +11,14 @@ use std::path::PathBuf;
 use clap::Parser;
 use faer::Mat;
 use ndarray::ArrayD;
-use onnx_mipp::calibrate::{Batch, normal_scores, probe, reader};
+use onnx_mipp::calibrate::{Batch, normal_scores, reader};
 use onnx_mipp::graph::Graph;
-use onnx_mipp::groups::{Consumer, Groups, Scope};
+use onnx_mipp::groups::Consumer;
 use onnx_mipp::mi::log_determinant;
-use onnx_mipp::onnx::{self, Model, proto};
-use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
+use onnx_mipp::onnx::{Model, proto};
+use onnx_mipp::runtime::{Device, Runtime};
+use onnx_mipp::stages::{Opening, Subject, open};
+use onnx_mipp::{Calibration, Silent};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -52,19 +54,21 @@ struct Seen {
 
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
-    let options = RuntimeOptions {
-        device: Device::Cpu,
-        ..RuntimeOptions::default()
-    };
-    let runtime = Runtime::start(&options)?;
     println!(
         "| model | layer | rows | projections | Gaussian | copula | neighbours | difference | spread |"
     );
     println!("|---|---|---:|---|---:|---:|---:|---:|---:|");
     for path in &arguments.models {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let model = onnx::load(path)?.inlined().in_order();
-        let mut graph = Graph::build(&model)?;
+        let mut opening = Opening::of(Calibration::files([&arguments.data]));
+        opening.runtime.device = Device::Cpu;
+        let Subject {
+            model,
+            graph,
+            groups,
+            runtime,
+            ..
+        } = open(Model::load(path)?, &opening, &Silent)?;
         let inputs = runtime.session(&model)?.inputs();
         let data = reader::open(
             std::slice::from_ref(&arguments.data),
@@ -73,9 +77,6 @@ fn main() -> Result<(), Failure> {
         )?;
         let all: Vec<usize> = (0..data.len().min(arguments.samples)).collect();
         let batch = data.batches(&all, all.len())?.next().ok_or("no data")??;
-        let few = data.batches(&all[..2], 2)?.next().ok_or("no data")??;
-        probe(&model, &mut graph, &runtime, &few)?;
-        let groups = Groups::find(&graph, Scope::default());
         for consumer in &groups.consumers {
             if let Some(seen) = seen(&model, &graph, consumer, &runtime, &batch, &arguments)? {
                 let layer = &graph.nodes[consumer.node].name;
