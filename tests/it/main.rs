@@ -37,6 +37,7 @@ mod shared;
 mod small;
 mod stages;
 mod statistics;
+mod surface;
 mod targets;
 mod trials;
 mod ungrouped;
