@@ -43,7 +43,7 @@ use std::{
 /// A model with all its weights at hand.
 ///
 /// Tensors that the file kept in external data hold their bytes in `raw_data` too; their
-/// `data_location` stays EXTERNAL, as the mark by which [`save`] writes them externally again.
+/// `data_location` stays EXTERNAL, as the mark by which [`save()`] writes them externally again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     /// The messages of the format.
@@ -53,7 +53,7 @@ pub struct Model {
 /// Reads the model file at `path` and the external data beside it, and checks both.
 ///
 /// Files of more than 256 MiB are mapped, not copied: they must not be changed in place while the model is in
-/// use. Replacing them by renaming, as [`save`] does, is safe. A model that is a link may have its data beside
+/// use. Replacing them by renaming, as [`save()`] does, is safe. A model that is a link may have its data beside
 /// the file that it leads to.
 ///
 /// # Errors
@@ -140,10 +140,10 @@ impl Model {
         decode(bytes.into(), None)
     }
 
-    /// Writes the model, as [`save`].
+    /// Writes the model, as [`save()`].
     ///
     /// # Errors
-    /// As [`save`].
+    /// As [`save()`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), OnnxError> {
         save(self, path.as_ref())
     }
@@ -161,7 +161,7 @@ impl Model {
     /// The bytes of a model file that holds all tensors inline. Same model, same bytes.
     ///
     /// # Errors
-    /// [`OnnxError::TooLarge`] beyond 2 GiB: use [`save`]. [`OnnxError::External`] for a tensor
+    /// [`OnnxError::TooLarge`] beyond 2 GiB: use [`save()`]. [`OnnxError::External`] for a tensor
     /// marked EXTERNAL whose `raw_data` was taken away.
     pub fn encode(&self) -> Result<Vec<u8>, OnnxError> {
         let mut proto = self.proto.clone();
