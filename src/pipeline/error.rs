@@ -62,7 +62,7 @@ pub enum Error {
         error: Box<VerifyError>,
     },
     /// A plan that cannot be read.
-    #[error("{}: {error}; give a plan that --plan-out wrote", path.display())]
+    #[error(fmt = no_plan)]
     Json {
         /// The file.
         path: PathBuf,
@@ -223,12 +223,18 @@ fn idle_glob(option: &str, pattern: &str, hint: &str, f: &mut Formatter<'_>) -> 
     )
 }
 
+fn no_plan(path: &Path, error: &str, f: &mut Formatter<'_>) -> fmt::Result {
+    let writer = Words::of(f).pick("a run", "--plan-out");
+    let path = path.display();
+    write!(f, "{path}: {error}; give a plan that {writer} wrote")
+}
+
 fn untold_combinations(f: &mut Formatter<'_>) -> fmt::Result {
     let given = Words::of(f).pick("calibration", "--calib or --stats");
     write!(
         f,
-        "the plan keeps combinations of channels, which follow from the calibration data: give the {given} that it was \
-         made with"
+        "the plan keeps combinations of channels, which follow from the calibration data: give the {given} that it \
+         was made with"
     )
 }
 
@@ -245,8 +251,8 @@ fn other_data(
     );
     write!(
         f,
-        "{}: the statistics are of {data} ({found}...), not of {given} ({expected}...); give the same data and options, \
-         or gather them again",
+        "{}: the statistics are of {data} ({found}...), not of {given} ({expected}...); give the same data and \
+         options, or gather them again",
         path.display()
     )
 }

@@ -9,6 +9,7 @@ mod combine;
 mod corpus;
 mod default_budget;
 mod documented;
+mod door;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]
 mod evaluate;
