@@ -11,13 +11,14 @@ use std::path::PathBuf;
 use clap::Parser;
 use faer::Mat;
 use ndarray::ArrayD;
-use onnx_mipp::calibrate::{Batch, normal_scores, reader};
+use onnx_mipp::data::{self, Batch};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::Consumer;
-use onnx_mipp::mi::log_determinant;
+use onnx_mipp::linalg::log_determinant;
 use onnx_mipp::onnx::{Model, proto};
 use onnx_mipp::runtime::{Device, Runtime};
 use onnx_mipp::stages::{Opening, Subject, open};
+use onnx_mipp::statistics::normal_scores;
 use onnx_mipp::{Calibration, Silent};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -70,10 +71,10 @@ fn main() -> Result<(), Failure> {
             ..
         } = open(Model::load(path)?, &opening, &Silent)?;
         let inputs = runtime.session(&model)?.inputs();
-        let data = reader::open(
+        let data = data::open(
             std::slice::from_ref(&arguments.data),
             &inputs,
-            &reader::ReaderOptions::default(),
+            &data::ReaderOptions::default(),
         )?;
         let all: Vec<usize> = (0..data.len().min(arguments.samples)).collect();
         let batch = data.batches(&all, all.len())?.next().ok_or("no data")??;

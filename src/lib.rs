@@ -26,65 +26,69 @@
 //! ```
 
 #[doc(hidden)]
-pub mod allowance;
 #[doc(hidden)]
-pub mod calibrate;
 #[doc(hidden)]
-pub mod cli;
 #[doc(hidden)]
-pub mod combine;
-mod digest;
 #[doc(hidden)]
-pub mod divergence;
 #[doc(hidden)]
-pub mod graph;
 #[doc(hidden)]
-pub mod groups;
 #[doc(hidden)]
-pub mod mi;
 #[doc(hidden)]
-pub mod onnx;
 #[doc(hidden)]
-pub mod ops;
-mod outputs;
 #[doc(hidden)]
-pub mod pipeline;
-mod prune;
-mod regular;
 #[doc(hidden)]
-pub mod report;
 #[doc(hidden)]
-pub mod runtime;
 #[doc(hidden)]
-pub mod segments;
 #[doc(hidden)]
-pub mod select;
 #[doc(hidden)]
-pub mod sequential;
 #[doc(hidden)]
-pub mod shown;
-pub mod stages;
 #[doc(hidden)]
-pub mod surgery;
 #[doc(hidden)]
-pub mod verify;
-
 #[doc(inline)]
-pub use calibrate::Estimator;
+#[doc(inline)]
+#[doc(inline)]
+#[doc(inline)]
+#[doc(inline)]
+#[doc(inline)]
+#[doc(inline)]
+#[doc(inline)]
 #[doc(inline)]
 pub use calibrate::reader::{Color, Exif, ImageOptions, Layout};
-#[doc(inline)]
-pub use groups::Scope;
-#[doc(inline)]
-pub use onnx::Model;
-#[doc(inline)]
 pub use pipeline::{Calibration, Error, Event, Observer, Pruned, Silent};
-pub use prune::Prune;
-#[doc(inline)]
 pub use report::{Inspection, Note, Report};
-#[doc(inline)]
 pub use runtime::{Device, RuntimeOptions, Stop};
-#[doc(inline)]
 pub use select::{Budget, Limits, Plan};
-#[doc(inline)]
+pub mod allowance;
+pub use calibrate::Estimator;
+pub mod cli;
+pub mod combine;
+pub mod data;
+mod digest;
+pub mod graph;
+pub use groups::Scope;
+pub mod groups;
+pub mod linalg;
+pub mod mi;
+pub use onnx::Model;
+pub mod onnx;
+pub mod ops;
+mod outputs;
+pub mod pipeline;
+pub use prune::Prune;
+mod prune;
+mod regular;
+pub mod repair;
+pub mod report;
+pub mod runtime;
+pub mod select;
+pub mod shapes;
+pub mod shown;
+pub mod stages;
+pub mod statistics;
+pub mod subgraph;
 pub use surgery::Repair;
+pub mod surgery;
+mod synthetic;
+pub mod taps;
+pub mod trials;
+pub mod verify;

@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use globset::Glob;
 
 use crate::allowance::Allowance;
-use crate::calibrate::Estimator;
 use crate::groups::Scope;
 use crate::onnx::Model;
 use crate::outputs::{Outputs, Target};
 use crate::pipeline::{
     self, Calibration, Error, Globs, Observer, Options, Pruned, STATISTICS, Silent, ranges,
 };
+use crate::repair::Repair;
 use crate::report::Inspection;
 use crate::runtime::RuntimeOptions;
 use crate::select::{Budget, Limits, Plan};
-use crate::surgery::Repair;
+use crate::statistics::Estimator;
 
 /// A run on a model: what is asked of it, and [`Prune::run`].
 ///

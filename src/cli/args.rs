@@ -6,12 +6,12 @@ mod data;
 use std::path::PathBuf;
 
 use crate::allowance::Allowance;
-use crate::calibrate::Estimator;
 use crate::groups::Scope;
 use crate::pipeline::{Calibration, DEFAULT_MEMORY, Globs, Opening, Options};
+use crate::repair::Repair;
 use crate::runtime::{Device, RuntimeOptions, Stop};
 use crate::select::Budget;
-use crate::surgery::Repair;
+use crate::statistics::Estimator;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::Glob;
 

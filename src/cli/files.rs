@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::calibrate::reader;
+use crate::data;
 use crate::onnx::{self, Model};
 use crate::outputs::{Inputs, Outputs, Staged, Target};
 use crate::pipeline::{Error, Event, Observer, Opening, STATISTICS};
@@ -141,7 +141,7 @@ fn inputs(model: &Model, input: &Path, opening: &Opening, paths: &Paths) -> Inpu
         .for_each(|path| inputs.add(path, "input"));
     files.for_each(|path| inputs.add(&path, "input's data"));
     for path in &opening.calibration.files {
-        inputs.add_all(path, "calibration data", reader::is_data);
+        inputs.add_all(path, "calibration data", data::is_data);
     }
     for path in &opening.calibration.statistics {
         inputs.add(path, "file of statistics that is read");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::allowance::Allowance;
-use crate::calibrate::reader::{ImageOptions, ReaderOptions};
+use crate::data::{ImageOptions, ReaderOptions};
 use crate::graph::Graph;
 use crate::ops;
 

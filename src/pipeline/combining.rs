@@ -1,10 +1,10 @@
 //! Which groups a run combines the channels of.
 
-use crate::calibrate::Statistics;
 use crate::combine::{self, Combined};
 use crate::pipeline::Error;
 use crate::pipeline::open::Subject;
 use crate::select::{Plan, SelectError};
+use crate::statistics::Statistics;
 
 /// What decides which channels are combined.
 pub(super) struct Combining<'a> {

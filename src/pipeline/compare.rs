@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::calibrate::forecast;
 use crate::graph::Graph;
 use crate::onnx::{self, Model};
 use crate::pipeline::observer::Observer;
@@ -11,6 +10,7 @@ use crate::pipeline::samples::Samples;
 use crate::pipeline::{Error, batch};
 use crate::report::{Compared, Note};
 use crate::runtime::{InputSpec, Runtime};
+use crate::shapes::forecast;
 use crate::verify::{Change, Check, Runs, VerifyError};
 
 /// Runs both models on all samples and compares outputs, sizes and latency; without data, sizes and latency alone.

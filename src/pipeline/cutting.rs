@@ -6,10 +6,12 @@ use crate::pipeline::evidence::{Evidence, Seen};
 use crate::pipeline::open::Subject;
 use crate::pipeline::options::Goal;
 use crate::pipeline::{checks, latency};
+use crate::repair;
+use crate::repair::Repair;
+use crate::repair::sequential;
 use crate::report::Note;
 use crate::select::{self, Budget, Limits, Plan, Selection};
-use crate::sequential;
-use crate::surgery::{self, Repair, Repaired};
+use crate::surgery::{self, Repaired};
 use crate::verify::Check;
 
 /// Which channels stay.
@@ -120,7 +122,7 @@ pub(super) fn fit(
         Some(seen) if repair != Repair::None => {
             subject.observer.stage("repairing");
             let scene = seen.scene(subject);
-            surgery::repair(scene.graph, scene.groups, scene.statistics, &stays)?
+            repair::repair(scene.graph, scene.groups, scene.statistics, &stays)?
         }
         _ => Repaired::default(),
     };
@@ -246,7 +248,7 @@ fn repair_layers(
     memory: u64,
 ) -> Result<Repaired, Error> {
     let (model, graph) = seen.dense(subject);
-    let setting = sequential::Setting {
+    let setting = sequential::RepairRequest {
         model,
         graph,
         groups: &subject.groups,
@@ -260,10 +262,10 @@ fn repair_layers(
     let batches = subject.samples.batches(samples)?;
     let observer = subject.observer;
     let progress = |step| match step {
-        sequential::Step::Levels(total) => {
+        sequential::Progress::Levels(total) => {
             observer.counting("repairing layer by layer", total, "layers");
         }
-        sequential::Step::Done => observer.advance(1),
+        sequential::Progress::Done => observer.advance(1),
     };
     let repaired = sequential::repair(setting, once, samples.len(), batches, &progress)?;
     Ok(repaired)

@@ -2,17 +2,18 @@ use std::fmt::{self, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::allowance::OverLimit;
-use crate::calibrate::{CalibrateError, StatisticsError};
 use crate::combine::CombineError;
-use crate::divergence::DivergenceError;
+use crate::data::DataError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::outputs::OutputError;
+use crate::repair::sequential::SequentialError;
 use crate::report::Words;
 use crate::runtime::RuntimeError;
 use crate::select::SelectError;
-use crate::sequential::SequentialError;
+use crate::statistics::StatisticsError;
 use crate::surgery::SurgeryError;
+use crate::trials::TrialError;
 use crate::verify::VerifyError;
 
 /// Any stage's error. `{}` speaks to users of the library; `{:#}` names the flags of the command line where this
@@ -115,7 +116,7 @@ pub enum Error {
     Runtime(#[from] RuntimeError),
     /// The calibration data.
     #[error(transparent)]
-    Calibrate(#[from] CalibrateError),
+    Calibrate(#[from] DataError),
     /// The statistics.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
@@ -124,7 +125,7 @@ pub enum Error {
     Combine(#[from] CombineError),
     /// The trials.
     #[error(transparent)]
-    Divergence(#[from] DivergenceError),
+    Divergence(#[from] TrialError),
     /// The selection.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -181,10 +182,9 @@ impl Error {
                     | RuntimeError::Profile { .. }
                     | RuntimeError::Value { .. }
             ),
-            Error::Calibrate(error) => matches!(
-                error,
-                CalibrateError::Option { .. } | CalibrateError::Samples(_)
-            ),
+            Error::Calibrate(error) => {
+                matches!(error, DataError::Option { .. } | DataError::Samples(_))
+            }
             Error::Statistics(error) => !matches!(error, StatisticsError::File { .. }),
             Error::Range { .. }
             | Error::Pattern { .. }

@@ -1,8 +1,6 @@
 //! What the data say about a model, as far as the goal needs it.
 
-use crate::calibrate::{Estimator, Statistics};
 use crate::combine::Combined;
-use crate::divergence::{self, Effort};
 use crate::graph::Graph;
 use crate::onnx::Model;
 use crate::outputs::{Staged, Target};
@@ -11,10 +9,12 @@ use crate::pipeline::open::Subject;
 use crate::pipeline::options::Goal;
 use crate::pipeline::statistics::{Gathering, gather};
 use crate::pipeline::{Error, Options, latency};
+use crate::repair::Repair;
 use crate::select::{
     self, Budget, CostModel, Limits, Losses, Ranking, Scene, Selection, Sensitivities, TradeOff,
 };
-use crate::surgery::Repair;
+use crate::statistics::{Estimator, Statistics};
+use crate::trials::{self, Effort};
 
 /// What the data say.
 pub(super) enum Evidence {
@@ -196,7 +196,7 @@ fn lose(subject: &Subject<'_>, seen: &Seen, request: &Asking<'_>) -> Result<Loss
         .observer
         .counting("trying narrower widths", total, "groups");
     let ranking = Ranking::of(scene)?;
-    let setting = divergence::Setting {
+    let setting = trials::TrialRequest {
         model: seen.dense(subject).0,
         scene,
         ranking: &ranking,
@@ -207,7 +207,7 @@ fn lose(subject: &Subject<'_>, seen: &Seen, request: &Asking<'_>) -> Result<Loss
     let progress = |groups: usize| subject.observer.advance(groups);
     let effort = Effort::worth(setting, subject.samples.seen().len())?;
     let batches = subject.samples.trials(effort.samples)?;
-    let found = divergence::measure(setting, effort, &batches, &progress)?;
+    let found = trials::measure(setting, effort, &batches, &progress)?;
     let losses = ranking.all_losses(scene, request.limits, &found);
     debug_assert_eq!(losses.len(), subject.groups.groups.len());
     Ok(losses)

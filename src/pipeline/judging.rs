@@ -6,9 +6,9 @@ use crate::pipeline::cutting::{self, Cut};
 use crate::pipeline::evidence::Found;
 use crate::pipeline::open::Subject;
 use crate::pipeline::{Error, Options};
+use crate::repair::Repair;
 use crate::report::{self, Note, Report};
 use crate::select::{CostModel, Plan, Selection};
-use crate::surgery::Repair;
 use crate::verify::{self, Change, Check, Runs};
 
 /// A finished model with how it came about.

@@ -1,7 +1,7 @@
 //! The first stage: a model is read, run once on a few samples where that is needed, and its groups are found.
 
 use crate::allowance::Allowance;
-use crate::calibrate::{Batch, CalibrateError, forecast, infer, probe};
+use crate::data::{Batch, DataError};
 use crate::graph::Graph;
 use crate::groups::{Group, Groups, Scope};
 use crate::onnx::Model;
@@ -13,6 +13,7 @@ use crate::pipeline::samples::Samples;
 use crate::pipeline::{Error, batch, checks, hint, sizes, statistics};
 use crate::report::Note;
 use crate::runtime::{InputSpec, Runtime, RuntimeError, RuntimeOptions};
+use crate::shapes::{forecast, infer, probe};
 
 /// What opening a model needs to know.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +80,7 @@ impl Subject<'_> {
     /// The data cannot be read.
     pub fn batches(
         &self,
-    ) -> Result<impl Iterator<Item = Result<Batch, CalibrateError>> + '_, CalibrateError> {
+    ) -> Result<impl Iterator<Item = Result<Batch, DataError>> + '_, DataError> {
         self.samples.batches(self.samples.all())
     }
 }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-use crate::calibrate::Estimator;
 use crate::pipeline::Error;
 use crate::pipeline::open::Opening;
 use crate::regular;
+use crate::repair::Repair;
 use crate::select::{Budget, Limits, Plan};
-use crate::surgery::Repair;
+use crate::statistics::Estimator;
 
 /// Change of the outputs on held-back samples, as a share of their variance, when no budget is given. Chosen on networks of several
 /// kinds, all of which lose less than a point with it (docs/results.md).

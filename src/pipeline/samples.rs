@@ -1,8 +1,8 @@
 //! Which samples the statistics see and which are held back for the comparison.
 
 use crate::allowance::{Allowance, OverLimit};
-use crate::calibrate::reader::{self, Dataset, ReaderOptions};
-use crate::calibrate::{Batch, CalibrateError};
+use crate::data::{self, Dataset, ReaderOptions};
+use crate::data::{Batch, DataError};
 use crate::pipeline::calibration::Calibration;
 use crate::report::Note;
 use crate::runtime::InputSpec;
@@ -46,18 +46,18 @@ impl Samples {
         specs: &[InputSpec],
         calibration: &Calibration,
         found: Option<usize>,
-    ) -> Result<Self, CalibrateError> {
+    ) -> Result<Self, DataError> {
         let is_synthetic = calibration.is_synthetic();
-        let fixed = found.or_else(|| reader::stated_batch(specs));
+        let fixed = found.or_else(|| data::stated_batch(specs));
         let unit = fixed.unwrap_or(1).max(1);
         let dataset = match is_synthetic {
             true => made_up(specs, &calibration.reader, unit)?,
-            false => reader::open(&calibration.files, specs, &calibration.reader)?,
+            false => data::open(&calibration.files, specs, &calibration.reader)?,
         };
         // A model of a fixed batch size reads whole batches only.
         let count = dataset.len() / unit * unit;
         if count == 0 {
-            return Err(CalibrateError::Samples(format!(
+            return Err(DataError::Samples(format!(
                 "expected at least {unit} samples, which the model runs at a time, found {}: give more",
                 dataset.len()
             )));
@@ -167,7 +167,7 @@ impl Samples {
     }
 
     /// Tells these samples, read and divided like this, from others.
-    pub fn digest(&self) -> Result<String, CalibrateError> {
+    pub fn digest(&self) -> Result<String, DataError> {
         self.dataset.digest(&self.reading)
     }
 
@@ -189,18 +189,18 @@ impl Samples {
     pub fn batches<'a>(
         &'a self,
         wanted: &'a [usize],
-    ) -> Result<impl Iterator<Item = Result<Batch, CalibrateError>> + 'a, CalibrateError> {
+    ) -> Result<impl Iterator<Item = Result<Batch, DataError>> + 'a, DataError> {
         self.dataset.batches(wanted, self.batch)
     }
 
     /// The smallest batch that the model runs.
-    pub fn one(&self) -> Result<Batch, CalibrateError> {
+    pub fn one(&self) -> Result<Batch, DataError> {
         self.take(self.unit)
     }
 
     /// So many samples, spread over those of the comparison, for trials of single groups: on samples that
     /// the repair was fitted to, a trial would not see what it gets wrong elsewhere.
-    pub fn trials(&self, count: usize) -> Result<Vec<Batch>, CalibrateError> {
+    pub fn trials(&self, count: usize) -> Result<Vec<Batch>, DataError> {
         self.batches(&self.spread(&self.compared, count))?.collect()
     }
 
@@ -220,7 +220,7 @@ impl Samples {
 
     /// A batch for the probing run: some samples where the model leaves its batch open, so that the
     /// batch is not mistaken for an axis of length one, even if single samples fill a batch.
-    pub fn first_batch(&self) -> Result<Batch, CalibrateError> {
+    pub fn first_batch(&self) -> Result<Batch, DataError> {
         self.take(self.first_size())
     }
 
@@ -233,16 +233,12 @@ impl Samples {
         if self.is_open { self.probed } else { self.unit }
     }
 
-    fn take(&self, samples: usize) -> Result<Batch, CalibrateError> {
+    fn take(&self, samples: usize) -> Result<Batch, DataError> {
         let all = self.seen.len().max(self.compared.len());
         let wanted: Vec<usize> = (0..samples.min(all)).collect();
         let size = wanted.len().max(1);
         let first = self.dataset.batches(&wanted, size)?.next();
-        first.unwrap_or_else(|| {
-            Err(CalibrateError::Samples(
-                "the data hold no sample".to_owned(),
-            ))
-        })
+        first.unwrap_or_else(|| Err(DataError::Samples("the data hold no sample".to_owned())))
     }
 }
 
@@ -251,15 +247,15 @@ fn made_up(
     specs: &[InputSpec],
     options: &ReaderOptions,
     unit: usize,
-) -> Result<Dataset, CalibrateError> {
+) -> Result<Dataset, DataError> {
     let mut options = options.clone();
     options.samples = options.samples.map(|samples| samples.max(unit));
-    let made = reader::synthetic(specs, &options)?;
+    let made = data::synthetic(specs, &options)?;
     if made.len() >= unit {
         return Ok(made);
     }
     options.samples = Some(unit);
-    reader::synthetic(specs, &options)
+    data::synthetic(specs, &options)
 }
 
 /// That inputs are made up.

@@ -1,17 +1,18 @@
 //! Where statistics come from: a pass over the data, or files of earlier passes.
 
+use crate::statistics;
 use std::path::{Path, PathBuf};
 
 use crate::allowance::Allowance;
-use crate::calibrate::{
-    self, Apart, Estimator, GatherOptions, Origin, Statistics, StatisticsError, Sums,
-};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::outputs::{Staged, Target};
 use crate::pipeline::Error;
 use crate::pipeline::calibration::Calibration;
 use crate::pipeline::open::Subject;
+use crate::statistics::{
+    Estimator, GatherOptions, MergeError, Origin, Statistics, StatisticsError, Sums,
+};
 
 /// Bytes that are held while data run through the model: the statistics, and the weights, of which a session has
 /// a copy and so has a model that is cut.
@@ -63,7 +64,7 @@ pub(super) fn gather(
             data: subject.samples.digest()?,
             source: request.calibration.sources(),
         };
-        staged = Some(calibrate::stage(target, &origin, &mut sums)?);
+        staged = Some(statistics::stage(target, &origin, &mut sums)?);
     }
     Ok((sums.statistics()?, staged))
 }
@@ -105,7 +106,7 @@ fn stored(subject: &Subject<'_>, request: &Gathering<'_>) -> Result<Statistics, 
     let mut all: Option<Sums> = None;
     let mut origins: Vec<(&PathBuf, Origin)> = Vec::new();
     for path in files {
-        let (origin, sums) = calibrate::read(path, &subject.graph, &subject.groups, &model)?;
+        let (origin, sums) = statistics::read(path, &subject.graph, &subject.groups, &model)?;
         let twin = origins.iter().find(|(_, other)| other.data == origin.data);
         if let Some((other, _)) = twin {
             let problem = format!("the statistics are of the same data as {}", other.display());
@@ -114,7 +115,7 @@ fn stored(subject: &Subject<'_>, request: &Gathering<'_>) -> Result<Statistics, 
         origins.push((path, origin));
         match &mut all {
             None => all = Some(sums),
-            Some(all) => all.merge(sums).map_err(|Apart| {
+            Some(all) => all.merge(sums).map_err(|MergeError| {
                 let problem = "the statistics cannot be added to those before".to_owned();
                 unusable(path, problem, "gather them again with --stats-out")
             })?,

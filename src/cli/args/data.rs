@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::calibrate::reader::{Color, Exif, ImageOptions, Layout};
 use crate::cli::values::{BATCHES, PIXELS, SAMPLES, SEEDS, finite, shape, whole};
+use crate::data::{Color, Exif, ImageOptions, Layout};
 use crate::pipeline::Calibration;
 
 #[derive(Debug, Args)]
