@@ -1,7 +1,6 @@
 //! How far the Gaussian MI, which selection computes, is from the MI itself: on a few projections of what
 //! layers read and make, against nearest neighbours, with the estimate by ranks between them. Run with
-//! `cargo run --release --example audit -- MODEL.onnx --data DATA.npz`; the figures are in
-//! docs/design/decisions/012-gaussian-or-neighbours.md.
+//! `cargo run --release --example audit -- MODEL.onnx --data DATA.npz`; docs/method.md has the figures.
 
 #[path = "audit/ksg.rs"]
 mod ksg;
@@ -14,12 +13,13 @@ use faer::Mat;
 use ndarray::ArrayD;
 use onnx_mipp::data::{self, Batch};
 use onnx_mipp::graph::Graph;
-use onnx_mipp::groups::{Consumer, Groups, Scope};
+use onnx_mipp::groups::Consumer;
 use onnx_mipp::linalg::log_determinant;
-use onnx_mipp::onnx::{self, Model, proto};
-use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
-use onnx_mipp::shapes::probe;
+use onnx_mipp::onnx::{Model, proto};
+use onnx_mipp::runtime::{Device, Runtime};
+use onnx_mipp::stages::{Opening, Subject, open};
 use onnx_mipp::statistics::normal_scores;
+use onnx_mipp::{Calibration, Silent};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -55,19 +55,21 @@ struct Seen {
 
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
-    let options = RuntimeOptions {
-        device: Device::Cpu,
-        ..RuntimeOptions::default()
-    };
-    let runtime = Runtime::start(&options)?;
     println!(
         "| model | layer | rows | projections | Gaussian | copula | neighbours | difference | spread |"
     );
     println!("|---|---|---:|---|---:|---:|---:|---:|---:|");
     for path in &arguments.models {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let model = onnx::load(path)?.inlined().in_order();
-        let mut graph = Graph::build(&model)?;
+        let mut opening = Opening::of(Calibration::files([&arguments.data]));
+        opening.runtime.device = Device::Cpu;
+        let Subject {
+            model,
+            graph,
+            groups,
+            runtime,
+            ..
+        } = open(Model::load(path)?, &opening, &Silent)?;
         let inputs = runtime.session(&model)?.inputs();
         let data = data::open(
             std::slice::from_ref(&arguments.data),
@@ -76,9 +78,6 @@ fn main() -> Result<(), Failure> {
         )?;
         let all: Vec<usize> = (0..data.len().min(arguments.samples)).collect();
         let batch = data.batches(&all, all.len())?.next().ok_or("no data")??;
-        let few = data.batches(&all[..2], 2)?.next().ok_or("no data")??;
-        probe(&model, &mut graph, &runtime, &few)?;
-        let groups = Groups::find(&graph, Scope::default());
         for consumer in &groups.consumers {
             if let Some(seen) = seen(&model, &graph, consumer, &runtime, &batch, &arguments)? {
                 let layer = &graph.nodes[consumer.node].name;

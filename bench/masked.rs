@@ -4,7 +4,7 @@
 //! Prints one line of JSON.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Parser;
@@ -74,13 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let macs = CostModel::macs(&graph, &groups);
     let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
     let stays = match &arguments.plan {
-        Some(path) => {
-            let plan: Plan = serde_json::from_reader(std::fs::File::open(path)?)?;
-            if plan.groups.iter().any(|group| group.combined) {
-                return Err("a plan of combinations of channels; make it with --no-combine".into());
-            }
-            plan.stays(&groups)?
-        }
+        Some(path) => planned(path, &groups)?,
         None => uniform(&groups, &macs, arguments.macs * macs.total(&whole)),
     };
     let plan = Plan::of(&groups, &stays);
@@ -113,6 +107,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     println!("{result}");
     Ok(())
+}
+
+/// The channels that a plan keeps.
+fn planned(path: &Path, groups: &Groups) -> Result<Vec<bool>, Box<dyn Error>> {
+    let plan = Plan::load(path)?;
+    if plan.groups.iter().any(|group| group.combined) {
+        return Err("a plan of combinations of channels; make it with --no-combine".into());
+    }
+    Ok(plan.stays(groups)?)
 }
 
 /// Two batches of different data.

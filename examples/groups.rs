@@ -6,13 +6,8 @@ use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
 
-use onnx_mipp::data::{self, ReaderOptions};
-use onnx_mipp::graph::Graph;
-use onnx_mipp::groups::{Groups, Scope};
-use onnx_mipp::onnx;
-use onnx_mipp::report::sentence;
-use onnx_mipp::runtime::{Runtime, RuntimeOptions, restart_without_telemetry};
-use onnx_mipp::shapes::probe;
+use onnx_mipp::stages::{Opening, open, restart_without_telemetry, sentence};
+use onnx_mipp::{Model, Silent};
 
 fn main() -> Result<(), Box<dyn Error>> {
     restart_without_telemetry()?;
@@ -25,26 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// A line for each group: its name, its channels, what holds it.
 pub fn describe(path: &Path) -> Result<String, Box<dyn Error>> {
-    // Groups are found on a model without calls of its own functions, nodes in order.
-    let model = onnx::load(path)?.inlined().in_order();
-    let mut graph = Graph::build(&model)?;
-
-    // Shapes are not inferred but observed: in one run, of two samples of noise.
-    let runtime = Runtime::start(&RuntimeOptions::default())?;
-    let inputs = runtime.session(&model)?.inputs();
-    let noise = data::synthetic(&inputs, &ReaderOptions::default())?;
-    let mut batches = noise.batches(&[0, 1], 2)?;
-    let batch = batches.next().ok_or("the model takes no samples")??;
-    probe(&model, &mut graph, &runtime, &batch)?;
-
-    let groups = Groups::find(&graph, Scope::default());
+    let subject = open(Model::load(path)?, &Opening::default(), &Silent)?;
     let mut text = String::new();
-    for group in &groups.groups {
+    for group in &subject.groups.groups {
         let (name, channels) = (&group.name, group.channels.len());
         match group.frozen.first() {
             None => writeln!(text, "{name}: {channels} channels")?,
             Some(reason) => {
-                let reason = sentence(&graph, reason);
+                let reason = sentence(&subject.graph, reason);
                 writeln!(text, "{name}: {channels} channels, frozen: {reason}")?;
             }
         }

@@ -1,38 +1,99 @@
-//! Structured pruning of ONNX models that preserves mutual information.
+//! Structured pruning of ONNX models that preserves mutual information, without retraining.
 //!
-//! One pipeline, one module per stage, plain data between the stages:
+//! A trained model and unlabelled samples in, a smaller model with the same inputs and outputs out:
+//!
+//! ```standalone_crate
+//! use onnx_mipp::{Budget, Calibration, Error, Model, Prune};
+//!
+//! let model = Model::load("fixtures/resnet_bn_torchscript.onnx")?;
+//! let data = Calibration::files(["fixtures/calib.npz"]).samples(64);
+//! let pruned = Prune::new().budget(Budget::Macs(0.5)).calibration(data).run(&model)?;
+//! assert!(pruned.report.macs.after <= 0.5 * pruned.report.macs.before);
+//! # let folder = tempfile::tempdir().unwrap();
+//! # std::env::set_current_dir(folder.path()).unwrap();
+//! pruned.save("half.onnx")?;
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! [`Prune`] says what can be asked for. It needs an ONNX Runtime library, which is found where the `onnx-mipp` program
+//! finds it: `ORT_DYLIB_PATH`, a virtual environment, the cache that `onnx-mipp setup` fills
+//! ([`RuntimeOptions::library`] names one).
+//!
+//! A run is a row of stages with plain values between them, of which each can be used alone: [`stages`].
 //!
 //! ```text
-//! bytes -> Model -> Graph -> Groups -> Statistics -> Plan -> Weights -> Model -> Report
-//!          onnx     graph    groups    data, taps    trials  repair     surgery  verify
-//!                   shapes   ops       statistics    select  subgraph            report
-//!                                      linalg        mi
+//! Model -> Subject -> Statistics -> Plan -> Model -> Report
 //! ```
 
+#[doc(hidden)]
 pub mod allowance;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod combine;
+#[doc(hidden)]
 pub mod data;
 mod digest;
+#[doc(hidden)]
 pub mod graph;
+#[doc(hidden)]
 pub mod groups;
+#[doc(hidden)]
 pub mod linalg;
+#[doc(hidden)]
 pub mod mi;
+#[doc(hidden)]
 pub mod onnx;
+#[doc(hidden)]
 pub mod ops;
 mod outputs;
+#[doc(hidden)]
 pub mod pipeline;
+mod prune;
 mod regular;
+#[doc(hidden)]
 pub mod repair;
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
 pub mod runtime;
+#[doc(hidden)]
 pub mod select;
+#[doc(hidden)]
 pub mod shapes;
+#[doc(hidden)]
 pub mod shown;
+pub mod stages;
+#[doc(hidden)]
 pub mod statistics;
+#[doc(hidden)]
 pub mod subgraph;
+#[doc(hidden)]
 pub mod surgery;
 mod synthetic;
+#[doc(hidden)]
 pub mod taps;
+#[doc(hidden)]
 pub mod trials;
+#[doc(hidden)]
 pub mod verify;
+
+#[doc(inline)]
+pub use data::{Color, Exif, ImageOptions, Layout};
+#[doc(inline)]
+pub use groups::Scope;
+#[doc(inline)]
+pub use onnx::Model;
+#[doc(inline)]
+pub use pipeline::{Calibration, Error, Event, Observer, Pruned, Silent};
+pub use prune::Prune;
+#[doc(inline)]
+pub use repair::Repair;
+#[doc(inline)]
+pub use report::{Inspection, Note, Report};
+#[doc(inline)]
+pub use runtime::{Device, RuntimeOptions, Stop};
+#[doc(inline)]
+pub use select::{Budget, Limits, Plan};
+#[doc(inline)]
+pub use statistics::Estimator;

@@ -8,15 +8,16 @@ use onnx_mipp::data::Batch;
 use onnx_mipp::data::{self, Dataset, ReaderOptions};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::Groups;
-use onnx_mipp::onnx::{self, DataType, Model};
+use onnx_mipp::onnx::{DataType, Model};
 use onnx_mipp::repair::Repair;
 use onnx_mipp::repair::sequential;
-use onnx_mipp::runtime::{InputSpec, Runtime};
+use onnx_mipp::runtime::{Device, InputSpec, Runtime};
 use onnx_mipp::select::{CostModel, Limits, Losses, Plan, Ranking, Scene};
-use onnx_mipp::shapes::probe;
+use onnx_mipp::stages::{self, Opening};
 use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery::{self, Repaired};
 use onnx_mipp::trials::{self, Effort};
+use onnx_mipp::{Calibration, Silent};
 
 const BATCH: usize = 50;
 /// As the program: one sample in this many is held back, for the trials.
@@ -44,8 +45,14 @@ impl<'a> Subject<'a> {
         runtime: &'a Runtime,
     ) -> Result<Self, Box<dyn Error>> {
         let [calibration, evaluation] = crate::data_files(data);
-        let model = onnx::load(path)?;
-        let mut graph = Graph::build(&model)?;
+        let mut opening = Opening::of(Calibration::files([calibration.clone()]));
+        opening.runtime.device = Device::Cpu;
+        let stages::Subject {
+            model,
+            graph,
+            groups,
+            ..
+        } = stages::open(Model::load(path)?, &opening, &Silent)?;
         let inputs = runtime.session(&model)?.inputs();
         let options = ReaderOptions {
             samples,
@@ -53,12 +60,6 @@ impl<'a> Subject<'a> {
         };
         let calibration = data::open(&[calibration], &inputs, &options)?;
         let all: Vec<usize> = (0..calibration.len()).collect();
-        let first = calibration
-            .batches(&all[..2], 2)?
-            .next()
-            .ok_or("no calibration data")??;
-        probe(&model, &mut graph, runtime, &first)?;
-        let groups = Groups::find(&graph, onnx_mipp::groups::Scope::default());
         let is_held = |index: &usize| index % HOLD_BACK == HOLD_BACK - 1;
         let (held, seen): (Vec<usize>, Vec<usize>) = all.into_iter().partition(is_held);
         let held = if held.is_empty() { seen.clone() } else { held };

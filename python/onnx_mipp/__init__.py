@@ -146,25 +146,26 @@ def prune(
     Raises :class:`Error` with the command's message.
     """
     options = dict(
-        macs=macs, params=params, latency=latency, ratio=ratio, mi=mi, align=align,
-        min_channels=min_channels, best_effort=best_effort, estimator=estimator, no_combine=no_combine, exclude=exclude, only=only,
+        macs=macs, params=params, latency=latency, ratio=ratio, mi=mi, align=align, min_channels=min_channels,
+        best_effort=best_effort, estimator=estimator, no_combine=no_combine, exclude=_several(exclude), only=_several(only),
         head_dim=head_dim, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
         shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
-        crop=crop, layout=layout, color=color, exif=exif, seed=seed, stats=stats, stats_out=stats_out,
+        crop=crop, layout=layout, color=color, exif=exif, seed=seed, stats=_several(stats), stats_out=stats_out,
         device=device, threads=threads, memory_limit=memory_limit, onnxruntime=_library(onnxruntime),
     )
+    if isinstance(plan, dict):
+        options["plan"] = json.dumps(plan)
+    else:
+        options["plan_file"] = plan
     source = _source(model)
     with tempfile.TemporaryDirectory(prefix="onnx-mipp-") as folder:
-        if isinstance(plan, dict):
-            file = Path(folder) / "plan.json"
-            file.write_text(json.dumps(plan))
-            plan = file
-        files = None if calibration is None else _data.paths(calibration)
-        batches: list[str] = []
-        if calibration is not None and files is None:
-            batches = _data.write(calibration, _native.input_names(source), Path(folder))
-        words = _words(options | dict(calib=files, plan=plan))
-        return Result(_native.prune(source, words, batches, progress or _tell))
+        if calibration is not None:
+            files = _data.paths(calibration)
+            options["in_memory"] = files is None
+            if files is None:
+                files = _data.write(calibration, _native.input_names(source), Path(folder))
+            options["calibration"] = files
+        return Result(_native.prune(source, options, progress or _tell))
 
 
 def inspect(
@@ -185,11 +186,11 @@ def inspect(
     Raises :class:`Error` with the command's message.
     """
     options = dict(
-        exclude=exclude, only=only, head_dim=head_dim, prune_normalized=prune_normalized,
+        exclude=_several(exclude), only=_several(only), head_dim=head_dim, prune_normalized=prune_normalized,
         shape=_shapes(shape), device=device, threads=threads, memory_limit=memory_limit,
         onnxruntime=_library(onnxruntime),
     )
-    found: dict[str, Any] = json.loads(_native.inspect(_source(model), _words(options)))
+    found: dict[str, Any] = json.loads(_native.inspect(_source(model), options))
     return found
 
 
@@ -203,32 +204,19 @@ def _source(model: Any) -> StrPath | bytes:
     raise TypeError(f"model: expected a path, bytes or an onnx.ModelProto, found {type(model).__name__}")
 
 
-def _words(options: dict[str, Any]) -> list[str]:
-    """The options as on a command line; those that are None or False are left out."""
-    words = []
-    for name, value in options.items():
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            several = isinstance(value, Iterable) and not isinstance(value, str)
-            words += [f"{option}={_text(item)}" for item in (value if several else [value])]
-    return words
+def _several(value: Any) -> list[Any]:
+    """What may be given alone, as a list."""
+    return [value] if isinstance(value, (str, os.PathLike)) else list(value)
 
 
-def _text(value: Any) -> str:
-    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+def _shapes(shape: dict[str, Sequence[int]] | None) -> list[tuple[str, list[int]]]:
+    return [(name, list(sizes)) for name, sizes in (shape or {}).items()]
 
 
-def _shapes(shape: dict[str, Sequence[int]] | None) -> list[str]:
-    return [f"{name}={_numbers(sizes)}" for name, sizes in (shape or {}).items()]
-
-
-def _numbers(values: float | Sequence[float] | None) -> str | None:
-    """Numbers with commas between them."""
+def _numbers(values: float | Sequence[float] | None) -> list[float] | None:
     if isinstance(values, Iterable):
-        return ",".join(map(str, values))
-    return None if values is None else str(values)
+        return list(values)
+    return None if values is None else [values]
 
 
 def _library(given: StrPath | None = None) -> str | None:

@@ -1,11 +1,11 @@
 //! The Python module `onnx_mipp._native`: thin, the package around it has the types.
 
+mod options;
+
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use onnx_mipp::onnx::{self, Model, OnnxError};
-use onnx_mipp::pipeline::{self, Event, Observer};
-use onnx_mipp::runtime::Stop;
+use onnx_mipp::{Event, Model, Observer, Stop};
 use pyo3::prelude::*;
 
 /// Python hears of signals this often.
@@ -16,11 +16,13 @@ mod _native {
     use std::ffi::OsString;
     use std::path::PathBuf;
 
+    use onnx_mipp::{Pruned, report};
     use pyo3::exceptions::PyRuntimeError;
     use pyo3::prelude::*;
     use pyo3::pybacked::PyBackedBytes;
     use pyo3::types::PyBytes;
 
+    use super::options::Options;
     use super::*;
 
     pyo3::create_exception!(onnx_mipp, Error, PyRuntimeError);
@@ -39,35 +41,35 @@ mod _native {
 
     impl Source {
         /// An error with the name of the file, where there is one.
-        fn named(&self, error: pipeline::Error) -> pipeline::Error {
+        fn named(&self, error: onnx_mipp::Error, options: &Options) -> onnx_mipp::Error {
             match self {
                 Source::Bytes(_) => error,
-                Source::Path(path) => error.about(path, None),
+                Source::Path(path) => error.about(path, options.plan_file()),
             }
         }
 
-        fn load(&self) -> Result<Model, OnnxError> {
-            match self {
-                Source::Bytes(bytes) => onnx::decode(bytes.to_vec().into(), None),
-                Source::Path(path) => onnx::load(path),
-            }
+        fn load(&self) -> Result<Model, onnx_mipp::Error> {
+            Ok(match self {
+                Source::Bytes(bytes) => Model::decode(bytes.to_vec())?,
+                Source::Path(path) => Model::load(path)?,
+            })
         }
     }
 
+    /// The options are named as those of the command, and so they are in messages.
     pub(super) fn error(error: impl std::fmt::Display) -> PyErr {
-        let text = error.to_string();
+        let text = format!("{error:#}");
         Error::new_err(onnx_mipp::shown::message(&text).into_owned())
     }
 
     /// A pruned model.
     #[pyclass(frozen)]
-    struct Outcome(pipeline::Pruned);
+    struct Outcome(Pruned);
 
     #[pymethods]
     impl Outcome {
         fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-            py.detach(|| onnx::save(&self.0.model, &path))
-                .map_err(error)
+            py.detach(|| self.0.save(&path)).map_err(error)
         }
 
         fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -76,11 +78,11 @@ mod _native {
         }
 
         fn plan(&self) -> PyResult<String> {
-            onnx_mipp::report::json(&self.0.plan).map_err(error)
+            report::json(&self.0.plan).map_err(error)
         }
 
         fn report(&self) -> PyResult<String> {
-            onnx_mipp::report::json(&self.0.report).map_err(error)
+            report::json(&self.0.report).map_err(error)
         }
 
         fn html(&self) -> String {
@@ -92,43 +94,43 @@ mod _native {
         }
     }
 
-    /// `batches` are files of calibration data that the caller held in memory.
+    /// `options` are those of the package's function, by name.
     #[pyfunction]
     fn prune(
         py: Python<'_>,
         model: Source,
-        words: Vec<OsString>,
-        batches: Vec<PathBuf>,
+        options: Options,
         tell: Py<PyAny>,
     ) -> PyResult<Outcome> {
-        let (mut options, keep) = onnx_mipp::cli::prune_options(words).map_err(error)?;
-        options.trade_off = true;
-        if !batches.is_empty() {
-            let given = std::mem::take(&mut options.opening.calibration);
-            options.opening.calibration = given.with_files(batches).source("data in memory");
-        }
-        let stop = options.opening.runtime.stop.clone();
+        let stop = Stop::default();
+        let run = options.prune(&stop)?.trade_off(true);
         let job = |observer: &dyn Observer| {
-            let keep = keep.as_deref();
-            let outcome = pipeline::prune_model(model.load()?, &options, keep, observer);
-            outcome.map_err(|error| model.named(error))
+            let pruned = model
+                .load()
+                .and_then(|model| run.run_with(&model, observer));
+            pruned.map_err(|error| model.named(error, &options))
         };
-        let mut outcome = watched(py, &stop, Some(tell), job)?;
+        let mut pruned = watched(py, &stop, Some(tell), job)?;
         if let Source::Path(path) = &model {
-            outcome.report.input = Some(path.display().to_string());
+            pruned.report.input = Some(path.display().to_string());
         }
-        Ok(Outcome(outcome))
+        if let Some(plan) = options.plan_file() {
+            pruned.report.asked = format!("--plan {}", plan.display());
+        }
+        Ok(Outcome(pruned))
     }
 
+    /// `options` are those of the package's function, by name.
     #[pyfunction]
-    fn inspect(py: Python<'_>, model: Source, words: Vec<OsString>) -> PyResult<String> {
-        let opening = onnx_mipp::cli::inspect_options(words).map_err(error)?;
-        let job = |observer: &dyn Observer| {
-            let found = pipeline::inspect(model.load()?, &opening, observer);
-            found.map_err(|error| model.named(error))
+    fn inspect(py: Python<'_>, model: Source, options: Options) -> PyResult<String> {
+        let stop = Stop::default();
+        let run = options.prune(&stop)?;
+        let job = |_: &dyn Observer| {
+            let found = model.load().and_then(|model| run.inspect(&model));
+            found.map_err(|error| model.named(error, &options))
         };
-        let found = watched(py, &opening.runtime.stop, None, job)?;
-        onnx_mipp::report::json(&found).map_err(error)
+        let found = watched(py, &stop, None, job)?;
+        report::json(&found).map_err(error)
     }
 
     /// Names of the inputs that a caller feeds.
@@ -151,7 +153,7 @@ fn watched<T: Send>(
     py: Python<'_>,
     stop: &Stop,
     tell: Option<Py<PyAny>>,
-    job: impl FnOnce(&dyn Observer) -> Result<T, pipeline::Error> + Send,
+    job: impl FnOnce(&dyn Observer) -> Result<T, onnx_mipp::Error> + Send,
 ) -> PyResult<T> {
     py.detach(|| {
         std::thread::scope(|scope| {
@@ -192,7 +194,7 @@ fn hear(py: Python<'_>, event: Option<Event>, tell: Option<&Py<PyAny>>) -> PyRes
     let line = match event {
         Some(Event::Stage(stage)) => stage.to_owned(),
         Some(Event::Counting { stage, total, what }) => format!("{stage} ({total} {what})"),
-        Some(Event::Note(note)) => onnx_mipp::shown::message(&note).into_owned(),
+        Some(Event::Note(note)) => onnx_mipp::shown::message(&format!("{note:#}")).into_owned(),
         _ => return Ok(()),
     };
     match tell {

@@ -154,6 +154,21 @@ def test_errors_have_the_text_of_the_program(images, tmp_path):
         onnx_mipp.prune(MODEL, images, macs=2.0)
     with pytest.raises(onnx_mipp.Error, match="cannot be used with"):
         onnx_mipp.prune(MODEL, images, macs=0.5, latency=0.5)
+    for options, words in [
+        (dict(align=0), "align: expected a whole number from 1 to .*, found 0"),
+        (dict(align=-8), "align: expected a whole number"),
+        (dict(samples=10**30), "samples: expected a whole number"),
+        (dict(memory_limit=1), "memory_limit: expected a whole number from 256"),
+        (dict(estimator="mean"), "estimator: expected gaussian or copula, found mean"),
+        (dict(device="tpu"), "tpu"),
+        (dict(exclude="[a"), "exclude: .*glob"),
+        (dict(exclude="no-such"), "--exclude 'no-such' matches no node"),
+        (dict(plan={"groups": 3}), "plan: "),
+        (dict(plan={"groups": []}, macs=0.5), "plan cannot be used with macs"),
+        (dict(stats="a", stats_out="b"), "stats_out cannot be used with stats"),
+    ]:
+        with pytest.raises(onnx_mipp.Error, match=words):
+            onnx_mipp.prune(MODEL, images, **options)
     with pytest.raises(onnx_mipp.Error, match="no-such.onnx"):
         onnx_mipp.prune("no-such.onnx", images)
     with pytest.raises(onnx_mipp.Error):

@@ -8,7 +8,6 @@ use crate::data;
 use crate::onnx::{self, Model};
 use crate::outputs::{Inputs, Outputs, Staged, Target};
 use crate::pipeline::{Error, Event, Observer, Opening, STATISTICS};
-use crate::regular;
 use crate::select::Plan;
 
 /// The files beside models and data that a command line names.
@@ -33,17 +32,8 @@ impl Paths {
     }
 
     /// Reads the plan, if there is one.
-    pub fn read_plan(&self) -> Result<Option<Plan>, String> {
-        let Some(path) = &self.plan else {
-            return Ok(None);
-        };
-        let text = regular::text(path).map_err(|error| error.to_string());
-        let plan =
-            text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
-        plan.map(Some).map_err(|error| {
-            let path = path.display();
-            format!("{path}: {error}; give a plan that --plan-out wrote")
-        })
+    pub fn read_plan(&self) -> Result<Option<Plan>, Error> {
+        self.plan.as_ref().map(Plan::load).transpose()
     }
 }
 
@@ -90,7 +80,7 @@ impl Files {
     /// Tells what lies around in the folders of all places that were named so far.
     pub fn tell(&self, observer: &dyn Observer) {
         for note in self.outputs.notes() {
-            observer.hear(Event::Note(note.clone()));
+            observer.hear(Event::Note(note.clone().into()));
         }
     }
 

@@ -11,7 +11,7 @@ mod values;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
@@ -68,36 +68,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// The options of a run from words as on a command line, such as `--macs=0.5`, without files of models; and where its
-/// statistics go.
-///
-/// # Errors
-/// What the program would say about the words.
-pub fn prune_options(
-    words: impl IntoIterator<Item = OsString>,
-) -> Result<(Options, Option<PathBuf>), String> {
-    let prune = parse(&[NAME, "IN.onnx", "--dry-run"], words)?.prune;
-    let (mut options, paths) = (prune.options()?, prune.paths());
-    options.plan = paths.read_plan()?;
-    Ok((options, paths.stats_out))
-}
-
-/// What `inspect` asks of the library, as [`prune_options`].
-///
-/// # Errors
-/// What the program would say about the words.
-pub fn inspect_options(words: impl IntoIterator<Item = OsString>) -> Result<Opening, String> {
-    match parse(&[NAME, "inspect", "IN.onnx"], words)?.command {
-        Some(Command::Inspect(arguments)) => arguments.opening(),
-        _ => Err("expected options of inspect".to_owned()),
-    }
-}
-
-fn parse(start: &[&str], words: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
-    let line = start.iter().map(OsString::from).chain(words);
-    Arguments::try_parse_from(line).map_err(|error| config::plain(&error))
-}
-
 /// The options of a run from the text of a file, as `--config` reads it; nothing that it names is opened.
 ///
 /// # Errors
@@ -109,8 +79,10 @@ pub fn config_options(text: &str) -> Result<Options, String> {
         .try_get_matches_from([NAME, "IN.onnx", "--dry-run"]);
     let typed = typed.map_err(|error| config::plain(&error))?;
     let words = config::options(text, &command, &typed)?;
-    let start = [NAME, "IN.onnx", "--dry-run"];
-    parse(&start, words)?.prune.options()
+    let line = [NAME, "IN.onnx", "--dry-run"].map(OsString::from);
+    let parsed = Arguments::try_parse_from(line.into_iter().chain(words));
+    let parsed = parsed.map_err(|error| config::plain(&error))?;
+    parsed.prune.options()
 }
 
 fn follow(arguments: Arguments, line: &str) -> Result<(), String> {
@@ -164,7 +136,7 @@ fn compare(arguments: &CompareArguments) -> Result<(), String> {
     let terminal = Terminal::new(&arguments.output);
     let (original, other) = (&arguments.original, &arguments.other);
     let found = terminal.done(pipeline::compare(original, other, &opening, &terminal));
-    let found = found.map_err(|error| error.about(original, None).to_string())?;
+    let found = found.map_err(|error| runs::named(error, original, None))?;
     show(&found, &arguments.output)
 }
 

@@ -26,7 +26,8 @@ impl Run<'_> {
     /// # Errors
     /// Any stage's; nothing is left behind then.
     pub fn prune(mut self, output: Option<&Path>) -> Result<Report, String> {
-        self.options.plan = self.paths.read_plan()?;
+        let plan = self.paths.read_plan();
+        self.options.plan = plan.map_err(|error| self.named(error))?;
         self.pruned(output).map_err(|error| self.named(error))
     }
 
@@ -98,9 +99,7 @@ impl Run<'_> {
     }
 
     fn named(&self, error: Error) -> String {
-        error
-            .about(self.input, self.paths.plan.as_deref())
-            .to_string()
+        named(error, self.input, self.paths.plan.as_deref())
     }
 }
 
@@ -111,7 +110,12 @@ impl Run<'_> {
 pub fn inspect(input: &Path, opening: &Opening) -> Result<Inspection, String> {
     let model = onnx::load_within(input, opening.allowance).map_err(Error::from);
     let found = model.and_then(|model| pipeline::inspect(model, opening, &Silent));
-    found.map_err(|error| error.about(input, None).to_string())
+    found.map_err(|error| named(error, input, None))
+}
+
+/// The error in the words of the command line, with the file that it is about.
+pub fn named(error: Error, input: &Path, plan: Option<&Path>) -> String {
+    format!("{:#}", error.about(input, plan))
 }
 
 /// "net.macs-0.5.onnx" for `--macs 0.5` of "net.onnx".

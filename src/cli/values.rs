@@ -4,18 +4,13 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// Sizes and counts that no run comes near.
-pub const WIDTHS: RangeInclusive<usize> = 1..=1 << 20;
-pub const THREADS: RangeInclusive<usize> = 1..=1024;
-pub const SAMPLES: RangeInclusive<usize> = 1..=100_000_000;
-pub const BATCHES: RangeInclusive<usize> = 1..=1 << 16;
-pub const PIXELS: RangeInclusive<u32> = 1..=1 << 16;
+use crate::pipeline::ranges;
+pub(crate) use crate::pipeline::ranges::{BATCHES, PIXELS, SAMPLES, THREADS, WIDTHS};
+
 /// Megabytes: up to 16 terabytes, and a limit that leaves room for ONNX Runtime itself.
 pub const MEMORY: RangeInclusive<u64> = 0..=1 << 24;
 pub const MEMORY_LIMIT: RangeInclusive<u64> = 256..=1 << 24;
 pub const SEEDS: RangeInclusive<u64> = 0..=u64::MAX;
-/// Lengths of an axis.
-const LENGTHS: RangeInclusive<usize> = 1..=i32::MAX as usize;
 
 /// Reads a whole number within the range.
 pub fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
@@ -37,7 +32,7 @@ pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
         .rsplit_once('=')
         .ok_or("expected NAME=D,D,... such as input=1,3,224,224")?;
     let size = |size: &str| {
-        let read = whole(LENGTHS)(size.trim());
+        let read = whole(ranges::LENGTHS)(size.trim());
         read.map_err(|expected| format!("size '{size}': {expected}"))
     };
     Ok((
@@ -60,14 +55,14 @@ pub fn finite(text: &str) -> Result<f32, String> {
 
 pub fn fraction(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err("expected a number above 0 and up to 1".to_owned()),
+        Ok(value) if ranges::is_share(value) => Ok(value),
+        _ => Err(format!("expected {}", ranges::SHARE)),
     }
 }
 
 pub fn ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
-        _ => Err("expected a number from 0 on and below 1".to_owned()),
+        Ok(value) if ranges::is_ratio(value) => Ok(value),
+        _ => Err(format!("expected {}", ranges::RATIO)),
     }
 }

@@ -43,7 +43,7 @@ use std::{
 /// A model with all its weights at hand.
 ///
 /// Tensors that the file kept in external data hold their bytes in `raw_data` too; their
-/// `data_location` stays EXTERNAL, as the mark by which [`save`] writes them externally again.
+/// `data_location` stays EXTERNAL, as the mark by which [`save()`] writes them externally again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     /// The messages of the format.
@@ -53,7 +53,7 @@ pub struct Model {
 /// Reads the model file at `path` and the external data beside it, and checks both.
 ///
 /// Files of more than 256 MiB are mapped, not copied: they must not be changed in place while the model is in
-/// use. Replacing them by renaming, as [`save`] does, is safe. A model that is a link may have its data beside
+/// use. Replacing them by renaming, as [`save()`] does, is safe. A model that is a link may have its data beside
 /// the file that it leads to.
 ///
 /// # Errors
@@ -124,6 +124,30 @@ pub(crate) fn files(model: &Model, path: &Path) -> Vec<PathBuf> {
 const PROTOBUF_LIMIT: u64 = i32::MAX as u64;
 
 impl Model {
+    /// Reads the model file at `path` and the external data beside it, as [`load`].
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Model, OnnxError> {
+        load(path.as_ref())
+    }
+
+    /// Reads a model from the bytes of a file that holds all of it.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub fn decode(bytes: impl Into<Bytes>) -> Result<Model, OnnxError> {
+        decode(bytes.into(), None)
+    }
+
+    /// Writes the model, as [`save()`].
+    ///
+    /// # Errors
+    /// As [`save()`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), OnnxError> {
+        save(self, path.as_ref())
+    }
+
     /// Checks the structure: a graph, a known IR version and an opset are there, each value that is read is
     /// defined, none is defined twice, each tensor has the data that its type and shape ask for.
     /// The order of nodes is not checked.
@@ -137,7 +161,7 @@ impl Model {
     /// The bytes of a model file that holds all tensors inline. Same model, same bytes.
     ///
     /// # Errors
-    /// [`OnnxError::TooLarge`] beyond 2 GiB: use [`save`]. [`OnnxError::External`] for a tensor
+    /// [`OnnxError::TooLarge`] beyond 2 GiB: use [`save()`]. [`OnnxError::External`] for a tensor
     /// marked EXTERNAL whose `raw_data` was taken away.
     pub fn encode(&self) -> Result<Vec<u8>, OnnxError> {
         let mut proto = self.proto.clone();

@@ -12,6 +12,7 @@ use crate::ops;
 use crate::pipeline::calibration::Calibration;
 use crate::pipeline::samples::Samples;
 use crate::pipeline::{Error, sizes, states};
+use crate::report::Note;
 use crate::runtime::{InputSpec, RuntimeError};
 
 /// So many numbers that a model tells are tried.
@@ -36,9 +37,12 @@ pub(super) fn open<T>(
     }
     for (other, sizes) in sizes::others(specs, calibration) {
         if let Ok((mut samples, found)) = of_size(specs, &other, told, &mut attempt) {
-            samples.note(format!(
-                "the model does not run with images of the usual size: it gets {sizes} (fix it with --shape)"
-            ));
+            samples.note(Note::worded(|words| {
+                let shape = words.pick("a shape of the input", "--shape");
+                format!(
+                    "the model does not run with images of the usual size: it gets {sizes} (fix it with {shape})"
+                )
+            }));
             return Ok((samples, found));
         }
     }
@@ -88,9 +92,9 @@ fn of_size<T>(
         };
         match attempt(&samples) {
             Ok(found) => {
-                samples.note(format!(
-                    "the model {why} batches of {size} only: it gets {size} at a time"
-                ));
+                let note =
+                    format!("the model {why} batches of {size} only: it gets {size} at a time");
+                samples.note(note.into());
                 return Ok((samples, found));
             }
             Err(error) if is_of_run(&error) => sizes.failed(size, error),

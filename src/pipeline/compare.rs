@@ -8,7 +8,7 @@ use crate::pipeline::observer::Observer;
 use crate::pipeline::open::Opening;
 use crate::pipeline::samples::Samples;
 use crate::pipeline::{Error, batch};
-use crate::report::Compared;
+use crate::report::{Compared, Note};
 use crate::runtime::{InputSpec, Runtime};
 use crate::shapes::forecast;
 use crate::verify::{Change, Check, Runs, VerifyError};
@@ -31,7 +31,8 @@ pub fn compare(
     let runtime = Runtime::start(&request.runtime)?;
     observer.stage("reading the models");
     let samples = open(&first, &runtime, request)?;
-    let notes = [runtime.notes(), samples.notes()].concat();
+    let said = runtime.notes().iter().map(Note::from);
+    let notes: Vec<Note> = said.chain(samples.notes().iter().cloned()).collect();
     observer.notes(&notes);
     // Made-up inputs do not tell how close two models are, but they show that both run.
     let (stage, wanted) = match samples.is_synthetic() {

@@ -9,6 +9,7 @@ use crate::pipeline::{checks, latency};
 use crate::repair;
 use crate::repair::Repair;
 use crate::repair::sequential;
+use crate::report::Note;
 use crate::select::{self, Budget, Limits, Plan, Selection};
 use crate::surgery::{self, Repaired};
 use crate::verify::Check;
@@ -35,7 +36,7 @@ pub(super) struct Cut {
     /// How its weights were repaired in the end.
     pub repair: Repair,
     /// What the user should know of it.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// How a cut model is repaired.
@@ -47,7 +48,7 @@ pub(super) struct Repairing {
 }
 
 /// A model with how it was repaired and what is to be said of that.
-type Noted = (Model, Repair, Vec<String>);
+type Noted = (Model, Repair, Vec<Note>);
 
 /// Which channels stay, by the plan or within the budget.
 ///
@@ -90,6 +91,19 @@ pub(super) fn given(subject: &Subject<'_>, plan: Plan) -> Selection {
         trials: Vec::new(),
         search: None,
     }
+}
+
+/// The model of a plan of one's own, without repair.
+///
+/// # Errors
+/// The plan does not fit the model, keeps combinations of channels, or a node cannot follow.
+pub fn apply(subject: &Subject<'_>, plan: &Plan) -> Result<Model, Error> {
+    if plan.groups.iter().any(|group| group.combined) {
+        return Err(Error::UntoldCombinations);
+    }
+    let (model, graph, groups) = (&subject.model, &subject.graph, &subject.groups);
+    let (stays, none) = (plan.stays(groups)?, Repaired::default());
+    Ok(surgery::prune(model, graph, groups, &stays, &none)?)
 }
 
 /// The weights of the repair in one pass.
@@ -160,8 +174,9 @@ fn narrowed(
         None => (&subject.model, &subject.graph),
     };
     let cut = |repaired: &Repaired| {
-        let cut = surgery::prune_noting(model, graph, &subject.groups, stays, repaired);
-        cut.map_err(Error::from)
+        let (cut, notes) = surgery::prune_noting(model, graph, &subject.groups, stays, repaired)?;
+        let notes: Vec<Note> = notes.into_iter().map(Note::from).collect();
+        Ok::<_, Error>((cut, notes))
     };
     let (cut_once, of_once) = cut(&once)?;
     let repaired = match evidence.seen() {
@@ -194,10 +209,10 @@ fn no_larger(
     if plain.byte_size() <= before {
         let note =
             "the repaired model would be larger than the original: it is written without repair";
-        return Ok((plain, Repair::None, vec![note.to_owned()]));
+        return Ok((plain, Repair::None, vec![note.into()]));
     }
     let note = "the model is larger than the original: weights that it computes had to be stored";
-    notes.push(note.to_owned());
+    notes.push(note.into());
     Ok((model, repair, notes))
 }
 
@@ -219,7 +234,7 @@ fn nearer(subject: &Subject<'_>, once: Model, sequential: Model) -> Result<Noted
                  and {of_once:.3}): the repair in one pass was kept",
                 samples.len()
             );
-            Ok((once, Repair::Once, vec![note]))
+            Ok((once, Repair::Once, vec![note.into()]))
         }
         _ => Ok((sequential, Repair::Sequential, Vec::new())),
     }

@@ -7,7 +7,7 @@ use crate::pipeline::evidence::Found;
 use crate::pipeline::open::Subject;
 use crate::pipeline::{Error, Options};
 use crate::repair::Repair;
-use crate::report::{self, Report};
+use crate::report::{self, Note, Report};
 use crate::select::{CostModel, Plan, Selection};
 use crate::verify::{self, Change, Check, Runs};
 
@@ -19,7 +19,7 @@ pub(super) struct Judged {
     latency: Option<Change<f64>>,
     asked: String,
     repair: Repair,
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// Checks cut models and compares them with the original, all in one pass over the data.
@@ -65,17 +65,22 @@ pub(super) fn unchanged(subject: &Subject<'_>, options: &Options) -> Result<Judg
         _ => String::new(),
     };
     let ungrouped = report::ungrouped(&subject.graph, &subject.groups).len();
-    let why = match (count, ungrouped) {
-        (0, 0) => "no convolution or matrix product with a constant weight makes channels",
-        (0, _) => "no layer with weights makes channels that may leave (see `onnx-mipp inspect`)",
-        _ => "all its groups are frozen (see `onnx-mipp inspect`)",
-    };
-    let note = format!("nothing to prune: {why}; the model is written unchanged{missed}");
+    let note = Note::worded(|words| {
+        let see = words.pick("`Prune::inspect`", "`onnx-mipp inspect`");
+        let why = match (count, ungrouped) {
+            (0, 0) => {
+                "no convolution or matrix product with a constant weight makes channels".to_owned()
+            }
+            (0, _) => format!("no layer with weights makes channels that may leave (see {see})"),
+            _ => format!("all its groups are frozen (see {see})"),
+        };
+        format!("nothing to prune: {why}; the model is written unchanged{missed}")
+    });
     Ok(whole(subject, options, note))
 }
 
 /// The model as it was.
-pub(super) fn whole(subject: &Subject<'_>, options: &Options, note: String) -> Judged {
+pub(super) fn whole(subject: &Subject<'_>, options: &Options, note: Note) -> Judged {
     let stays = vec![true; subject.groups.channel_count];
     let plan = Plan::of(&subject.groups, &stays);
     Judged {

@@ -28,6 +28,7 @@ mod latency;
 mod observer;
 mod open;
 mod options;
+pub(crate) mod ranges;
 mod samples;
 mod sizes;
 mod smallest;
@@ -36,6 +37,7 @@ mod statistics;
 
 pub use calibration::Calibration;
 pub use compare::compare;
+pub use cutting::apply;
 pub use error::Error;
 pub use observer::{Event, Observer, Silent};
 pub use open::{Opening, Subject, open};
@@ -45,8 +47,8 @@ pub use statistics::statistics;
 
 use std::path::Path;
 
-use crate::onnx::Model;
-use crate::outputs::{Outputs, Staged, Target};
+use crate::onnx::{self, Model};
+use crate::outputs::{Staged, Target};
 use crate::report::{self, Inspection, Report};
 use crate::select::{Budget, Plan};
 use cutting::{Cut, Repairing};
@@ -56,6 +58,7 @@ use options::Goal;
 
 /// A pruned model with how it came about.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Pruned {
     /// The smaller model.
     pub model: Model,
@@ -63,6 +66,16 @@ pub struct Pruned {
     pub plan: Plan,
     /// What was found out; its bytes are those of the models with all tensors inline.
     pub report: Report,
+}
+
+impl Pruned {
+    /// Writes the model to a file, which appears only when it is whole; large tensors go to a file beside it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        Ok(onnx::save(&self.model, path.as_ref())?)
+    }
 }
 
 /// Prunes a model. Where the statistics are kept, they are written aside, which the second value holds.
@@ -81,24 +94,6 @@ pub(crate) fn prune(
         false => (judging::unchanged(&subject, options)?, Found::nothing()),
     };
     Ok((finish(&subject, judged, &found, options), found.staged))
-}
-
-/// Prunes a model, and writes the statistics of its calibration to `keep`.
-///
-/// # Errors
-/// Any stage's error.
-pub fn prune_model(
-    model: Model,
-    options: &Options,
-    keep: Option<&Path>,
-    observer: &dyn Observer,
-) -> Result<Pruned, Error> {
-    let keep = keep.map(|path| Target::new(path, STATISTICS)).transpose()?;
-    let (pruned, staged) = prune(model, options, keep.as_ref(), observer)?;
-    let mut outputs = Outputs::default();
-    staged.into_iter().for_each(|staged| outputs.add(staged));
-    outputs.publish(crate::onnx::locations_in)?;
-    Ok(pruned)
 }
 
 /// What a file of statistics is called in messages.
@@ -134,7 +129,7 @@ fn narrow(
             staged: found.staged,
             ..Found::nothing()
         };
-        return Ok((judging::whole(subject, options, note.to_owned()), found));
+        return Ok((judging::whole(subject, options, note.into()), found));
     }
     let mut judged = judging::judge(subject, vec![cut])?;
     let judged = judged.pop().ok_or(Error::NoStatistics)?;
@@ -158,7 +153,7 @@ pub(crate) fn sweep(
     }
     let found = evidence::ask(&subject, &Asking::of(options, budgets, keep))?;
     let cut = |&budget: &Budget| -> Result<Cut, Error> {
-        observer.notes(&[format!("for {budget}:")]);
+        observer.notes(&[format!("for {budget}:").into()]);
         let (goal, evidence): (_, &Evidence) = (Goal::Budget(budget), &found.evidence);
         let choice = cutting::choose(&subject, evidence, goal, &options.limits)?;
         let fitted = cutting::fit(&subject, evidence, choice, options.repair())?;
@@ -192,7 +187,7 @@ fn finish(subject: &Subject<'_>, judged: Judged, found: &Found, options: &Option
 ///
 /// # Errors
 /// The model cannot be run.
-pub fn inspect(
+pub(crate) fn inspect(
     model: Model,
     request: &Opening,
     observer: &dyn Observer,

@@ -1,5 +1,7 @@
 //! What a run tells while it works, and who hears it.
 
+use crate::report::Note;
+
 /// What a run tells while it works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -18,7 +20,7 @@ pub enum Event {
     /// That many more are done.
     Advance(usize),
     /// Something that the user should know.
-    Note(String),
+    Note(Note),
 }
 
 /// Hears what a run tells; any function of an [`Event`] does.
@@ -54,7 +56,7 @@ impl dyn Observer + '_ {
         self.hear(Event::Advance(more));
     }
 
-    pub(super) fn notes(&self, notes: &[String]) {
+    pub(super) fn notes(&self, notes: &[Note]) {
         for note in notes {
             self.hear(Event::Note(note.clone()));
         }

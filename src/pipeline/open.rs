@@ -11,11 +11,13 @@ use crate::pipeline::observer::Observer;
 use crate::pipeline::options::Globs;
 use crate::pipeline::samples::Samples;
 use crate::pipeline::{Error, batch, checks, hint, sizes, statistics};
+use crate::report::Note;
 use crate::runtime::{InputSpec, Runtime, RuntimeError, RuntimeOptions};
 use crate::shapes::{forecast, infer, probe};
 
 /// What opening a model needs to know.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Opening {
     /// The samples, which also tell sizes that the model leaves open.
     pub calibration: Calibration,
@@ -31,6 +33,17 @@ pub struct Opening {
     pub allowance: Allowance,
 }
 
+impl Opening {
+    /// Opens a model with these samples, and with what is the default of everything else.
+    #[must_use]
+    pub fn of(calibration: Calibration) -> Self {
+        Opening {
+            calibration,
+            ..Opening::default()
+        }
+    }
+}
+
 /// A model that is open: what the later stages work on.
 pub struct Subject<'o> {
     /// The model with its functions in place, what ONNX Runtime fused taken apart, and its nodes in order.
@@ -44,7 +57,7 @@ pub struct Subject<'o> {
     /// The file as it is.
     pub(super) original: Model,
     pub(super) samples: Samples,
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Vec<Note>,
     pub(super) observer: &'o dyn Observer,
 }
 
@@ -101,13 +114,14 @@ pub fn open<'o>(
     if let Some(together) = groups.batch {
         samples.keep_together(together);
     }
-    let mut notes = runtime.notes().to_vec();
-    notes.extend_from_slice(samples.notes());
+    let said = runtime.notes().iter().map(Note::from);
+    let mut notes: Vec<Note> = said.chain(samples.notes().iter().cloned()).collect();
     if !taken_apart.is_empty() && groups.groups.iter().any(is_free) {
-        notes.push(format!(
+        let note = format!(
             "the result has standard operators in the place of {}, which ONNX Runtime fuses again, unless nothing leaves",
             taken_apart.join(", ")
-        ));
+        );
+        notes.push(note.into());
     }
     observer.notes(&notes);
     Ok(Subject {

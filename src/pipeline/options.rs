@@ -1,25 +1,30 @@
 //! What a run is asked to do.
 
+use std::path::{Path, PathBuf};
+
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
+use crate::pipeline::Error;
 use crate::pipeline::open::Opening;
+use crate::regular;
 use crate::repair::Repair;
 use crate::select::{Budget, Limits, Plan};
 use crate::statistics::Estimator;
 
 /// Change of the outputs on held-back samples, as a share of their variance, when no budget is given. Chosen on networks of several
-/// kinds, all of which lose less than a point with it (docs/results/accuracy.md).
+/// kinds, all of which lose less than a point with it (docs/results.md).
 const DEFAULT_DIVERGENCE: f64 = 0.005;
 /// Share of every group's MI that is kept where files of statistics are all that is known of the data.
 const DEFAULT_MI_STATISTICS: f64 = 0.998;
 /// The same without calibration data: so careful that nothing that people care about breaks, ImageNet
-/// classifiers, a recogniser of writing and a sentence model among it (docs/results/accuracy.md).
+/// classifiers, a recogniser of writing and a sentence model among it (docs/results.md).
 const DEFAULT_MI_SYNTHETIC: f64 = 0.9995;
 /// A bound in bytes, so that memory does not grow with the samples beyond it.
 pub(crate) const DEFAULT_MEMORY: u64 = 256_000_000;
 
 /// What a run is asked to do.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Options {
     /// The samples, which groups may be pruned, and where models run.
     pub opening: Opening,
@@ -102,6 +107,33 @@ impl Options {
             false => Repair::Sequential,
         };
         self.repair.unwrap_or(default)
+    }
+}
+
+impl Plan {
+    /// Reads a plan that a run wrote.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no plan.
+    pub fn load(path: impl AsRef<Path>) -> Result<Plan, Error> {
+        let path = path.as_ref();
+        let failed = |error: String| Error::Json {
+            path: path.to_owned(),
+            error,
+        };
+        let text = regular::text(path).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
+    }
+
+    /// Reads a plan from JSON.
+    ///
+    /// # Errors
+    /// The text holds no plan.
+    pub fn parse(text: &str) -> Result<Plan, Error> {
+        serde_json::from_str(text).map_err(|error| Error::Json {
+            path: PathBuf::from("plan"),
+            error: error.to_string(),
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::allowance::{Allowance, OverLimit};
 use crate::data::{self, Dataset, ReaderOptions};
 use crate::data::{Batch, DataError};
 use crate::pipeline::calibration::Calibration;
+use crate::report::Note;
 use crate::runtime::InputSpec;
 
 /// One sample in this many is held back.
@@ -34,7 +35,7 @@ pub(super) struct Samples {
     is_open: bool,
     /// Samples of the probing run where it does.
     probed: usize,
-    notes: Vec<String>,
+    notes: Vec<Note>,
     is_synthetic: bool,
 }
 
@@ -62,18 +63,13 @@ impl Samples {
             )));
         }
         let (seen, compared) = divide(count, unit);
-        let mut notes = dataset.notes().to_vec();
+        let mut notes: Vec<Note> = dataset.notes().iter().map(Note::from).collect();
         if is_synthetic {
-            let warning = match calibration.judges_by_synthetic() {
-                true => SYNTHETIC_WARNING,
-                false => SYNTHETIC_TRIALS_WARNING,
-            };
-            notes.insert(0, warning.to_owned());
+            notes.insert(0, warning(calibration));
         } else if count < dataset.len() {
-            notes.push(format!(
-                "uses {count} of {} samples: the model runs {unit} at a time",
-                dataset.len()
-            ));
+            let all = dataset.len();
+            let note = format!("uses {count} of {all} samples: the model runs {unit} at a time");
+            notes.push(note.into());
         }
         let mut samples = Samples {
             dataset,
@@ -107,7 +103,7 @@ impl Samples {
     }
 
     /// Adds something that the user should know.
-    pub fn note(&mut self, note: String) {
+    pub fn note(&mut self, note: Note) {
         self.notes.push(note);
     }
 
@@ -152,7 +148,7 @@ impl Samples {
         }
     }
 
-    pub fn notes(&self) -> &[String] {
+    pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 
@@ -262,12 +258,23 @@ fn made_up(
     data::synthetic(specs, &options)
 }
 
-const SYNTHETIC_WARNING: &str = "WARNING: no calibration data given: inputs are made up, and nothing is \
-    known about the quality of the result. Give --calib with a few hundred real samples";
-
-const SYNTHETIC_TRIALS_WARNING: &str = "WARNING: no calibration data given: only the statistics are of real \
-    data, trials run on made-up inputs, and nothing is known about the quality of the result. Give --calib with \
-    the data of one of the files of --stats";
+/// That inputs are made up.
+fn warning(calibration: &Calibration) -> Note {
+    let is_told = !calibration.judges_by_synthetic();
+    Note::worded(|words| match is_told {
+        false => format!(
+            "WARNING: no calibration data given: inputs are made up, and nothing is known about the quality of the \
+             result. Give {} a few hundred real samples",
+            words.pick("calibration data:", "--calib with")
+        ),
+        true => format!(
+            "WARNING: no calibration data given: only the statistics are of real data, trials run on made-up inputs, \
+             and nothing is known about the quality of the result. Give {} the data of one of the files of {}",
+            words.pick("calibration data:", "--calib with"),
+            words.pick("statistics", "--stats")
+        ),
+    })
+}
 
 /// Every eighth batch of `unit` samples is held back, as long as enough are left to see.
 fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {

@@ -5,6 +5,7 @@ use crate::pipeline::Error;
 use crate::pipeline::cutting::{self, Choice, Cut, Repairing};
 use crate::pipeline::evidence::Evidence;
 use crate::pipeline::open::Subject;
+use crate::report::{Note, Words};
 use crate::select::{self, Budget, Candidate, Limits, Rung, Search};
 use crate::verify::{Check, Divergence, VerifyError};
 
@@ -34,7 +35,7 @@ pub(super) fn smallest(
     let measured = select::smallest(&expected, bound, |place| {
         let rung = &rungs[place];
         let note = format!("at {:.3} of the MACs:", rung.macs);
-        subject.observer.notes(&[note]);
+        subject.observer.notes(&[note.into()]);
         let cut = cut_at(subject, evidence, (rung, bound), repairing)?;
         let divergence = divergence(subject, &cut.model)?;
         found.push(divergence);
@@ -96,13 +97,15 @@ fn can_compare(subject: &Subject<'_>) -> bool {
 }
 
 /// What the user should know where the samples are few, or no candidate keeps the bound.
-fn too_few(subject: &Subject<'_>, found: &[Divergence], is_whole: bool) -> Option<String> {
+fn too_few(subject: &Subject<'_>, found: &[Divergence], is_whole: bool) -> Option<Note> {
     if !can_compare(subject) {
-        return Some(
-            "too few samples are held back to tell how a smaller model does on others: the model stays \
-             whole; give a hundred calibration samples or more, or a budget such as --macs 0.8"
-                .to_owned(),
-        );
+        return Some(Note::worded(|words| {
+            format!(
+                "too few samples are held back to tell how a smaller model does on others: the model stays whole; \
+                 give a hundred calibration samples or more, or a budget such as {}",
+                looser(words)
+            )
+        }));
     }
     let held = subject.samples.compared().len();
     let known = found.iter().filter(|d| d.mean > 0.0 && d.high.is_finite());
@@ -111,17 +114,25 @@ fn too_few(subject: &Subject<'_>, found: &[Divergence], is_whole: bool) -> Optio
         let all = subject.samples.all().len();
         // It falls with the root of their number.
         let wanted = all as f64 * (excess / WIDE).powi(2);
-        return Some(format!(
+        let note = format!(
             "{held} held-back samples tell little of how far the outputs move: with about {wanted:.0} calibration \
              samples in place of {all} a smaller model may keep the bound"
-        ));
+        );
+        return Some(note.into());
     }
     let least = found.iter().map(|d| d.mean).reduce(f64::min);
     least.filter(|_| is_whole).map(|least| {
-        format!(
-            "the model stays whole: the least change of the outputs that was found is {:.2} %, on {held} held-back \
-             samples; a budget such as --macs 0.8 allows more",
-            least * 100.0
-        )
+        Note::worded(|words| {
+            format!(
+                "the model stays whole: the least change of the outputs that was found is {:.2} %, on {held} \
+                 held-back samples; a budget such as {} allows more",
+                least * 100.0,
+                looser(words)
+            )
+        })
     })
+}
+
+fn looser(words: Words) -> &'static str {
+    words.pick("Budget::Macs(0.8)", "--macs 0.8")
 }

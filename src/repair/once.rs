@@ -26,6 +26,7 @@ use crate::surgery::{Repaired, SurgeryError};
 
 /// How weights are repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Repair {
     /// Not at all: kept weights stay as they are.
     None,

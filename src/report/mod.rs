@@ -3,6 +3,7 @@
 mod html;
 mod inspection;
 mod layers;
+mod note;
 mod text;
 
 use std::path::PathBuf;
@@ -17,9 +18,13 @@ use crate::verify::{Change, Comparison};
 
 pub use inspection::{GroupInspection, Inspection, Place, Ungrouped, inspect, ungrouped};
 pub use layers::{Layer, layers};
+pub use note::Note;
+pub(crate) use note::Words;
 
-/// Everything that a run found out.
+/// Everything that a run found out. It shows itself as text, is written as JSON by serde, and as a page by
+/// [`Report::html`]; these speak of options in the words of the command line.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Version of this program.
     pub version: &'static str,
@@ -63,7 +68,7 @@ pub struct Report {
     /// Whether the comparison ran on samples that no statistics saw.
     pub held_back: bool,
     /// What the user should know.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// What the calibration read.
@@ -120,7 +125,7 @@ pub struct Compared {
     /// Median milliseconds of one run of the smallest batch on this machine.
     pub latency_ms: Change<f64>,
     /// What the user should know.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// A model pruned to several budgets.

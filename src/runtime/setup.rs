@@ -21,7 +21,7 @@ const PACKAGE_CUDA: &str = include_str!("setup/onnxruntime-gpu.txt");
 
 /// Fetches the official Python package of ONNX Runtime (`onnxruntime`, or `onnxruntime-gpu` for
 /// `cuda`) through the user's pip or uv, which take only a wheel whose SHA-256 this program knows,
-/// and puts its libraries where [`super::locate`] finds them. Returns the library; `log` gets a line per step.
+/// and puts its libraries where [`super::locate()`] finds them. Returns the library; `log` gets a line per step.
 /// A library that is there already is kept.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ const MOST_FOLDED: &str = "1048576";
 /// How to start ONNX Runtime.
 #[derive(Debug, Clone, Default)]
 pub struct RuntimeOptions {
-    /// The library or its folder (--onnxruntime); `None`: the usual places, see [`super::locate`].
+    /// The library or its folder (--onnxruntime); `None`: the usual places, see [`super::locate()`].
     pub library: Option<PathBuf>,
     /// Where models run.
     pub device: Device,

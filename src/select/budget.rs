@@ -6,8 +6,9 @@ use crate::select::cost::CostModel;
 use crate::select::search::{Trial, best, search};
 use crate::select::{Losses, Scene, SelectError, Stop};
 
-/// What is asked of the pruned model.
+/// What is asked of the pruned model. It shows itself as on the command line.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Budget {
     /// This fraction of the multiply-accumulates is left.
     Macs(f64),

@@ -18,6 +18,7 @@ use crate::statistics::normal::normal_scores;
 
 /// What the mutual information is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Estimator {
     /// Covariances of the values.
     #[default]

@@ -9,6 +9,7 @@ mod combine;
 mod corpus;
 mod default_budget;
 mod documented;
+mod door;
 #[path = "../../src/bin/evaluate.rs"]
 #[allow(dead_code)]
 mod evaluate;
@@ -39,6 +40,7 @@ mod shared;
 mod small;
 mod stages;
 mod statistics;
+mod surface;
 mod targets;
 mod trials;
 mod ungrouped;

@@ -1,0 +1,302 @@
+//! The options of a call, from Python's names and types to the library's.
+
+use std::path::{Path, PathBuf};
+
+use onnx_mipp::{
+    Budget, Calibration, Color, Device, Estimator, Exif, ImageOptions, Layout, Limits, Plan, Prune,
+    Repair, RuntimeOptions, Scope, Stop,
+};
+use pyo3::prelude::*;
+
+use crate::_native::error;
+
+const MEGABYTE: u64 = 1_000_000;
+/// Megabytes: up to 16 terabytes, and a limit that leaves room for ONNX Runtime itself.
+const MEMORY: std::ops::RangeInclusive<u64> = 0..=1 << 24;
+const MEMORY_LIMIT: std::ops::RangeInclusive<u64> = 256..=1 << 24;
+
+/// A whole number, of any size.
+type Whole = i128;
+
+/// What the package's functions take, under the same names; what is left out is None. What only `prune` takes may be
+/// missing.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Options {
+    /// Files, also those of data that were in memory.
+    #[pyo3(default)]
+    calibration: Vec<PathBuf>,
+    /// Whether the data were in memory.
+    #[pyo3(default)]
+    in_memory: bool,
+    #[pyo3(default)]
+    macs: Option<f64>,
+    #[pyo3(default)]
+    params: Option<f64>,
+    #[pyo3(default)]
+    latency: Option<f64>,
+    #[pyo3(default)]
+    ratio: Option<f64>,
+    #[pyo3(default)]
+    mi: Option<f64>,
+    #[pyo3(default)]
+    align: Option<Whole>,
+    #[pyo3(default)]
+    min_channels: Option<Whole>,
+    #[pyo3(default)]
+    best_effort: bool,
+    #[pyo3(default)]
+    estimator: Option<String>,
+    #[pyo3(default)]
+    no_combine: bool,
+    exclude: Vec<String>,
+    only: Vec<String>,
+    head_dim: bool,
+    prune_normalized: bool,
+    #[pyo3(default)]
+    repair: Option<String>,
+    #[pyo3(default)]
+    memory: Option<Whole>,
+    #[pyo3(default)]
+    samples: Option<Whole>,
+    #[pyo3(default)]
+    batch: Option<Whole>,
+    shape: Vec<(String, Vec<Whole>)>,
+    #[pyo3(default)]
+    mean: Option<Vec<f64>>,
+    #[pyo3(default)]
+    std: Option<Vec<f64>>,
+    #[pyo3(default)]
+    scale: Option<f64>,
+    #[pyo3(default)]
+    resize: Option<Whole>,
+    #[pyo3(default)]
+    crop: Option<Whole>,
+    #[pyo3(default)]
+    layout: Option<String>,
+    #[pyo3(default)]
+    color: Option<String>,
+    #[pyo3(default)]
+    exif: Option<String>,
+    #[pyo3(default)]
+    seed: Option<Whole>,
+    #[pyo3(default)]
+    stats: Vec<PathBuf>,
+    #[pyo3(default)]
+    stats_out: Option<PathBuf>,
+    /// A plan as JSON.
+    #[pyo3(default)]
+    plan: Option<String>,
+    /// The file of one.
+    #[pyo3(default)]
+    plan_file: Option<PathBuf>,
+    device: Option<String>,
+    threads: Option<Whole>,
+    memory_limit: Option<Whole>,
+    onnxruntime: Option<PathBuf>,
+}
+
+impl Options {
+    /// The file of the plan, if it came from one.
+    pub fn plan_file(&self) -> Option<&Path> {
+        self.plan_file.as_deref()
+    }
+
+    /// The run that is asked for, which `stop` ends early.
+    pub fn prune(&self, stop: &Stop) -> PyResult<Prune> {
+        let mut run = Prune::new()
+            .calibration(self.calibration()?)
+            .limits(self.limits()?)
+            .scope(Scope {
+                head_dim: self.head_dim,
+                normalized: self.prune_normalized,
+            })
+            .exclude(&self.exclude)
+            .only(&self.only)
+            .combine(!self.no_combine)
+            .runtime(self.runtime(stop)?);
+        let plan = self.plan()?;
+        let budget = self.budget()?;
+        self.refuse(plan.is_some(), budget)?;
+        if let Some((_, budget)) = budget {
+            run = run.budget(budget);
+        }
+        if let Some(plan) = plan {
+            run = run.plan(plan);
+        }
+        if let Some(name) = &self.estimator {
+            let known = [
+                ("gaussian", Estimator::Gaussian),
+                ("copula", Estimator::Copula),
+            ];
+            run = run.estimator(named("estimator", name, &known)?);
+        }
+        if let Some(name) = &self.repair {
+            let known = [
+                ("none", Repair::None),
+                ("once", Repair::Once),
+                ("sequential", Repair::Sequential),
+            ];
+            run = run.repair(named("repair", name, &known)?);
+        }
+        if let Some(megabytes) = self.memory {
+            run = run.memory(bytes("memory", megabytes, &MEMORY)?);
+        }
+        if let Some(megabytes) = self.memory_limit {
+            run = run.memory_limit(bytes("memory_limit", megabytes, &MEMORY_LIMIT)?);
+        }
+        if let Some(path) = &self.stats_out {
+            run = run.save_statistics(path);
+        }
+        Ok(run)
+    }
+
+    /// The budget with its name, of which one may be given.
+    fn budget(&self) -> PyResult<Option<(&'static str, Budget)>> {
+        let given = [
+            ("macs", self.macs.map(Budget::Macs)),
+            ("params", self.params.map(Budget::Params)),
+            ("latency", self.latency.map(Budget::Latency)),
+            ("ratio", self.ratio.map(Budget::Ratio)),
+            ("mi", self.mi.map(Budget::MutualInformation)),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(name, budget)| Some((name, budget?)));
+        let given: Vec<_> = given.collect();
+        match given.as_slice() {
+            [(first, _), (second, _), ..] => Err(apart(first, second)),
+            given => Ok(given.first().copied()),
+        }
+    }
+
+    /// What excludes each other.
+    fn refuse(&self, is_planned: bool, budget: Option<(&str, Budget)>) -> PyResult<()> {
+        match budget {
+            Some((name, _)) if is_planned => Err(apart("plan", name)),
+            _ if self.stats_out.is_some() && !self.stats.is_empty() => {
+                Err(apart("stats_out", "stats"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn plan(&self) -> PyResult<Option<Plan>> {
+        match (&self.plan, &self.plan_file) {
+            (Some(text), _) => Plan::parse(text).map(Some).map_err(error),
+            (None, Some(path)) => Plan::load(path).map(Some).map_err(error),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn limits(&self) -> PyResult<Limits> {
+        let usual = Limits::default();
+        Ok(Limits {
+            align: whole("align", self.align)?.unwrap_or(usual.align),
+            min_channels: whole("min_channels", self.min_channels)?.unwrap_or(usual.min_channels),
+            best_effort: self.best_effort,
+        })
+    }
+
+    fn runtime(&self, stop: &Stop) -> PyResult<RuntimeOptions> {
+        let device = self.device.as_deref().map(str::parse::<Device>);
+        Ok(RuntimeOptions {
+            library: self.onnxruntime.clone(),
+            device: device.transpose().map_err(error)?.unwrap_or_default(),
+            threads: whole("threads", self.threads)?,
+            stop: stop.clone(),
+        })
+    }
+
+    fn calibration(&self) -> PyResult<Calibration> {
+        let mut calibration = Calibration::files(&self.calibration)
+            .statistics(&self.stats)
+            .images(self.images()?);
+        if self.in_memory {
+            calibration = calibration.source("data in memory");
+        }
+        if let Some(samples) = whole("samples", self.samples)? {
+            calibration = calibration.samples(samples);
+        }
+        if let Some(batch) = whole("batch", self.batch)? {
+            calibration = calibration.batch(batch);
+        }
+        if let Some(seed) = whole("seed", self.seed)? {
+            calibration = calibration.seed(seed);
+        }
+        for (name, sizes) in &self.shape {
+            let sizes = sizes.iter().map(|&size| known("shape", size));
+            calibration = calibration.shape(name, sizes.collect::<PyResult<Vec<usize>>>()?);
+        }
+        Ok(calibration)
+    }
+
+    fn images(&self) -> PyResult<ImageOptions> {
+        let singles = |values: &Option<Vec<f64>>| {
+            let values = values.as_ref();
+            values.map(|values| values.iter().map(|&value| value as f32).collect())
+        };
+        let layouts = [("nchw", Layout::Nchw), ("nhwc", Layout::Nhwc)];
+        let colors = [
+            ("rgb", Color::Rgb),
+            ("bgr", Color::Bgr),
+            ("gray", Color::Gray),
+        ];
+        let ways = [("ignore", Exif::Ignore), ("apply", Exif::Apply)];
+        let (layout, color, exif) = (&self.layout, &self.color, &self.exif);
+        let layout = layout.as_ref().map(|name| named("layout", name, &layouts));
+        let color = color.as_ref().map(|name| named("color", name, &colors));
+        let exif = exif.as_ref().map(|name| named("exif", name, &ways));
+        Ok(ImageOptions {
+            mean: singles(&self.mean),
+            std: singles(&self.std),
+            scale: self.scale.map(|scale| scale as f32),
+            resize: whole("resize", self.resize)?,
+            crop: whole("crop", self.crop)?,
+            layout: layout.transpose()?,
+            color: color.transpose()?,
+            exif: exif.transpose()?.unwrap_or_default(),
+        })
+    }
+}
+
+fn apart(first: &str, second: &str) -> PyErr {
+    error(format!("{first} cannot be used with {second}"))
+}
+
+/// What goes by a name.
+fn named<T: Copy>(option: &str, name: &str, known: &[(&str, T)]) -> PyResult<T> {
+    let found = known.iter().find(|(known, _)| *known == name);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        error(format!(
+            "{option}: expected {}, found {name}",
+            names.join(" or ")
+        ))
+    })
+}
+
+/// A number that the library says more about: below 0 and beyond all sizes there is nothing to say.
+fn known<T: TryFrom<Whole>>(option: &str, number: Whole) -> PyResult<T> {
+    T::try_from(number).map_err(|_| {
+        error(format!(
+            "{option}: expected a whole number from 0 on, found {number}"
+        ))
+    })
+}
+
+fn whole<T: TryFrom<Whole>>(option: &str, number: Option<Whole>) -> PyResult<Option<T>> {
+    number.map(|number| known(option, number)).transpose()
+}
+
+fn bytes(option: &str, megabytes: Whole, range: &std::ops::RangeInclusive<u64>) -> PyResult<u64> {
+    let found = u64::try_from(megabytes)
+        .ok()
+        .filter(|megabytes| range.contains(megabytes));
+    found.map(|megabytes| megabytes * MEGABYTE).ok_or_else(|| {
+        let (start, end) = (range.start(), range.end());
+        error(format!(
+            "{option}: expected a whole number from {start} to {end}, found {megabytes}"
+        ))
+    })
+}
