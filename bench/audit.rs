@@ -16,6 +16,7 @@ use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Consumer, Groups, Scope};
 use onnx_mipp::mi::log_determinant;
 use onnx_mipp::onnx::{self, Model, proto};
+use onnx_mipp::ops;
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,7 +65,7 @@ fn main() -> Result<(), Failure> {
     for path in &arguments.models {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let model = onnx::load(path)?.inlined().in_order();
-        let mut graph = Graph::build(&model)?;
+        let mut graph = ops::graph(&model)?;
         let inputs = runtime.session(&model)?.inputs();
         let data = reader::open(
             std::slice::from_ref(&arguments.data),
@@ -75,7 +76,7 @@ fn main() -> Result<(), Failure> {
         let batch = data.batches(&all, all.len())?.next().ok_or("no data")??;
         let few = data.batches(&all[..2], 2)?.next().ok_or("no data")??;
         probe(&model, &mut graph, &runtime, &few)?;
-        let groups = Groups::find(&graph, Scope::default());
+        let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
         for consumer in &groups.consumers {
             if let Some(seen) = seen(&model, &graph, consumer, &runtime, &batch, &arguments)? {
                 let layer = &graph.nodes[consumer.node].name;

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use onnx_mipp::calibrate::probe;
 use onnx_mipp::calibrate::reader::{self, ReaderOptions};
-use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Groups, Scope};
 use onnx_mipp::onnx;
+use onnx_mipp::ops;
 use onnx_mipp::report::sentence;
 use onnx_mipp::runtime::{Runtime, RuntimeOptions, restart_without_telemetry};
 
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub fn describe(path: &Path) -> Result<String, Box<dyn Error>> {
     // Groups are found on a model without calls of its own functions, nodes in order.
     let model = onnx::load(path)?.inlined().in_order();
-    let mut graph = Graph::build(&model)?;
+    let mut graph = ops::graph(&model)?;
 
     // Shapes are not inferred but observed: in one run, of two samples of noise.
     let runtime = Runtime::start(&RuntimeOptions::default())?;
@@ -37,7 +37,7 @@ pub fn describe(path: &Path) -> Result<String, Box<dyn Error>> {
     let batch = batches.next().ok_or("the model takes no samples")??;
     probe(&model, &mut graph, &runtime, &batch)?;
 
-    let groups = Groups::find(&graph, Scope::default());
+    let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
     let mut text = String::new();
     for group in &groups.groups {
         let (name, channels) = (&group.name, group.channels.len());

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use onnx_mipp::calibrate::probe;
 use onnx_mipp::calibrate::reader::{self, ReaderOptions};
-use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Groups, Scope};
 use onnx_mipp::onnx;
+use onnx_mipp::ops;
 use onnx_mipp::runtime::{Runtime, RuntimeOptions, restart_without_telemetry};
 use onnx_mipp::select::Plan;
 use onnx_mipp::surgery::{self, Repaired};
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Writes the model without every second channel of its free groups; returns what was kept.
 pub fn halve(input: &Path, output: &Path) -> Result<Plan, Box<dyn Error>> {
     let model = onnx::load(input)?.inlined().in_order();
-    let mut graph = Graph::build(&model)?;
+    let mut graph = ops::graph(&model)?;
 
     // Shapes are observed in one run, of two samples of noise.
     let runtime = Runtime::start(&RuntimeOptions::default())?;
@@ -42,7 +42,7 @@ pub fn halve(input: &Path, output: &Path) -> Result<Plan, Box<dyn Error>> {
     let mut batches = noise.batches(&[0, 1], 2)?;
     let batch = batches.next().ok_or("the model takes no samples")??;
     probe(&model, &mut graph, &runtime, &batch)?;
-    let groups = Groups::find(&graph, Scope::default());
+    let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
 
     // Start from the plan that keeps everything; a frozen group must stay whole.
     let mut plan = Plan::of(&groups, &vec![true; groups.channel_count]);

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use onnx_mipp::calibrate::reader::{self, ReaderOptions};
 use onnx_mipp::calibrate::{Estimator, GatherOptions, Statistics, probe};
-use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Groups, Scope};
 use onnx_mipp::onnx;
+use onnx_mipp::ops;
 use onnx_mipp::runtime::{Runtime, RuntimeOptions, restart_without_telemetry};
 
 /// Samples of one run.
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// variance, and how far the covariance is to be trusted.
 pub fn describe(model: PathBuf, data: PathBuf) -> Result<String, Box<dyn Error>> {
     let model = onnx::load(&model)?.inlined().in_order();
-    let mut graph = Graph::build(&model)?;
+    let mut graph = ops::graph(&model)?;
     let runtime = Runtime::start(&RuntimeOptions::default())?;
     let inputs = runtime.session(&model)?.inputs();
     let data = reader::open(&[data], &inputs, &ReaderOptions::default())?;
@@ -40,7 +40,7 @@ pub fn describe(model: PathBuf, data: PathBuf) -> Result<String, Box<dyn Error>>
     let mut first = data.batches(few, few.len())?;
     let batch = first.next().ok_or("the data hold no sample")??;
     probe(&model, &mut graph, &runtime, &batch)?;
-    let groups = Groups::find(&graph, Scope::default());
+    let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
 
     // One pass over all samples, of which sums stay and nothing else.
     let batches = data.batches(&all, BATCH)?;

@@ -9,6 +9,7 @@ use onnx_mipp::divergence::{self, Effort};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::Groups;
 use onnx_mipp::onnx::{self, DataType, Model};
+use onnx_mipp::ops;
 use onnx_mipp::runtime::{InputSpec, Runtime};
 use onnx_mipp::select::{CostModel, Limits, Losses, Plan, Ranking, Scene};
 use onnx_mipp::sequential;
@@ -41,7 +42,7 @@ impl<'a> Subject<'a> {
     ) -> Result<Self, Box<dyn Error>> {
         let [calibration, evaluation] = crate::data_files(data);
         let model = onnx::load(path)?;
-        let mut graph = Graph::build(&model)?;
+        let mut graph = ops::graph(&model)?;
         let inputs = runtime.session(&model)?.inputs();
         let options = ReaderOptions {
             samples,
@@ -54,7 +55,7 @@ impl<'a> Subject<'a> {
             .next()
             .ok_or("no calibration data")??;
         probe(&model, &mut graph, runtime, &first)?;
-        let groups = Groups::find(&graph, onnx_mipp::groups::Scope::default());
+        let groups = Groups::find(&graph, onnx_mipp::groups::Scope::default(), &ops::RULES);
         let is_held = |index: &usize| index % HOLD_BACK == HOLD_BACK - 1;
         let (held, seen): (Vec<usize>, Vec<usize>) = all.into_iter().partition(is_held);
         let held = if held.is_empty() { seen.clone() } else { held };

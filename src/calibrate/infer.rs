@@ -29,7 +29,7 @@ pub fn infer(
     allowance: Allowance,
 ) -> Result<bool, OverLimit> {
     let known = shapes(model, graph, runtime, inputs);
-    graph.check_demand(allowance)?;
+    graph.check_demand(allowance, &ops::repetitions)?;
     let known = known.and_then(|()| numbers(model, graph, runtime));
     Ok(known.is_some_and(|()| is_complete(graph)))
 }
@@ -47,7 +47,7 @@ pub fn forecast(
 ) -> Result<(), OverLimit> {
     let mut graph = graph.clone();
     let _ = shapes(model, &mut graph, runtime, inputs);
-    graph.check_demand(allowance)
+    graph.check_demand(allowance, &ops::repetitions)
 }
 
 /// Records the shapes that ONNX Runtime infers.

@@ -419,6 +419,7 @@ mod tests {
     use crate::calibrate::probe;
     use crate::groups::Scope;
     use crate::onnx;
+    use crate::ops;
     use crate::runtime::RuntimeOptions;
 
     const BATCH: usize = 8;
@@ -439,13 +440,13 @@ mod tests {
             "/fixtures/resnet_bn_torchscript.onnx"
         );
         let model = onnx::load(path.as_ref()).unwrap();
-        let mut graph = Graph::build(&model).unwrap();
+        let mut graph = ops::graph(&model).unwrap();
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
         let values: Vec<f32> = (0..BATCH * 28 * 28).map(|i| (i % 17) as f32).collect();
         let image = Tensor::from_f32(&[BATCH, 1, 28, 28], values).unwrap();
         let batch = vec![("input".to_owned(), image)];
         probe(&model, &mut graph, &runtime, &batch).unwrap();
-        let groups = Groups::find(&graph, Scope::default());
+        let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
         let leaving = |samples: usize| {
             let (gatherers, _) = gatherers(&graph, &groups, samples);
             let placed: Vec<Placed> = gatherers.iter().map(|g| g.placed.clone()).collect();

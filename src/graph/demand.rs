@@ -1,8 +1,7 @@
 //! What a run of the whole graph takes, from the shapes of its values: known before it runs.
 
 use crate::allowance::{Allowance, OverLimit, spanned};
-use crate::graph::{Graph, NodeId, Value, ValueId};
-use crate::ops;
+use crate::graph::{Graph, NodeId, NodeView, Value, ValueId};
 
 /// Bytes of an element whose type is not known.
 const ELEMENT: usize = 4;
@@ -26,9 +25,10 @@ pub struct Demand {
 }
 
 impl Graph {
-    /// What a run takes, as far as shapes are known.
+    /// What a run takes, as far as shapes are known. `repetitions` says what the repetitions of a node's body
+    /// are worth, in elements.
     #[must_use]
-    pub fn demand(&self) -> Demand {
+    pub fn demand(&self, repetitions: &dyn Fn(NodeView<'_>) -> u64) -> Demand {
         let ends = self.ends();
         let mut found = Demand::default();
         let sources = self.values.iter().filter(|value| value.producer.is_none());
@@ -44,7 +44,7 @@ impl Graph {
             }
             let touched = known.inputs.iter().chain(&known.outputs).flatten();
             let counts = touched.map(|&id| elements(&self.values[id]));
-            let own = counts.fold(ops::repetitions(self.view(node)), u64::saturating_add);
+            let own = counts.fold(repetitions(self.view(node)), u64::saturating_add);
             found.elements = found.elements.saturating_add(own);
             if found.most.is_none_or(|(_, most)| own > most) {
                 found.most = Some((node, own));
@@ -64,12 +64,16 @@ impl Graph {
         stored.map(size).fold(0, u64::saturating_add)
     }
 
-    /// Refuses a graph whose run takes more than is allowed, or one of whose tensors has axes that cannot be
-    /// walked.
+    /// Refuses a graph whose [run](Graph::demand) takes more than is allowed, or one of whose tensors has axes
+    /// that cannot be walked.
     ///
     /// # Errors
     /// The node that takes it, with the largest tensor that it reads or makes.
-    pub fn check_demand(&self, allowance: Allowance) -> Result<(), OverLimit> {
+    pub fn check_demand(
+        &self,
+        allowance: Allowance,
+        repetitions: &dyn Fn(NodeView<'_>) -> u64,
+    ) -> Result<(), OverLimit> {
         for value in &self.values {
             let what = || match value.producer {
                 Some(node) => format!("the axes of what {} makes,", self.blamed(node)),
@@ -77,7 +81,7 @@ impl Graph {
             };
             allowance.bytes(axes(value), what, ADVICE)?;
         }
-        let demand = self.demand();
+        let demand = self.demand(repetitions);
         let place = |node: Option<NodeId>| match node {
             Some(node) => format!("a run of the model, at {},", self.blamed(node)),
             None => "a run of the model, for its inputs,".to_owned(),
@@ -212,9 +216,15 @@ mod tests {
     #[test]
     fn values_live_until_they_are_read_last() {
         // At c: a, which d reads again, with b and c.
-        assert_eq!(graph([1, 10, 20, 30, 4]).demand().bytes, 4 * (10 + 20 + 30));
+        assert_eq!(
+            graph([1, 10, 20, 30, 4]).demand(&|_| 0).bytes,
+            4 * (10 + 20 + 30)
+        );
         // At a: x and a.
-        assert_eq!(graph([90, 10, 20, 30, 4]).demand().bytes, 4 * (90 + 10));
+        assert_eq!(
+            graph([90, 10, 20, 30, 4]).demand(&|_| 0).bytes,
+            4 * (90 + 10)
+        );
     }
 
     #[test]
@@ -234,17 +244,17 @@ mod tests {
     fn what_is_too_much_is_named() {
         let most = Allowance { bytes: 24_000 };
         let large = graph([1, 10, 20, 6000, 4]);
-        let text = large.check_demand(most).unwrap_err().to_string();
+        let text = large.check_demand(most, &|_| 0).unwrap_err().to_string();
         assert!(text.contains("'c' of shape [6000]"), "{text}");
         let allowed = Allowance { bytes: 400_000 };
-        assert_eq!(large.check_demand(allowed), Ok(()));
+        assert_eq!(large.check_demand(allowed, &|_| 0), Ok(()));
         // No element, but an axis.
         let mut empty = graph([1; 5]);
         empty.observe_shape("b", vec![0, 1 << 40]);
-        let text = empty.check_demand(allowed).unwrap_err().to_string();
+        let text = empty.check_demand(allowed, &|_| 0).unwrap_err().to_string();
         assert!(text.contains("'b' of shape [0, 1099511627776]"), "{text}");
         // So much that numbers of 64 bits do not hold it.
         empty.observe_shape("b", vec![usize::MAX, usize::MAX]);
-        assert!(empty.check_demand(allowed).is_err());
+        assert!(empty.check_demand(allowed, &|_| 0).is_err());
     }
 }

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::walk::{Axes, AxisMap, Reason, Use, Walk};
-use crate::ops::{self, Freeze, Operator};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::walk::{Reason, Walk};
+use crate::groups::{Axes, AxisMap, Operator, Use};
 
 /// What an entry of a tensor of sizes stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Walk<'_> {
         let of_node = ((at.0, 0), 0)..=((at.0, usize::MAX), usize::MAX);
         let mut opened = self.open.range(of_node);
         let is_alone = opened.all(|((other, _), _)| *other == at);
-        match ops::sizes::open_entry(self.graph, at.0) {
+        match self.rules.open_entry(self.graph.view(at.0)) {
             Some(open) if is_alone => {
                 let (_, maps) = self.open.entry((at, index)).or_insert((open, vec![known]));
                 maps.push(map.clone());
@@ -233,7 +233,7 @@ impl Walk<'_> {
             .filter_map(|(slot, value)| Some((slot, (*value)?)))
             .filter(|(_, value)| self.sizes.contains_key(value))
             .collect();
-        let mut sizes = ops::sizes::flow(view, self);
+        let mut sizes = self.rules.sizes(view, self);
         if sizes.as_ref().is_some_and(|sizes| is_endless(sizes)) {
             read.iter()
                 .for_each(|&(_, value)| self.freeze_sizes(view, value));

@@ -7,9 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::NodeId;
-use crate::groups::walk::{Atom, Axes, AxisMap, Walk};
-use crate::ops::Freeze;
+use crate::graph::{Freeze, NodeId};
+use crate::groups::{Atom, Axes, AxisMap, Walk};
 
 /// A split: the node and the first of the output axes that share the channels.
 pub type SplitId = (NodeId, usize);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::graph::{Graph, ValueId};
 use crate::groups::storage::Stored;
-use crate::groups::walk::{AxisMap, Reason, Use, Walk};
-use crate::groups::{Bias, Consumer, Groups};
+use crate::groups::walk::{Reason, Walk};
+use crate::groups::{AxisMap, Bias, Consumer, Groups, Rules, Use};
 use crate::onnx::Tensor;
 
 /// With what a consumer shares its weight.
@@ -33,7 +33,7 @@ pub enum Sharing {
 impl Walk<'_> {
     /// Unites the channels along the axes of weights that several nodes share.
     pub(super) fn tie_weights(&mut self) {
-        let shared = shared(self.graph, self.weights.iter().copied());
+        let shared = shared(self.graph, self.rules, self.weights.iter().copied());
         for (root, uses) in shared {
             let Some(tensor) = &self.graph.values[root].constant else {
                 continue;
@@ -73,13 +73,14 @@ impl Walk<'_> {
 /// The stored constants that more than one of these uses read.
 fn shared(
     graph: &Graph,
+    rules: &dyn Rules,
     weights: impl Iterator<Item = Use>,
 ) -> BTreeMap<ValueId, Vec<(Use, Stored)>> {
     let mut uses: BTreeMap<ValueId, Vec<(Use, Stored)>> = BTreeMap::new();
     for at in weights {
         let value = graph.view(at.0).input(at.1);
         if let Some(value) = value.filter(|&value| graph.values[value].constant.is_some()) {
-            let stored = Stored::of(graph, value);
+            let stored = Stored::of(graph, value, rules);
             uses.entry(stored.root).or_default().push((at, stored));
         }
     }
@@ -108,6 +109,7 @@ fn slices_are_equal(tensor: &Tensor, axis: usize) -> bool {
 pub(super) fn sharing(
     graph: &Graph,
     groups: &Groups,
+    rules: &dyn Rules,
     weights: impl Iterator<Item = Use>,
 ) -> Vec<Sharing> {
     let mut all = vec![Sharing::Alone; groups.consumers.len()];
@@ -118,7 +120,7 @@ pub(super) fn sharing(
             at_use.entry(at).or_default().push(index);
         }
     }
-    for (root, uses) in shared(graph, weights) {
+    for (root, uses) in shared(graph, rules, weights) {
         let is_tied = |axis: usize| {
             let constant = graph.values[root].constant.as_ref();
             constant.is_some_and(|tensor| !slices_are_equal(tensor, axis))

@@ -1,8 +1,10 @@
 //! Attention in one node: heads leave whole, in queries, keys, values and the result together.
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Kept, Role, Walk, WeightLayout};
-use crate::ops::{Edit, Freeze, Operator, product};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::{
+    AxisMap, Bias, Consumer, Cost, Edit, Elements, Kept, Operator, Role, Walk, WeightLayout,
+};
+use crate::ops::product;
 
 pub(super) const INSIDE: &str =
     "its heads share an axis with what is inside them, which --head-dim does not cover";

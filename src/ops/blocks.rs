@@ -1,8 +1,7 @@
 //! DepthToSpace and SpaceToDepth: blocks of space become channels and back.
 
-use crate::graph::NodeView;
-use crate::groups::{AxisMap, Walk};
-use crate::ops::{Freeze, Operator};
+use crate::graph::{Freeze, NodeView};
+use crate::groups::{AxisMap, Operator, Walk};
 
 const CHANNEL_AXIS: usize = 1;
 

@@ -1,8 +1,7 @@
 //! Element-wise operators with numpy broadcasting, one input or many: channels keep their place.
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::{AxisMap, Walk};
-use crate::ops::{Freeze, Operator};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::{AxisMap, Operator, Walk};
 
 pub(super) struct Broadcast;
 

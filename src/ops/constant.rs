@@ -1,9 +1,10 @@
 //! Constant and ConstantOfShape: data that come from the file.
 
+use crate::graph::{Freeze, canonical_domain};
 use crate::graph::{Node, NodeView};
+use crate::groups::Operator;
 use crate::groups::Walk;
 use crate::onnx::{DataType, Tensor, TensorError, proto::NodeProto};
-use crate::ops::{Freeze, Operator, canonical_domain};
 
 /// Where ConstantOfShape reads its shape.
 const SHAPE: usize = 0;

@@ -1,10 +1,10 @@
 //! Operators of com.microsoft that ONNX Runtime's optimisers make.
 
-use crate::graph::NodeView;
-use crate::groups::{Bias, Walk};
+use crate::graph::{Freeze, NodeView};
+use crate::groups::{Bias, Operator, Walk};
 use crate::ops::linear::Product;
 use crate::ops::product::Activations;
-use crate::ops::{Freeze, Operator, attention, broadcast, norm, rotary};
+use crate::ops::{attention, broadcast, norm, rotary};
 
 pub(super) const DOMAIN: &str = "com.microsoft";
 

@@ -1,10 +1,10 @@
 //! Conv and ConvTranspose: consume input channels, make output channels.
 
-use crate::graph::{NodeView, ValueId};
+use crate::graph::{Freeze, NodeView, ValueId};
 use crate::groups::{
-    Atom, AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout, Window,
+    Atom, AxisMap, Bias, Consumer, Cost, Edit, Elements, Kept, Operator, Walk, WeightLayout, Window,
 };
-use crate::ops::{Edit, Freeze, Operator, quantize};
+use crate::ops::quantize;
 
 const DATA: usize = 0;
 const WEIGHT: usize = 1;

@@ -1,9 +1,10 @@
 //! DeformConv: a convolution that reads at places which another input moves.
 
-use crate::graph::NodeView;
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout};
+use crate::graph::{Freeze, NodeView};
+use crate::groups::{
+    AxisMap, Bias, Consumer, Cost, Edit, Elements, Kept, Operator, Walk, WeightLayout,
+};
 use crate::ops::conv::{self, Out, Sizes, WeightAxes};
-use crate::ops::{Edit, Freeze, Operator};
 
 const DATA: usize = 0;
 const WEIGHT: usize = 1;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Role, Walk, WeightLayout};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Operator, Role, Walk, WeightLayout};
+use crate::ops::product;
 use crate::ops::resample::are_copies;
 use crate::ops::stack::StackProduct;
-use crate::ops::{Freeze, Operator, product};
 
 pub(super) struct Einsum;
 

@@ -1,8 +1,7 @@
 //! Concat: maps laid end to end.
 
-use crate::graph::{NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Walk};
-use crate::ops::{Freeze, Operator};
+use crate::graph::{Freeze, NodeView, view::normalize_axis};
+use crate::groups::{AxisMap, Operator, Walk};
 
 pub(super) struct Concat;
 

@@ -1,10 +1,10 @@
 //! Gemm and MatMul: products with a constant matrix, or of two activations.
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Walk, WeightLayout};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Operator, Walk, WeightLayout};
 use crate::ops::product::Activations;
+use crate::ops::quantize;
 use crate::ops::stack::StackProduct;
-use crate::ops::{Freeze, Operator, quantize};
 
 pub(super) struct Gemm;
 

@@ -1,8 +1,7 @@
 //! Operators that mix the elements along some axes: channels there must stay, others pass.
 
-use crate::graph::{NodeView, view::normalize_axis};
-use crate::groups::Walk;
-use crate::ops::{Freeze, Operator};
+use crate::graph::{Freeze, NodeView, view::normalize_axis};
+use crate::groups::{Operator, Walk};
 
 /// Operators whose output has the input's shape, and mixes along some axes.
 pub(super) struct AlongAxis;

@@ -45,56 +45,81 @@ pub use repeat::repetitions;
 pub use shift::{Shifted, shifted};
 pub use unfused::unfused;
 
-use crate::graph::{Node, NodeView, ValueId};
-use crate::groups::{Kept, Walk};
-use crate::onnx::{Tensor, TensorError};
+use crate::graph::{Graph, GraphError, Node, NodeView, ValueId};
+use crate::groups::{self, Carried, Cost, Operator, Rules, Size, Walk};
+use crate::onnx::proto::NodeProto;
+use crate::onnx::{Model, Tensor, TensorError};
 
-/// Why a rule gave up: the channels that the node touches must stay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Freeze(pub String);
+/// The operators that are known here.
+pub const RULES: Known = Known;
 
-impl Freeze {
-    /// A clause that completes "the channels stay because".
-    pub fn new(text: impl Into<String>) -> Self {
-        Freeze(text.into())
+/// See [`RULES`].
+#[derive(Debug, Clone, Copy)]
+pub struct Known;
+
+impl Rules for Known {
+    fn find(&self, node: &Node) -> Option<&dyn Operator> {
+        find(&node.domain, &node.op_type).map(|operator| operator as &dyn Operator)
+    }
+
+    fn sizes(&self, view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
+        sizes::flow(view, walk)
+    }
+
+    fn open_entry(&self, view: NodeView<'_>) -> Option<i64> {
+        sizes::open_entry(view.graph, view.id)
+    }
+
+    fn cost(&self, view: NodeView<'_>, walk: &Walk<'_>) -> Vec<Cost> {
+        cost::known(view, walk)
+    }
+
+    fn carried(&self, view: NodeView<'_>) -> Option<Carried> {
+        storage::carried(view)
+    }
+
+    fn stored(
+        &self,
+        node: &Node,
+        first: Option<&Tensor>,
+        most: usize,
+    ) -> Result<Option<Tensor>, TensorError> {
+        constant::stored(node, first, most)
+    }
+
+    fn fills(&self, node: &Node) -> bool {
+        constant::fills(node)
+    }
+
+    fn draws(&self, node: &NodeProto) -> bool {
+        constant::draws(node)
+    }
+
+    fn reads_data(&self, node: &Node, slot: usize) -> bool {
+        reads_data(node, slot)
+    }
+
+    fn reads_all_slots(&self, node: &Node) -> bool {
+        reads_all_slots(node)
+    }
+
+    fn starts_sizes(&self, node: &Node) -> bool {
+        sizes::starts(node)
+    }
+
+    fn computes_sizes(&self, node: &Node) -> bool {
+        sizes::computes(node)
     }
 }
 
-/// A change to a node that follows from the channels that left.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Edit {
-    /// Set an integer attribute.
-    Int(&'static str, i64),
-    /// Set a floating-point attribute.
-    Float(&'static str, f32),
-    /// Set a list of integers.
-    Ints(&'static str, Vec<i64>),
-    /// Remove an attribute.
-    Drop(&'static str),
-    /// Read another constant in an input slot.
-    Input(usize, Tensor),
-}
-
-/// The rule of an operator family.
-pub trait Operator: Sync {
-    /// Passes atoms from the inputs of `view` to its outputs.
-    ///
-    /// # Errors
-    /// The rule does not cover this node; the caller freezes the node's inputs.
-    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze>;
-
-    /// Attributes and inputs that change when only the `kept` channels stay.
-    ///
-    /// # Errors
-    /// The node cannot follow; the rule's `trace` let something through that it should not have.
-    fn rewrite(&self, _view: NodeView<'_>, _kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
-        Ok(Vec::new())
-    }
-
-    /// Whether the rule knows what to do with inputs that hold lengths of axes.
-    fn reads_sizes(&self) -> bool {
-        false
-    }
+/// The graph of a model, with its constants and counts [marked](groups::mark).
+///
+/// # Errors
+/// Those of [`Graph::build`] and of [`groups::mark`].
+pub fn graph(model: &Model) -> Result<Graph, GraphError> {
+    let mut graph = Graph::build(model)?;
+    groups::mark(&mut graph, model, &RULES)?;
+    Ok(graph)
 }
 
 /// The rule of an operator, if there is one.
@@ -241,20 +266,4 @@ pub fn reads_all_slots(node: &Node) -> bool {
         "Sum",
     ];
     node.domain.is_empty() && ANY_NUMBER.contains(&node.op_type.as_str())
-}
-
-/// The domain without its alias: `ai.onnx` is the standard domain, whose name is empty.
-#[must_use]
-pub fn canonical_domain(domain: &str) -> &str {
-    if domain == "ai.onnx" { "" } else { domain }
-}
-
-/// Operator type with its domain, where that is not the standard one.
-#[must_use]
-pub fn full_name(node: &Node) -> String {
-    if node.domain.is_empty() {
-        node.op_type.clone()
-    } else {
-        format!("{}::{}", node.domain, node.op_type)
-    }
 }

@@ -1,8 +1,8 @@
 //! Normalisations: those that work on each channel alone, on groups of channels, or over them.
 
-use crate::graph::{NodeView, ValueId, view::normalize_axis};
-use crate::groups::{AxisMap, Kept, Walk};
-use crate::ops::{Edit, Freeze, Operator, broadcast};
+use crate::graph::{Freeze, NodeView, ValueId, view::normalize_axis};
+use crate::groups::{AxisMap, Edit, Kept, Operator, Walk};
+use crate::ops::broadcast;
 
 /// Why channels over which a norm runs stay unless the user lets them leave.
 pub(super) const OVER_CHANNELS: &str =

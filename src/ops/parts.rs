@@ -1,10 +1,9 @@
 //! Split, Slice and Gather: parts of a tensor, sub-maps of its atoms.
 
-use crate::graph::{NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Kept, Walk};
+use crate::graph::{Freeze, NodeView, view::normalize_axis};
+use crate::groups::{AxisMap, Edit, Kept, Operator, Walk};
 use crate::onnx::Tensor;
 use crate::ops::constant::is_weight;
-use crate::ops::{Edit, Freeze, Operator};
 
 pub(super) struct Split;
 

@@ -1,8 +1,7 @@
 //! Pooling: works on each channel alone.
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::Walk;
-use crate::ops::{Freeze, Operator};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::{Operator, Walk};
 
 pub(super) struct Pool;
 

@@ -1,8 +1,8 @@
 //! Products of two activations, such as an attention's scores: both sides' channels meet.
 
-use crate::graph::{NodeView, ValueId};
+use crate::graph::{Freeze, NodeView, ValueId};
 use crate::groups::{Bias, Consumer, Cost, Elements, Role, Walk, WeightLayout};
-use crate::ops::{Freeze, broadcast};
+use crate::ops::broadcast;
 
 /// Which of the last two axes of each factor are kept and summed over: `left` is `[rows, summed]`,
 /// `right` is `[summed, columns]`. The axes before are stacks of matrices.

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::graph::{Graph, Node, NodeView, ValueId, view::normalize_axis};
-use crate::groups::{Cost, Elements, Walk};
+use crate::graph::{Freeze, Graph, Node, NodeView, ValueId, view::normalize_axis};
+use crate::groups::{Cost, Dequantizer, Elements, Operator, Walk};
 use crate::onnx::{Tensor, TensorError};
-use crate::ops::{Freeze, Operator};
 
 const SCALE: usize = 1;
 const ZERO_POINT: usize = 2;
@@ -170,25 +169,11 @@ impl Operator for Integers {
     }
 }
 
-/// Input slots of a node that stores a tensor in few bits, and the axis along which its scales lie
-/// where there are several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    /// The quantised numbers.
-    pub data: usize,
-    /// Their scales.
-    pub scale: usize,
-    /// Their zero points; the slot may be empty.
-    pub zero_point: usize,
-    /// As the attribute has it.
-    pub axis: i64,
-}
-
 /// What the node stores in few bits, if it is one that does.
 #[must_use]
-pub fn stored(node: &Node) -> Option<Stored> {
+pub fn stored(node: &Node) -> Option<Dequantizer> {
     let is_one = node.domain.is_empty() && node.op_type == "DequantizeLinear";
-    (is_one && node.int("block_size", 0) == 0).then(|| Stored {
+    (is_one && node.int("block_size", 0) == 0).then(|| Dequantizer {
         data: 0,
         scale: SCALE,
         zero_point: ZERO_POINT,

@@ -1,8 +1,9 @@
 //! LSTM, GRU and RNN: hidden units leave from the gates, the recurrence and all states together.
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout};
-use crate::ops::{Edit, Freeze, Operator};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::{
+    AxisMap, Bias, Consumer, Cost, Edit, Elements, Kept, Operator, Walk, WeightLayout,
+};
 
 const DATA: usize = 0;
 const WEIGHT: usize = 1;

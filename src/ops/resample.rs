@@ -1,9 +1,8 @@
 //! Pad, Resize and Expand: the shape changes, channels keep their place.
 
-use crate::graph::{Graph, NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Kept, Walk};
+use crate::graph::{Freeze, Graph, NodeView, view::normalize_axis};
+use crate::groups::{AxisMap, Edit, Kept, Operator, Walk};
 use crate::ops::constant::is_weight;
-use crate::ops::{Edit, Freeze, Operator};
 
 pub(super) struct Pad;
 

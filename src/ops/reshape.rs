@@ -1,9 +1,8 @@
 //! Reshape, Flatten, Squeeze, Unsqueeze and Transpose: the same elements under other axes.
 
-use crate::graph::NodeView;
-use crate::groups::{Atom, Axes, AxisMap, SplitId, Walk};
+use crate::graph::{Freeze, NodeView};
+use crate::groups::{Atom, Axes, AxisMap, Operator, SplitId, Walk};
 use crate::ops::resample::are_copies;
-use crate::ops::{Freeze, Operator};
 
 pub(super) struct Reshape;
 

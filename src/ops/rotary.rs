@@ -1,9 +1,8 @@
 //! RotaryEmbedding, of the standard domain and of com.microsoft: turns pairs inside each head.
 
-use crate::graph::NodeView;
-use crate::groups::{Kept, Walk};
+use crate::graph::{Freeze, NodeView};
+use crate::groups::{Edit, Kept, Operator, Walk};
 use crate::ops::attention::{INSIDE, heads, heads_left, repeated};
-use crate::ops::{Edit, Freeze, Operator};
 
 pub(super) struct RotaryEmbedding {
     /// The input slot of the cosines.

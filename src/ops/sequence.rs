@@ -1,9 +1,8 @@
 //! SplitToSequence and SequenceAt: a split whose parts are picked by number.
 
-use crate::graph::{NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Kept, Walk};
+use crate::graph::{Freeze, NodeView, view::normalize_axis};
+use crate::groups::{AxisMap, Edit, Kept, Operator, Walk};
 use crate::onnx::Tensor;
-use crate::ops::{Edit, Freeze, Operator};
 
 const SPLIT: usize = 1;
 

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use crate::graph::{Graph, Node, NodeId, NodeView, view::normalize_axis};
-use crate::groups::{Size, Walk};
+use crate::graph::{Freeze, Graph, Node, NodeId, NodeView, view::normalize_axis};
+use crate::groups::{Operator, Size, Walk};
 use crate::onnx::{DataType, Tensor};
-use crate::ops::{Freeze, Operator};
 
 /// Nodes that are followed to and from a list of sizes, and factors of one number.
 const MOST_FOLLOWED: usize = 1024;

@@ -1,10 +1,10 @@
 //! Products of data with a constant stack of matrices, such as experts: each matrix reads its own part of the
 //! data, or all read the same. One place in the width that they make leaves from all of them.
 
-use crate::graph::NodeView;
+use crate::graph::{Freeze, NodeView};
 use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Stack, Walk, WeightLayout};
+use crate::ops::quantize;
 use crate::ops::resample::are_copies;
-use crate::ops::{Freeze, quantize};
 
 /// Which slots and axes play which part. What is summed over comes last in the data.
 pub(super) struct StackProduct {

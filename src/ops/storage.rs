@@ -1,48 +1,9 @@
 //! Nodes that make one constant of another, element by element: how a weight comes from the form in which
 //! it is stored.
 
-use crate::graph::{NodeView, ValueId, view::normalize_axis};
+use crate::graph::{NodeView, ValueId};
+use crate::groups::{Carried, Step};
 use crate::ops::quantize;
-
-/// What a node does to the elements of the constant that it hands on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// It lays them out in another shape, in the same order.
-    Reshaped,
-    /// It gives them another type.
-    Cast,
-    /// It moves axes: output axis `i` is input axis `perm[i]`.
-    Transposed(Vec<usize>),
-    /// It multiplies them with the constant in a slot, or divides by it.
-    Scaled {
-        /// The slot.
-        by: usize,
-        /// Whether it divides.
-        divides: bool,
-    },
-    /// It adds the constant in a slot, or subtracts it.
-    Moved {
-        /// The slot.
-        by: usize,
-        /// Whether it subtracts.
-        subtracts: bool,
-    },
-    /// They are integers with scales and zero points.
-    Dequantized(quantize::Stored),
-    /// They are places in a short table, whose entries it gives.
-    LookedUp,
-}
-
-/// A constant that is made of another one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Carried {
-    /// The input slot of the other one.
-    pub slot: usize,
-    /// Per axis of the output, the axis of the other one that it is; `None` where it is none of them.
-    pub axes: Vec<Option<usize>>,
-    /// What is done to its elements.
-    pub step: Step,
-}
 
 /// How the node makes its constant of one that is stored; `None` where it does not, or in another way.
 #[must_use]
@@ -166,10 +127,4 @@ pub fn stated_length(view: NodeView<'_>, axis: usize) -> Option<(usize, usize)> 
     let is_reshape = view.node.domain.is_empty() && view.node.op_type == "Reshape";
     let target = view.constant(1)?.to_i64().ok()?;
     (is_reshape && *target.get(axis)? > 0).then_some((1, axis))
-}
-
-/// The axis of the scales of a `Dequantized` step, of a constant of `rank` axes.
-#[must_use]
-pub fn scale_axis(stored: &quantize::Stored, rank: usize) -> Option<usize> {
-    normalize_axis(stored.axis, rank).ok()
 }

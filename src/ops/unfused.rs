@@ -9,9 +9,10 @@ mod quantized;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::graph::canonical_domain;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType};
 use crate::onnx::{DataType, Model, Names, Tensor};
-use crate::ops::{canonical_domain, contrib};
+use crate::ops::contrib;
 
 /// The model in which the nodes of the main graph that can be taken apart are, and what operators these
 /// were, by name.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::calibrate::forecast;
-use crate::graph::Graph;
 use crate::onnx;
+use crate::ops;
 use crate::pipeline::{Error, Event, Options, batch};
 use crate::report::{Compared, source};
 use crate::runtime::{InputSpec, Runtime};
@@ -31,7 +31,7 @@ pub fn compare(
         Some(specs) => specs,
         None => runtime.session(&models[0])?.inputs(),
     };
-    let graph = Graph::build(&models[0])?;
+    let graph = ops::graph(&models[0])?;
     let options = &options.told_by(&graph);
     let told = batch::told(&models[0], &graph);
     let (samples, ()) = batch::open(&specs, options, &told, |samples| {

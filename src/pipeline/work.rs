@@ -114,7 +114,7 @@ impl Work {
         original.check_expansion(options.allowance)?;
         let (model, taken_apart) = ops::unfused(original.inlined());
         let model = model.in_order();
-        let graph = Graph::build(&model)?;
+        let graph = ops::graph(&model)?;
         let runtime = Runtime::start(&options.runtime)?;
         tell(Event::Stage("reading the model"));
         let specs = match InputSpec::stated(&model) {
@@ -138,11 +138,11 @@ impl Work {
             is_tried = true;
             observed.map(|()| seen)
         })?;
-        graph.check_demand(options.allowance)?;
-        let mut groups = Groups::find(&graph, options.scope);
+        graph.check_demand(options.allowance, &ops::repetitions)?;
+        let mut groups = Groups::find(&graph, options.scope, &ops::RULES);
         restrict(&graph, &mut groups, options)?;
         let kept = statistics::kept(&graph, &groups);
-        samples.fit(graph.demand().bytes, kept, options)?;
+        samples.fit(graph.demand(&ops::repetitions).bytes, kept, options)?;
         if let Some(together) = groups.batch {
             samples.keep_together(together);
         }
@@ -482,6 +482,11 @@ fn restrict(graph: &Graph, groups: &mut Groups, options: &Options) -> Result<(),
     let set = |globs: &Option<Globs>| globs.as_ref().map(|globs| globs.set.clone());
     let (exclude, only) = (set(&options.exclude), set(&options.only));
     groups.restrict(graph, exclude.as_ref(), only.as_ref());
-    groups.check_hints(graph, options.scope, (exclude.as_ref(), only.as_ref()));
+    groups.check_hints(
+        graph,
+        options.scope,
+        &ops::RULES,
+        (exclude.as_ref(), only.as_ref()),
+    );
     Ok(())
 }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::Use;
+use crate::groups::{Edit, Use};
 use crate::onnx::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_proto, tensor_shape_proto, type_proto,
 };
 use crate::onnx::{Model, Names, Tensor};
-use crate::ops::{self, Edit};
+use crate::ops;
 use crate::surgery::Changes;
 use crate::surgery::forms;
 

@@ -1,9 +1,9 @@
 //! Collecting what changes: cut constants, size entries, attributes.
 
 use crate::graph::{Graph, NodeId, NodeView};
-use crate::groups::{ChannelAxes, Kept, Use};
+use crate::groups::{ChannelAxes, Edit, Kept, Use};
 use crate::onnx::Tensor;
-use crate::ops::{self, Edit};
+use crate::ops;
 use crate::surgery::{Changes, Repaired, SurgeryError, quantized, stored};
 
 /// All changes that the kept channels ask for at the nodes that are `wanted`.

@@ -23,7 +23,7 @@ pub(crate) use fold::{Fold, Onto};
 pub use repair::{Repair, Repaired, repair, repair_channels};
 
 use crate::graph::{Graph, NodeId};
-use crate::groups::{Groups, Kept, Use};
+use crate::groups::{Edit, Groups, Kept, Use};
 use crate::onnx::{Model, Tensor};
 
 /// Everything that changes, collected before anything does.
@@ -38,7 +38,7 @@ pub struct Changes {
     /// Nodes that are cut without repair, as their weight cannot be stored as it was, and why.
     pub unrepaired: BTreeMap<NodeId, String>,
     /// Attribute edits per node, in order.
-    pub attributes: Vec<(usize, crate::ops::Edit)>,
+    pub attributes: Vec<(usize, Edit)>,
     /// Biases that an Add after the node brings.
     pub added: BTreeMap<usize, Tensor>,
 }

@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::{ChannelAxes, Kept, Stored, Use};
+use crate::groups::{Carried, ChannelAxes, Dequantizer, Kept, Step, Stored, Use};
 use crate::onnx::{DataType, Tensor, TensorError};
-use crate::ops::storage::{self, Carried, Step};
-use crate::ops::{constant, quantize};
+use crate::ops::{self, constant, quantize, storage};
 use crate::surgery::back::Back;
 use crate::surgery::quantized;
 use crate::surgery::{Changes, SurgeryError};
@@ -98,7 +97,7 @@ impl<'a> Link<'a> {
     /// `None` where the constant is stored as it is read, or its channels are not known.
     fn of(graph: &'a Graph, kept: &Kept<'_>, at: Use) -> Option<Self> {
         let axes = kept.cut(at.0, at.1)?;
-        let stored = Stored::of(graph, graph.view(at.0).input(at.1)?);
+        let stored = Stored::of(graph, graph.view(at.0).input(at.1)?, &ops::RULES);
         let filled = graph.values[stored.root].producer;
         let filled = filled.filter(|&node| constant::fills(&graph.nodes[node]));
         let step = |&node: &NodeId| Some((node, storage::carried(graph.view(node))?));
@@ -211,7 +210,7 @@ impl<'a> Link<'a> {
                 take(*by, made.len().saturating_sub(rank))?;
             }
             Step::Dequantized(stored) => {
-                if let Some(axis) = storage::scale_axis(stored, made.len()) {
+                if let Some(axis) = stored.scale_axis(made.len()) {
                     take(stored.scale, axis)?;
                     take(stored.zero_point, axis)?;
                 }
@@ -339,7 +338,7 @@ fn lost(kept: &Kept<'_>, axes: &ChannelAxes) -> Vec<(usize, Vec<usize>)> {
 }
 
 /// The node that a constant is directly unpacked by, if it scales integers.
-pub(super) fn unpacker(graph: &Graph, at: Use) -> Option<(NodeId, quantize::Stored)> {
+pub(super) fn unpacker(graph: &Graph, at: Use) -> Option<(NodeId, Dequantizer)> {
     let maker = graph.values[graph.view(at.0).input(at.1)?].producer?;
     Some((maker, quantize::stored(&graph.nodes[maker])?))
 }

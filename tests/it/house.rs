@@ -9,8 +9,6 @@ use petgraph::graphmap::DiGraphMap;
 
 use crate::program::root;
 
-/// Rooms that read each other; each list goes when one of its arrows is cut.
-const CIRCLES: [&[&str]; 1] = [&["graph", "groups", "ops"]];
 const MOST_LINES: usize = 500;
 /// Files that are longer.
 const LONG: [&str; 3] = [
@@ -124,13 +122,7 @@ fn rooms_read_each_other_one_way() {
     let circles = tarjan_scc(&arrows)
         .into_iter()
         .filter(|rooms| rooms.len() > 1);
-    let circles: BTreeSet<Vec<&str>> = circles
-        .map(|mut rooms| {
-            rooms.sort_unstable();
-            rooms
-        })
-        .collect();
-    assert_eq!(circles, CIRCLES.map(<[&str]>::to_vec).into());
+    assert_eq!(circles.collect::<Vec<_>>(), Vec::<Vec<&str>>::new());
 }
 
 #[test]

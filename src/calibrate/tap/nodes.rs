@@ -106,14 +106,14 @@ mod tests {
             "/fixtures/mobilenet_bn_torchscript.onnx"
         );
         let model = crate::onnx::load(path.as_ref()).unwrap();
-        let mut graph = Graph::build(&model).unwrap();
+        let mut graph = ops::graph(&model).unwrap();
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
         let values: Vec<f32> = (0..2 * 28 * 28).map(|i| (i % 17) as f32).collect();
         let image = Tensor::from_f32(&[2, 1, 28, 28], values).unwrap();
         let mut feeds = vec![("input".to_owned(), image)];
         probe(&model, &mut graph, &runtime, &feeds).unwrap();
         let (mut plain, mut repeated) = (Vec::new(), Vec::new());
-        for consumer in Groups::find(&graph, Scope::default()).consumers {
+        for consumer in Groups::find(&graph, Scope::default(), &ops::RULES).consumers {
             let tap = Tap {
                 value: consumer.output,
                 axis: consumer.output_axis,
