@@ -180,9 +180,9 @@ impl Part {
                 continue;
             };
             let view = graph.view(producer);
-            if ops::sizes::starts(view.node) {
+            if ops::of(view.node).starts_sizes() {
                 part.lengths
-                    .push((value.name.clone(), ops::sizes::told(view)?));
+                    .push((value.name.clone(), ops::of(view.node).lengths(view)?));
             } else {
                 part.nodes.insert(producer);
                 open.extend(part.read_by(view)?);
@@ -198,7 +198,7 @@ impl Part {
         for (slot, &id) in view.node.inputs.iter().enumerate() {
             let Some(id) = id else { continue };
             let value = view.graph.values.get(id)?;
-            if ops::reads_data(view.node, slot) || value.is_constant {
+            if ops::of(view.node).reads_data(slot) || value.is_constant {
                 read.push(id);
             } else {
                 let empty = Tensor::zeros(value.dtype?, &[0]).ok()?;

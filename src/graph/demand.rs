@@ -5,16 +5,17 @@ use crate::graph::{Graph, NodeId, NodeView, Value, ValueId};
 
 /// Bytes of an element whose type is not known.
 const ELEMENT: usize = 4;
-/// Bytes that a position of an axis takes while channels are followed: its atom, and what is known of that.
+/// Bytes that a position of an axis takes while channels are followed: its atom, and what is known
+/// of that.
 const PER_POSITION: usize = 64;
 const ADVICE: &str = "give inputs of smaller sizes, or allow more";
 
 /// What a run takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// Bytes of values that live at the same time, where that is most. A value lives from the node that makes
-    /// it to the last that reads it; initializers, which the file has, and shapes that are not known count
-    /// nothing.
+    /// Bytes of values that live at the same time, where that is most. A value lives from the node
+    /// that makes it to the last that reads it; initializers, which the file has, and shapes that
+    /// are not known count nothing.
     pub bytes: u64,
     /// The node where that is.
     at: Option<NodeId>,
@@ -25,8 +26,8 @@ pub struct Demand {
 }
 
 impl Graph {
-    /// What a run takes, as far as shapes are known. `repetitions` says what the repetitions of a node's body
-    /// are worth, in elements.
+    /// What a run takes, as far as shapes are known. `repetitions` says what the repetitions of a
+    /// node's body are worth, in elements.
     #[must_use]
     pub fn demand(&self, repetitions: &dyn Fn(NodeView<'_>) -> u64) -> Demand {
         let ends = self.ends();
@@ -64,8 +65,8 @@ impl Graph {
         stored.map(size).fold(0, u64::saturating_add)
     }
 
-    /// Refuses a graph whose [run](Graph::demand) takes more than is allowed, or one of whose tensors has axes
-    /// that cannot be walked.
+    /// Refuses a graph whose [run](Graph::demand) takes more than is allowed, or one of whose
+    /// tensors has axes that cannot be walked.
     ///
     /// # Errors
     /// The node that takes it, with the largest tensor that it reads or makes.
@@ -91,8 +92,8 @@ impl Graph {
         allowance.work(demand.elements, || place(most), ADVICE)
     }
 
-    /// Per node, the values that nothing reads after it. What the model hands out stays, and so do constants,
-    /// which are kept once they are computed.
+    /// Per node, the values that nothing reads after it. What the model hands out stays, and so do
+    /// constants, which are kept once they are computed.
     fn ends(&self) -> Vec<Vec<ValueId>> {
         let mut last: Vec<Option<NodeId>> =
             self.values.iter().map(|value| value.producer).collect();
@@ -135,14 +136,15 @@ fn elements(value: &Value) -> u64 {
     value.shape.as_deref().map_or(0, |shape| spanned(shape, 1))
 }
 
-/// Bytes that following channels along all axes takes. The file has the elements of initializers; one without any
-/// may have axes of any length, and a rule may take several of its axes for one.
+/// Bytes that following channels along all axes takes. The file has the elements of initializers;
+/// one without any may have axes of any length, and a rule may take several of its axes for one.
 fn axes(value: &Value) -> u64 {
     let shape = value.shape.as_deref().unwrap_or_default();
     if is_stored(value) {
-        return match shape.contains(&0) {
-            true => spanned(shape, PER_POSITION),
-            false => 0,
+        return if shape.contains(&0) {
+            spanned(shape, PER_POSITION)
+        } else {
+            0
         };
     }
     let positions = shape.iter().map(|&length| length as u64);
@@ -152,10 +154,7 @@ fn axes(value: &Value) -> u64 {
 
 /// Bytes of a value while it lives.
 fn held(value: &Value) -> u64 {
-    match is_stored(value) {
-        true => 0,
-        false => size(value),
-    }
+    if is_stored(value) { 0 } else { size(value) }
 }
 
 fn is_stored(value: &Value) -> bool {

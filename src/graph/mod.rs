@@ -1,8 +1,8 @@
 //! The graph stage: a model's nodes and values with who makes and who reads what.
 //!
 //! [`Graph::build`] turns a [`Model`] into plain tables and checks with petgraph that it has no
-//! cycle. What operators mean is not known here: of constants these are the initializers. Shapes and
-//! folded constants are not inferred: [`Graph::observe`] takes them from ONNX Runtime.
+//! cycle. What operators mean is not known here: of constants these are the initializers. Shapes
+//! and folded constants are not inferred: [`Graph::observe`] takes them from ONNX Runtime.
 
 mod attributes;
 mod demand;
@@ -72,8 +72,8 @@ pub struct Value {
     pub is_output: bool,
     /// Whether a node's subgraph reads it.
     pub is_captured: bool,
-    /// Whether the observed run showed a sequence or another value that is no tensor of numbers, which cannot pass
-    /// from one run to another.
+    /// Whether the observed run showed a sequence or another value that is no tensor of numbers,
+    /// which cannot pass from one run to another.
     pub is_sequence: bool,
 }
 

@@ -10,8 +10,8 @@ use crate::onnx::{Model, Tensor};
 /// No more bytes than this are filled of all constants of which the file has the shape alone.
 const MOST_FILLED: usize = 1 << 28;
 
-/// Marks in the `graph` of a `model` the values that nodes make of constants or of lengths of axes alone, and
-/// takes over the constants that nodes store.
+/// Marks in the `graph` of a `model` the values that nodes make of constants or of lengths of axes
+/// alone, and takes over the constants that nodes store.
 ///
 /// # Errors
 /// A node without an input that it cannot do without, or a stored constant that cannot be read.
@@ -46,7 +46,7 @@ pub fn mark(graph: &mut Graph, model: &Model, rules: &dyn Rules) -> Result<(), G
 fn check_slots(graph: &Graph, rules: &dyn Rules) -> Result<(), GraphError> {
     for node in &graph.nodes {
         let empty = node.inputs.iter().position(Option::is_none);
-        if let Some(slot) = empty.filter(|_| rules.reads_all_slots(node)) {
+        if let Some(slot) = empty.filter(|_| rules.of(node).reads_all_slots()) {
             return Err(GraphError::EmptyInput {
                 node: node.name.clone(),
                 op_type: node.op_type.clone(),
@@ -57,7 +57,8 @@ fn check_slots(graph: &Graph, rules: &dyn Rules) -> Result<(), GraphError> {
     Ok(())
 }
 
-/// Which nodes make the same of the same in every run. Of the model's own functions that is not known.
+/// Which nodes make the same of the same in every run. Of the model's own functions that is not
+/// known.
 fn lasting(model: &Model, rules: &dyn Rules) -> Vec<bool> {
     let functions = model.proto.functions.iter();
     let functions: BTreeSet<_> = functions.map(|f| (f.name(), f.domain())).collect();
@@ -68,7 +69,8 @@ fn lasting(model: &Model, rules: &dyn Rules) -> Vec<bool> {
         .collect()
 }
 
-/// The constant that the node stores, or fills with one number; of the latter `left` bytes may be filled.
+/// The constant that the node stores, or fills with one number; of the latter `left` bytes may be
+/// filled.
 fn stored(
     graph: &Graph,
     id: NodeId,
@@ -78,8 +80,9 @@ fn stored(
     let node = &graph.nodes[id];
     let first = node.inputs.first().copied().flatten();
     let first = first.and_then(|value| graph.values[value].constant.as_ref());
-    let stored = rules.stored(node, first, *left)?;
-    if let Some(tensor) = stored.as_ref().filter(|_| rules.fills(node)) {
+    let operator = rules.of(node);
+    let stored = operator.stored(node, first, *left)?;
+    if let Some(tensor) = stored.as_ref().filter(|_| operator.fills()) {
         *left = left.saturating_sub(tensor.bytes.len());
     }
     Ok(stored)
@@ -87,9 +90,10 @@ fn stored(
 
 /// Whether the node reads data, and constants alone.
 fn reads_constants(graph: &Graph, node: &Node, rules: &dyn Rules) -> bool {
+    let operator = rules.of(node);
     let slots = node.inputs.iter().enumerate();
     let mut read = slots
-        .filter(|(slot, _)| rules.reads_data(node, *slot))
+        .filter(|(slot, _)| operator.reads_data(*slot))
         .filter_map(|(_, value)| value.as_ref())
         .peekable();
     read.peek().is_some()
@@ -104,6 +108,7 @@ fn counts(graph: &Graph, node: &Node, rules: &dyn Rules) -> bool {
         let value = &graph.values[value];
         value.is_count || value.is_constant
     };
-    rules.starts_sizes(node)
-        || rules.computes_sizes(node) && node.inputs.iter().flatten().all(is_known)
+    let operator = rules.of(node);
+    operator.starts_sizes()
+        || operator.computes_sizes() && node.inputs.iter().flatten().all(is_known)
 }

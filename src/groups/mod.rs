@@ -7,6 +7,7 @@
 mod axes;
 mod constants;
 mod consumer;
+mod facets;
 mod kept;
 mod lengths;
 mod partition;
@@ -26,9 +27,10 @@ use globset::GlobSet;
 pub use axes::{Atom, Axes, AxisMap, Use};
 pub use constants::mark;
 pub use consumer::{Bias, Consumer, Cost, Elements, Stack, WeightLayout, Window};
+pub use facets::{Alike, Edit, Shifted, Told, Unscaled, Values};
 pub use kept::Kept;
 pub use lengths::Size;
-pub use rule::{Edit, Operator, Rules};
+pub use rule::{Operator, Rules, UNKNOWN};
 pub use splits::{Role, SplitId};
 pub use storage::{Carried, Dequantizer, Step, Stored};
 pub use ties::Sharing;
@@ -112,8 +114,8 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Walks `graph`, which must be [marked](mark) and whose shapes must have been observed, and finds its
-    /// groups.
+    /// Walks `graph`, which must be [marked](mark) and whose shapes must have been observed, and
+    /// finds its groups.
     #[must_use]
     pub fn find(graph: &Graph, scope: Scope, rules: &dyn Rules) -> Self {
         partition::partition(graph, Walk::over(graph, scope, rules))
@@ -153,8 +155,8 @@ impl Groups {
         }
     }
 
-    /// Takes the hint at `--prune-normalized` off the reasons of groups that would stay whole with it too.
-    /// The patterns are those of [`Groups::restrict`].
+    /// Takes the hint at `--prune-normalized` off the reasons of groups that would stay whole with
+    /// it too. The patterns are those of [`Groups::restrict`].
     pub fn check_hints(
         &mut self,
         graph: &Graph,

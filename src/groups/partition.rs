@@ -129,7 +129,8 @@ fn signatures(groups: &Groups) -> Vec<Signature> {
 
 /// What is known of each channel.
 struct Facts<'a> {
-    /// Why it must stay, as numbers of reasons: a tensor that thousands of nodes read has thousands.
+    /// Why it must stay, as numbers of reasons: a tensor that thousands of nodes read has
+    /// thousands.
     frozen: &'a [BTreeSet<usize>],
     reasons: &'a [&'a Reason],
     first_origin: &'a [Option<NodeId>],

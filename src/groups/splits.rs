@@ -27,7 +27,8 @@ pub enum Role {
 pub(super) struct Splits {
     /// Whether this walk looks where the new axes lead.
     pub exploring: bool,
-    /// Whether it met anything that only the next walk decides: its atoms stand for no channels then.
+    /// Whether it met anything that only the next walk decides: its atoms stand for no channels
+    /// then.
     pub is_open: bool,
     /// The choices of the walk before.
     pub chosen: Choices,
@@ -109,8 +110,8 @@ impl Walk<'_> {
         Ok(axes)
     }
 
-    /// Which of several axes of channels that become one goes on: the only one with the wanted part in a product
-    /// of activations, as heads beside what is inside them.
+    /// Which of several axes of channels that become one goes on: the only one with the wanted part
+    /// in a product of activations, as heads beside what is inside them.
     #[must_use]
     pub fn merge(&mut self, at: SplitId, axes: &Axes) -> Option<usize> {
         if self.splits.exploring {

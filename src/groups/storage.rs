@@ -1,6 +1,6 @@
 //! Where a constant that a node reads is stored.
 
-use crate::graph::{Graph, NodeId, ValueId, view::normalize_axis};
+use crate::graph::{Graph, NodeId, NodeView, ValueId, view::normalize_axis};
 use crate::groups::Rules;
 
 /// Input slots of a node that stores a tensor in few bits, and the axis along which its scales lie
@@ -59,14 +59,41 @@ pub enum Step {
 pub struct Carried {
     /// The input slot of the other one.
     pub slot: usize,
-    /// Per axis of the output, the axis of the other one that it is; `None` where it is none of them.
+    /// Per axis of the output, the axis of the other one that it is; `None` where it is none of
+    /// them.
     pub axes: Vec<Option<usize>>,
     /// What is done to its elements.
     pub step: Step,
 }
 
-/// Exporters write a few nodes between a weight and its reader. What is made of more counts as stored where the
-/// walk ends, so that a chain that a file makes as long as it likes is not walked from each of its nodes.
+impl Carried {
+    /// How the node makes its constant of one that is stored; `None` where it does not, or in
+    /// another way.
+    #[must_use]
+    pub fn of(view: NodeView<'_>, rules: &dyn Rules) -> Option<Self> {
+        let values = &view.graph.values;
+        let made = values[view.output(0)?].shape.as_deref()?;
+        let mut outputs = view.node.outputs.iter().flatten();
+        let is_constant = outputs.all(|&value| values[value].is_constant);
+        is_constant
+            .then(|| rules.of(view.node).carried(view, made))
+            .flatten()
+    }
+
+    /// A constant of the shape `made` whose axes are those of the one in a slot.
+    #[must_use]
+    pub fn in_place(slot: usize, made: &[usize], step: Step) -> Self {
+        Carried {
+            slot,
+            axes: (0..made.len()).map(Some).collect(),
+            step,
+        }
+    }
+}
+
+/// Exporters write a few nodes between a weight and its reader. What is made of more counts as
+/// stored where the walk ends, so that a chain that a file makes as long as it likes is not walked
+/// from each of its nodes.
 const MOST_STEPS: usize = 64;
 
 /// The stored constant that another one is made of, element by element.
@@ -117,5 +144,5 @@ impl Stored {
 /// The node that makes a constant of one other, and how.
 fn step(graph: &Graph, value: ValueId, rules: &dyn Rules) -> Option<(NodeId, Carried)> {
     let node = graph.values[value].producer?;
-    Some((node, rules.carried(graph.view(node))?))
+    Some((node, Carried::of(graph.view(node), rules)?))
 }

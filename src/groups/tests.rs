@@ -4,7 +4,8 @@
 
 use crate::graph::{Freeze, Graph, Node, NodeView};
 use crate::groups::{
-    Axes, Bias, Consumer, Cost, Elements, Groups, Operator, Rules, Scope, Walk, WeightLayout, mark,
+    Axes, Bias, Consumer, Cost, Elements, Groups, Operator, Rules, Scope, UNKNOWN, Walk,
+    WeightLayout, mark,
 };
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use crate::onnx::{Model, Tensor};
@@ -81,12 +82,12 @@ impl Operator for Meet {
 struct Fake;
 
 impl Rules for Fake {
-    fn find(&self, node: &Node) -> Option<&dyn Operator> {
+    fn of(&self, node: &Node) -> &dyn Operator {
         match node.op_type.as_str() {
-            "Weigh" => Some(&Weigh),
-            "Pass" => Some(&Pass),
-            "Meet" => Some(&Meet),
-            _ => None,
+            "Weigh" => &Weigh,
+            "Pass" => &Pass,
+            "Meet" => &Meet,
+            _ => UNKNOWN,
         }
     }
 
@@ -95,8 +96,9 @@ impl Rules for Fake {
     }
 }
 
-/// Nodes as operator, inputs and output; the first input is `x`, what starts with `w` is a weight of that many
-/// rows and columns, and `y` is the output. All else has 3 rows and as many columns as its name has letters.
+/// Nodes as operator, inputs and output; the first input is `x`, what starts with `w` is a weight
+/// of that many rows and columns, and `y` is the output. All else has 3 rows and as many columns as
+/// its name has letters.
 fn graph(nodes: &[(&str, &[&str], &str)]) -> Graph {
     let value = |name: &str| ValueInfoProto {
         name: Some(name.to_owned()),

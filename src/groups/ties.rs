@@ -1,9 +1,9 @@
-//! Weights that several nodes share, as the towers of a siamese net or a head on several levels do: what is
-//! stored once is cut once, so that their channels are the same ones.
+//! Weights that several nodes share, as the towers of a siamese net or a head on several levels do:
+//! what is stored once is cut once, so that their channels are the same ones.
 //!
-//! Only weights tie. Vectors such as biases and scales are often one constant because an exporter found
-//! them equal (zeros, ones), which says nothing of the layers; the same holds for weights whose slices
-//! along an axis are all equal, such as zeros or a blur.
+//! Only weights tie. Vectors such as biases and scales are often one constant because an exporter
+//! found them equal (zeros, ones), which says nothing of the layers; the same holds for weights
+//! whose slices along an axis are all equal, such as zeros or a blur.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,7 +88,8 @@ fn shared(
     uses
 }
 
-/// Whether all slices of a tensor along an axis are the same: then it is of no matter which of them stay.
+/// Whether all slices of a tensor along an axis are the same: then it is of no matter which of them
+/// stay.
 fn slices_are_equal(tensor: &Tensor, axis: usize) -> bool {
     let (Some(&length), Some(size)) = (tensor.shape.get(axis), tensor.dtype.size()) else {
         return false;
@@ -147,20 +148,21 @@ pub(super) fn sharing(
         let biases: Vec<_> = biases.collect();
         let one_bias = biases.windows(2).all(|pair| pair[0] == pair[1]);
         for &index in consumers.iter() {
-            all[index] = match is_alike && is_whole {
-                true => Sharing::Together {
+            all[index] = if is_alike && is_whole {
+                Sharing::Together {
                     consumers: consumers.clone(),
                     one_bias,
-                },
-                false => Sharing::Fixed,
+                }
+            } else {
+                Sharing::Fixed
             };
         }
     }
     all
 }
 
-/// The layout of a consumer's weight in terms of the axes of what is stored: those of the outputs, the inputs, the
-/// taps and the blocks, and how many blocks there are.
+/// The layout of a consumer's weight in terms of the axes of what is stored: those of the outputs,
+/// the inputs, the taps and the blocks, and how many blocks there are.
 fn rooted(consumer: &Consumer, stored: &Stored) -> Option<(Vec<usize>, usize)> {
     let layout = &consumer.layout;
     let axes = layout.out_axes.iter().chain([&layout.in_axis]);

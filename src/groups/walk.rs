@@ -1,6 +1,7 @@
 //! The walk that carries channel atoms through the graph.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use petgraph::unionfind::UnionFind;
 
@@ -8,7 +9,7 @@ use crate::graph::{Freeze, Graph, NodeId, NodeView, ValueId};
 use crate::groups::consumer::{Consumer, Cost, Elements};
 use crate::groups::lengths::Size;
 use crate::groups::splits::{Choices, Splits};
-use crate::groups::{Atom, Axes, AxisMap, Rules, Scope, Use};
+use crate::groups::{Atom, Axes, AxisMap, Operator, Rules, Scope, UNKNOWN, Use};
 
 /// Why atoms must stay.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +33,8 @@ impl Reason {
 pub struct Walk<'a> {
     pub(super) graph: &'a Graph,
     pub(super) rules: &'a dyn Rules,
+    /// What is known of each node's operator.
+    operators: Rc<[&'a dyn Operator]>,
     pub(super) united: UnionFind<Atom>,
     pub(super) origins: Vec<NodeId>,
     pub(super) frozen: Vec<(Atom, usize)>,
@@ -69,19 +72,26 @@ impl<'a> Walk<'a> {
     /// Walks every node of `graph` in topological order, twice where channels may be split in
     /// several ways.
     pub(super) fn over(graph: &'a Graph, scope: Scope, rules: &'a dyn Rules) -> Self {
-        let first = Walk::once(graph, scope, rules, None);
+        let operators: Rc<[_]> = graph.nodes.iter().map(|node| rules.of(node)).collect();
+        let first = Walk::once(graph, scope, (rules, operators.clone()), None);
         if !first.splits.is_open {
             return first;
         }
         let choices = first.choices();
-        Walk::once(graph, scope, rules, Some(choices))
+        Walk::once(graph, scope, (rules, operators), Some(choices))
     }
 
-    fn once(graph: &'a Graph, scope: Scope, rules: &'a dyn Rules, chosen: Option<Choices>) -> Self {
+    fn once(
+        graph: &'a Graph,
+        scope: Scope,
+        (rules, operators): (&'a dyn Rules, Rc<[&'a dyn Operator]>),
+        chosen: Option<Choices>,
+    ) -> Self {
         let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
         let mut walk = Walk {
             graph,
             rules,
+            operators,
             united: UnionFind::new_empty(),
             origins: Vec::new(),
             frozen: Vec::new(),
@@ -133,10 +143,11 @@ impl<'a> Walk<'a> {
         if !outputs.is_empty() && outputs.iter().all(|&v| self.graph.values[v].is_constant) {
             return;
         }
-        let Some(operator) = self.rules.find(view.node) else {
+        let operator = self.operator(view.id);
+        if !operator.is_followed() {
             let text = format!("operator {} has no rule", view.node.full_name());
             return self.refuse(view, text);
-        };
+        }
         self.follow_counts(view, operator);
         let atoms = self.origins.len();
         if let Err(Freeze(text)) = operator.trace(view, self) {
@@ -150,12 +161,17 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What is known of a node's operator.
+    pub(super) fn operator(&self, node: NodeId) -> &'a dyn Operator {
+        self.operators.get(node).copied().unwrap_or(UNKNOWN)
+    }
+
     /// Leaves a node as it is, with all that it reads.
     fn refuse(&mut self, view: NodeView<'_>, text: String) {
         self.freeze_inputs(view, &text);
         let is_told = self.costs.last().is_some_and(|cost| cost.node == view.id);
         if !is_told {
-            let known = self.rules.cost(view, self);
+            let known = self.operator(view.id).cost(view, self);
             self.costs.extend(known);
         }
         self.refused.insert(view.id, text);

@@ -114,7 +114,7 @@ impl CostModel {
             };
             let is_stored = graph.values[value]
                 .producer
-                .is_none_or(|node| ops::constant::stores_tensor(&graph.nodes[node]));
+                .is_none_or(|node| ops::of(&graph.nodes[node]).stores_tensor());
             let is_weight = ops::constant::is_weight(tensor.dtype) || weights.contains(&value);
             // A tensor that several nodes cut in the same way is stored once.
             let reads = cuts

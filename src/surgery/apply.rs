@@ -198,7 +198,7 @@ fn store_in_place(main: &mut GraphProto, graph: &Graph, value: ValueId, tensor: 
     }
     let Some(producer) = known
         .producer
-        .filter(|&id| ops::constant::stores_tensor(&graph.nodes[id]))
+        .filter(|&id| ops::of(&graph.nodes[id]).stores_tensor())
     else {
         return false;
     };

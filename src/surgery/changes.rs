@@ -134,10 +134,7 @@ fn touches(view: NodeView<'_>, kept: &Kept<'_>) -> bool {
 }
 
 fn rewrite(view: NodeView<'_>, kept: &Kept<'_>, changes: &mut Changes) -> Result<(), SurgeryError> {
-    let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else {
-        return Ok(());
-    };
-    let edits = operator
+    let edits = ops::of(view.node)
         .rewrite(view, kept)
         .map_err(|freeze| failed(view, &freeze.0))?;
     for edit in edits {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::{Carried, ChannelAxes, Dequantizer, Kept, Step, Stored, Use};
 use crate::onnx::{DataType, Tensor, TensorError};
-use crate::ops::{self, constant, quantize, storage};
+use crate::ops;
 use crate::surgery::back::Back;
 use crate::surgery::quantized;
 use crate::surgery::{Changes, SurgeryError};
@@ -99,8 +99,8 @@ impl<'a> Link<'a> {
         let axes = kept.cut(at.0, at.1)?;
         let stored = Stored::of(graph, graph.view(at.0).input(at.1)?, &ops::RULES);
         let filled = graph.values[stored.root].producer;
-        let filled = filled.filter(|&node| constant::fills(&graph.nodes[node]));
-        let step = |&node: &NodeId| Some((node, storage::carried(graph.view(node))?));
+        let filled = filled.filter(|&node| ops::of(&graph.nodes[node]).fills());
+        let step = |&node: &NodeId| Some((node, Carried::of(graph.view(node), &ops::RULES)?));
         let steps: Vec<_> = stored.chain.iter().map(step).collect::<Option<_>>()?;
         (filled.is_some() || !steps.is_empty()).then(|| Link {
             graph,
@@ -218,7 +218,7 @@ impl<'a> Link<'a> {
             Step::Reshaped => {
                 let mut target: Option<(usize, Vec<i64>)> = None;
                 for (&axis, (_, positions)) in axes.iter().zip(&self.lost) {
-                    let Some((slot, entry)) = storage::stated_length(view, axis) else {
+                    let Some((slot, entry)) = ops::of(view.node).stated_length(view, axis) else {
                         continue;
                     };
                     if target.is_none() {
@@ -340,5 +340,6 @@ fn lost(kept: &Kept<'_>, axes: &ChannelAxes) -> Vec<(usize, Vec<usize>)> {
 /// The node that a constant is directly unpacked by, if it scales integers.
 pub(super) fn unpacker(graph: &Graph, at: Use) -> Option<(NodeId, Dequantizer)> {
     let maker = graph.values[graph.view(at.0).input(at.1)?].producer?;
-    Some((maker, quantize::stored(&graph.nodes[maker])?))
+    let node = &graph.nodes[maker];
+    Some((maker, ops::of(node).dequantizer(node)?))
 }

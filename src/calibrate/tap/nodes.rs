@@ -69,7 +69,8 @@ fn pointwise_nodes(
     graph: &Graph,
     placed: &Placed,
 ) -> Option<Vec<proto::NodeProto>> {
-    let source = ops::pointwise(graph.view(placed.pointwise?))?;
+    let view = graph.view(placed.pointwise?);
+    let source = ops::of(view.node).pointwise(view)?;
     let shape = graph.values[source].shape.as_ref()?;
     let mut grid = vec![1; shape.len()];
     let channels = i64::try_from(*shape.get(1)?).ok()?;
