@@ -11,9 +11,9 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use onnx_mipp::repair::Repair;
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
 use onnx_mipp::select::{Budget, Limits, Plan, select, select_at};
-use onnx_mipp::surgery::Repair;
 
 use baselines::{l1_scores, random_scores, ranked, uniform};
 use subject::Subject;

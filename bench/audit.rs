@@ -11,13 +11,15 @@ use std::path::PathBuf;
 use clap::Parser;
 use faer::Mat;
 use ndarray::ArrayD;
-use onnx_mipp::calibrate::{Batch, normal_scores, probe, reader};
+use onnx_mipp::data::{self, Batch};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Consumer, Groups, Scope};
-use onnx_mipp::mi::log_determinant;
+use onnx_mipp::linalg::log_determinant;
 use onnx_mipp::onnx::{self, Model, proto};
 use onnx_mipp::ops;
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
+use onnx_mipp::shapes::probe;
+use onnx_mipp::statistics::normal_scores;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -67,10 +69,10 @@ fn main() -> Result<(), Failure> {
         let model = onnx::load(path)?.inlined().in_order();
         let mut graph = ops::graph(&model)?;
         let inputs = runtime.session(&model)?.inputs();
-        let data = reader::open(
+        let data = data::open(
             std::slice::from_ref(&arguments.data),
             &inputs,
-            &reader::ReaderOptions::default(),
+            &data::ReaderOptions::default(),
         )?;
         let all: Vec<usize> = (0..data.len().min(arguments.samples)).collect();
         let batch = data.batches(&all, all.len())?.next().ok_or("no data")??;

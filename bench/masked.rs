@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
-use onnx_mipp::calibrate::reader::{self, ReaderOptions};
-use onnx_mipp::calibrate::{Batch, probe};
+use onnx_mipp::data::Batch;
+use onnx_mipp::data::{self, ReaderOptions};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Groups, Kept, Scope};
 use onnx_mipp::onnx::proto::NodeProto;
@@ -17,6 +17,7 @@ use onnx_mipp::onnx::{self, DataType, Model, Tensor};
 use onnx_mipp::ops;
 use onnx_mipp::runtime::{Device, Runtime, RuntimeOptions};
 use onnx_mipp::select::{CostModel, Plan};
+use onnx_mipp::shapes::probe;
 use onnx_mipp::surgery::{self, Repaired};
 
 #[derive(Parser)]
@@ -122,7 +123,7 @@ fn batches(
     arguments: &Arguments,
 ) -> Result<[Batch; 2], Box<dyn Error>> {
     let inputs = runtime.session(model)?.inputs();
-    let states = reader::states(&inputs).map(|spec| {
+    let states = data::states(&inputs).map(|spec| {
         let sizes = spec.shape.iter();
         (
             spec.name.clone(),
@@ -135,14 +136,14 @@ fn batches(
         told: ops::inputs::values(graph),
         ..ReaderOptions::default()
     };
-    let data = reader::synthetic(&inputs, &options)?;
+    let data = data::synthetic(&inputs, &options)?;
     // States are of one sample.
-    let open = if reader::states(&inputs).next().is_some() {
+    let open = if data::states(&inputs).next().is_some() {
         1
     } else {
         2
     };
-    let size = reader::stated_batch(&inputs).unwrap_or(open).max(1);
+    let size = data::stated_batch(&inputs).unwrap_or(open).max(1);
     let take = |first: usize| -> Result<Batch, Box<dyn Error>> {
         let wanted: Vec<usize> = (first..first + size).collect();
         let batch = data.batches(&wanted, size)?.next();

@@ -6,13 +6,13 @@ use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
 
-use onnx_mipp::calibrate::probe;
-use onnx_mipp::calibrate::reader::{self, ReaderOptions};
+use onnx_mipp::data::{self, ReaderOptions};
 use onnx_mipp::groups::{Groups, Scope};
 use onnx_mipp::onnx;
 use onnx_mipp::ops;
 use onnx_mipp::report::sentence;
 use onnx_mipp::runtime::{Runtime, RuntimeOptions, restart_without_telemetry};
+use onnx_mipp::shapes::probe;
 
 fn main() -> Result<(), Box<dyn Error>> {
     restart_without_telemetry()?;
@@ -32,7 +32,7 @@ pub fn describe(path: &Path) -> Result<String, Box<dyn Error>> {
     // Shapes are not inferred but observed: in one run, of two samples of noise.
     let runtime = Runtime::start(&RuntimeOptions::default())?;
     let inputs = runtime.session(&model)?.inputs();
-    let noise = reader::synthetic(&inputs, &ReaderOptions::default())?;
+    let noise = data::synthetic(&inputs, &ReaderOptions::default())?;
     let mut batches = noise.batches(&[0, 1], 2)?;
     let batch = batches.next().ok_or("the model takes no samples")??;
     probe(&model, &mut graph, &runtime, &batch)?;

@@ -5,12 +5,13 @@ use std::error::Error;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use onnx_mipp::calibrate::reader::{self, ReaderOptions};
-use onnx_mipp::calibrate::{Estimator, GatherOptions, Statistics, probe};
+use onnx_mipp::data::{self, ReaderOptions};
 use onnx_mipp::groups::{Groups, Scope};
 use onnx_mipp::onnx;
 use onnx_mipp::ops;
 use onnx_mipp::runtime::{Runtime, RuntimeOptions, restart_without_telemetry};
+use onnx_mipp::shapes::probe;
+use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 
 /// Samples of one run.
 const BATCH: usize = 32;
@@ -32,7 +33,7 @@ pub fn describe(model: PathBuf, data: PathBuf) -> Result<String, Box<dyn Error>>
     let mut graph = ops::graph(&model)?;
     let runtime = Runtime::start(&RuntimeOptions::default())?;
     let inputs = runtime.session(&model)?.inputs();
-    let data = reader::open(&[data], &inputs, &ReaderOptions::default())?;
+    let data = data::open(&[data], &inputs, &ReaderOptions::default())?;
 
     // Shapes are observed in one small run; a batch of two cannot be mistaken for an axis of one.
     let all: Vec<usize> = (0..data.len()).collect();

@@ -9,24 +9,29 @@
 //! ```
 
 pub mod allowance;
-pub mod calibrate;
 pub mod cli;
 pub mod combine;
+pub mod data;
 mod digest;
-pub mod divergence;
 pub mod graph;
 pub mod groups;
+pub mod linalg;
 pub mod mi;
 pub mod onnx;
 pub mod ops;
 mod outputs;
 pub mod pipeline;
 mod regular;
+pub mod repair;
 pub mod report;
 pub mod runtime;
-pub mod segments;
 pub mod select;
-pub mod sequential;
+pub mod shapes;
 pub mod shown;
+pub mod statistics;
+pub mod subgraph;
 pub mod surgery;
+mod synthetic;
+pub mod taps;
+pub mod trials;
 pub mod verify;

@@ -1,19 +1,23 @@
 //! One model with its groups, statistics and labelled data.
 
+use onnx_mipp::repair;
 use std::error::Error;
 use std::path::Path;
 
-use onnx_mipp::calibrate::reader::{self, Dataset, ReaderOptions};
-use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics, probe};
-use onnx_mipp::divergence::{self, Effort};
+use onnx_mipp::data::Batch;
+use onnx_mipp::data::{self, Dataset, ReaderOptions};
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::Groups;
 use onnx_mipp::onnx::{self, DataType, Model};
 use onnx_mipp::ops;
+use onnx_mipp::repair::Repair;
+use onnx_mipp::repair::sequential;
 use onnx_mipp::runtime::{InputSpec, Runtime};
 use onnx_mipp::select::{CostModel, Limits, Losses, Plan, Ranking, Scene};
-use onnx_mipp::sequential;
-use onnx_mipp::surgery::{self, Repair, Repaired};
+use onnx_mipp::shapes::probe;
+use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
+use onnx_mipp::surgery::{self, Repaired};
+use onnx_mipp::trials::{self, Effort};
 
 const BATCH: usize = 50;
 /// As the program: one sample in this many is held back, for the trials.
@@ -48,7 +52,7 @@ impl<'a> Subject<'a> {
             samples,
             ..ReaderOptions::default()
         };
-        let calibration = reader::open(&[calibration], &inputs, &options)?;
+        let calibration = data::open(&[calibration], &inputs, &options)?;
         let all: Vec<usize> = (0..calibration.len()).collect();
         let first = calibration
             .batches(&all[..2], 2)?
@@ -68,7 +72,7 @@ impl<'a> Subject<'a> {
         let batches = calibration.batches(&seen, BATCH)?;
         let statistics = Statistics::gather(&model, &graph, &groups, runtime, batches, &gather)?;
         let macs = CostModel::macs(&graph, &groups);
-        let images = reader::open(
+        let images = data::open(
             std::slice::from_ref(&evaluation),
             &inputs,
             &ReaderOptions::default(),
@@ -100,7 +104,7 @@ impl<'a> Subject<'a> {
     /// What the outputs lose at the widths of every group.
     pub fn losses(&self, limits: &Limits) -> Result<Losses, Box<dyn Error>> {
         let ranking = Ranking::of(self.scene())?;
-        let setting = divergence::Setting {
+        let setting = trials::TrialRequest {
             model: &self.model,
             scene: self.scene(),
             ranking: &ranking,
@@ -114,7 +118,7 @@ impl<'a> Subject<'a> {
         let picked: Vec<usize> = (0..wanted).map(spread).collect();
         let trials = self.calibration.batches(&picked, BATCH)?;
         let trials = trials.collect::<Result<Vec<Batch>, _>>()?;
-        let found = divergence::measure(setting, effort, &trials, &|_| {})?;
+        let found = trials::measure(setting, effort, &trials, &|_| {})?;
         Ok(ranking.all_losses(self.scene(), limits, &found))
     }
 
@@ -123,10 +127,10 @@ impl<'a> Subject<'a> {
         let stays = plan.stays(&self.groups)?;
         let mut repaired = Repaired::default();
         if repair != Repair::None {
-            repaired = surgery::repair(&self.graph, &self.groups, &self.statistics, &stays)?;
+            repaired = repair::repair(&self.graph, &self.groups, &self.statistics, &stays)?;
         }
         if repair == Repair::Sequential {
-            let setting = sequential::Setting {
+            let setting = sequential::RepairRequest {
                 model: &self.model,
                 graph: &self.graph,
                 groups: &self.groups,
@@ -177,7 +181,7 @@ fn labels(path: &Path) -> Result<Vec<i64>, Box<dyn Error>> {
         dtype: DataType::Int64,
         shape: vec![None],
     };
-    let data = reader::open(&[path.to_owned()], &[spec], &ReaderOptions::default())?;
+    let data = data::open(&[path.to_owned()], &[spec], &ReaderOptions::default())?;
     let all: Vec<usize> = (0..data.len()).collect();
     let mut labels = Vec::new();
     for batch in data.batches(&all, BATCH)? {

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use onnx_mipp::calibrate::reader::{self, ReaderOptions};
+use onnx_mipp::data::{self, ReaderOptions};
 use onnx_mipp::onnx::{self, DataType};
 use onnx_mipp::runtime::{InputSpec, Runtime, RuntimeOptions};
 
@@ -59,7 +59,7 @@ pub fn accuracy(
     };
     let output: Vec<String> = session.outputs().into_iter().take(1).collect();
     let paths = [data.to_owned()];
-    let samples = reader::open(&paths, &inputs, &ReaderOptions::default())?;
+    let samples = data::open(&paths, &inputs, &ReaderOptions::default())?;
     let labels = labels(&paths, samples.len())?;
     let all: Vec<usize> = (0..samples.len()).collect();
     let batch = input.shape.first().copied().flatten().unwrap_or(BATCH);
@@ -82,7 +82,7 @@ fn labels(paths: &[PathBuf], samples: usize) -> Result<Vec<i64>, Box<dyn Error>>
         dtype: DataType::Int64,
         shape: vec![None],
     };
-    let labels = reader::open(paths, &[spec], &ReaderOptions::default())?;
+    let labels = data::open(paths, &[spec], &ReaderOptions::default())?;
     if labels.len() != samples {
         return Err(format!("{} labels for {samples} samples", labels.len()).into());
     }

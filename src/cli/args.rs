@@ -6,13 +6,13 @@ mod data;
 use std::path::PathBuf;
 
 use crate::allowance::Allowance;
-use crate::calibrate::Estimator;
-use crate::calibrate::reader::ReaderOptions;
+use crate::data::ReaderOptions;
 use crate::groups::Scope;
 use crate::pipeline::{Globs, Options};
+use crate::repair::Repair;
 use crate::runtime::{Device, RuntimeOptions, Stop};
 use crate::select::{Budget, Limits};
-use crate::surgery::Repair;
+use crate::statistics::Estimator;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::Glob;
 

@@ -15,12 +15,13 @@ use std::collections::BTreeMap;
 
 use faer::Mat;
 
-use crate::calibrate::Statistics;
 use crate::graph::{Graph, ValueId};
 use crate::groups::Groups;
-use crate::mi::{self, MiError};
+use crate::linalg::LinalgError;
+use crate::mi;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::select::{Scene, SelectError};
+use crate::statistics::Statistics;
 use linear::Linear;
 
 /// Why channels could not be combined.
@@ -35,7 +36,7 @@ pub enum CombineError {
         /// The group.
         group: String,
         /// What went wrong.
-        error: MiError,
+        error: LinalgError,
     },
     /// A constant that channels lie on could not be turned.
     #[error("combining the channels of '{group}': tensor '{tensor}': {error}")]

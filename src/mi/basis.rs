@@ -2,7 +2,8 @@
 
 use faer::{Mat, Side};
 
-use crate::mi::{MiError, Reading};
+use crate::linalg::LinalgError;
+use crate::mi::Reading;
 
 /// Share of the mean variance that is added to every channel's, so that channels without any have an inverse.
 const FLOOR: f64 = 1e-6;
@@ -20,7 +21,7 @@ const FLOOR: f64 = 1e-6;
 ///
 /// # Errors
 /// Covariances that are not finite.
-pub fn basis(readings: &[Reading], channels: usize) -> Result<Mat<f64>, MiError> {
+pub fn basis(readings: &[Reading], channels: usize) -> Result<Mat<f64>, LinalgError> {
     let fits = |reading: &&Reading| reading.covariance.nrows() == channels;
     let readings: Vec<&Reading> = readings.iter().filter(fits).collect();
     let mut covariance = Mat::<f64>::zeros(channels, channels);
@@ -30,7 +31,7 @@ pub fn basis(readings: &[Reading], channels: usize) -> Result<Mat<f64>, MiError>
     }
     let count = readings.len() as f64;
     (0..channels).for_each(|i| covariance[(i, i)] += FLOOR * count);
-    let failed = || MiError::NotPositiveDefinite { size: channels };
+    let failed = || LinalgError::NotPositiveDefinite { size: channels };
     if !covariance.norm_max().is_finite() {
         return Err(failed());
     }
@@ -63,7 +64,7 @@ pub fn basis(readings: &[Reading], channels: usize) -> Result<Mat<f64>, MiError>
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::mi::{log_determinant, solve_right};
+    use crate::linalg::{log_determinant, solve_right};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 

@@ -4,7 +4,7 @@
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::mi::MiError;
+use crate::linalg::LinalgError;
 use crate::mi::state::State;
 
 /// So many candidates are not worth the sharing between threads.
@@ -49,7 +49,7 @@ impl Elimination {
     ///
     /// # Errors
     /// A covariance is not positive definite.
-    pub fn new(readings: Vec<Reading>, candidates: usize) -> Result<Self, MiError> {
+    pub fn new(readings: Vec<Reading>, candidates: usize) -> Result<Self, LinalgError> {
         Elimination::start(readings, candidates, State::forgetting)
     }
 
@@ -57,19 +57,19 @@ impl Elimination {
     ///
     /// # Errors
     /// A covariance is not positive definite.
-    pub fn returning(readings: Vec<Reading>, candidates: usize) -> Result<Self, MiError> {
+    pub fn returning(readings: Vec<Reading>, candidates: usize) -> Result<Self, LinalgError> {
         Elimination::start(readings, candidates, State::returning)
     }
 
     fn start(
         readings: Vec<Reading>,
         candidates: usize,
-        state: fn(Reading) -> Result<State, MiError>,
-    ) -> Result<Self, MiError> {
+        state: fn(Reading) -> Result<State, LinalgError>,
+    ) -> Result<Self, LinalgError> {
         let states: Vec<State> = readings
             .into_par_iter()
             .map(state)
-            .collect::<Result<_, MiError>>()?;
+            .collect::<Result<_, LinalgError>>()?;
         Ok(Elimination {
             total: states.iter().map(State::information).sum(),
             states,
@@ -96,7 +96,7 @@ impl Elimination {
     ///
     /// # Errors
     /// A precision lost its definiteness.
-    pub fn loss(&self, candidate: usize) -> Result<f64, MiError> {
+    pub fn loss(&self, candidate: usize) -> Result<f64, LinalgError> {
         self.states
             .iter()
             .map(|state| state.lost_with(candidate))
@@ -107,11 +107,11 @@ impl Elimination {
     ///
     /// # Errors
     /// A precision lost its definiteness.
-    pub fn step(&mut self) -> Result<Option<Removal>, MiError> {
+    pub fn step(&mut self) -> Result<Option<Removal>, LinalgError> {
         let losses = self.candidates.par_iter().with_min_len(JUDGED_TOGETHER);
         let losses: Vec<f64> = losses
             .map(|&candidate| self.loss(candidate))
-            .collect::<Result<_, MiError>>()?;
+            .collect::<Result<_, LinalgError>>()?;
         let mut best: Option<(usize, f64)> = None;
         for (place, loss) in losses.into_iter().enumerate() {
             if best.is_none_or(|(_, least)| loss < least) {
@@ -145,7 +145,7 @@ impl Elimination {
     }
 
     /// Moves a candidate out of, or back into, what every consumer has left.
-    pub(super) fn sweep(&mut self, candidate: usize, join: bool) -> Result<(), MiError> {
+    pub(super) fn sweep(&mut self, candidate: usize, join: bool) -> Result<(), LinalgError> {
         let states = self.states.par_iter_mut();
         states.try_for_each(|state| state.sweep(candidate, join))
     }

@@ -19,9 +19,10 @@
 use faer::Mat;
 use rayon::prelude::*;
 
+use crate::linalg::sweep::Swept;
+use crate::linalg::{LinalgError, inverse, log_determinant};
+use crate::mi::Elimination;
 use crate::mi::state::State;
-use crate::mi::swept::Swept;
-use crate::mi::{Elimination, MiError, inverse, log_determinant};
 
 /// Rounds over all channels that left; the last one changes nothing unless there are so many.
 const MOST_ROUNDS: usize = 10;
@@ -46,7 +47,7 @@ impl Elimination {
     ///
     /// # Errors
     /// A covariance is not positive definite.
-    pub fn exchange(mut self, mut gone: Vec<usize>, least: f64) -> Result<Exchanged, MiError> {
+    pub fn exchange(mut self, mut gone: Vec<usize>, least: f64) -> Result<Exchanged, LinalgError> {
         let mut stays = self.stays();
         let left = stays.clone();
         stays.iter_mut().for_each(|stays| *stays = true);
@@ -156,7 +157,7 @@ impl Exchange {
         Some((coming.gain, changes))
     }
 
-    fn make(&mut self, back: usize, leaving: usize) -> Result<(), MiError> {
+    fn make(&mut self, back: usize, leaving: usize) -> Result<(), LinalgError> {
         self.stays[back] = true;
         self.stays[leaving] = false;
         let mut touched = [self.readers[back].clone(), self.readers[leaving].clone()].concat();

@@ -21,21 +21,14 @@
 //! set that is left, no channel is judged against what is gone already.
 
 mod basis;
-mod delayed;
 mod elimination;
-mod error;
 mod exchange;
-mod matrix;
 mod nested;
 mod state;
-mod swept;
 
 pub use basis::basis;
 pub use elimination::{Elimination, Reading, Removal};
-pub use error::MiError;
 pub use exchange::Exchanged;
-pub use matrix::{Divisor, inverse, log_determinant, solve_right};
-pub(crate) use matrix::{lower_gram, mirror, product};
 pub use nested::{nested, pair, unexplained};
 
 #[cfg(test)]

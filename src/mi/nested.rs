@@ -4,8 +4,9 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::traits::RealField;
 use faer::{Accum, Mat, MatRef, Par, Side};
 
-use crate::mi::matrix::{log_steps, log_steps_and_inverse, lower, lower_gram, mirror};
-use crate::mi::{MiError, Reading, log_determinant};
+use crate::linalg::matrix::{log_steps, log_steps_and_inverse, lower, lower_gram, mirror};
+use crate::linalg::{LinalgError, log_determinant};
+use crate::mi::Reading;
 
 /// From so many inputs on, factors are made in f32 where that is enough.
 const SINGLE_FROM: usize = 512;
@@ -19,7 +20,7 @@ const SINGLE_FROM: usize = 512;
 ///
 /// # Errors
 /// The covariance is not positive definite.
-pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, MiError> {
+pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, LinalgError> {
     let size = reading.covariance.nrows();
     if size == 0 {
         return Ok(vec![0.0; order.len() + 1]);
@@ -65,7 +66,7 @@ pub fn pair(
     noise: f64,
     (candidates, absent): (&[Vec<usize>], &[usize]),
     (order, kept): (&[usize], usize),
-) -> Result<[f64; 2], MiError> {
+) -> Result<[f64; 2], LinalgError> {
     let size = covariance.nrows();
     let (inputs, ends) = in_order(candidates, absent, size, order);
     let single = (size >= SINGLE_FROM).then(|| single(covariance, weights, &inputs));
@@ -105,7 +106,7 @@ pub fn unexplained(
     reading: &Reading,
     weights: Option<MatRef<'_, f64>>,
     order: &[usize],
-) -> Result<Vec<f64>, MiError> {
+) -> Result<Vec<f64>, LinalgError> {
     let size = reading.covariance.nrows();
     let (inputs, ends) = in_order(&reading.candidates, &reading.absent, size, order);
     let ordered = Mat::from_fn(size, size, |i, j| {

@@ -2,9 +2,10 @@
 
 use faer::Mat;
 
-use crate::mi::matrix::log_steps_and_inverse;
-use crate::mi::swept::Swept;
-use crate::mi::{MiError, Reading, log_determinant};
+use crate::linalg::matrix::log_steps_and_inverse;
+use crate::linalg::sweep::Swept;
+use crate::linalg::{LinalgError, log_determinant};
+use crate::mi::Reading;
 
 /// Products of columns that are made together where channels are single inputs.
 const TOGETHER: usize = 32;
@@ -37,16 +38,16 @@ struct Returning {
 
 impl State {
     /// Forgets inputs that leave.
-    pub fn forgetting(reading: Reading) -> Result<Self, MiError> {
+    pub fn forgetting(reading: Reading) -> Result<Self, LinalgError> {
         State::new(reading, false)
     }
 
     /// Keeps them in its tables.
-    pub fn returning(reading: Reading) -> Result<Self, MiError> {
+    pub fn returning(reading: Reading) -> Result<Self, LinalgError> {
         State::new(reading, true)
     }
 
-    fn new(reading: Reading, returns: bool) -> Result<Self, MiError> {
+    fn new(reading: Reading, returns: bool) -> Result<Self, LinalgError> {
         let n = reading.covariance.nrows();
         let returning = returns.then(|| Returning {
             is_in: vec![true; n],
@@ -92,13 +93,13 @@ impl State {
     }
 
     /// What leaves with a candidate that is left, in nats.
-    pub fn lost_with(&self, candidate: usize) -> Result<f64, MiError> {
+    pub fn lost_with(&self, candidate: usize) -> Result<f64, LinalgError> {
         let inputs = self.candidates.get(candidate).map(Vec::as_slice);
         let lost = self.lost(inputs.unwrap_or_default());
         let size = self.rows.len();
         match lost.is_finite() {
             true => Ok(lost.max(0.0)),
-            false => Err(MiError::NotPositiveDefinite { size }),
+            false => Err(LinalgError::NotPositiveDefinite { size }),
         }
     }
 
@@ -126,12 +127,12 @@ impl State {
     }
 
     /// Moves a candidate's inputs out of what is left, or back.
-    pub fn sweep(&mut self, candidate: usize, join: bool) -> Result<(), MiError> {
+    pub fn sweep(&mut self, candidate: usize, join: bool) -> Result<(), LinalgError> {
         let inputs = self.candidates.get(candidate).cloned().unwrap_or_default();
         self.sweep_inputs(&inputs, join)
     }
 
-    fn sweep_inputs(&mut self, inputs: &[usize], join: bool) -> Result<(), MiError> {
+    fn sweep_inputs(&mut self, inputs: &[usize], join: bool) -> Result<(), LinalgError> {
         let rows = self.rows_of(inputs);
         if rows.is_empty() {
             return Ok(());

@@ -1,8 +1,8 @@
 //! Which samples the statistics see and which are held back for the comparison.
 
 use crate::allowance::OverLimit;
-use crate::calibrate::reader::{self, Dataset};
-use crate::calibrate::{Batch, CalibrateError};
+use crate::data::{self, Dataset};
+use crate::data::{Batch, DataError};
 use crate::pipeline::Options;
 use crate::runtime::InputSpec;
 
@@ -40,29 +40,29 @@ impl Samples {
         specs: &[InputSpec],
         options: &Options,
         found: Option<usize>,
-    ) -> Result<Self, CalibrateError> {
+    ) -> Result<Self, DataError> {
         let is_synthetic = options.calibration.is_empty();
-        let fixed = found.or_else(|| reader::stated_batch(specs));
+        let fixed = found.or_else(|| data::stated_batch(specs));
         let unit = fixed.unwrap_or(1).max(1);
         let dataset = if is_synthetic {
             let mut reader = options.reader.clone();
             // Of made-up samples there are enough for a batch.
             reader.samples = reader.samples.map(|samples| samples.max(unit));
-            let made = reader::synthetic(specs, &reader)?;
+            let made = data::synthetic(specs, &reader)?;
             match made.len() < unit {
                 true => {
                     reader.samples = Some(unit);
-                    reader::synthetic(specs, &reader)?
+                    data::synthetic(specs, &reader)?
                 }
                 false => made,
             }
         } else {
-            reader::open(&options.calibration, specs, &options.reader)?
+            data::open(&options.calibration, specs, &options.reader)?
         };
         // A model of a fixed batch size reads whole batches only.
         let count = dataset.len() / unit * unit;
         if count == 0 {
-            return Err(CalibrateError::Samples(format!(
+            return Err(DataError::Samples(format!(
                 "expected at least {unit} samples, which the model runs at a time, found {}: give more",
                 dataset.len()
             )));
@@ -169,7 +169,7 @@ impl Samples {
     }
 
     /// Tells these samples, read and divided like this, from others.
-    pub fn digest(&self, options: &Options) -> Result<String, CalibrateError> {
+    pub fn digest(&self, options: &Options) -> Result<String, DataError> {
         let reading = format!("{:?} {}", options.reader.image, self.unit);
         self.dataset.digest(&reading)
     }
@@ -192,18 +192,18 @@ impl Samples {
     pub fn batches<'a>(
         &'a self,
         wanted: &'a [usize],
-    ) -> Result<impl Iterator<Item = Result<Batch, CalibrateError>> + 'a, CalibrateError> {
+    ) -> Result<impl Iterator<Item = Result<Batch, DataError>> + 'a, DataError> {
         self.dataset.batches(wanted, self.batch)
     }
 
     /// The smallest batch that the model runs.
-    pub fn one(&self) -> Result<Batch, CalibrateError> {
+    pub fn one(&self) -> Result<Batch, DataError> {
         self.take(self.unit)
     }
 
     /// So many samples, spread over those of the comparison, for trials of single groups: on samples that
     /// the repair was fitted to, a trial would not see what it gets wrong elsewhere.
-    pub fn trials(&self, count: usize) -> Result<Vec<Batch>, CalibrateError> {
+    pub fn trials(&self, count: usize) -> Result<Vec<Batch>, DataError> {
         self.batches(&self.spread(&self.compared, count))?.collect()
     }
 
@@ -223,7 +223,7 @@ impl Samples {
 
     /// A batch for the probing run: some samples where the model leaves its batch open, so that the
     /// batch is not mistaken for an axis of length one, even if single samples fill a batch.
-    pub fn first_batch(&self) -> Result<Batch, CalibrateError> {
+    pub fn first_batch(&self) -> Result<Batch, DataError> {
         self.take(self.first_size())
     }
 
@@ -236,16 +236,12 @@ impl Samples {
         if self.is_open { self.probed } else { self.unit }
     }
 
-    fn take(&self, samples: usize) -> Result<Batch, CalibrateError> {
+    fn take(&self, samples: usize) -> Result<Batch, DataError> {
         let all = self.seen.len().max(self.compared.len());
         let wanted: Vec<usize> = (0..samples.min(all)).collect();
         let size = wanted.len().max(1);
         let first = self.dataset.batches(&wanted, size)?.next();
-        first.unwrap_or_else(|| {
-            Err(CalibrateError::Samples(
-                "the data hold no sample".to_owned(),
-            ))
-        })
+        first.unwrap_or_else(|| Err(DataError::Samples("the data hold no sample".to_owned())))
     }
 }
 
@@ -279,13 +275,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::allowance::Allowance;
-    use crate::calibrate::Estimator;
-    use crate::calibrate::reader::ReaderOptions;
+    use crate::data::ReaderOptions;
     use crate::groups::Scope;
     use crate::onnx::DataType;
+    use crate::repair::Repair;
     use crate::runtime::{Device, RuntimeOptions};
     use crate::select::Limits;
-    use crate::surgery::Repair;
+    use crate::statistics::Estimator;
 
     /// Samples of the probing run of a model with one input of that shape.
     fn probed(shape: &[Option<usize>], batch: Option<usize>, samples: usize) -> usize {

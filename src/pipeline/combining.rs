@@ -1,12 +1,12 @@
 //! Which groups a run combines the channels of.
 
-use crate::calibrate::{Estimator, Statistics};
 use crate::combine::{self, Combined};
 use crate::graph::Graph;
 use crate::onnx::Model;
 use crate::pipeline::work::{Evidence, Work};
 use crate::pipeline::{Error, Options, options};
 use crate::select::{Plan, SelectError};
+use crate::statistics::{Estimator, Statistics};
 
 impl Work {
     /// The model in the channels that the options and the data ask for; the statistics are turned with it.

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::calibrate::forecast;
 use crate::onnx;
 use crate::ops;
 use crate::pipeline::{Error, Event, Options, batch};
 use crate::report::{Compared, source};
 use crate::runtime::{InputSpec, Runtime};
+use crate::shapes::forecast;
 use crate::verify::{Change, Check, Runs, VerifyError};
 
 /// Runs both models on all samples and compares outputs, sizes and latency; without data, sizes and latency alone.

@@ -4,9 +4,11 @@ use crate::onnx::Model;
 use crate::pipeline::options;
 use crate::pipeline::work::{Evidence, Work};
 use crate::pipeline::{Error, Event, Options};
+use crate::repair;
+use crate::repair::Repair;
+use crate::repair::sequential;
 use crate::select::{self, Budget, Plan, Scene, Selection};
-use crate::sequential;
-use crate::surgery::{self, Repair, Repaired};
+use crate::surgery::{self, Repaired};
 use crate::verify::Check;
 
 /// What is decided, before anything is cut.
@@ -65,7 +67,7 @@ impl Work {
         let once = match self.scene(evidence) {
             Some(scene) if options.repair() != Repair::None => {
                 tell(Event::Stage("repairing"));
-                surgery::repair(scene.graph, scene.groups, scene.statistics, &stays)?
+                repair::repair(scene.graph, scene.groups, scene.statistics, &stays)?
             }
             _ => Repaired::default(),
         };
@@ -187,7 +189,7 @@ impl Work {
         once: Repaired,
         tell: &dyn Fn(Event),
     ) -> Result<Repaired, Error> {
-        let setting = sequential::Setting {
+        let setting = sequential::RepairRequest {
             model,
             graph: scene.graph,
             groups: scene.groups,
@@ -200,12 +202,12 @@ impl Work {
         let seen = self.samples.seen();
         let batches = self.samples.batches(seen)?;
         let progress = |step| match step {
-            sequential::Step::Levels(total) => tell(Event::Counting {
+            sequential::Progress::Levels(total) => tell(Event::Counting {
                 stage: "repairing layer by layer",
                 total,
                 what: "layers",
             }),
-            sequential::Step::Done => tell(Event::Advance(1)),
+            sequential::Progress::Done => tell(Event::Advance(1)),
         };
         let repaired = sequential::repair(setting, once, seen.len(), batches, &progress)?;
         Ok(repaired)

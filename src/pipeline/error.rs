@@ -1,17 +1,18 @@
 use std::path::{Path, PathBuf};
 
 use crate::allowance::OverLimit;
-use crate::calibrate::{CalibrateError, StatisticsError};
 use crate::combine::CombineError;
-use crate::divergence::DivergenceError;
+use crate::data::DataError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::outputs::OutputError;
 use crate::pipeline::Options;
+use crate::repair::sequential::SequentialError;
 use crate::runtime::RuntimeError;
 use crate::select::SelectError;
-use crate::sequential::SequentialError;
+use crate::statistics::StatisticsError;
 use crate::surgery::SurgeryError;
+use crate::trials::TrialError;
 use crate::verify::VerifyError;
 
 /// Any stage's error.
@@ -96,7 +97,7 @@ pub enum Error {
     Runtime(#[from] RuntimeError),
     /// The calibration data.
     #[error(transparent)]
-    Calibrate(#[from] CalibrateError),
+    Calibrate(#[from] DataError),
     /// The statistics.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
@@ -105,7 +106,7 @@ pub enum Error {
     Combine(#[from] CombineError),
     /// The trials.
     #[error(transparent)]
-    Divergence(#[from] DivergenceError),
+    Divergence(#[from] TrialError),
     /// The selection.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -158,10 +159,9 @@ impl Error {
                     | RuntimeError::Profile { .. }
                     | RuntimeError::Value { .. }
             ),
-            Error::Calibrate(error) => matches!(
-                error,
-                CalibrateError::Option { .. } | CalibrateError::Samples(_)
-            ),
+            Error::Calibrate(error) => {
+                matches!(error, DataError::Option { .. } | DataError::Samples(_))
+            }
             Error::Statistics(error) => !matches!(error, StatisticsError::File { .. }),
             Error::IdleGlob { .. }
             | Error::NoBatch { .. }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::calibrate::reader;
+use crate::data;
 use crate::onnx::{self, Model};
 use crate::outputs::{Inputs, Outputs, Staged, Target};
 use crate::pipeline::options::is_page;
@@ -114,7 +114,7 @@ fn inputs(model: &Model, input: &Path, options: &Options) -> Inputs {
         .for_each(|path| inputs.add(path, "input"));
     files.for_each(|path| inputs.add(&path, "input's data"));
     for path in &options.calibration {
-        inputs.add_all(path, "calibration data", reader::is_data);
+        inputs.add_all(path, "calibration data", data::is_data);
     }
     for path in &options.stats {
         inputs.add(path, "file of statistics that is read");

@@ -6,16 +6,16 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::de::DeserializeOwned;
 
 use crate::allowance::Allowance;
-use crate::calibrate::Estimator;
-use crate::calibrate::reader::ReaderOptions;
+use crate::data::ReaderOptions;
 use crate::graph::Graph;
 use crate::groups::Scope;
 use crate::ops;
 use crate::pipeline::Error;
 use crate::regular;
+use crate::repair::Repair;
 use crate::runtime::RuntimeOptions;
 use crate::select::{Budget, Limits};
-use crate::surgery::Repair;
+use crate::statistics::Estimator;
 
 /// Change of the outputs on held-back samples, as a share of their variance, when no budget is given. Chosen on networks of several
 /// kinds, all of which lose less than a point with it (docs/results.md).

@@ -1,6 +1,6 @@
 //! States of recurrent layers that a model reads, whose second axis is the batch: they fix it for the whole run.
 
-use crate::calibrate::reader;
+use crate::data;
 use crate::pipeline::Options;
 use crate::runtime::InputSpec;
 
@@ -9,8 +9,8 @@ use crate::runtime::InputSpec;
 pub(super) fn batches(specs: &[InputSpec], options: &Options) -> Vec<usize> {
     let asked = |spec: &InputSpec| options.reader.shapes.get(&spec.name)?.get(1).copied();
     let second = |spec: &InputSpec| spec.shape.get(1).copied().flatten();
-    let inside = reader::states(specs).map(|spec| asked(spec).or(second(spec)).unwrap_or(1));
-    let first = reader::states(specs).filter_map(|spec| spec.shape.first().copied().flatten());
+    let inside = data::states(specs).map(|spec| asked(spec).or(second(spec)).unwrap_or(1));
+    let first = data::states(specs).filter_map(|spec| spec.shape.first().copied().flatten());
     inside.chain(first).collect()
 }
 
@@ -18,7 +18,7 @@ pub(super) fn batches(specs: &[InputSpec], options: &Options) -> Vec<usize> {
 pub(super) fn sized(specs: &[InputSpec], options: &Options, batch: usize) -> Options {
     let mut sized = options.clone();
     let shapes = &mut sized.reader.shapes;
-    for spec in reader::states(specs).filter(|spec| spec.shape.get(1) == Some(&None)) {
+    for spec in data::states(specs).filter(|spec| spec.shape.get(1) == Some(&None)) {
         let sizes = spec.shape.iter().enumerate();
         let filled = sizes.map(|(axis, &size)| if axis == 1 { Some(batch) } else { size });
         if let Some(shape) = filled.collect() {
@@ -44,9 +44,7 @@ mod tests {
     #[test]
     fn states_are_told_from_inputs_with_samples() {
         let names = |specs: &[InputSpec]| -> Vec<String> {
-            reader::states(specs)
-                .map(|spec| spec.name.clone())
-                .collect()
+            data::states(specs).map(|spec| spec.name.clone()).collect()
         };
         let sound = spec("sound", &[None, Some(80)]);
         let open = spec("h", &[Some(2), None, Some(64)]);
@@ -54,21 +52,21 @@ mod tests {
         let rate = spec("rate", &[]);
         let all = [sound, open, fixed, rate];
         assert_eq!(names(&all), ["h", "c"]);
-        assert_eq!(reader::stated_batch(&all), None);
+        assert_eq!(data::stated_batch(&all), None);
         // With a batch that is stated, nothing is open.
         let stated = [
             spec("x", &[Some(4), Some(3)]),
             spec("h", &[Some(2), Some(4), Some(8)]),
         ];
         assert!(names(&stated).is_empty());
-        assert_eq!(reader::stated_batch(&stated), Some(4));
+        assert_eq!(data::stated_batch(&stated), Some(4));
         // Another number of axes than a state has: the batch is what is fixed.
         let pair = [spec("x", &[None, Some(3)]), spec("y", &[Some(4), Some(3)])];
         assert!(names(&pair).is_empty());
-        assert_eq!(reader::stated_batch(&pair), Some(4));
+        assert_eq!(data::stated_batch(&pair), Some(4));
         // One row for all may be broadcast: it is a batch of one.
         let row = [spec("x", &[None, Some(3)]), spec("y", &[Some(1), Some(3)])];
         assert!(names(&row).is_empty());
-        assert_eq!(reader::stated_batch(&row), Some(1));
+        assert_eq!(data::stated_batch(&row), Some(1));
     }
 }

@@ -1,10 +1,8 @@
 //! Where statistics come from: a pass over the data, or files of earlier passes.
 
+use crate::statistics;
 use std::path::Path;
 
-use crate::calibrate::{
-    self, Apart, Estimator, GatherOptions, Origin, Statistics, StatisticsError, Sums,
-};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::outputs::Staged;
@@ -12,6 +10,9 @@ use crate::pipeline::files;
 use crate::pipeline::work::Work;
 use crate::pipeline::{Error, Event, Options};
 use crate::report::source;
+use crate::statistics::{
+    Estimator, GatherOptions, MergeError, Origin, Statistics, StatisticsError, Sums,
+};
 
 /// Bytes that are held while data run through the model: the statistics, and the weights, of which a session has
 /// a copy and so has a model that is cut.
@@ -44,7 +45,7 @@ impl Work {
                 source: source(&options.calibration),
             };
             let target = files::statistics(path)?;
-            staged = Some(calibrate::stage(&target, &origin, &mut sums)?);
+            staged = Some(statistics::stage(&target, &origin, &mut sums)?);
         }
         Ok((sums.statistics()?, staged))
     }
@@ -92,7 +93,7 @@ impl Work {
         let mut all: Option<Sums> = None;
         let mut origins: Vec<(&Path, Origin)> = Vec::new();
         for path in &options.stats {
-            let (origin, sums) = calibrate::read(path, &self.graph, &self.groups, &model)?;
+            let (origin, sums) = statistics::read(path, &self.graph, &self.groups, &model)?;
             let twin = origins.iter().find(|(_, other)| other.data == origin.data);
             if let Some((other, _)) = twin {
                 let problem = format!("the statistics are of the same data as {}", other.display());
@@ -106,7 +107,7 @@ impl Work {
                 }
                 Some(all) => all.merge(sums),
             };
-            merged.map_err(|Apart| {
+            merged.map_err(|MergeError| {
                 let problem = "the statistics cannot be added to those before".to_owned();
                 failed(path, problem, "gather them again with --stats-out")
             })?;

@@ -1,9 +1,7 @@
 //! A model under work, from its first look to the finished result.
 
 use crate::allowance::Allowance;
-use crate::calibrate::{Statistics, forecast, infer, probe};
 use crate::combine::Combined;
-use crate::divergence::{self, Effort};
 use crate::graph::Graph;
 use crate::groups::{Group, Groups};
 use crate::onnx::Model;
@@ -13,12 +11,15 @@ use crate::pipeline::calibration::Samples;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::options::{self, Globs};
 use crate::pipeline::{Error, Event, Options, batch, hint, sizes, statistics};
+use crate::repair::Repair;
 use crate::report::{self, Calibration, Report, source};
 use crate::runtime::{InputSpec, Runtime, RuntimeError};
 use crate::select::{
     self, Budget, CostModel, Losses, Plan, Ranking, Scene, Selection, Sensitivities, TradeOff,
 };
-use crate::surgery::Repair;
+use crate::shapes::{forecast, infer, probe};
+use crate::statistics::Statistics;
+use crate::trials::{self, Effort};
 use crate::verify::{self, Change, Check, Runs};
 
 /// What is known before anything is decided.
@@ -345,7 +346,7 @@ impl Work {
             what: "groups",
         });
         let ranking = Ranking::of(scene)?;
-        let setting = divergence::Setting {
+        let setting = trials::TrialRequest {
             model,
             scene,
             ranking: &ranking,
@@ -356,7 +357,7 @@ impl Work {
         let progress = |groups: usize| tell(Event::Advance(groups));
         let effort = Effort::worth(setting, self.samples.seen().len())?;
         let batches = self.samples.trials(effort.samples)?;
-        let found = divergence::measure(setting, effort, &batches, &progress)?;
+        let found = trials::measure(setting, effort, &batches, &progress)?;
         Ok(ranking.all_losses(scene, &options.limits, &found))
     }
 

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::{Group, Groups, Reason};
 use crate::select::{Score, Search, Selection, TradeOff, Trial};
+use crate::statistics::Statistics;
 use crate::verify::{Change, Comparison};
 
 pub use inspection::{GroupInspection, Inspection, Place, Ungrouped, inspect, ungrouped};

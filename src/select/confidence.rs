@@ -17,7 +17,8 @@
 
 use rayon::prelude::*;
 
-use crate::mi::{MiError, Removal, nested};
+use crate::linalg::LinalgError;
+use crate::mi::{Removal, nested};
 use crate::select::SelectError;
 use crate::select::reading::View;
 
@@ -99,7 +100,7 @@ fn shares_at(without: &[Vec<f64>], removed: usize) -> Vec<f64> {
 fn without_parts(
     views: &[View<'_>],
     steps: usize,
-    of: impl Fn(&View<'_>, usize) -> Result<Option<Vec<f64>>, MiError> + Sync,
+    of: impl Fn(&View<'_>, usize) -> Result<Option<Vec<f64>>, LinalgError> + Sync,
 ) -> Result<(Vec<Vec<f64>>, Vec<f64>), SelectError> {
     let rows = views.first().map(|view| view.observed.part_rows());
     let rows = rows.unwrap_or_default();
@@ -109,7 +110,7 @@ fn without_parts(
         let each: Vec<Option<Vec<f64>>> = views
             .par_iter()
             .map(|view| of(view, part))
-            .collect::<Result<_, MiError>>()?;
+            .collect::<Result<_, LinalgError>>()?;
         let mut information: Vec<f64> = Vec::new();
         for one in each.into_iter().flatten() {
             information.resize(one.len(), 0.0);
@@ -173,8 +174,8 @@ fn jackknife(all: f64, without: &[f64], sizes: &[f64]) -> Interval {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::calibrate::Observed;
     use crate::mi::Reading;
+    use crate::statistics::Observed;
     use faer::Mat;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;

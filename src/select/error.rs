@@ -1,4 +1,4 @@
-use crate::mi::MiError;
+use crate::linalg::LinalgError;
 use crate::onnx::TensorError;
 
 /// Why no plan could be made or used.
@@ -58,5 +58,5 @@ pub enum SelectError {
     Tensor(#[from] TensorError),
     /// Statistics that cannot be used.
     #[error(transparent)]
-    Mi(#[from] MiError),
+    Mi(#[from] LinalgError),
 }

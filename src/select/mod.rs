@@ -29,10 +29,10 @@ pub use sensitivity::{Sensitivities, Sensitivity};
 pub use smallest::{Candidate, Rung, Search, ladder, smallest};
 pub use spent::{Goes, Spent, spent};
 
-use crate::calibrate::Statistics;
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::mi::{Elimination, Reading, Removal};
+use crate::statistics::Statistics;
 use rayon::prelude::*;
 use reading::View;
 

@@ -4,7 +4,8 @@ use faer::Mat;
 use rayon::prelude::*;
 
 use crate::groups::Groups;
-use crate::mi::{Elimination, MiError, unexplained};
+use crate::linalg::LinalgError;
+use crate::mi::{Elimination, unexplained};
 use crate::select::reading::View;
 use crate::select::{Limits, Losses, Scene, SelectError, Sensitivities, readings};
 
@@ -93,7 +94,7 @@ impl Ranking {
 }
 
 impl Ranked {
-    fn of(views: &[View<'_>], channels: usize) -> Result<Self, MiError> {
+    fn of(views: &[View<'_>], channels: usize) -> Result<Self, LinalgError> {
         let mut elimination = Elimination::new(readings(views), channels)?;
         let mut order = Vec::new();
         while let Some(removal) = elimination.step()? {
@@ -101,14 +102,17 @@ impl Ranked {
         }
         drop(elimination);
         order.reverse();
-        let own = |view: &View<'_>| -> Result<Vec<f64>, MiError> {
+        let own = |view: &View<'_>| -> Result<Vec<f64>, LinalgError> {
             let weights = view.weights.as_ref().map(Mat::as_ref);
             let found = view
                 .reading()
                 .map(|reading| unexplained(&reading, weights, &order));
             Ok(found.transpose()?.unwrap_or_default())
         };
-        let each: Vec<Vec<f64>> = views.par_iter().map(own).collect::<Result<_, MiError>>()?;
+        let each: Vec<Vec<f64>> = views
+            .par_iter()
+            .map(own)
+            .collect::<Result<_, LinalgError>>()?;
         let mut unexplained = vec![0.0; channels + 1];
         for own in each {
             let pairs = unexplained.iter_mut().zip(own);

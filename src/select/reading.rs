@@ -2,12 +2,13 @@
 
 use faer::{Mat, MatRef};
 
-use crate::calibrate::{Covariance, Observed, Statistics};
 use crate::graph::Graph;
 use crate::groups::{Consumer, Groups};
-use crate::mi::{MiError, Reading, lower_gram, nested, pair};
+use crate::linalg::{LinalgError, lower_gram};
+use crate::mi::{Reading, nested, pair};
 use crate::ops;
 use crate::select::SelectError;
+use crate::statistics::{Covariance, Observed, Statistics};
 
 /// The noise floor over the mean variance of one tap's contribution to an output. For a 3 x 3
 /// kernel this is about half the variance of the output itself (docs/method.md has the trials).
@@ -44,7 +45,7 @@ impl View<'_> {
         part: usize,
         order: &[usize],
         kept: usize,
-    ) -> Result<Option<[f64; 2]>, MiError> {
+    ) -> Result<Option<[f64; 2]>, LinalgError> {
         let Some(weights) = &self.weights else {
             let all = self.reading_without(part).map(|r| nested(&r, order));
             let pair = |all: Vec<f64>| Some([*all.get(kept)?, *all.last()?]);

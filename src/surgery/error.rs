@@ -1,4 +1,4 @@
-use crate::mi::MiError;
+use crate::linalg::LinalgError;
 use crate::onnx::{OnnxError, TensorError};
 
 /// Why a model could not be cut.
@@ -29,7 +29,7 @@ pub enum SurgeryError {
         /// The repaired node.
         node: String,
         /// What goes wrong.
-        error: MiError,
+        error: LinalgError,
     },
     /// The result is not a valid model.
     #[error("the pruned model is not valid, which is a defect of this program: {0}")]

@@ -9,22 +9,27 @@ mod apply;
 mod back;
 mod changes;
 mod error;
-mod fold;
 mod forms;
 mod quantized;
-mod repair;
 mod shapes;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use error::SurgeryError;
-pub(crate) use fold::{Fold, Onto};
-pub use repair::{Repair, Repaired, repair, repair_channels};
 
 use crate::graph::{Graph, NodeId};
 use crate::groups::{Edit, Groups, Kept, Use};
 use crate::onnx::{Model, Tensor};
+
+/// Weights and biases that a repair changed, already without what left.
+#[derive(Debug, Clone, Default)]
+pub struct Repaired {
+    /// Per node and input slot, the new constant.
+    pub inputs: BTreeMap<Use, Tensor>,
+    /// Per node whose operator has no bias, the one to add behind it.
+    pub added: BTreeMap<NodeId, Tensor>,
+}
 
 /// Everything that changes, collected before anything does.
 #[derive(Debug, Clone, Default)]

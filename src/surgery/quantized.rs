@@ -34,7 +34,7 @@ pub(super) fn pack_biases(
     changes: &mut Changes,
 ) -> Result<(), SurgeryError> {
     for (&at, tensor) in &changes.inputs {
-        let source = Source::of(graph, at);
+        let source = BiasScale::of(graph, at);
         let is_new = graph.view(at.0).input(at.1).is_none();
         if changes.forms.contains_key(&at) || source.is_none() && !is_new {
             continue;
@@ -53,21 +53,21 @@ pub(super) fn pack_biases(
 }
 
 /// Where a bias comes from that is kept as integers.
-struct Source<'a> {
+struct BiasScale<'a> {
     scale: &'a Tensor,
     zero_point: Option<&'a Tensor>,
     /// Axis of the scales, where there are several.
     axis: Option<usize>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> BiasScale<'a> {
     fn of(graph: &'a Graph, at: Use) -> Option<Self> {
         let (maker, stored) = stored::unpacker(graph, at)?;
         let maker = graph.view(maker);
         let data = maker.constant(stored.data)?;
         let scale = maker.constant(stored.scale)?;
         let axis = stored.scale_axis(data.shape.len());
-        (data.dtype == DataType::Int32).then_some(Source {
+        (data.dtype == DataType::Int32).then_some(BiasScale {
             scale,
             zero_point: maker.constant(stored.zero_point),
             axis: if scale.len() == 1 { None } else { Some(axis?) },
@@ -149,7 +149,7 @@ fn bias_scale(
 
 /// The bias of a node whose weight is quantised; nothing where a float serves as well.
 fn pack_bias(
-    source: Option<&Source<'_>>,
+    source: Option<&BiasScale<'_>>,
     kept: &Kept<'_>,
     at: Use,
     tensor: &Tensor,

@@ -1,6 +1,6 @@
 //! How far pruned models are from the original on given samples, to choose among them.
 
-use crate::calibrate::{Batch, CalibrateError};
+use crate::data::{Batch, DataError};
 use crate::verify::{Check, VerifyError, floats, is_number};
 
 impl Check {
@@ -12,10 +12,11 @@ impl Check {
     /// Data that cannot be read, or a model that fails.
     pub fn squared_errors(
         &mut self,
-        batches: impl Iterator<Item = Result<Batch, CalibrateError>>,
+        batches: impl Iterator<Item = Result<Batch, DataError>>,
     ) -> Result<Vec<f64>, VerifyError> {
         let names = self.before.outputs();
-        let mut spreads: Vec<Spread> = names.iter().map(|_| Spread::default()).collect();
+        let mut spreads: Vec<OutputVariance> =
+            names.iter().map(|_| OutputVariance::default()).collect();
         let mut all = vec![vec![0.0; names.len()]; self.after.len()];
         for batch in batches {
             let batch = batch?;
@@ -64,18 +65,18 @@ fn squared(left: &[f64], right: &[f64]) -> f64 {
     finite.map(|(left, right)| (left - right).powi(2)).sum()
 }
 
-/// Sums over the samples of one output.
+/// ComparisonSums over the samples of one output.
 #[derive(Default)]
-struct Spread {
+struct OutputVariance {
     count: f64,
     /// Per element, the first sample, and the sum of what the others are above it.
     first: Vec<f64>,
     above: Vec<f64>,
-    /// Sums of squares above the first sample, and above zero.
+    /// ComparisonSums of squares above the first sample, and above zero.
     squares: [f64; 2],
 }
 
-impl Spread {
+impl OutputVariance {
     fn add(&mut self, values: &[f64], samples: usize) {
         let size = (values.len() / samples.max(1)).max(1);
         for row in values.chunks(size) {
@@ -109,16 +110,16 @@ mod tests {
 
     #[test]
     fn a_difference_counts_by_the_variance_across_samples() {
-        let mut spread = Spread::default();
+        let mut spread = OutputVariance::default();
         // Two elements of four samples, in two batches: variances 5 and 20 around 1.5 and 3.
         spread.add(&[0.0, 0.0, 1.0, 2.0], 2);
         spread.add(&[2.0, 4.0, 3.0, 6.0], 2);
         assert_eq!(spread.share(50.0), 2.0);
         // One sample, and nothing at all.
-        let mut one = Spread::default();
+        let mut one = OutputVariance::default();
         one.add(&[3.0, 4.0], 1);
         assert_eq!(one.share(50.0), 2.0);
-        assert_eq!(Spread::default().share(50.0), 50.0);
+        assert_eq!(OutputVariance::default().share(50.0), 50.0);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Combinations of channels: which groups may be turned, and that turning them changes nothing but the
 //! channels. The truth is ONNX Runtime on the original model.
 
+use onnx_mipp::repair;
 use std::path::Path;
 
-use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics, probe};
 use onnx_mipp::combine::{self, Combined};
+use onnx_mipp::data::Batch;
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::Groups;
 use onnx_mipp::onnx::{self, Model, Tensor};
 use onnx_mipp::ops;
+use onnx_mipp::shapes::probe;
+use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery;
 
 use crate::builder::{Builder, int, ints};
@@ -230,7 +233,7 @@ fn combinations_lose_less_than_any_channels() {
         for (at, &channel) in group.channels.iter().enumerate() {
             stays[channel] = kept >> at & 1 == 1;
         }
-        let repaired = surgery::repair(graph, groups, statistics, &stays).unwrap();
+        let repaired = repair::repair(graph, groups, statistics, &stays).unwrap();
         let cut = surgery::prune(model, graph, groups, &stays, &repaired).unwrap();
         squares(&dense, &run(&cut, &seen))
     };

@@ -1,8 +1,8 @@
 //! What is told of a model without a run, against what a run shows.
 
-use onnx_mipp::calibrate::probe;
 use onnx_mipp::onnx::load;
 use onnx_mipp::ops;
+use onnx_mipp::shapes::probe;
 
 use crate::builder::Builder;
 use crate::masked::{batch, find, infers, runtime};

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use onnx_mipp::calibrate::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::onnx;
 use onnx_mipp::runtime::{Kernel, Profile};
 use onnx_mipp::select::{
     CostModel, Goes, Limits, Scene, SelectError, Spent, select_measured, spent,
 };
+use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use serde_json::Value;
 
 use crate::masked::{batch, find, runtime};

@@ -3,12 +3,13 @@
 
 use crate::builder::open;
 use onnx_mipp::allowance::Allowance;
-use onnx_mipp::calibrate::{Batch, infer, probe};
+use onnx_mipp::data::Batch;
 use onnx_mipp::graph::{Graph, NodeId, ValueId};
 use onnx_mipp::groups::{Consumer, Group, Groups, Kept, Scope};
 use onnx_mipp::onnx::{DataType, Model, Tensor, decode, proto::*};
 use onnx_mipp::ops;
 use onnx_mipp::runtime::{Device, InputSpec, Runtime, RuntimeOptions};
+use onnx_mipp::shapes::{infer, probe};
 use onnx_mipp::surgery::{self, Repaired};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

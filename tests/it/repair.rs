@@ -1,13 +1,15 @@
 //! Repair against a truth that needs no statistics: channels that are exact combinations of others
 //! can leave without a change, whatever the input, if their readers are repaired.
 
+use onnx_mipp::repair;
 use std::ops::RangeInclusive;
 
 use crate::builder::{Builder, float, int, ints};
 use crate::masked::{Found, batch, distance, find, run, runtime};
-use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics};
+use onnx_mipp::data::Batch;
 use onnx_mipp::onnx::proto::AttributeProto;
 use onnx_mipp::onnx::{Model, Tensor};
+use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::{ops, surgery};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -91,7 +93,7 @@ fn repaired(found: &Found, data: &Batch) -> Model {
     let batches = std::iter::once(Ok(data.clone()));
     let statistics = Statistics::gather(&found.model, graph, groups, runtime(), batches, &options);
     let stays = found.plan(|_, at| at == REDUNDANT);
-    let repaired = surgery::repair(graph, groups, &statistics.unwrap(), &stays).unwrap();
+    let repaired = repair::repair(graph, groups, &statistics.unwrap(), &stays).unwrap();
     surgery::prune(&found.model, graph, groups, &stays, &repaired).unwrap()
 }
 

@@ -1,10 +1,12 @@
 //! The repair layer by layer on random graphs of several blocks in a row, at random plans and through the program.
 
+use onnx_mipp::repair;
 use std::path::Path;
 
-use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics};
+use onnx_mipp::data::Batch;
 use onnx_mipp::onnx::{self, Model, proto::ModelProto};
-use onnx_mipp::sequential::{self, Setting};
+use onnx_mipp::repair::sequential::{self, Setting};
+use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery::{self, Repaired};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
@@ -77,7 +79,7 @@ fn statistics(found: &Found, data: &[Batch]) -> Statistics {
 fn repaired(found: &Found, stays: &[bool], data: &[Batch]) -> Result<(Repaired, usize), String> {
     let statistics = statistics(found, data);
     let (graph, groups) = (&found.graph, &found.groups);
-    let once = surgery::repair(graph, groups, &statistics, stays).map_err(|e| e.to_string())?;
+    let once = repair::repair(graph, groups, &statistics, stays).map_err(|e| e.to_string())?;
     let setting = Setting {
         model: &found.model,
         graph,

@@ -1,13 +1,15 @@
 //! Weights that several nodes share: one set of channels, one fit, one stored tensor.
 
+use onnx_mipp::repair;
 use std::collections::BTreeSet;
 
 use crate::builder::{Builder, INT64, int, ints};
 use crate::masked::{Found, batch, find, run, runtime};
-use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics};
+use onnx_mipp::data::Batch;
 use onnx_mipp::onnx::{Model, Tensor, proto::GraphProto};
+use onnx_mipp::repair::sequential::{self, Setting};
 use onnx_mipp::select::CostModel;
-use onnx_mipp::sequential::{self, Setting};
+use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery::{self, Repaired};
 
 /// Samples of the calibration.
@@ -55,7 +57,7 @@ fn pruned(found: &Found, stays: &[bool], data: &Batch) -> [Model; 3] {
     let statistics =
         Statistics::gather(&found.model, graph, groups, runtime(), batches(), &options);
     let statistics = statistics.unwrap();
-    let once = surgery::repair(graph, groups, &statistics, stays).unwrap();
+    let once = repair::repair(graph, groups, &statistics, stays).unwrap();
     let setting = Setting {
         model: &found.model,
         graph,
@@ -242,7 +244,7 @@ fn one_fit_is_that_of_the_rows_of_all_uses() {
     };
     let batches = std::iter::once(Ok(data.clone()));
     let statistics = Statistics::gather(&found.model, graph, groups, runtime(), batches, &options);
-    let repaired = surgery::repair(graph, groups, &statistics.unwrap(), &stays).unwrap();
+    let repaired = repair::repair(graph, groups, &statistics.unwrap(), &stays).unwrap();
     // The rows that the weight sees, of both, as ONNX Runtime makes them.
     let mut shown = found.model.clone();
     let main = shown.proto.graph.as_mut().unwrap();

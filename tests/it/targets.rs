@@ -2,16 +2,18 @@
 //! fuzzer calls these (`fuzz/`), and `corpus.rs` does with every input of interest that it found. Errors are
 //! as good as results here: what counts is that neither a panic nor a size from the file ends the program.
 
+use onnx_mipp::statistics;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use onnx_mipp::allowance::Allowance;
-use onnx_mipp::calibrate::{self, reader};
+use onnx_mipp::data;
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Groups, Scope};
 use onnx_mipp::onnx::proto::tensor_shape_proto::dimension::Value as Length;
+use onnx_mipp::onnx::proto::type_proto::Value;
 use onnx_mipp::onnx::proto::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, type_proto::Value,
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
 use onnx_mipp::onnx::{self, DataType, Model, Tensor};
 use onnx_mipp::runtime::InputSpec;
@@ -90,12 +92,12 @@ pub fn arrays(bytes: &[u8]) {
         dtype: DataType::Float,
         shape: vec![None, Some(2)],
     }];
-    let options = reader::ReaderOptions {
+    let options = data::ReaderOptions {
         samples: Some(SAMPLES),
         allowance: Allowance::of_megabytes(MEGABYTES),
         ..Default::default()
     };
-    let Ok(data) = reader::open(&[path], &inputs, &options) else {
+    let Ok(data) = data::open(&[path], &inputs, &options) else {
         return;
     };
     let wanted: Vec<usize> = (0..data.len()).collect();
@@ -112,7 +114,7 @@ pub fn statistics(bytes: &[u8]) {
     let all = [bytes, sum.as_slice()].concat();
     std::io::Write::write_all(&mut file, &all).expect("a temporary file");
     let (graph, groups) = known();
-    let read = || calibrate::read(file.path(), graph, groups, "m");
+    let read = || statistics::read(file.path(), graph, groups, "m");
     let (Ok((_, mut sums)), Ok((_, more))) = (read(), read()) else {
         return;
     };

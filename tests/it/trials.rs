@@ -1,10 +1,12 @@
 //! The trials of narrower groups, against whole models cut and run from their inputs.
 
-use onnx_mipp::calibrate::{Batch, Estimator, GatherOptions, Statistics};
-use onnx_mipp::divergence::{self, Effort, Setting};
+use onnx_mipp::data::Batch;
 use onnx_mipp::onnx::{self, Model, proto::ModelProto};
+use onnx_mipp::repair;
 use onnx_mipp::select::{Limits, Ranking, Scene};
+use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery;
+use onnx_mipp::trials::{self, Effort, Setting};
 
 use crate::builder::{Builder, INT64, int, ints};
 use crate::masked::{Found, batch, find, run, runtime};
@@ -60,14 +62,14 @@ fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
     };
     for (effort, is_most) in [(Effort::MOST, true), (Effort::LEAST, false)] {
         let data = std::slice::from_ref(&data);
-        let found = divergence::measure(setting, effort, data, &|_| {}).unwrap();
+        let found = trials::measure(setting, effort, data, &|_| {}).unwrap();
         let mut compared = 0;
         for (group, trials) in found.0.iter().enumerate() {
             for trial in trials {
                 let stays = ranking.stays(&groups, group, trial.width);
                 let repaired = match is_most {
-                    true => surgery::repair(&graph, &groups, scene.statistics, &stays),
-                    false => surgery::repair_channels(&graph, &groups, scene.statistics, &stays),
+                    true => repair::repair(&graph, &groups, scene.statistics, &stays),
+                    false => repair::repair_channels(&graph, &groups, scene.statistics, &stays),
                 };
                 let repaired = repaired.unwrap();
                 let cut = surgery::prune(&model, &graph, &groups, &stays, &repaired).unwrap();

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::allowance::Allowance;
-use crate::calibrate::reader::{Color, Exif, ImageOptions, Layout, ReaderOptions};
 use crate::cli::values::{BATCHES, PIXELS, SAMPLES, SEEDS, finite, shape, whole};
+use crate::data::{Color, Exif, ImageOptions, Layout, ReaderOptions};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Calibration data")]

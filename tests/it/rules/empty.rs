@@ -3,10 +3,10 @@
 use super::*;
 use crate::builder::int;
 use crate::masked::runtime;
-use onnx_mipp::calibrate::probe;
 use onnx_mipp::groups::{Groups, Scope};
 use onnx_mipp::onnx::Tensor;
 use onnx_mipp::ops;
+use onnx_mipp::shapes::probe;
 use onnx_mipp::surgery::{self, Repaired};
 
 /// Seven channels beside what `make` makes of them, which is an output; all stay or can be cut.

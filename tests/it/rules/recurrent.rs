@@ -3,7 +3,8 @@
 use super::*;
 use crate::builder::{int, text};
 use crate::masked::{batch, runtime};
-use onnx_mipp::calibrate::{Estimator, GatherOptions, Statistics};
+use onnx_mipp::repair;
+use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery;
 
 const STEPS: usize = 5;
@@ -175,7 +176,7 @@ fn gates_are_repaired() {
         &options,
     );
     let repaired =
-        surgery::repair(&found.graph, &found.groups, &statistics.unwrap(), &stays).unwrap();
+        repair::repair(&found.graph, &found.groups, &statistics.unwrap(), &stays).unwrap();
     let pruned = surgery::prune(&found.model, &found.graph, &found.groups, &stays, &repaired);
     let other = batch(&found.model, 3, 5);
     let [dense, ours] = [&found.model, &pruned.unwrap()].map(|m| crate::masked::run(m, &other));

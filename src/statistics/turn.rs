@@ -1,0 +1,144 @@
+//! Statistics in another basis of the channels.
+
+use faer::{Mat, MatRef};
+
+use crate::statistics::subsamples::Subsamples;
+use crate::statistics::{Covariance, Statistics};
+
+impl Statistics {
+    /// Turns what was seen at the inputs of `consumers`, which read the channels of `basis` and no others: from
+    /// here on, channel `i` is the sum of `basis[i, j]` times what channel `j` was. `basis` is orthogonal, so
+    /// that shrinkage stays what it is.
+    pub(crate) fn turn(&mut self, consumers: &[usize], basis: &Mat<f64>) {
+        let seen = consumers
+            .iter()
+            .filter_map(|&consumer| self.of_consumer.get(consumer));
+        let mut seen: Vec<usize> = seen.copied().flatten().collect();
+        seen.sort_unstable();
+        seen.dedup();
+        for index in seen {
+            let Some(observed) = self.covariances.get_mut(index) else {
+                continue;
+            };
+            let taps = observed.taps.max(1);
+            for block in &mut observed.blocks {
+                block.turn(basis.as_ref(), taps);
+            }
+            for parts in &mut observed.parts {
+                parts.turn(basis.as_ref());
+            }
+        }
+    }
+}
+
+impl Covariance {
+    /// The same of other channels, of `taps` inputs each.
+    fn turn(&mut self, basis: MatRef<'_, f64>, taps: usize) {
+        let channels = basis.nrows();
+        if self.mean.len() != channels * taps {
+            return;
+        }
+        turn_each(&mut self.mean, basis, taps);
+        let mut matrix = self.matrix();
+        for left in 0..taps {
+            for right in 0..taps {
+                let at = |channel: usize, tap: usize| channel * taps + tap;
+                let block = Mat::from_fn(channels, channels, |i, j| {
+                    matrix[(at(i, left), at(j, right))]
+                });
+                let turned = basis * block * basis.transpose();
+                for j in 0..channels {
+                    for i in 0..channels {
+                        matrix[(at(i, left), at(j, right))] = turned[(i, j)];
+                    }
+                }
+            }
+        }
+        self.lower.set_lower(&matrix);
+    }
+}
+
+impl Subsamples {
+    /// The same of other channels.
+    fn turn(&mut self, basis: MatRef<'_, f64>) {
+        let taps = self.taps;
+        for part in &mut self.parts {
+            if part.products.size() != basis.nrows() {
+                continue;
+            }
+            turn_each(&mut part.sum, basis, taps);
+            let mut whole = part.products.lower();
+            crate::linalg::mirror(&mut whole);
+            let turned = basis * whole * basis.transpose();
+            part.products.set_lower(&turned);
+        }
+    }
+}
+
+/// Turns a value of each input, tap by tap.
+fn turn_each(values: &mut [f64], basis: MatRef<'_, f64>, taps: usize) {
+    let channels = basis.nrows();
+    for tap in 0..taps {
+        let one = Mat::from_fn(channels, 1, |channel, _| values[channel * taps + tap]);
+        let turned = basis * one;
+        for channel in 0..channels {
+            values[channel * taps + tap] = turned[(channel, 0)];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::statistics::{Moments, Observed};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const CHANNELS: usize = 4;
+    const TAPS: usize = 3;
+
+    fn observed(rows: &Mat<f64>, samples: usize) -> Observed {
+        let mut moments = Moments::new(rows.ncols()).dealt(TAPS);
+        moments.add(rows.clone(), samples);
+        Observed {
+            taps: TAPS,
+            blocks: vec![moments.covariance().unwrap()],
+            parts: vec![moments.into_parts().unwrap()],
+            ranked: Vec::new(),
+        }
+    }
+
+    /// The truth is what rows show that were turned before they were seen.
+    #[test]
+    fn turned_statistics_are_those_of_turned_rows() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut draw = || f64::from(rng.next_u32()) / f64::from(u32::MAX) + 0.3;
+        let rows = Mat::from_fn(60, CHANNELS * TAPS, |_, j| draw() * (1 + j % 5) as f64);
+        let basis = Mat::from_fn(CHANNELS, CHANNELS, |_, _| draw() - 0.8)
+            .qr()
+            .compute_Q();
+        let turned = Mat::from_fn(60, CHANNELS * TAPS, |row, column| {
+            let (channel, tap) = (column / TAPS, column % TAPS);
+            let all = (0..CHANNELS).map(|j| basis[(channel, j)] * rows[(row, j * TAPS + tap)]);
+            all.sum()
+        });
+        let mut statistics = Statistics {
+            covariances: vec![observed(&rows, 15)],
+            of_consumer: vec![None, Some(0), Some(0)],
+            samples: 15,
+        };
+        statistics.turn(&[1, 2], &basis);
+        let (found, expected) = (statistics.of(1).unwrap(), observed(&turned, 15));
+        let near = |a: &Mat<f64>, b: &Mat<f64>| assert!((a - b).norm_max() < 1e-10);
+        near(&found.blocks[0].matrix(), &expected.blocks[0].matrix());
+        let (means, wanted) = (&found.blocks[0].mean, &expected.blocks[0].mean);
+        assert!(means.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12));
+        // The same shrinkage: no basis is closer to the identity than another.
+        assert!((found.blocks[0].shrinkage - expected.blocks[0].shrinkage).abs() < 1e-12);
+        for part in 0..5 {
+            let [found, expected] = [found, &expected].map(|o| o.shrunk_without(0, part).unwrap());
+            near(&found, &expected);
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! A part of a model as a model of its own: from the values that earlier segments left to those that
+//! are asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::data::Batch;
+use crate::graph::{Graph, ValueId};
+use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
+use crate::onnx::{DataType, Model, Tensor};
+use crate::ops;
+use crate::runtime::{Runtime, Session};
+use crate::subgraph::{Schedule, SubgraphError, Track};
+use crate::taps::{self, Placed};
+
+/// One segment, ready to be opened.
+pub(crate) struct Subgraph<'a> {
+    model: Model,
+    graph: &'a Graph,
+    /// What it is fed, and what it leaves.
+    inputs: Vec<ValueId>,
+    outputs: Vec<ValueId>,
+    /// Of `outputs`, those that the model itself reads.
+    passed: Vec<ValueId>,
+    taps: Vec<String>,
+    expected: Vec<Expected>,
+    /// Nodes before those of the taps.
+    untapped: usize,
+}
+
+/// A tensor that taps read, and the shape that they count on.
+struct Expected {
+    value: ValueId,
+    shape: Vec<usize>,
+    /// The axis of the channels.
+    axis: usize,
+    /// The name of the output that tells its shape.
+    output: String,
+}
+
+impl Expected {
+    /// What taps count on, each once.
+    fn of(graph: &Graph, taps: &[Placed]) -> Vec<Expected> {
+        let mut all: BTreeMap<(ValueId, Vec<usize>), usize> = BTreeMap::new();
+        for placed in taps {
+            all.insert(placed.reads(graph), placed.tap.axis);
+        }
+        let expected = all.into_iter().enumerate();
+        let expected = expected.map(|(number, ((value, shape), axis))| Expected {
+            value,
+            shape,
+            axis,
+            output: format!("onnx-mipp/shape{number}"),
+        });
+        expected.collect()
+    }
+
+    /// Whether a tensor of that shape has the channels, and all positions of rows. Where samples lie along other
+    /// axes than the first, there may be more.
+    fn fits(&self, found: &[usize]) -> bool {
+        let axes = self.shape.iter().zip(found).enumerate().skip(1);
+        let mut long_enough = axes.map(|(axis, (expected, found))| match axis == self.axis {
+            true => found == expected,
+            false => found >= expected,
+        });
+        found.len() == self.shape.len() && long_enough.all(|is_enough| is_enough)
+    }
+
+    /// Compares it with what was found.
+    fn check(&self, graph: &Graph, found: &Tensor) -> Result<(), SubgraphError> {
+        let lengths = found.to_i64().unwrap_or_default();
+        let lengths = lengths.iter().map(|&n| usize::try_from(n).unwrap_or(0));
+        let found: Vec<usize> = lengths.collect();
+        if self.fits(&found) {
+            return Ok(());
+        }
+        let expected = self.shape.clone();
+        Err(SubgraphError::shape(graph, self.value, expected, found))
+    }
+}
+
+impl<'a> Subgraph<'a> {
+    /// The segment of `model` at a level of its schedule, with taps.
+    pub fn new(
+        model: &Model,
+        graph: &'a Graph,
+        schedule: &Schedule,
+        level: usize,
+        taps: Vec<Placed>,
+    ) -> Self {
+        let ends = (schedule.inputs(level), schedule.outputs(level));
+        Subgraph::between(model, graph, ends, taps)
+    }
+
+    /// The part of `model` from values that wait to values that will, with taps.
+    pub fn between(
+        model: &Model,
+        graph: &'a Graph,
+        (inputs, outputs): (&[ValueId], &[ValueId]),
+        taps: Vec<Placed>,
+    ) -> Self {
+        let name = |value: &ValueId| graph.values[*value].name.as_str();
+        let (passed, outputs): (Vec<_>, Vec<_>) = outputs
+            .iter()
+            .partition(|&&value| graph.values[value].producer.is_none());
+        // A tensor that waited is not made again on its positions.
+        let waited = |placed: &Placed| inputs.contains(&placed.tap.value);
+        let taps: Vec<Placed> = taps
+            .into_iter()
+            .map(|placed| Placed {
+                pointwise: placed.pointwise.filter(|_| !waited(&placed)),
+                ..placed
+            })
+            .collect();
+        let expected = Expected::of(graph, &taps);
+        let sources = taps.iter().map(|placed| name(&placed.tap.value));
+        let ends: Vec<&str> = outputs.iter().map(name).chain(sources).collect();
+        let stops = inputs.iter().map(|value| (name(value), *value)).collect();
+        let mut model = model.clone();
+        let inputs = cut_out(&mut model, graph, &ends, &stops);
+        let mut untapped = 0;
+        if let Some(main) = model.proto.graph.as_mut() {
+            main.output = outputs
+                .iter()
+                .map(|value| ops::build::bare_output(name(value)))
+                .collect();
+            for told in &expected {
+                let source = &graph.values[told.value].name;
+                main.node.push(ops::build::shape_node(source, &told.output));
+            }
+            untapped = main.node.len();
+            for placed in &taps {
+                taps::append(main, graph, placed);
+            }
+            let told = expected.iter().map(|told| told.output.as_str());
+            main.output.extend(told.map(ops::build::bare_output));
+        }
+        Subgraph {
+            expected,
+            untapped,
+            model,
+            graph,
+            inputs,
+            outputs,
+            passed,
+            taps: taps.into_iter().map(|placed| placed.output).collect(),
+        }
+    }
+
+    /// Opens it in ONNX Runtime.
+    pub fn open(self, runtime: &'a Runtime) -> Result<OpenSubgraph<'a>, SubgraphError> {
+        let is_empty = self.outputs.is_empty() && self.taps.is_empty();
+        let session = if is_empty {
+            None
+        } else {
+            Some(runtime.session_beside(&self.model)?)
+        };
+        Ok(OpenSubgraph {
+            session,
+            segment: self,
+            runtime,
+        })
+    }
+}
+
+impl Subgraph<'_> {
+    /// Runs what taps read, without the taps, where a run failed: a tensor of another shape than they count on is
+    /// the error to tell.
+    fn check_shapes(&self, runtime: &Runtime, feeds: &Batch) -> Result<(), SubgraphError> {
+        let mut model = self.model.clone();
+        if let Some(main) = model.proto.graph.as_mut() {
+            // Without optimisation all nodes run, whether they are asked for or not.
+            main.node.truncate(self.untapped);
+            let outputs = self.expected.iter();
+            main.output = outputs
+                .map(|told| ops::build::bare_output(&told.output))
+                .collect();
+        }
+        let names: Vec<String> = self.expected.iter().map(|t| t.output.clone()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let Ok(found) = runtime
+            .session_once(&model)
+            .and_then(|mut session| session.run(feeds, &names))
+        else {
+            return Ok(());
+        };
+        let mut all = self.expected.iter().zip(&found);
+        all.try_for_each(|(told, shape)| told.check(self.graph, shape))
+    }
+}
+
+/// An open segment.
+pub(crate) struct OpenSubgraph<'a> {
+    /// None where there is nothing to compute.
+    session: Option<Session>,
+    segment: Subgraph<'a>,
+    runtime: &'a Runtime,
+}
+
+impl OpenSubgraph<'_> {
+    /// Runs it and checks the shapes of what taps read.
+    fn checked(&mut self, feeds: &Batch) -> Result<Vec<Tensor>, SubgraphError> {
+        let Some(session) = &mut self.session else {
+            return Ok(Vec::new());
+        };
+        let Subgraph {
+            graph, expected, ..
+        } = &self.segment;
+        let left = self.segment.outputs.iter();
+        let mut names: Vec<String> = left.map(|&v| graph.values[v].name.clone()).collect();
+        names.extend_from_slice(&self.segment.taps);
+        let count = names.len();
+        names.extend(expected.iter().map(|told| told.output.clone()));
+        let mut found = match session.run(feeds, &names) {
+            Ok(found) => found,
+            Err(error) => {
+                self.segment.check_shapes(self.runtime, feeds)?;
+                return Err(error.into());
+            }
+        };
+        for (told, shape) in expected.iter().zip(found.split_off(count)) {
+            told.check(graph, &shape)?;
+        }
+        Ok(found)
+    }
+
+    /// Runs one batch, puts what later segments read on the cache and returns what the taps gather.
+    /// `batch` has the model's inputs where this is the first segment.
+    pub fn run(
+        &mut self,
+        track: &mut Track,
+        number: usize,
+        batch: Option<&Batch>,
+        mut feeds: Batch,
+    ) -> Result<Vec<Tensor>, SubgraphError> {
+        let graph = self.segment.graph;
+        let given = |value: ValueId| {
+            let name = &graph.values[value].name;
+            let found = batch?.iter().find(|(input, _)| input == name)?;
+            Some(found.1.clone())
+        };
+        for &value in &self.segment.inputs {
+            let tensor = match given(value) {
+                Some(tensor) => Some(tensor),
+                None => track.cache.get(number, value)?,
+            };
+            // A missing one is named by the session's own error.
+            feeds.extend(tensor.map(|tensor| (graph.values[value].name.clone(), tensor)));
+        }
+        let mut found = self.checked(&feeds)?;
+        let taps = found.split_off(self.segment.outputs.len());
+        track.cache.open(number);
+        for (&value, tensor) in self.segment.outputs.iter().zip(found) {
+            track.cache.put(number, value, tensor)?;
+        }
+        for &value in &self.segment.passed {
+            if let Some(tensor) = given(value) {
+                track.cache.put(number, value, tensor)?;
+            }
+        }
+        Ok(taps)
+    }
+}
+
+/// The part of a model that makes `ends` from the values `from`, which become its inputs where it reads
+/// them; returns these.
+pub(crate) fn part(
+    model: &mut Model,
+    graph: &Graph,
+    ends: &[ValueId],
+    from: &[ValueId],
+) -> Vec<ValueId> {
+    let name = |value: &ValueId| graph.values[*value].name.as_str();
+    let names: Vec<&str> = ends.iter().map(name).collect();
+    let stops = from.iter().map(|value| (name(value), *value)).collect();
+    let inputs = cut_out(model, graph, &names, &stops);
+    if let Some(main) = model.proto.graph.as_mut() {
+        main.output = names.into_iter().map(ops::build::bare_output).collect();
+    }
+    inputs
+}
+
+/// Errs where a model lacks one of the values.
+pub(crate) fn has_all(
+    model: &Model,
+    graph: &Graph,
+    values: impl IntoIterator<Item = ValueId>,
+) -> Result<(), SubgraphError> {
+    let main = model.proto.graph.iter();
+    let made = main.clone().flat_map(|main| &main.node);
+    let made = made.flat_map(|node| &node.output).map(String::as_str);
+    let given = main.flat_map(|main| &main.input).map(|input| input.name());
+    let names: BTreeSet<&str> = made.chain(given).collect();
+    let lacking = |value: &ValueId| !names.contains(graph.values[*value].name.as_str());
+    match values.into_iter().find(lacking) {
+        None => Ok(()),
+        Some(value) => Err(SubgraphError::missing(graph, value)),
+    }
+}
+
+fn cut_out(
+    model: &mut Model,
+    graph: &Graph,
+    ends: &[&str],
+    stops: &BTreeMap<&str, ValueId>,
+) -> Vec<ValueId> {
+    let Some(main) = model.proto.graph.as_mut() else {
+        return Vec::new();
+    };
+    let inputs: Vec<ValueId> = reduce(main, ends, stops).into_iter().collect();
+    main.input = inputs.iter().map(|&value| declared(graph, value)).collect();
+    inputs
+}
+
+/// Leaves what `ends` need and `stops` do not give; returns the stops that are read.
+fn reduce(
+    main: &mut GraphProto,
+    ends: &[&str],
+    stops: &BTreeMap<&str, ValueId>,
+) -> BTreeSet<ValueId> {
+    let mut maker = BTreeMap::new();
+    for (index, node) in main.node.iter().enumerate() {
+        maker.extend(node.output.iter().map(|name| (name.as_str(), index)));
+    }
+    let mut wanted = vec![false; main.node.len()];
+    let mut read = BTreeSet::new();
+    let mut names: BTreeSet<String> = ends.iter().map(|&end| end.to_owned()).collect();
+    let mut open: Vec<String> = names.iter().cloned().collect();
+    while let Some(name) = open.pop() {
+        if let Some(&value) = stops.get(name.as_str()) {
+            read.insert(value);
+            continue;
+        }
+        let Some(&index) = maker.get(name.as_str()) else {
+            continue;
+        };
+        if !std::mem::replace(&mut wanted[index], true) {
+            let mut used = Vec::new();
+            names_read(&main.node[index], &mut used);
+            open.extend(
+                used.iter()
+                    .filter(|name| names.insert((*name).clone()))
+                    .cloned(),
+            );
+        }
+    }
+    let mut flags = wanted.into_iter();
+    main.node.retain(|_| flags.next().unwrap_or(false));
+    main.initializer
+        .retain(|stored| names.contains(stored.name()));
+    main.sparse_initializer.retain(|sparse| {
+        let name = sparse.values.as_ref().map(|values| values.name());
+        name.is_some_and(|name| names.contains(name))
+    });
+    main.value_info.clear();
+    main.quantization_annotation.clear();
+    read
+}
+
+/// All names that a node or its subgraphs read.
+fn names_read(node: &NodeProto, names: &mut Vec<String>) {
+    names.extend(node.input.iter().filter(|name| !name.is_empty()).cloned());
+    for attribute in &node.attribute {
+        for graph in attribute.g.iter().chain(&attribute.graphs) {
+            names.extend(graph.output.iter().map(|output| output.name().to_owned()));
+            for node in &graph.node {
+                names_read(node, names);
+            }
+        }
+    }
+}
+
+/// A graph input of the value's type and rank, of free lengths. Only counts keep theirs, the number of
+/// axes that they tell of: ONNX's inference takes a list of sizes of unknown length for an empty one.
+fn declared(graph: &Graph, value: ValueId) -> ValueInfoProto {
+    let value = &graph.values[value];
+    let code = value.dtype.map_or(0, DataType::code);
+    let length = |&length: &usize| i64::try_from(length).ok().filter(|_| value.is_count);
+    let shape = value.shape.as_ref();
+    let shape: Option<Vec<_>> = shape.map(|shape| shape.iter().map(length).collect());
+    ops::build::tensor_input(&value.name, code, shape.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::groups::{Consumer, Groups, Scope};
+    use crate::runtime::RuntimeOptions;
+    use crate::shapes::probe;
+    use crate::taps::Tap;
+
+    /// What a run tells where a tap counts on so many channels more than there are, in a tensor of 16 or more.
+    fn told(change: impl Fn(usize) -> usize) -> Result<Vec<Tensor>, SubgraphError> {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/fixtures/resnet_folded_torchscript.onnx"
+        );
+        let model = crate::onnx::load(path.as_ref()).unwrap();
+        let mut graph = ops::graph(&model).unwrap();
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let values = (0..2 * 28 * 28).map(|i| (i % 17) as f32).collect();
+        let image = Tensor::from_f32(&[2, 1, 28, 28], values).unwrap();
+        let feeds = vec![("input".to_owned(), image)];
+        probe(&model, &mut graph, &runtime, &feeds).unwrap();
+        let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
+        let mut consumers = groups.consumers.iter();
+        let consumer = consumers.find(|consumer| consumer.axis == 1 && consumer.window.is_some());
+        let Consumer { input, .. } = *consumer.unwrap();
+        let tap = Tap {
+            value: input,
+            axis: 1,
+            window: None,
+            covered: 1,
+            stack: None,
+        };
+        let mut placed = Placed::new(&graph, tap, 0).unwrap();
+        assert!(placed.channels >= 16);
+        placed.channels = change(placed.channels);
+        placed.shape[1] = placed.channels;
+        let draw = placed.draw(3, 1).unwrap();
+        let positions = vec![(placed.positions.clone(), draw.places.tensor)];
+        let first = vec![graph.find("input").unwrap()];
+        let mut track = Track::new(Schedule::new(&graph, &[vec![input]]), 0);
+        let segment = Subgraph::between(&model, &graph, (&first, &[]), vec![placed]);
+        let mut open = segment.open(&runtime)?;
+        open.run(&mut track, 0, Some(&feeds), positions)
+    }
+
+    #[test]
+    fn a_tensor_of_another_shape_is_named() {
+        assert_eq!(told(|channels| channels).unwrap()[0].shape[2], 3);
+        // Twice and half as many divide what is there, so that a Reshape would not fail.
+        for change in [|n| n - 1, |n| n / 2, |n| 2 * n] {
+            let error = told(change).unwrap_err();
+            let SubgraphError::Shape {
+                tensor,
+                node,
+                expected,
+                found,
+            } = &error
+            else {
+                panic!("{error}");
+            };
+            assert!(!tensor.is_empty() && !node.is_empty(), "{error}");
+            assert_eq!(expected[1], change(found[1]));
+        }
+    }
+}
