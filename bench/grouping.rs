@@ -3,13 +3,13 @@
 
 use std::time::Instant;
 
-use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::{Groups, Scope};
 use onnx_mipp::onnx::proto::attribute_proto::AttributeType;
 use onnx_mipp::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
 use onnx_mipp::onnx::{Model, Tensor};
+use onnx_mipp::ops;
 use onnx_mipp::report;
 
 /// Batch, height and width of every tensor.
@@ -52,12 +52,12 @@ fn measure(nodes: usize, channels: usize) -> Result<(), Failure> {
     let mut found = 0;
     for _ in 0..3 {
         let began = Instant::now();
-        let mut graph = Graph::build(&model)?;
+        let mut graph = ops::graph(&model)?;
         for (name, shape) in &maker.shapes {
             graph.observe_shape(name, shape.clone());
         }
         let built = began.elapsed();
-        let groups = Groups::find(&graph, Scope::default());
+        let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
         let grouped = began.elapsed();
         let inspection = report::inspect(&graph, &groups);
         let times = [built, grouped - built, began.elapsed() - grouped];

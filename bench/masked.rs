@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..RuntimeOptions::default()
     })?;
     let model = onnx::load(&arguments.model)?.inlined().in_order();
-    let mut graph = Graph::build(&model)?;
+    let mut graph = ops::graph(&model)?;
     let [shown, other] = batches(&model, &graph, &runtime, &arguments)?;
     let began = Instant::now();
     probe(&model, &mut graph, &runtime, &shown)?;
@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         head_dim: arguments.head_dim,
         ..Scope::default()
     };
-    let groups = Groups::find(&graph, scope);
+    let groups = Groups::find(&graph, scope, &ops::RULES);
     let grouped = began.elapsed().as_secs_f64() - probed;
 
     let macs = CostModel::macs(&graph, &groups);

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, Value, ValueId};
+use crate::groups::Alike;
 use crate::groups::{ChannelMap, Group, Groups};
 use crate::onnx::{DataType, Tensor, TensorError};
-use crate::ops::{self, Alike};
+use crate::ops;
 use crate::select::group_of;
 
 /// A group whose channels may be turned.
@@ -197,7 +198,7 @@ impl Finder<'_> {
         if reads != [0] || !makes || self.data_readers(source).count() != 1 {
             return None;
         }
-        let unscaled = match ops::unscaled(view)? {
+        let unscaled = match ops::of(view.node).unscaled(view)? {
             Ok(unscaled) => unscaled,
             Err(error) => return Some(Err(error)),
         };
@@ -247,7 +248,8 @@ impl Finder<'_> {
     fn data_readers<'v>(&self, value: &'v Value) -> impl Iterator<Item = &'v (NodeId, usize)> {
         let nodes = &self.graph.nodes;
         let reads = |&&(node, slot): &&(NodeId, usize)| {
-            ops::reads_data(&nodes[node], slot) && !ops::reads_lengths_only(&nodes[node])
+            let operator = ops::of(&nodes[node]);
+            operator.reads_data(slot) && !operator.starts_sizes()
         };
         value.readers.iter().filter(reads)
     }
@@ -258,8 +260,7 @@ impl Finder<'_> {
         let is_float = matches!(value.dtype, Some(DataType::Float | DataType::Double));
         let is_stored = value.producer.is_none() && value.constant.is_some();
         let readers = value.readers.iter();
-        let readers =
-            readers.filter(|(node, _)| !ops::reads_lengths_only(&self.graph.nodes[*node]));
+        let readers = readers.filter(|(node, _)| !ops::of(&self.graph.nodes[*node]).starts_sizes());
         is_float && is_stored && readers.count() == 1 && !value.is_output && !value.is_captured
     }
 }

@@ -1,21 +1,21 @@
 //! What a run of the whole graph takes, from the shapes of its values: known before it runs.
 
 use crate::allowance::{Allowance, OverLimit, spanned};
-use crate::graph::{Graph, NodeId, Value, ValueId};
-use crate::ops;
+use crate::graph::{Graph, NodeId, NodeView, Value, ValueId};
 
 /// Bytes of an element whose type is not known.
 const ELEMENT: usize = 4;
-/// Bytes that a position of an axis takes while channels are followed: its atom, and what is known of that.
+/// Bytes that a position of an axis takes while channels are followed: its atom, and what is known
+/// of that.
 const PER_POSITION: usize = 64;
 const ADVICE: &str = "give inputs of smaller sizes, or allow more";
 
 /// What a run takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// Bytes of values that live at the same time, where that is most. A value lives from the node that makes
-    /// it to the last that reads it; initializers, which the file has, and shapes that are not known count
-    /// nothing.
+    /// Bytes of values that live at the same time, where that is most. A value lives from the node
+    /// that makes it to the last that reads it; initializers, which the file has, and shapes that
+    /// are not known count nothing.
     pub bytes: u64,
     /// The node where that is.
     at: Option<NodeId>,
@@ -26,9 +26,10 @@ pub struct Demand {
 }
 
 impl Graph {
-    /// What a run takes, as far as shapes are known.
+    /// What a run takes, as far as shapes are known. `repetitions` says what the repetitions of a
+    /// node's body are worth, in elements.
     #[must_use]
-    pub fn demand(&self) -> Demand {
+    pub fn demand(&self, repetitions: &dyn Fn(NodeView<'_>) -> u64) -> Demand {
         let ends = self.ends();
         let mut found = Demand::default();
         let sources = self.values.iter().filter(|value| value.producer.is_none());
@@ -44,7 +45,7 @@ impl Graph {
             }
             let touched = known.inputs.iter().chain(&known.outputs).flatten();
             let counts = touched.map(|&id| elements(&self.values[id]));
-            let own = counts.fold(ops::repetitions(self.view(node)), u64::saturating_add);
+            let own = counts.fold(repetitions(self.view(node)), u64::saturating_add);
             found.elements = found.elements.saturating_add(own);
             if found.most.is_none_or(|(_, most)| own > most) {
                 found.most = Some((node, own));
@@ -64,12 +65,16 @@ impl Graph {
         stored.map(size).fold(0, u64::saturating_add)
     }
 
-    /// Refuses a graph whose run takes more than is allowed, or one of whose tensors has axes that cannot be
-    /// walked.
+    /// Refuses a graph whose [run](Graph::demand) takes more than is allowed, or one of whose
+    /// tensors has axes that cannot be walked.
     ///
     /// # Errors
     /// The node that takes it, with the largest tensor that it reads or makes.
-    pub fn check_demand(&self, allowance: Allowance) -> Result<(), OverLimit> {
+    pub fn check_demand(
+        &self,
+        allowance: Allowance,
+        repetitions: &dyn Fn(NodeView<'_>) -> u64,
+    ) -> Result<(), OverLimit> {
         for value in &self.values {
             let what = || match value.producer {
                 Some(node) => format!("the axes of what {} makes,", self.blamed(node)),
@@ -77,7 +82,7 @@ impl Graph {
             };
             allowance.bytes(axes(value), what, ADVICE)?;
         }
-        let demand = self.demand();
+        let demand = self.demand(repetitions);
         let place = |node: Option<NodeId>| match node {
             Some(node) => format!("a run of the model, at {},", self.blamed(node)),
             None => "a run of the model, for its inputs,".to_owned(),
@@ -87,8 +92,8 @@ impl Graph {
         allowance.work(demand.elements, || place(most), ADVICE)
     }
 
-    /// Per node, the values that nothing reads after it. What the model hands out stays, and so do constants,
-    /// which are kept once they are computed.
+    /// Per node, the values that nothing reads after it. What the model hands out stays, and so do
+    /// constants, which are kept once they are computed.
     fn ends(&self) -> Vec<Vec<ValueId>> {
         let mut last: Vec<Option<NodeId>> =
             self.values.iter().map(|value| value.producer).collect();
@@ -131,14 +136,15 @@ fn elements(value: &Value) -> u64 {
     value.shape.as_deref().map_or(0, |shape| spanned(shape, 1))
 }
 
-/// Bytes that following channels along all axes takes. The file has the elements of initializers; one without any
-/// may have axes of any length, and a rule may take several of its axes for one.
+/// Bytes that following channels along all axes takes. The file has the elements of initializers;
+/// one without any may have axes of any length, and a rule may take several of its axes for one.
 fn axes(value: &Value) -> u64 {
     let shape = value.shape.as_deref().unwrap_or_default();
     if is_stored(value) {
-        return match shape.contains(&0) {
-            true => spanned(shape, PER_POSITION),
-            false => 0,
+        return if shape.contains(&0) {
+            spanned(shape, PER_POSITION)
+        } else {
+            0
         };
     }
     let positions = shape.iter().map(|&length| length as u64);
@@ -148,10 +154,7 @@ fn axes(value: &Value) -> u64 {
 
 /// Bytes of a value while it lives.
 fn held(value: &Value) -> u64 {
-    match is_stored(value) {
-        true => 0,
-        false => size(value),
-    }
+    if is_stored(value) { 0 } else { size(value) }
 }
 
 fn is_stored(value: &Value) -> bool {
@@ -212,9 +215,15 @@ mod tests {
     #[test]
     fn values_live_until_they_are_read_last() {
         // At c: a, which d reads again, with b and c.
-        assert_eq!(graph([1, 10, 20, 30, 4]).demand().bytes, 4 * (10 + 20 + 30));
+        assert_eq!(
+            graph([1, 10, 20, 30, 4]).demand(&|_| 0).bytes,
+            4 * (10 + 20 + 30)
+        );
         // At a: x and a.
-        assert_eq!(graph([90, 10, 20, 30, 4]).demand().bytes, 4 * (90 + 10));
+        assert_eq!(
+            graph([90, 10, 20, 30, 4]).demand(&|_| 0).bytes,
+            4 * (90 + 10)
+        );
     }
 
     #[test]
@@ -234,17 +243,17 @@ mod tests {
     fn what_is_too_much_is_named() {
         let most = Allowance { bytes: 24_000 };
         let large = graph([1, 10, 20, 6000, 4]);
-        let text = large.check_demand(most).unwrap_err().to_string();
+        let text = large.check_demand(most, &|_| 0).unwrap_err().to_string();
         assert!(text.contains("'c' of shape [6000]"), "{text}");
         let allowed = Allowance { bytes: 400_000 };
-        assert_eq!(large.check_demand(allowed), Ok(()));
+        assert_eq!(large.check_demand(allowed, &|_| 0), Ok(()));
         // No element, but an axis.
         let mut empty = graph([1; 5]);
         empty.observe_shape("b", vec![0, 1 << 40]);
-        let text = empty.check_demand(allowed).unwrap_err().to_string();
+        let text = empty.check_demand(allowed, &|_| 0).unwrap_err().to_string();
         assert!(text.contains("'b' of shape [0, 1099511627776]"), "{text}");
         // So much that numbers of 64 bits do not hold it.
         empty.observe_shape("b", vec![usize::MAX, usize::MAX]);
-        assert!(empty.check_demand(allowed).is_err());
+        assert!(empty.check_demand(allowed, &|_| 0).is_err());
     }
 }

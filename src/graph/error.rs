@@ -48,3 +48,14 @@ pub enum GraphError {
     #[error(transparent)]
     Tensor(#[from] TensorError),
 }
+
+/// Why a rule gave up: the channels that the node touches must stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freeze(pub String);
+
+impl Freeze {
+    /// A clause that completes "the channels stay because".
+    pub fn new(text: impl Into<String>) -> Self {
+        Freeze(text.into())
+    }
+}

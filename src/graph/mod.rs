@@ -1,12 +1,13 @@
 //! The graph stage: a model's nodes and values with who makes and who reads what.
 //!
 //! [`Graph::build`] turns a [`Model`] into plain tables and checks with petgraph that it has no
-//! cycle. Shapes and folded constants are not inferred here: [`Graph::observe`] takes them from
-//! ONNX Runtime.
+//! cycle. What operators mean is not known here: of constants these are the initializers. Shapes
+//! and folded constants are not inferred: [`Graph::observe`] takes them from ONNX Runtime.
 
 mod attributes;
 mod demand;
 mod error;
+mod name;
 pub(crate) mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,15 +16,12 @@ use petgraph::algo::toposort;
 use petgraph::graph::DiGraph;
 
 pub use demand::Demand;
-pub use error::GraphError;
+pub use error::{Freeze, GraphError};
+pub use name::canonical_domain;
 pub use view::NodeView;
 
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::onnx::{DataType, Model, Tensor};
-use crate::ops;
-
-/// No more bytes than this are filled of all constants of which the file has the shape alone.
-const MOST_FILLED: usize = 1 << 28;
 
 /// Index of a node in [`Graph::nodes`], which is its index in the file.
 pub type NodeId = usize;
@@ -74,8 +72,8 @@ pub struct Value {
     pub is_output: bool,
     /// Whether a node's subgraph reads it.
     pub is_captured: bool,
-    /// Whether the observed run showed a sequence or another value that is no tensor of numbers, which cannot pass
-    /// from one run to another.
+    /// Whether the observed run showed a sequence or another value that is no tensor of numbers,
+    /// which cannot pass from one run to another.
     pub is_sequence: bool,
 }
 
@@ -135,7 +133,6 @@ impl Graph {
             graph.values[value].is_output = true;
         }
         graph.order = graph.sort()?;
-        graph.mark_constants(&lasting(model))?;
         Ok(graph)
     }
 
@@ -264,7 +261,7 @@ impl Graph {
         let node = Node {
             name,
             op_type: proto.op_type().to_owned(),
-            domain: ops::canonical_domain(proto.domain()).to_owned(),
+            domain: canonical_domain(proto.domain()).to_owned(),
             inputs,
             outputs,
             captured,
@@ -274,15 +271,6 @@ impl Graph {
                 .map(|attribute| (attribute.name().to_owned(), attribute.clone()))
                 .collect(),
         };
-        // ONNX Runtime does not look, and reads what is not there.
-        let empty = node.inputs.iter().position(Option::is_none);
-        if let Some(slot) = empty.filter(|_| ops::reads_all_slots(&node)) {
-            return Err(GraphError::EmptyInput {
-                node: node.name,
-                op_type: node.op_type,
-                slot,
-            });
-        }
         self.nodes.push(node);
         Ok(())
     }
@@ -320,71 +308,6 @@ impl Graph {
             }),
         }
     }
-
-    /// `lasting` says of each node whether it makes the same of the same in every run.
-    fn mark_constants(&mut self, lasting: &[bool]) -> Result<(), GraphError> {
-        let mut left = MOST_FILLED;
-        for index in 0..self.order.len() {
-            let id = self.order[index];
-            let node = &self.nodes[id];
-            let first = node.inputs.first().copied().flatten();
-            let first = first.and_then(|value| self.values[value].constant.as_ref());
-            if let Some(tensor) = ops::constant::stored(node, first, left)? {
-                if ops::constant::fills(node) {
-                    left = left.saturating_sub(tensor.bytes.len());
-                }
-                if let Some(Some(output)) = node.outputs.first() {
-                    let value = &mut self.values[*output];
-                    value.shape = Some(tensor.shape.clone());
-                    value.dtype = Some(tensor.dtype);
-                    value.constant = Some(tensor);
-                    value.is_constant = true;
-                }
-                continue;
-            }
-            let slots = node.inputs.iter().enumerate();
-            let mut read = slots
-                .filter(|(slot, _)| ops::reads_data(node, *slot))
-                .filter_map(|(_, value)| value.as_ref())
-                .peekable();
-            let folds = read.peek().is_some()
-                && read
-                    .chain(&node.captured)
-                    .all(|value| self.values[*value].is_constant)
-                && lasting.get(id).copied().unwrap_or(false);
-            if folds {
-                for output in node.outputs.clone().into_iter().flatten() {
-                    self.values[output].is_constant = true;
-                }
-            } else if self.counts(node) {
-                for output in node.outputs.clone().into_iter().flatten() {
-                    self.values[output].is_count = true;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the node computes with lengths of axes and constants only.
-    fn counts(&self, node: &Node) -> bool {
-        let is_known = |&value: &ValueId| {
-            let value = &self.values[value];
-            value.is_count || value.is_constant
-        };
-        ops::sizes::starts(node)
-            || ops::sizes::computes(node) && node.inputs.iter().flatten().all(is_known)
-    }
-}
-
-/// Which nodes make the same of the same in every run. Of the model's own functions that is not known.
-fn lasting(model: &Model) -> Vec<bool> {
-    let functions = model.proto.functions.iter();
-    let functions: BTreeSet<_> = functions.map(|f| (f.name(), f.domain())).collect();
-    let called = |node: &NodeProto| functions.contains(&(node.op_type(), node.domain()));
-    let nodes = model.proto.graph.iter().flat_map(|graph| &graph.node);
-    nodes
-        .map(|node| !called(node) && !ops::constant::draws(node))
-        .collect()
 }
 
 fn node_name(proto: &NodeProto, id: NodeId) -> String {

@@ -1,6 +1,5 @@
-use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::graph::{Freeze, Graph, Node, NodeId, ValueId};
 use crate::onnx::Tensor;
-use crate::ops::Freeze;
 
 /// A node together with the graph it stands in: what an operator's rule reads.
 #[derive(Clone, Copy)]

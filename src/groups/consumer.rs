@@ -17,8 +17,8 @@ pub struct Consumer {
     pub output_axis: usize,
     /// The positions that a convolution unfolds; none where each position is read alone.
     pub window: Option<Window>,
-    /// Elements of the axes after the channels', at the end of the tensor, that each channel covers;
-    /// 1 where there are none, nothing where they lie otherwise and cannot be observed.
+    /// Elements of the axes after the channels', at the end of the tensor, that each channel
+    /// covers; 1 where there are none, nothing where they lie otherwise and cannot be observed.
     pub covered: Option<usize>,
     /// Input slot of the weight.
     pub weight: usize,
@@ -37,7 +37,8 @@ pub struct Consumer {
 /// Where a [stack](Consumer::stack) of matrices reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stack {
-    /// The axis of the input along which each matrix has its own part; none where all read the same.
+    /// The axis of the input along which each matrix has its own part; none where all read the
+    /// same.
     pub input: Option<usize>,
     /// The axis of the output along which each matrix makes its own part.
     pub output: usize,
@@ -98,8 +99,8 @@ pub enum Bias {
         /// of that row by one.
         scale: Vec<f64>,
     },
-    /// In the input slot of a recurrent node, which may be empty yet: per direction, the biases of all
-    /// rows for the weight and then for the recurrence.
+    /// In the input slot of a recurrent node, which may be empty yet: per direction, the biases of
+    /// all rows for the weight and then for the recurrence.
     Rows {
         /// The slot.
         slot: usize,

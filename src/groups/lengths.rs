@@ -1,15 +1,15 @@
 //! The walk's view of lengths of axes as data: tensors of sizes, and counts computed from them.
 //!
 //! The length of a tracked axis is the same in every run, so what nodes compute from such lengths
-//! and constants (half the channels, the root of their number) is a constant, too. Where a node reads
-//! such a *count*, surgery puts a constant in its place, and entries of it that say how long a
-//! tracked axis becomes follow that axis like those of any constant.
+//! and constants (half the channels, the root of their number) is a constant, too. Where a node
+//! reads such a *count*, surgery puts a constant in its place, and entries of it that say how long
+//! a tracked axis becomes follow that axis like those of any constant.
 
 use std::collections::BTreeSet;
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::walk::{Axes, AxisMap, Reason, Use, Walk};
-use crate::ops::{self, Freeze, Operator};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::walk::{Reason, Walk};
+use crate::groups::{Axes, AxisMap, Operator, Use};
 
 /// What an entry of a tensor of sizes stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,9 @@ pub enum Size {
     Other,
 }
 
-/// Lists of sizes are as long as tensors have axes, and products as deep as exporters nest them. What is longer
-/// or deeper is not followed: lists that each node makes longer by one take the square of their number.
+/// Lists of sizes are as long as tensors have axes, and products as deep as exporters nest them.
+/// What is longer or deeper is not followed: lists that each node makes longer by one take the
+/// square of their number.
 const MOST_SIZES: usize = 64;
 const MOST_FACTORS: usize = 8;
 /// The axes that one number counts.
@@ -143,7 +144,7 @@ impl Walk<'_> {
         let of_node = ((at.0, 0), 0)..=((at.0, usize::MAX), usize::MAX);
         let mut opened = self.open.range(of_node);
         let is_alone = opened.all(|((other, _), _)| *other == at);
-        match ops::sizes::open_entry(self.graph, at.0) {
+        match self.operator(at.0).open_entry(self.graph.view(at.0)) {
             Some(open) if is_alone => {
                 let (_, maps) = self.open.entry((at, index)).or_insert((open, vec![known]));
                 maps.push(map.clone());
@@ -233,7 +234,7 @@ impl Walk<'_> {
             .filter_map(|(slot, value)| Some((slot, (*value)?)))
             .filter(|(_, value)| self.sizes.contains_key(value))
             .collect();
-        let mut sizes = ops::sizes::flow(view, self);
+        let mut sizes = operator.sizes(view, self);
         if sizes.as_ref().is_some_and(|sizes| is_endless(sizes)) {
             read.iter()
                 .for_each(|&(_, value)| self.freeze_sizes(view, value));

@@ -4,12 +4,18 @@
 //! atoms that an operator couples. A class of united atoms is a *channel*; channels that appear in
 //! the same places are interchangeable and form a *group*.
 
+mod axes;
+mod constants;
 mod consumer;
+mod facets;
 mod kept;
 mod lengths;
 mod partition;
+mod rule;
 mod splits;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod ties;
 mod walk;
 mod weight;
@@ -18,13 +24,17 @@ use std::collections::BTreeMap;
 
 use globset::GlobSet;
 
+pub use axes::{Atom, Axes, AxisMap, Use};
+pub use constants::mark;
 pub use consumer::{Bias, Consumer, Cost, Elements, Stack, WeightLayout, Window};
+pub use facets::{Alike, Edit, Shifted, Told, Unscaled, Values};
 pub use kept::Kept;
 pub use lengths::Size;
+pub use rule::{Operator, Rules, UNKNOWN};
 pub use splits::{Role, SplitId};
-pub use storage::Stored;
+pub use storage::{Carried, Dequantizer, Step, Stored};
 pub use ties::Sharing;
-pub use walk::{Atom, Axes, AxisMap, Reason, Use, Walk};
+pub use walk::{Reason, Walk};
 
 use crate::graph::{Graph, NodeId};
 
@@ -104,10 +114,11 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Walks `graph`, whose shapes must have been observed, and finds its groups.
+    /// Walks `graph`, which must be [marked](mark) and whose shapes must have been observed, and
+    /// finds its groups.
     #[must_use]
-    pub fn find(graph: &Graph, scope: Scope) -> Self {
-        partition::partition(graph, Walk::over(graph, scope))
+    pub fn find(graph: &Graph, scope: Scope, rules: &dyn Rules) -> Self {
+        partition::partition(graph, Walk::over(graph, scope, rules))
     }
 
     /// Which consumers read channels that may leave.
@@ -144,12 +155,13 @@ impl Groups {
         }
     }
 
-    /// Takes the hint at `--prune-normalized` off the reasons of groups that would stay whole with it too.
-    /// The patterns are those of [`Groups::restrict`].
+    /// Takes the hint at `--prune-normalized` off the reasons of groups that would stay whole with
+    /// it too. The patterns are those of [`Groups::restrict`].
     pub fn check_hints(
         &mut self,
         graph: &Graph,
         scope: Scope,
+        rules: &dyn Rules,
         (exclude, only): (Option<&GlobSet>, Option<&GlobSet>),
     ) {
         let is_hinted = |reason: &Reason| reason.text.ends_with(HINT);
@@ -164,6 +176,7 @@ impl Groups {
                 normalized,
                 ..scope
             },
+            rules,
         );
         tried.restrict(graph, exclude, only);
         let mut leaves = vec![false; tried.channel_count];

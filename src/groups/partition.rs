@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId};
 use crate::groups::ties;
-use crate::groups::walk::{Atom, Axes, AxisMap, Reason, Walk};
-use crate::groups::{ChannelAxes, ChannelId, ChannelMap, Elements, Entry, Group, Groups};
+use crate::groups::walk::{Reason, Walk};
+use crate::groups::{
+    Atom, Axes, AxisMap, ChannelAxes, ChannelId, ChannelMap, Elements, Entry, Group, Groups,
+};
 
 /// Resolves the united atoms of a finished walk.
 pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
@@ -61,7 +63,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     let facts = Facts::of(graph, &groups, (&frozen, &reasons), &first_origin);
     groups.groups = collect(graph, &groups, &facts);
     let weights = walk.weights.iter().copied();
-    groups.sharing = ties::sharing(graph, &groups, weights);
+    groups.sharing = ties::sharing(graph, &groups, walk.rules, weights);
     groups
 }
 
@@ -127,7 +129,8 @@ fn signatures(groups: &Groups) -> Vec<Signature> {
 
 /// What is known of each channel.
 struct Facts<'a> {
-    /// Why it must stay, as numbers of reasons: a tensor that thousands of nodes read has thousands.
+    /// Why it must stay, as numbers of reasons: a tensor that thousands of nodes read has
+    /// thousands.
     frozen: &'a [BTreeSet<usize>],
     reasons: &'a [&'a Reason],
     first_origin: &'a [Option<NodeId>],

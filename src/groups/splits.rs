@@ -7,9 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::NodeId;
-use crate::groups::walk::{Atom, Axes, AxisMap, Walk};
-use crate::ops::Freeze;
+use crate::graph::{Freeze, NodeId};
+use crate::groups::{Atom, Axes, AxisMap, Walk};
 
 /// A split: the node and the first of the output axes that share the channels.
 pub type SplitId = (NodeId, usize);
@@ -28,7 +27,8 @@ pub enum Role {
 pub(super) struct Splits {
     /// Whether this walk looks where the new axes lead.
     pub exploring: bool,
-    /// Whether it met anything that only the next walk decides: its atoms stand for no channels then.
+    /// Whether it met anything that only the next walk decides: its atoms stand for no channels
+    /// then.
     pub is_open: bool,
     /// The choices of the walk before.
     pub chosen: Choices,
@@ -110,8 +110,8 @@ impl Walk<'_> {
         Ok(axes)
     }
 
-    /// Which of several axes of channels that become one goes on: the only one with the wanted part in a product
-    /// of activations, as heads beside what is inside them.
+    /// Which of several axes of channels that become one goes on: the only one with the wanted part
+    /// in a product of activations, as heads beside what is inside them.
     #[must_use]
     pub fn merge(&mut self, at: SplitId, axes: &Axes) -> Option<usize> {
         if self.splits.exploring {

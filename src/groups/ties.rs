@@ -1,17 +1,17 @@
-//! Weights that several nodes share, as the towers of a siamese net or a head on several levels do: what is
-//! stored once is cut once, so that their channels are the same ones.
+//! Weights that several nodes share, as the towers of a siamese net or a head on several levels do:
+//! what is stored once is cut once, so that their channels are the same ones.
 //!
-//! Only weights tie. Vectors such as biases and scales are often one constant because an exporter found
-//! them equal (zeros, ones), which says nothing of the layers; the same holds for weights whose slices
-//! along an axis are all equal, such as zeros or a blur.
+//! Only weights tie. Vectors such as biases and scales are often one constant because an exporter
+//! found them equal (zeros, ones), which says nothing of the layers; the same holds for weights
+//! whose slices along an axis are all equal, such as zeros or a blur.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::graph::{Graph, ValueId};
 use crate::groups::storage::Stored;
-use crate::groups::walk::{AxisMap, Reason, Use, Walk};
-use crate::groups::{Bias, Consumer, Groups};
+use crate::groups::walk::{Reason, Walk};
+use crate::groups::{AxisMap, Bias, Consumer, Groups, Rules, Use};
 use crate::onnx::Tensor;
 
 /// With what a consumer shares its weight.
@@ -33,7 +33,7 @@ pub enum Sharing {
 impl Walk<'_> {
     /// Unites the channels along the axes of weights that several nodes share.
     pub(super) fn tie_weights(&mut self) {
-        let shared = shared(self.graph, self.weights.iter().copied());
+        let shared = shared(self.graph, self.rules, self.weights.iter().copied());
         for (root, uses) in shared {
             let Some(tensor) = &self.graph.values[root].constant else {
                 continue;
@@ -73,13 +73,14 @@ impl Walk<'_> {
 /// The stored constants that more than one of these uses read.
 fn shared(
     graph: &Graph,
+    rules: &dyn Rules,
     weights: impl Iterator<Item = Use>,
 ) -> BTreeMap<ValueId, Vec<(Use, Stored)>> {
     let mut uses: BTreeMap<ValueId, Vec<(Use, Stored)>> = BTreeMap::new();
     for at in weights {
         let value = graph.view(at.0).input(at.1);
         if let Some(value) = value.filter(|&value| graph.values[value].constant.is_some()) {
-            let stored = Stored::of(graph, value);
+            let stored = Stored::of(graph, value, rules);
             uses.entry(stored.root).or_default().push((at, stored));
         }
     }
@@ -87,7 +88,8 @@ fn shared(
     uses
 }
 
-/// Whether all slices of a tensor along an axis are the same: then it is of no matter which of them stay.
+/// Whether all slices of a tensor along an axis are the same: then it is of no matter which of them
+/// stay.
 fn slices_are_equal(tensor: &Tensor, axis: usize) -> bool {
     let (Some(&length), Some(size)) = (tensor.shape.get(axis), tensor.dtype.size()) else {
         return false;
@@ -108,6 +110,7 @@ fn slices_are_equal(tensor: &Tensor, axis: usize) -> bool {
 pub(super) fn sharing(
     graph: &Graph,
     groups: &Groups,
+    rules: &dyn Rules,
     weights: impl Iterator<Item = Use>,
 ) -> Vec<Sharing> {
     let mut all = vec![Sharing::Alone; groups.consumers.len()];
@@ -118,7 +121,7 @@ pub(super) fn sharing(
             at_use.entry(at).or_default().push(index);
         }
     }
-    for (root, uses) in shared(graph, weights) {
+    for (root, uses) in shared(graph, rules, weights) {
         let is_tied = |axis: usize| {
             let constant = graph.values[root].constant.as_ref();
             constant.is_some_and(|tensor| !slices_are_equal(tensor, axis))
@@ -145,20 +148,21 @@ pub(super) fn sharing(
         let biases: Vec<_> = biases.collect();
         let one_bias = biases.windows(2).all(|pair| pair[0] == pair[1]);
         for &index in consumers.iter() {
-            all[index] = match is_alike && is_whole {
-                true => Sharing::Together {
+            all[index] = if is_alike && is_whole {
+                Sharing::Together {
                     consumers: consumers.clone(),
                     one_bias,
-                },
-                false => Sharing::Fixed,
+                }
+            } else {
+                Sharing::Fixed
             };
         }
     }
     all
 }
 
-/// The layout of a consumer's weight in terms of the axes of what is stored: those of the outputs, the inputs, the
-/// taps and the blocks, and how many blocks there are.
+/// The layout of a consumer's weight in terms of the axes of what is stored: those of the outputs,
+/// the inputs, the taps and the blocks, and how many blocks there are.
 fn rooted(consumer: &Consumer, stored: &Stored) -> Option<(Vec<usize>, usize)> {
     let layout = &consumer.layout;
     let axes = layout.out_axes.iter().chain([&layout.in_axis]);

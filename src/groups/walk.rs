@@ -5,21 +5,11 @@ use std::rc::Rc;
 
 use petgraph::unionfind::UnionFind;
 
-use crate::graph::{Graph, NodeId, NodeView, ValueId};
-use crate::groups::Scope;
+use crate::graph::{Freeze, Graph, NodeId, NodeView, ValueId};
 use crate::groups::consumer::{Consumer, Cost, Elements};
 use crate::groups::lengths::Size;
 use crate::groups::splits::{Choices, Splits};
-use crate::ops::{self, Freeze};
-
-/// One position along a tracked axis before positions are united.
-pub type Atom = u32;
-/// The atoms along one axis of a tensor, one per position.
-pub type AxisMap = Rc<[Atom]>;
-/// Per axis of a tensor, its atoms; `None` where the axis is not tracked and never changes.
-pub type Axes = Vec<Option<AxisMap>>;
-/// Where a constant is read: node and input slot.
-pub type Use = (NodeId, usize);
+use crate::groups::{Atom, Axes, AxisMap, Operator, Rules, Scope, UNKNOWN, Use};
 
 /// Why atoms must stay.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +32,9 @@ impl Reason {
 /// The state of the walk: atoms so far, what unites and what freezes them.
 pub struct Walk<'a> {
     pub(super) graph: &'a Graph,
+    pub(super) rules: &'a dyn Rules,
+    /// What is known of each node's operator.
+    operators: Rc<[&'a dyn Operator]>,
     pub(super) united: UnionFind<Atom>,
     pub(super) origins: Vec<NodeId>,
     pub(super) frozen: Vec<(Atom, usize)>,
@@ -78,19 +71,27 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Walks every node of `graph` in topological order, twice where channels may be split in
     /// several ways.
-    pub(super) fn over(graph: &'a Graph, scope: Scope) -> Self {
-        let first = Walk::once(graph, scope, None);
+    pub(super) fn over(graph: &'a Graph, scope: Scope, rules: &'a dyn Rules) -> Self {
+        let operators: Rc<[_]> = graph.nodes.iter().map(|node| rules.of(node)).collect();
+        let first = Walk::once(graph, scope, (rules, operators.clone()), None);
         if !first.splits.is_open {
             return first;
         }
         let choices = first.choices();
-        Walk::once(graph, scope, Some(choices))
+        Walk::once(graph, scope, (rules, operators), Some(choices))
     }
 
-    fn once(graph: &'a Graph, scope: Scope, chosen: Option<Choices>) -> Self {
+    fn once(
+        graph: &'a Graph,
+        scope: Scope,
+        (rules, operators): (&'a dyn Rules, Rc<[&'a dyn Operator]>),
+        chosen: Option<Choices>,
+    ) -> Self {
         let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
         let mut walk = Walk {
             graph,
+            rules,
+            operators,
             united: UnionFind::new_empty(),
             origins: Vec::new(),
             frozen: Vec::new(),
@@ -142,10 +143,11 @@ impl<'a> Walk<'a> {
         if !outputs.is_empty() && outputs.iter().all(|&v| self.graph.values[v].is_constant) {
             return;
         }
-        let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else {
-            let text = format!("operator {} has no rule", ops::full_name(view.node));
+        let operator = self.operator(view.id);
+        if !operator.is_followed() {
+            let text = format!("operator {} has no rule", view.node.full_name());
             return self.refuse(view, text);
-        };
+        }
         self.follow_counts(view, operator);
         let atoms = self.origins.len();
         if let Err(Freeze(text)) = operator.trace(view, self) {
@@ -159,12 +161,17 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What is known of a node's operator.
+    pub(super) fn operator(&self, node: NodeId) -> &'a dyn Operator {
+        self.operators.get(node).copied().unwrap_or(UNKNOWN)
+    }
+
     /// Leaves a node as it is, with all that it reads.
     fn refuse(&mut self, view: NodeView<'_>, text: String) {
         self.freeze_inputs(view, &text);
         let is_told = self.costs.last().is_some_and(|cost| cost.node == view.id);
         if !is_told {
-            let known = ops::cost::known(view, self);
+            let known = self.operator(view.id).cost(view, self);
             self.costs.extend(known);
         }
         self.refused.insert(view.id, text);

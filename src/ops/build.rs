@@ -13,8 +13,8 @@ pub fn positions_input(name: &str) -> ValueInfoProto {
     tensor_input(name, DataType::Int64.code(), Some(&[None]))
 }
 
-/// A graph input of the element type with that code and of that shape, where it is known; sizes may be
-/// open.
+/// A graph input of the element type with that code and of that shape, where it is known; sizes may
+/// be open.
 #[must_use]
 pub fn tensor_input(name: &str, elem_type: i32, shape: Option<&[Option<i64>]>) -> ValueInfoProto {
     let dimension = |size: &Option<i64>| Dimension {
@@ -67,9 +67,9 @@ pub fn gather_nodes(
     [reshape_node(source, shape, &flat), gather]
 }
 
-/// The [pointwise](crate::ops::pointwise) `node` on some `positions` of what it reads. `shapes` are
-/// names of those of its input with the positions along one axis, of what is gathered of it with the
-/// axes of the input, and of `output`.
+/// The [pointwise](crate::groups::Operator::pointwise) `node` on some `positions` of what it reads.
+/// `shapes` are names of those of its input with the positions along one axis, of what is gathered
+/// of it with the axes of the input, and of `output`.
 #[must_use]
 pub fn pointwise_nodes(
     node: &NodeProto,

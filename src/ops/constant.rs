@@ -1,18 +1,68 @@
 //! Constant and ConstantOfShape: data that come from the file.
 
-use crate::graph::{Node, NodeView};
-use crate::groups::Walk;
+use crate::graph::{Freeze, Node, NodeView, canonical_domain};
+use crate::groups::{Operator, Walk};
 use crate::onnx::{DataType, Tensor, TensorError, proto::NodeProto};
-use crate::ops::{Freeze, Operator, canonical_domain};
+use crate::ops::Entry;
+
+const CHANNELS: &str = "\
+    constants; what follows from constants alone counts as a constant too, whatever the operators \
+    (but those that draw random numbers, and functions that stay operators): ONNX Runtime computes \
+    it. The last axis of a tensor that is filled to a computed shape (a first state) can leave \
+    like channels";
+
+pub(super) const OPERATORS: &[Entry] = &[
+    Entry::standard(&["Constant"], &Constant, CHANNELS),
+    Entry::standard(&["ConstantOfShape"], &ConstantOfShape, CHANNELS),
+];
+
+struct Constant;
+
+impl Operator for Constant {
+    fn trace(&self, _: NodeView<'_>, _: &mut Walk<'_>) -> Result<(), Freeze> {
+        Ok(())
+    }
+
+    fn reads_sizes(&self) -> bool {
+        true
+    }
+
+    fn stores_tensor(&self) -> bool {
+        true
+    }
+
+    fn stored(
+        &self,
+        node: &Node,
+        _: Option<&Tensor>,
+        _: usize,
+    ) -> Result<Option<Tensor>, TensorError> {
+        if let Some(tensor) = node.attributes.get("value").and_then(|a| a.t.as_ref()) {
+            return Tensor::from_proto(tensor).map(Some);
+        }
+        let floats = |shape: &[usize], data: &[f32]| Tensor::from_f32(shape, data.to_vec());
+        for (name, attribute) in &node.attributes {
+            let ints = attribute.ints.as_slice();
+            return Ok(Some(match name.as_str() {
+                "value_float" => floats(&[], &[attribute.f()])?,
+                "value_floats" => floats(&[attribute.floats.len()], &attribute.floats)?,
+                "value_int" => Tensor::from_i64(&[], &[attribute.i()])?,
+                "value_ints" => Tensor::from_i64(&[ints.len()], ints)?,
+                _ => continue,
+            }));
+        }
+        Ok(None)
+    }
+}
 
 /// Where ConstantOfShape reads its shape.
 const SHAPE: usize = 0;
 
-pub(super) struct Constant;
+struct ConstantOfShape;
 
-impl Operator for Constant {
+impl Operator for ConstantOfShape {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
-        let (true, Some(output)) = (fills(view.node), view.output(0)) else {
+        let Some(output) = view.output(0) else {
             return Ok(());
         };
         // A last axis whose length is a constant may be one of channels, such as the first state of
@@ -32,47 +82,25 @@ impl Operator for Constant {
     fn reads_sizes(&self) -> bool {
         true
     }
-}
 
-/// The tensor that a Constant node stores in an attribute, or that a ConstantOfShape node fills;
-/// `None` for other nodes and for constants of other kinds (strings, sparse tensors). `input` is
-/// what the node's first input holds, where that is constant. No more than `most` bytes are filled: a larger
-/// constant is left to ONNX Runtime.
-///
-/// # Errors
-/// The stored tensor's data do not match its shape.
-pub fn stored(
-    node: &Node,
-    input: Option<&Tensor>,
-    most: usize,
-) -> Result<Option<Tensor>, TensorError> {
-    if let (true, Some(shape)) = (fills(node), input) {
-        return filled(node, shape, most);
+    fn fills(&self) -> bool {
+        true
     }
-    if node.op_type != "Constant" || !node.domain.is_empty() {
-        return Ok(None);
-    }
-    if let Some(tensor) = node.attributes.get("value").and_then(|a| a.t.as_ref()) {
-        return Tensor::from_proto(tensor).map(Some);
-    }
-    let floats = |shape: &[usize], data: &[f32]| Tensor::from_f32(shape, data.to_vec());
-    for (name, attribute) in &node.attributes {
-        let ints = attribute.ints.as_slice();
-        return Ok(Some(match name.as_str() {
-            "value_float" => floats(&[], &[attribute.f()])?,
-            "value_floats" => floats(&[attribute.floats.len()], &attribute.floats)?,
-            "value_int" => Tensor::from_i64(&[], &[attribute.i()])?,
-            "value_ints" => Tensor::from_i64(&[ints.len()], ints)?,
-            _ => continue,
-        }));
-    }
-    Ok(None)
-}
 
-/// Whether the node fills a tensor with one number.
-#[must_use]
-pub fn fills(node: &Node) -> bool {
-    node.op_type == "ConstantOfShape" && node.domain.is_empty()
+    fn stored(
+        &self,
+        node: &Node,
+        first: Option<&Tensor>,
+        most: usize,
+    ) -> Result<Option<Tensor>, TensorError> {
+        first.map_or(Ok(None), |shape| filled(node, shape, most))
+    }
+
+    fn filled(&self, view: NodeView<'_>, _: usize) -> Option<i64> {
+        let value = view.node.attributes.get("value")?;
+        let value = Tensor::from_proto(value.t.as_ref()?).ok()?;
+        value.to_i64().ok()?.first().copied()
+    }
 }
 
 /// What ConstantOfShape makes; `None` where that is for ONNX Runtime to refuse.
@@ -96,28 +124,6 @@ fn filled(node: &Node, shape: &Tensor, most: usize) -> Result<Option<Tensor>, Te
         shape,
         ..value
     }))
-}
-
-/// Whether the node draws random numbers, or its subgraphs do, so that its outputs are no constants
-/// whatever it reads.
-#[must_use]
-pub fn draws(node: &NodeProto) -> bool {
-    const TRAINING_MODE: usize = 2;
-    let name = node.op_type();
-    let trains = node.input.get(TRAINING_MODE).is_some_and(|i| !i.is_empty());
-    let is_standard = canonical_domain(node.domain()).is_empty();
-    let drops = name.contains("Dropout") && (trains || !is_standard);
-    let own = name.starts_with("Random") || drops;
-    let bodies = node.attribute.iter();
-    let bodies = bodies.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
-    own || matches!(name, "Bernoulli" | "Multinomial" | "Sampling")
-        || bodies.flat_map(|body| &body.node).any(draws)
-}
-
-/// The name of the operator and attribute that store a tensor: what surgery writes back.
-#[must_use]
-pub fn stores_tensor(node: &Node) -> bool {
-    node.op_type == "Constant" && node.domain.is_empty()
 }
 
 /// What a node of the file that stores a tensor makes, with the tensor's shape.

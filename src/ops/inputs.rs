@@ -2,23 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::{Graph, NodeView, ValueId};
+use crate::graph::{Graph, ValueId};
+use crate::groups::Told;
+pub use crate::groups::Values;
 use crate::onnx::Tensor;
-use crate::ops::contrib;
+use crate::ops::of;
 
 /// Nodes that are followed from an input.
 const MOST_STEPS: usize = 6;
-
-/// The values of an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Values {
-    /// Rows of a table that has so many: tokens of a vocabulary.
-    Rows(usize),
-    /// Pixels from 0 to 255: the model scales them itself.
-    Bytes,
-    /// Pixels from 0 to 1: the model normalises them itself.
-    Shares,
-}
 
 /// What is told of the inputs, by name; others are left out.
 #[must_use]
@@ -37,7 +28,7 @@ fn follow(graph: &Graph, value: ValueId, steps: usize) -> Option<Values> {
     let readers = &graph.values.get(value)?.readers;
     let told = readers.iter().filter_map(|&(node, slot)| {
         let view = graph.view(node);
-        match by_node(view, slot) {
+        match of(view.node).told(view, slot) {
             Told::Values(values) => Some(values),
             Told::Unchanged => follow(graph, view.output(0)?, steps + 1),
             Told::Nothing => None,
@@ -46,38 +37,30 @@ fn follow(graph: &Graph, value: ValueId, steps: usize) -> Option<Values> {
     told.min()
 }
 
-enum Told {
-    Values(Values),
-    /// The node's first output has the same values.
-    Unchanged,
-    Nothing,
+/// What a constant factor tells, or what it divides by, of which `factor` makes a factor.
+pub(super) fn by_factor(constant: Option<&Tensor>, factor: impl Fn(f64) -> f64) -> Told {
+    told(constant.and_then(largest).map(factor).and_then(of_factor))
 }
 
-fn by_node(view: NodeView<'_>, slot: usize) -> Told {
-    let node = view.node;
-    let rows = |table: usize, axis: i64| {
-        let shape = view.constant(table).map(|table| table.shape.as_slice());
-        let axis = usize::try_from(axis).ok();
-        let rows = shape.zip(axis).and_then(|(shape, axis)| shape.get(axis));
-        rows.map_or(Told::Nothing, |&rows| Told::Values(Values::Rows(rows)))
-    };
-    let told = |values: Option<Values>| values.map_or(Told::Nothing, Told::Values);
-    let other = || largest(view.constant(1 - slot.min(1))?);
-    match (node.domain.as_str(), node.op_type.as_str(), slot) {
-        ("", "Gather", 1) => rows(0, node.int("axis", 0)),
-        (contrib::DOMAIN, "EmbedLayerNormalization", 0) => rows(2, 0),
-        ("", "Cast" | "Identity" | "Transpose", 0) => Told::Unchanged,
-        ("", "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten", 0) => Told::Unchanged,
-        ("", "Mul", _) => told(other().and_then(by_factor)),
-        ("", "Div", 0) => told(other().and_then(|by| by_factor(1.0 / by))),
-        ("", "Sub", 0) => told(other().and_then(by_mean)),
-        ("", "BatchNormalization", 0) => told(view.constant(3).and_then(largest).and_then(by_mean)),
-        _ => Told::Nothing,
-    }
+/// What a constant tells that is subtracted.
+pub(super) fn by_mean(constant: Option<&Tensor>) -> Told {
+    told(constant.and_then(largest).and_then(of_mean))
+}
+
+/// What it tells to look up rows along the first axes of a table.
+pub(super) fn by_table(table: Option<&Tensor>, axis: i64) -> Told {
+    let shape = table.map(|table| table.shape.as_slice());
+    let axis = usize::try_from(axis).ok();
+    let rows = shape.zip(axis).and_then(|(shape, axis)| shape.get(axis));
+    told(rows.map(|&rows| Values::Rows(rows)))
+}
+
+fn told(values: Option<Values>) -> Told {
+    values.map_or(Told::Nothing, Told::Values)
 }
 
 /// What a factor tells: 1/255 or 1/128 is for bytes, 1/0.225 or 2 for shares.
-fn by_factor(factor: f64) -> Option<Values> {
+fn of_factor(factor: f64) -> Option<Values> {
     match factor {
         _ if factor <= 0.0 => None,
         _ if factor < 0.025 => Some(Values::Bytes),
@@ -87,7 +70,7 @@ fn by_factor(factor: f64) -> Option<Values> {
 }
 
 /// What a mean tells: 104 or 127.5 is for bytes, 0.485 or 0.5 for shares.
-fn by_mean(mean: f64) -> Option<Values> {
+fn of_mean(mean: f64) -> Option<Values> {
     match mean {
         _ if mean > 32.0 => Some(Values::Bytes),
         _ if (0.1..0.9).contains(&mean) => Some(Values::Shares),

@@ -1,260 +1,91 @@
 //! What each operator means for channels: the only place that knows operator names.
 //!
-//! One file per operator family. A rule says how atoms pass from a node's inputs to its outputs,
-//! which constants they cut, who consumes them linearly and what the node costs; `rewrite` says
-//! which attributes follow. Operators that have no rule freeze what they touch.
+//! One file per operator family, with all that is known of it: how atoms pass from a node's inputs
+//! to its outputs, which attributes follow, what the node costs, and whatever else the facets of
+//! [`Operator`] ask. Each file has a table of its operators, and [`RULES`] knows those of all
+//! files. Operators that have no rule freeze what they touch.
 
 pub mod build;
 pub mod constant;
-pub mod cost;
 pub mod inputs;
 pub mod quantize;
-pub mod sizes;
-pub mod storage;
 
-mod alike;
 mod attention;
-mod blocks;
-mod broadcast;
-mod contrib;
-mod conv;
-mod deform;
-mod einsum;
-mod join;
-mod linear;
+mod cost;
+mod elementwise;
+mod fused;
+mod layout;
 mod mixing;
 mod norm;
-mod parts;
 mod pool;
-mod product;
-mod rectifier;
+mod random;
 mod recurrent;
+mod registry;
 mod repeat;
-mod resample;
-mod reshape;
-mod rotary;
-mod sequence;
-mod shift;
-mod stack;
-mod unfused;
+mod shape;
+mod sizes;
+mod storage;
+mod weights;
 
-use std::ops::RangeInclusive;
+pub use fused::unfused;
+pub use registry::{Entry, Known, RULES, entries, of};
 
-pub use alike::{Alike, Unscaled};
-pub use repeat::repetitions;
-pub use shift::{Shifted, shifted};
-pub use unfused::unfused;
+use crate::graph::{Graph, GraphError, NodeView, ValueId};
+use crate::groups::{self, Alike};
+use crate::onnx::{Model, Tensor};
 
-use crate::graph::{Node, NodeView, ValueId};
-use crate::groups::{Kept, Walk};
-use crate::onnx::{Tensor, TensorError};
+/// The tables of all files, by family.
+const FAMILIES: &[&[&[Entry]]] = &[
+    weights::FILES,
+    &[recurrent::OPERATORS, quantize::OPERATORS],
+    attention::FILES,
+    elementwise::FILES,
+    norm::FILES,
+    &[pool::OPERATORS],
+    layout::FILES,
+    mixing::FILES,
+    &[shape::OPERATORS, constant::OPERATORS, repeat::OPERATORS],
+];
 
-/// Why a rule gave up: the channels that the node touches must stay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Freeze(pub String);
-
-impl Freeze {
-    /// A clause that completes "the channels stay because".
-    pub fn new(text: impl Into<String>) -> Self {
-        Freeze(text.into())
-    }
+/// The graph of a model, with its constants and counts [marked](groups::mark).
+///
+/// # Errors
+/// Those of [`Graph::build`] and of [`groups::mark`].
+pub fn graph(model: &Model) -> Result<Graph, GraphError> {
+    let mut graph = Graph::build(model)?;
+    groups::mark(&mut graph, model, &RULES)?;
+    Ok(graph)
 }
 
-/// A change to a node that follows from the channels that left.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Edit {
-    /// Set an integer attribute.
-    Int(&'static str, i64),
-    /// Set a floating-point attribute.
-    Float(&'static str, f32),
-    /// Set a list of integers.
-    Ints(&'static str, Vec<i64>),
-    /// Remove an attribute.
-    Drop(&'static str),
-    /// Read another constant in an input slot.
-    Input(usize, Tensor),
-}
-
-/// The rule of an operator family.
-pub trait Operator: Sync {
-    /// Passes atoms from the inputs of `view` to its outputs.
-    ///
-    /// # Errors
-    /// The rule does not cover this node; the caller freezes the node's inputs.
-    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze>;
-
-    /// Attributes and inputs that change when only the `kept` channels stay.
-    ///
-    /// # Errors
-    /// The node cannot follow; the rule's `trace` let something through that it should not have.
-    fn rewrite(&self, _view: NodeView<'_>, _kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {
-        Ok(Vec::new())
-    }
-
-    /// Whether the rule knows what to do with inputs that hold lengths of axes.
-    fn reads_sizes(&self) -> bool {
-        false
-    }
-}
-
-/// The rule of an operator, if there is one.
+/// What the repetitions of a node's body are worth, in elements.
 #[must_use]
-pub fn find(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
-    if domain == contrib::DOMAIN {
-        return contrib::find(op_type);
-    }
-    if !domain.is_empty() {
-        return None;
-    }
-    Some(match op_type {
-        name if broadcast::covers(name) => &broadcast::Broadcast,
-        "CastLike" | "DynamicQuantizeLinear" => &broadcast::OfFirst,
-        "Conv" => &conv::Conv { of_integers: false },
-        "ConvInteger" => &conv::Conv { of_integers: true },
-        "ConvTranspose" => &conv::ConvTranspose,
-        "DeformConv" => &deform::DeformConv,
-        "Gemm" => &linear::Gemm,
-        "MatMul" => &linear::MatMul,
-        "MatMulInteger" => &linear::MatMulInteger,
-        "Einsum" => &einsum::Einsum,
-        "Attention" => &attention::Attention,
-        "DepthToSpace" => &blocks::DepthToSpace,
-        "SpaceToDepth" => &blocks::SpaceToDepth,
-        "BatchNormalization" => &norm::BatchNormalization,
-        "InstanceNormalization" => &norm::InstanceNormalization,
-        "GroupNormalization" => &norm::GroupNormalization,
-        "LayerNormalization" | "RMSNormalization" | "SimplifiedLayerNormalization" => {
-            &norm::LayerNormalization
-        }
-        "Softmax" | "LogSoftmax" | "Hardmax" => &mixing::AlongAxis,
-        "LpNormalization" | "LRN" | "MeanVarianceNormalization" | "CumSum" | "Trilu" => {
-            &mixing::AlongAxis
-        }
-        name if mixing::reduces(name) => &mixing::Reduce,
-        name if pool::covers(name) => &pool::Pool,
-        "MaxUnpool" => &pool::MaxUnpool,
-        "RotaryEmbedding" => &rotary::RotaryEmbedding { cosines: 1 },
-        "Concat" => &join::Concat,
-        "Split" => &parts::Split,
-        "SplitToSequence" => &sequence::SplitToSequence,
-        "SequenceAt" => &sequence::SequenceAt,
-        "Slice" => &parts::Slice,
-        "Gather" => &parts::Gather,
-        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => &reshape::Reshape,
-        "Transpose" => &reshape::Transpose,
-        "Pad" => &resample::Pad,
-        "Resize" | "Upsample" => &resample::Resize,
-        "GridSample" | "RoiAlign" | "MaxRoiPool" => &resample::Sample,
-        "Expand" => &resample::Expand,
-        "Tile" => &resample::Tile,
-        "Shape" => &sizes::Shape,
-        "QuantizeLinear" | "DequantizeLinear" => &quantize::Quantize,
-        "Constant" | "ConstantOfShape" => &constant::Constant,
-        name => {
-            let recurrent = recurrent::find(name).map(|rule| rule as &dyn Operator);
-            return recurrent.or_else(|| quantize::find(name).map(|rule| rule as &dyn Operator));
-        }
-    })
-}
-
-/// What a node takes the shape of its output from, where that is a constant.
-#[must_use]
-pub fn target(view: NodeView<'_>) -> Option<&Tensor> {
-    const TARGET: usize = 1;
-    let is_shaped = matches!(view.node.op_type.as_str(), "Reshape" | "Expand");
-    let target = view.constant(TARGET)?;
-    (is_shaped && view.node.domain.is_empty()).then_some(target)
-}
-
-/// Whether a node that lays elements out anew makes as many as it reads, as far as their shapes are known.
-#[must_use]
-pub fn keeps_elements(view: NodeView<'_>) -> bool {
-    const LAYING: &[&str] = &["Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
-    let lays = view.node.domain.is_empty() && LAYING.contains(&view.node.op_type.as_str());
-    let shape = |value: Option<ValueId>| view.shape(value?).ok();
-    match (shape(view.input(0)), shape(view.output(0))) {
-        (Some(read), Some(made)) if lays => {
-            let count = |shape: &[usize]| shape.iter().copied().fold(1, usize::saturating_mul);
-            count(read) == count(made)
-        }
-        _ => true,
-    }
-}
-
-/// The other summand, where the node adds the value `own` and one other that is no constant.
-#[must_use]
-pub fn other_summand(view: NodeView<'_>, own: ValueId) -> Option<ValueId> {
-    broadcast::other_summand(view, own)
-}
-
-/// The interval where the node gives its first input as it is, if it gives the interval's nearest end
-/// for all other inputs.
-#[must_use]
-pub fn passes(view: NodeView<'_>) -> Option<RangeInclusive<f64>> {
-    rectifier::passes(view)
-}
-
-/// What the node reads, where it makes each position behind the channels from the same position of
-/// that alone, with weights that all positions share.
-#[must_use]
-pub fn pointwise(view: NodeView<'_>) -> Option<ValueId> {
-    conv::pointwise(view)
+pub fn repetitions(view: NodeView<'_>) -> u64 {
+    of(view.node).repetitions(view)
 }
 
 /// What the node does to channels, where that is the same for all of an axis, or but for constants.
 #[must_use]
 pub fn alike(view: NodeView<'_>) -> Option<Alike> {
-    alike::alike(view)
+    let makes_one = view.node.outputs.iter().flatten().count() == 1;
+    makes_one.then(|| of(view.node).alike(view)).flatten()
 }
 
-/// The node that [scales](Alike::Scales) channels, divided; `None` where its constants are not there.
-///
-/// # Errors
-/// Constants that are no floats, or beyond their type.
+/// What a node takes the shape of its output from, where that is a constant.
 #[must_use]
-pub fn unscaled(view: NodeView<'_>) -> Option<Result<Unscaled, TensorError>> {
-    alike::unscaled(view)
+pub fn target(view: NodeView<'_>) -> Option<&Tensor> {
+    view.constant(of(view.node).target()?)
 }
 
-/// Whether the node tells the lengths of axes, whatever the data along them.
+/// Whether a node that lays elements out anew makes as many as it reads, as far as their shapes are
+/// known.
 #[must_use]
-pub fn reads_lengths_only(node: &Node) -> bool {
-    node.domain.is_empty() && matches!(node.op_type.as_str(), "Shape" | "Size")
-}
-
-/// Whether the data of the node's outputs depend on that input's data, not just on its type.
-#[must_use]
-pub fn reads_data(node: &Node, slot: usize) -> bool {
-    !(node.domain.is_empty() && node.op_type == "CastLike" && slot == 1)
-}
-
-/// Whether the node takes any number of inputs, none of which may be left out.
-#[must_use]
-pub fn reads_all_slots(node: &Node) -> bool {
-    const ANY_NUMBER: [&str; 7] = [
-        "Concat",
-        "Einsum",
-        "Max",
-        "Mean",
-        "Min",
-        "SequenceConstruct",
-        "Sum",
-    ];
-    node.domain.is_empty() && ANY_NUMBER.contains(&node.op_type.as_str())
-}
-
-/// The domain without its alias: `ai.onnx` is the standard domain, whose name is empty.
-#[must_use]
-pub fn canonical_domain(domain: &str) -> &str {
-    if domain == "ai.onnx" { "" } else { domain }
-}
-
-/// Operator type with its domain, where that is not the standard one.
-#[must_use]
-pub fn full_name(node: &Node) -> String {
-    if node.domain.is_empty() {
-        node.op_type.clone()
-    } else {
-        format!("{}::{}", node.domain, node.op_type)
+pub fn keeps_elements(view: NodeView<'_>) -> bool {
+    let shape = |value: Option<ValueId>| view.shape(value?).ok();
+    match (shape(view.input(0)), shape(view.output(0))) {
+        (Some(read), Some(made)) if of(view.node).keeps_elements() => {
+            let count = |shape: &[usize]| shape.iter().copied().fold(1, usize::saturating_mul);
+            count(read) == count(made)
+        }
+        _ => true,
     }
 }

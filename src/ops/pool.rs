@@ -1,21 +1,34 @@
 //! Pooling: works on each channel alone.
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::Walk;
-use crate::ops::{Freeze, Operator};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::{Alike, Operator, Walk};
+use crate::ops::Entry;
 
-pub(super) struct Pool;
+const CHANNELS: &str = "channels keep their place";
+const MAX_UNPOOL: &str = "MaxUnpool";
 
-pub(super) fn covers(op_type: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalLpPool",
-        "GlobalMaxPool",
-        "LpPool",
-        "MaxPool",
-    ];
-    NAMES.contains(&op_type)
+pub(super) const OPERATORS: &[Entry] = &[
+    Entry::standard(
+        &["AveragePool", "GlobalAveragePool"],
+        &Pool { averages: true },
+        CHANNELS,
+    ),
+    Entry::standard(
+        &["GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool"],
+        &Pool { averages: false },
+        CHANNELS,
+    ),
+    Entry::standard(
+        &[MAX_UNPOOL],
+        &MaxUnpool,
+        "\
+            channels leave with those of the MaxPool whose indices it reads, where it makes \
+            tensors of the size that was pooled",
+    ),
+];
+
+struct Pool {
+    averages: bool,
 }
 
 /// The output of MaxPool that says where each maximum is, counted through all channels.
@@ -42,10 +55,14 @@ impl Operator for Pool {
         }
         Ok(())
     }
+
+    fn alike(&self, _: NodeView<'_>) -> Option<Alike> {
+        self.averages.then_some(Alike::Adds)
+    }
 }
 
-/// Whether nothing reads the indices but nodes that undo the pooling, to the size that it had: where
-/// channels leave, both count through fewer.
+/// Whether nothing reads the indices but nodes that undo the pooling, to the size that it had:
+/// where channels leave, both count through fewer.
 fn is_undone(view: NodeView<'_>, indices: ValueId) -> bool {
     let value = &view.graph.values[indices];
     let whole = view.input(0).and_then(|input| view.shape(input).ok());
@@ -58,7 +75,7 @@ fn is_undone(view: NodeView<'_>, indices: ValueId) -> bool {
 }
 
 fn is_unpool(view: NodeView<'_>) -> bool {
-    view.node.domain.is_empty() && view.node.op_type == "MaxUnpool"
+    view.node.domain.is_empty() && view.node.op_type == MAX_UNPOOL
 }
 
 /// Inputs of MaxUnpool: where its data go, and the shape of what it makes.
@@ -66,7 +83,7 @@ const UNPOOLED: usize = 1;
 const SHAPE: usize = 2;
 
 /// Puts data back to where a MaxPool found its maxima.
-pub(super) struct MaxUnpool;
+struct MaxUnpool;
 
 impl Operator for MaxUnpool {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {

@@ -1,50 +1,106 @@
-//! QuantizeLinear and DequantizeLinear: element by element, with scales that may lie along an axis.
+//! QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear: element by element, with scales that
+//! may lie along an axis; and what operators on integers ask of them.
 
 use std::borrow::Cow;
 
-use crate::graph::{Graph, Node, NodeView, ValueId, view::normalize_axis};
-use crate::groups::{Cost, Elements, Walk};
+use crate::graph::{Freeze, Graph, Node, NodeView, ValueId, view::normalize_axis};
+use crate::groups::{Carried, Dequantizer, Operator, Step, Walk};
 use crate::onnx::{Tensor, TensorError};
-use crate::ops::{Freeze, Operator};
+use crate::ops::Entry;
+use crate::ops::elementwise::broadcast;
+use crate::ops::storage::is_stored;
+
+const CHANNELS: &str = "channels keep their place; scales along the channels are cut with them";
+
+pub(super) const OPERATORS: &[Entry] = &[
+    Entry::standard(&["QuantizeLinear"], &QuantizeLinear, CHANNELS),
+    Entry::standard(&["DequantizeLinear"], &DequantizeLinear, CHANNELS),
+    Entry::standard(
+        &["DynamicQuantizeLinear"],
+        &DynamicQuantizeLinear,
+        "channels keep their place; the scale spans what is left",
+    ),
+];
 
 const SCALE: usize = 1;
 const ZERO_POINT: usize = 2;
 
-pub(super) struct Quantize;
+struct QuantizeLinear;
 
-impl Operator for Quantize {
+impl Operator for QuantizeLinear {
     fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
-        if view.node.int("block_size", 0) != 0 {
-            return Err(Freeze::new("its scales hold for blocks"));
-        }
-        let input = view.need(0)?;
-        let rank = view.shape(input)?.len();
-        let axes = walk.axes(input);
-        for slot in [SCALE, ZERO_POINT] {
-            let Some(value) = view.input(slot) else {
-                continue;
-            };
-            let is_one = view.shape(value)?.iter().product::<usize>() == 1;
-            if is_one {
-                continue;
-            }
-            let axis = normalize_axis(view.node.int("axis", 1), rank)?;
-            let Some(map) = axes.get(axis).cloned().flatten() else {
-                continue;
-            };
-            if view.constant(slot).is_none() {
-                return Err(Freeze::new("its scales are computed while the model runs"));
-            }
-            walk.cut((view.id, slot), 0, &map)?;
-        }
-        let output = view
-            .output(0)
-            .ok_or_else(|| Freeze::new("it has no output"))?;
-        walk.set(output, axes)
+        trace(view, walk)
     }
 }
 
-/// The real numbers that a value stands for: what a quantiser reads to make it, or the value itself.
+struct DequantizeLinear;
+
+impl Operator for DequantizeLinear {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        trace(view, walk)
+    }
+
+    fn carried(&self, view: NodeView<'_>, made: &[usize]) -> Option<Carried> {
+        let stored = self.dequantizer(view.node)?;
+        let rest = [stored.scale, stored.zero_point];
+        let are_stored = rest
+            .iter()
+            .all(|&slot| view.input(slot).is_none_or(|v| is_stored(view, v)));
+        are_stored.then(|| Carried::in_place(stored.data, made, Step::Dequantized(stored)))
+    }
+
+    fn dequantizer(&self, node: &Node) -> Option<Dequantizer> {
+        (node.int("block_size", 0) == 0).then(|| Dequantizer {
+            data: 0,
+            scale: SCALE,
+            zero_point: ZERO_POINT,
+            axis: node.int("axis", 1),
+        })
+    }
+}
+
+/// Gives the data of its first input in another type, and makes scale and zero point, of what is
+/// left.
+struct DynamicQuantizeLinear;
+
+impl Operator for DynamicQuantizeLinear {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        broadcast::first(view, walk)
+    }
+}
+
+fn trace(view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+    if view.node.int("block_size", 0) != 0 {
+        return Err(Freeze::new("its scales hold for blocks"));
+    }
+    let input = view.need(0)?;
+    let rank = view.shape(input)?.len();
+    let axes = walk.axes(input);
+    for slot in [SCALE, ZERO_POINT] {
+        let Some(value) = view.input(slot) else {
+            continue;
+        };
+        let is_one = view.shape(value)?.iter().product::<usize>() == 1;
+        if is_one {
+            continue;
+        }
+        let axis = normalize_axis(view.node.int("axis", 1), rank)?;
+        let Some(map) = axes.get(axis).cloned().flatten() else {
+            continue;
+        };
+        if view.constant(slot).is_none() {
+            return Err(Freeze::new("its scales are computed while the model runs"));
+        }
+        walk.cut((view.id, slot), 0, &map)?;
+    }
+    let output = view
+        .output(0)
+        .ok_or_else(|| Freeze::new("it has no output"))?;
+    walk.set(output, axes)
+}
+
+/// The real numbers that a value stands for: what a quantiser reads to make it, or the value
+/// itself.
 pub(super) fn source(graph: &Graph, value: ValueId) -> ValueId {
     let quantises = |name: &str| matches!(name, "QuantizeLinear" | "DynamicQuantizeLinear");
     let maker = graph.values[value].producer.map(|node| &graph.nodes[node]);
@@ -61,15 +117,15 @@ const INTEGER_ZERO_POINT: usize = 3;
 /// observed.
 pub(super) fn is_readable(view: NodeView<'_>, slot: usize) -> Result<(), Freeze> {
     let data = view.need(slot)?;
-    match source(view.graph, data) == data {
-        true => Err(Freeze::new(
-            "it reads integers that no quantiser makes, so nothing tells their scale",
-        )),
-        false => Ok(()),
+    if source(view.graph, data) == data {
+        let text = "it reads integers that no quantiser makes, so nothing tells their scale";
+        return Err(Freeze::new(text));
     }
+    Ok(())
 }
 
-/// The slot of the weight's zero points, where ConvInteger or MatMulInteger has one for each output.
+/// The slot of the weight's zero points, where ConvInteger or MatMulInteger has one for each
+/// output.
 pub(super) fn zero_points(view: NodeView<'_>) -> Result<Option<usize>, Freeze> {
     let Some(value) = view.input(INTEGER_ZERO_POINT) else {
         return Ok(None);
@@ -83,26 +139,26 @@ pub(super) fn zero_points(view: NodeView<'_>) -> Result<Option<usize>, Freeze> {
     Ok((!is_one).then_some(INTEGER_ZERO_POINT))
 }
 
-/// The constant in the weight's slot of a node as real numbers, up to a factor for each output:
-/// integers less their zero points.
+/// The constant in a slot of ConvInteger or MatMulInteger as real numbers, up to a factor for each
+/// output: integers less their zero points.
 ///
 /// # Errors
 /// Its elements are no numbers, or its zero points do not fit.
-pub fn weight(view: NodeView<'_>, slot: usize) -> Option<Result<Cow<'_, Tensor>, TensorError>> {
+pub(super) fn centred(
+    view: NodeView<'_>,
+    slot: usize,
+) -> Option<Result<Cow<'_, Tensor>, TensorError>> {
     let tensor = view.constant(slot)?;
-    let is_of_integers = view.node.domain.is_empty()
-        && matches!(view.node.op_type.as_str(), "ConvInteger" | "MatMulInteger")
-        && slot == INTEGER_WEIGHT;
-    if !is_of_integers {
+    if slot != INTEGER_WEIGHT {
         return Some(Ok(Cow::Borrowed(tensor)));
     }
     let zero_points = view.constant(INTEGER_ZERO_POINT);
-    Some(centred(tensor, zero_points).map(Cow::Owned))
+    Some(less(tensor, zero_points).map(Cow::Owned))
 }
 
-/// Integers less their zero points, which lie along the first axis of a convolution's weight and the
-/// last of a matrix.
-fn centred(weight: &Tensor, zero_points: Option<&Tensor>) -> Result<Tensor, TensorError> {
+/// Integers less their zero points, which lie along the first axis of a convolution's weight and
+/// the last of a matrix.
+fn less(weight: &Tensor, zero_points: Option<&Tensor>) -> Result<Tensor, TensorError> {
     let mut values: Vec<f32> = weight.to_i64()?.into_iter().map(|int| int as f32).collect();
     let zero_points = zero_points.map_or(Ok(Vec::new()), Tensor::to_i64)?;
     let is_matrix = weight.shape.len() == 2;
@@ -117,89 +173,6 @@ fn centred(weight: &Tensor, zero_points: Option<&Tensor>) -> Result<Tensor, Tens
         *value -= zero_points.get(output).copied().unwrap_or(0) as f32;
     }
     Tensor::from_f32(&weight.shape, values)
-}
-
-/// Convolutions and products of integers with fixed scales. Their channels stay: the scales of what they sum lie in
-/// other nodes, and nothing tells which.
-#[derive(Debug)]
-pub(super) struct Integers {
-    weight: usize,
-    /// The axis of what they make, counted from the end where it is negative.
-    axis: i64,
-}
-
-pub(super) fn find(op_type: &str) -> Option<&'static Integers> {
-    Some(match op_type {
-        "QLinearConv" => &Integers { weight: 3, axis: 1 },
-        "QLinearMatMul" => &Integers {
-            weight: 3,
-            axis: -1,
-        },
-        _ => return None,
-    })
-}
-
-impl Operator for Integers {
-    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
-        const TEXT: &str = "it computes with integers, whose scales lie in other nodes";
-        let shape = view.output_shape()?;
-        let axis = normalize_axis(self.axis, shape.len())?;
-        for value in view.node.inputs.iter().flatten() {
-            for own in 0..view.shape(*value)?.len() {
-                walk.freeze_axis(*value, own, view.id, TEXT);
-            }
-        }
-        let length = shape.get(axis).copied().unwrap_or(0);
-        let mut axes = vec![None; shape.len()];
-        if let Some(slot) = axes.get_mut(axis) {
-            *slot = Some(walk.fixed(view.id, length, TEXT));
-        }
-        if view.constant(self.weight).is_some() {
-            let positions =
-                shape.iter().map(|&n| n as u64).product::<u64>() / (length as u64).max(1);
-            walk.cost(Cost {
-                node: view.id,
-                of: Elements::Weight(self.weight),
-                positions: walk.per_sample(positions),
-            });
-        }
-        let output = view
-            .output(0)
-            .ok_or_else(|| Freeze::new("it has no output"))?;
-        walk.set(output, axes)
-    }
-}
-
-/// Input slots of a node that stores a tensor in few bits, and the axis along which its scales lie
-/// where there are several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    /// The quantised numbers.
-    pub data: usize,
-    /// Their scales.
-    pub scale: usize,
-    /// Their zero points; the slot may be empty.
-    pub zero_point: usize,
-    /// As the attribute has it.
-    pub axis: i64,
-}
-
-/// What the node stores in few bits, if it is one that does.
-#[must_use]
-pub fn stored(node: &Node) -> Option<Stored> {
-    let is_one = node.domain.is_empty() && node.op_type == "DequantizeLinear";
-    (is_one && node.int("block_size", 0) == 0).then(|| Stored {
-        data: 0,
-        scale: SCALE,
-        zero_point: ZERO_POINT,
-        axis: node.int("axis", 1),
-    })
-}
-
-/// The input slot of a node that gives its constant another type.
-#[must_use]
-pub fn widened(node: &Node) -> Option<usize> {
-    (node.domain.is_empty() && node.op_type == "Cast").then_some(0)
 }
 
 /// The input slots whose scales multiply to that of the bias in an integer convolution or product.

@@ -1,8 +1,10 @@
 //! LSTM, GRU and RNN: hidden units leave from the gates, the recurrence and all states together.
 
-use crate::graph::{NodeView, ValueId};
-use crate::groups::{AxisMap, Bias, Consumer, Cost, Elements, Kept, Walk, WeightLayout};
-use crate::ops::{Edit, Freeze, Operator};
+use crate::graph::{Freeze, NodeView, ValueId};
+use crate::groups::{
+    AxisMap, Bias, Consumer, Cost, Edit, Elements, Kept, Operator, Walk, WeightLayout,
+};
+use crate::ops::Entry;
 
 const DATA: usize = 0;
 const WEIGHT: usize = 1;
@@ -12,18 +14,20 @@ const HIDDEN_STATE: usize = 5;
 const CELL_STATE: usize = 6;
 const PEEPHOLES: usize = 7;
 
-/// One of the three, told apart by the rows of the weight that each hidden unit has.
-pub(super) struct Recurrent {
-    pub gates: usize,
-}
+const CHANNELS: &str = "\
+    read channels through the weight of the gates and make hidden units, which leave from all \
+    gates, the recurrence, biases, peepholes and states together; both directions of one node \
+    share them. `hidden_size` follows";
 
-pub(super) fn find(op_type: &str) -> Option<&'static Recurrent> {
-    Some(match op_type {
-        "LSTM" => &Recurrent { gates: 4 },
-        "GRU" => &Recurrent { gates: 3 },
-        "RNN" => &Recurrent { gates: 1 },
-        _ => return None,
-    })
+pub(super) const OPERATORS: &[Entry] = &[
+    Entry::standard(&["LSTM"], &Recurrent { gates: 4 }, CHANNELS),
+    Entry::standard(&["GRU"], &Recurrent { gates: 3 }, CHANNELS),
+    Entry::standard(&["RNN"], &Recurrent { gates: 1 }, CHANNELS),
+];
+
+/// One of the three, told apart by the rows of the weight that each hidden unit has.
+struct Recurrent {
+    gates: usize,
 }
 
 impl Operator for Recurrent {

@@ -1,33 +1,47 @@
-//! Nodes that run a body many times.
+//! Loop: without a rule, but how often it runs its body is known.
 
 use crate::graph::NodeView;
+use crate::groups::Operator;
 use crate::onnx::proto::{GraphProto, NodeProto};
+use crate::ops::Entry;
+
+pub(super) const OPERATORS: &[Entry] = &[Entry::standard(
+    &["Loop"],
+    &Loop,
+    "how often it runs its body is weighed before a run",
+)];
 
 /// What a node of a body costs each time beside its elements, in elements: about a microsecond.
 const PER_NODE: u64 = 1024;
 /// The body's own condition, in its inputs.
 const CONDITION: usize = 1;
 
-/// Elements that the repetitions of the node's body are worth, at least, where the file says how many there are; 0
-/// for other nodes.
-#[must_use]
-pub fn repetitions(view: NodeView<'_>) -> u64 {
-    let node = view.node;
-    if !node.domain.is_empty() || node.op_type != "Loop" {
-        return 0;
+struct Loop;
+
+impl Operator for Loop {
+    fn is_followed(&self) -> bool {
+        false
     }
-    let Some(body) = node.attributes.get("body").and_then(|body| body.g.as_ref()) else {
-        return 0;
-    };
-    let trips = match view.input(0) {
-        Some(_) => view.constant_ints(0).ok().flatten().and_then(|trips| {
-            let trips = trips.first().copied()?;
-            u64::try_from(trips).ok()
-        }),
-        None => keeps_its_condition(body).then_some(u64::MAX),
-    };
-    let each = (body.node.len() as u64).saturating_mul(PER_NODE);
-    trips.unwrap_or(0).saturating_mul(each)
+
+    fn repetitions(&self, view: NodeView<'_>) -> u64 {
+        let Some(body) = view
+            .node
+            .attributes
+            .get("body")
+            .and_then(|body| body.g.as_ref())
+        else {
+            return 0;
+        };
+        let trips = match view.input(0) {
+            Some(_) => view.constant_ints(0).ok().flatten().and_then(|trips| {
+                let trips = trips.first().copied()?;
+                u64::try_from(trips).ok()
+            }),
+            None => keeps_its_condition(body).then_some(u64::MAX),
+        };
+        let each = (body.node.len() as u64).saturating_mul(PER_NODE);
+        trips.unwrap_or(0).saturating_mul(each)
+    }
 }
 
 /// Whether a body hands its condition on as it got it: once begun, only a count ends it.

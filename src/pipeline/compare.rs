@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::graph::Graph;
 use crate::onnx::{self, Model};
+use crate::ops;
 use crate::pipeline::observer::Observer;
 use crate::pipeline::open::Opening;
 use crate::pipeline::samples::Samples;
@@ -77,7 +77,7 @@ fn open(model: &Model, runtime: &Runtime, request: &Opening) -> Result<Samples, 
         Some(specs) => specs,
         None => runtime.session(model)?.inputs(),
     };
-    let graph = Graph::build(model)?;
+    let graph = ops::graph(model)?;
     let allowance = request.allowance;
     let calibration = request.calibration.told_by(&graph, allowance);
     let told = batch::told(model, &graph);

@@ -11,7 +11,7 @@ const MOST_NAMES: usize = 3;
 /// like the pattern, or that the pattern names a node that makes none.
 pub(super) fn of(pattern: &str, names: &[&str], graph: &Graph) -> String {
     if let Some(node) = graph.nodes.iter().find(|node| node.name == pattern) {
-        let operator = crate::ops::full_name(node);
+        let operator = node.full_name();
         return format!("the node of that name is a {operator} and makes none; ");
     }
     let found = closest(pattern, names);

@@ -101,16 +101,20 @@ pub fn open<'o>(
     original.check_expansion(request.allowance)?;
     let (model, taken_apart) = ops::unfused(original.inlined());
     let model = model.in_order();
-    let graph = Graph::build(&model)?;
+    let graph = ops::graph(&model)?;
     let runtime = Runtime::start(&request.runtime)?;
     observer.stage("reading the model");
     let (mut samples, graph) = observed(&model, graph, &runtime, request)?;
-    graph.check_demand(request.allowance)?;
-    let mut groups = Groups::find(&graph, request.scope);
+    graph.check_demand(request.allowance, &ops::repetitions)?;
+    let mut groups = Groups::find(&graph, request.scope, &ops::RULES);
     restrict(&graph, &mut groups, request)?;
     debug_assert_eq!(checks::partition(&groups), Ok(()));
     let kept = statistics::kept(&graph, &groups);
-    samples.fit(graph.demand().bytes, kept, request.allowance)?;
+    samples.fit(
+        graph.demand(&ops::repetitions).bytes,
+        kept,
+        request.allowance,
+    )?;
     if let Some(together) = groups.batch {
         samples.keep_together(together);
     }
@@ -219,6 +223,11 @@ fn restrict(graph: &Graph, groups: &mut Groups, request: &Opening) -> Result<(),
     let set = |globs: &Option<Globs>| globs.as_ref().map(|globs| globs.set.clone());
     let (exclude, only) = (set(&request.exclude), set(&request.only));
     groups.restrict(graph, exclude.as_ref(), only.as_ref());
-    groups.check_hints(graph, request.scope, (exclude.as_ref(), only.as_ref()));
+    groups.check_hints(
+        graph,
+        request.scope,
+        &ops::RULES,
+        (exclude.as_ref(), only.as_ref()),
+    );
     Ok(())
 }

@@ -149,7 +149,7 @@ pub fn ungrouped(graph: &Graph, groups: &Groups) -> Vec<Ungrouped> {
         let own = macs.get(&id).map_or(0.0, |macs| macs.total(&widths));
         Some(Ungrouped {
             name: graph.nodes[id].name.clone(),
-            operator: crate::ops::full_name(&graph.nodes[id]),
+            operator: graph.nodes[id].full_name(),
             macs_share: if whole > 0.0 { own / whole } else { 0.0 },
             frozen,
         })

@@ -61,7 +61,7 @@ pub fn layers(graph: &Graph, groups: &Groups, widths: &[usize]) -> Vec<Layer> {
             let group = group_of.get(&id).copied();
             layers.push(Layer {
                 name: node.name.clone(),
-                operator: crate::ops::full_name(node),
+                operator: node.full_name(),
                 group,
                 channels: channels(groups, group, widths),
                 level,

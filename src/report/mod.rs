@@ -211,7 +211,7 @@ pub fn sentence(graph: &Graph, reason: &Reason) -> String {
         Some(node) => format!(
             "node '{}' ({}): {}",
             node.name,
-            crate::ops::full_name(node),
+            node.full_name(),
             reason.text
         ),
         None => reason.text.clone(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Stored, Use};
+use crate::ops;
 use crate::runtime::Profile;
 use crate::select::spent::{Goes, spent};
 
@@ -113,9 +114,8 @@ impl CostModel {
             };
             let is_stored = graph.values[value]
                 .producer
-                .is_none_or(|node| crate::ops::constant::stores_tensor(&graph.nodes[node]));
-            let is_weight =
-                crate::ops::constant::is_weight(tensor.dtype) || weights.contains(&value);
+                .is_none_or(|node| ops::of(&graph.nodes[node]).stores_tensor());
+            let is_weight = ops::constant::is_weight(tensor.dtype) || weights.contains(&value);
             // A tensor that several nodes cut in the same way is stored once.
             let reads = cuts
                 .iter()
@@ -196,7 +196,9 @@ fn weights_of(graph: &Graph, groups: &Groups) -> BTreeSet<ValueId> {
         Elements::Axes(_) => None,
     };
     let weights = groups.costs.iter().filter_map(weight);
-    weights.map(|value| Stored::of(graph, value).root).collect()
+    weights
+        .map(|value| Stored::of(graph, value, &ops::RULES).root)
+        .collect()
 }
 
 /// Per constant, the different ways in which it is cut where it is stored.
@@ -205,7 +207,7 @@ fn stored_cuts(graph: &Graph, groups: &Groups) -> BTreeMap<ValueId, BTreeSet<Opt
     let anew = stored_anew(graph, groups);
     let constants = graph.values.iter().enumerate();
     for (id, value) in constants.filter(|(_, value)| value.constant.is_some()) {
-        let stored = Stored::of(graph, id);
+        let stored = Stored::of(graph, id, &ops::RULES);
         let is_kept = stored.root != id && graph.values[stored.root].constant.is_some();
         let reads = value.readers.iter().filter(|at| !is_folded(graph, at.0));
         let mut reads = reads.peekable();

@@ -201,7 +201,8 @@ fn grams(
     consumer: &Consumer,
     stays: &[bool],
 ) -> Result<Vec<Weighed>, SelectError> {
-    let weight = ops::quantize::weight(graph.view(consumer.node), consumer.weight);
+    let view = graph.view(consumer.node);
+    let weight = ops::of(view.node).weight(view, consumer.weight);
     let Some(weight) = weight else {
         return Ok(Vec::new());
     };

@@ -29,7 +29,7 @@ pub fn infer(
     allowance: Allowance,
 ) -> Result<bool, OverLimit> {
     let known = shapes(model, graph, runtime, inputs);
-    graph.check_demand(allowance)?;
+    graph.check_demand(allowance, &ops::repetitions)?;
     let known = known.and_then(|()| numbers(model, graph, runtime));
     Ok(known.is_some_and(|()| is_complete(graph)))
 }
@@ -47,7 +47,7 @@ pub fn forecast(
 ) -> Result<(), OverLimit> {
     let mut graph = graph.clone();
     let _ = shapes(model, &mut graph, runtime, inputs);
-    graph.check_demand(allowance)
+    graph.check_demand(allowance, &ops::repetitions)
 }
 
 /// Records the shapes that ONNX Runtime infers.
@@ -180,9 +180,9 @@ impl BackwardSlice {
                 continue;
             };
             let view = graph.view(producer);
-            if ops::sizes::starts(view.node) {
+            if ops::of(view.node).starts_sizes() {
                 part.lengths
-                    .push((value.name.clone(), ops::sizes::told(view)?));
+                    .push((value.name.clone(), ops::of(view.node).lengths(view)?));
             } else {
                 part.nodes.insert(producer);
                 open.extend(part.read_by(view)?);
@@ -198,7 +198,7 @@ impl BackwardSlice {
         for (slot, &id) in view.node.inputs.iter().enumerate() {
             let Some(id) = id else { continue };
             let value = view.graph.values.get(id)?;
-            if ops::reads_data(view.node, slot) || value.is_constant {
+            if ops::of(view.node).reads_data(slot) || value.is_constant {
                 read.push(id);
             } else {
                 let empty = Tensor::zeros(value.dtype?, &[0]).ok()?;

@@ -67,7 +67,7 @@ struct Gatherer {
     moments: Vec<Moments>,
     /// In place of them where that is less work.
     patches: Option<Patches>,
-    /// Rows that wait for more to be multiplied with them, and of how many samples they are.
+    /// SampledRows that wait for more to be multiplied with them, and of how many samples they are.
     waiting: (Vec<Mat<f32>>, usize),
     kept: Option<SampledRows>,
 }
@@ -425,6 +425,7 @@ mod tests {
     use super::*;
     use crate::groups::Scope;
     use crate::onnx;
+    use crate::ops;
     use crate::runtime::RuntimeOptions;
     use crate::shapes::probe;
 
@@ -446,13 +447,13 @@ mod tests {
             "/fixtures/resnet_bn_torchscript.onnx"
         );
         let model = onnx::load(path.as_ref()).unwrap();
-        let mut graph = Graph::build(&model).unwrap();
+        let mut graph = ops::graph(&model).unwrap();
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
         let values: Vec<f32> = (0..BATCH * 28 * 28).map(|i| (i % 17) as f32).collect();
         let image = Tensor::from_f32(&[BATCH, 1, 28, 28], values).unwrap();
         let batch = vec![("input".to_owned(), image)];
         probe(&model, &mut graph, &runtime, &batch).unwrap();
-        let groups = Groups::find(&graph, Scope::default());
+        let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
         let leaving = |samples: usize| {
             let (gatherers, _) = gatherers(&graph, &groups, samples);
             let placed: Vec<Placed> = gatherers.iter().map(|g| g.placed.clone()).collect();

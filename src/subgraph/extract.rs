@@ -401,13 +401,13 @@ mod tests {
             "/fixtures/resnet_folded_torchscript.onnx"
         );
         let model = crate::onnx::load(path.as_ref()).unwrap();
-        let mut graph = Graph::build(&model).unwrap();
+        let mut graph = ops::graph(&model).unwrap();
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
         let values = (0..2 * 28 * 28).map(|i| (i % 17) as f32).collect();
         let image = Tensor::from_f32(&[2, 1, 28, 28], values).unwrap();
         let feeds = vec![("input".to_owned(), image)];
         probe(&model, &mut graph, &runtime, &feeds).unwrap();
-        let groups = Groups::find(&graph, Scope::default());
+        let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
         let mut consumers = groups.consumers.iter();
         let consumer = consumers.find(|consumer| consumer.axis == 1 && consumer.window.is_some());
         let Consumer { input, .. } = *consumer.unwrap();

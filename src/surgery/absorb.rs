@@ -78,7 +78,8 @@ fn taker(graph: &Graph, value: ValueId) -> Option<((NodeId, usize), f64, Option<
     if value.is_output || value.is_captured {
         return None;
     }
-    let shifted = ops::shifted(graph.view(*reader), *slot)?;
+    let view = graph.view(*reader);
+    let shifted = ops::of(view.node).shifted(view, *slot)?;
     Some(((*reader, shifted.slot), shifted.factor, shifted.axis))
 }
 
@@ -88,7 +89,7 @@ fn direct(graph: &Graph, at: (NodeId, usize), changes: &Changes) -> Option<Tenso
     let value = &graph.values[view.input(at.1)?];
     let is_stored = value
         .producer
-        .is_none_or(|node| ops::constant::stores_tensor(&graph.nodes[node]));
+        .is_none_or(|node| ops::of(&graph.nodes[node]).stores_tensor());
     if !is_stored || changes.packed.contains_key(&at) {
         return None;
     }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::Use;
+use crate::groups::{Edit, Use};
 use crate::onnx::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_proto, tensor_shape_proto, type_proto,
 };
 use crate::onnx::{Model, Names, Tensor};
-use crate::ops::{self, Edit};
+use crate::ops;
 use crate::surgery::Changes;
 use crate::surgery::forms;
 
@@ -198,7 +198,7 @@ fn store_in_place(main: &mut GraphProto, graph: &Graph, value: ValueId, tensor: 
     }
     let Some(producer) = known
         .producer
-        .filter(|&id| ops::constant::stores_tensor(&graph.nodes[id]))
+        .filter(|&id| ops::of(&graph.nodes[id]).stores_tensor())
     else {
         return false;
     };

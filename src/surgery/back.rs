@@ -3,10 +3,8 @@
 use ndarray::{ArrayD, IxDyn};
 
 use crate::graph::NodeId;
-use crate::groups::Use;
+use crate::groups::{Dequantizer, Step, Use};
 use crate::onnx::{DataType, Tensor, TensorError};
-use crate::ops::quantize;
-use crate::ops::storage::{self, Step};
 use crate::surgery::quantized::{self, Numbers};
 use crate::surgery::stored::{Form, Link};
 
@@ -106,11 +104,11 @@ impl Back<'_> {
     }
 
     /// Goes back to integers with scales.
-    fn quantise(&mut self, node: NodeId, stored: quantize::Stored) -> Result<bool, TensorError> {
+    fn quantise(&mut self, node: NodeId, stored: Dequantizer) -> Result<bool, TensorError> {
         let Some(limits) = self.limits else {
             return Ok(false);
         };
-        let axis = storage::scale_axis(&stored, self.values.ndim());
+        let axis = stored.scale_axis(self.values.ndim());
         let Some(mut side) = self.beside((node, stored.scale), axis)? else {
             return Ok(false);
         };

@@ -1,9 +1,9 @@
 //! Collecting what changes: cut constants, size entries, attributes.
 
 use crate::graph::{Graph, NodeId, NodeView};
-use crate::groups::{ChannelAxes, Kept, Use};
+use crate::groups::{ChannelAxes, Edit, Kept, Use};
 use crate::onnx::Tensor;
-use crate::ops::{self, Edit};
+use crate::ops;
 use crate::surgery::{Changes, Repaired, SurgeryError, quantized, stored};
 
 /// All changes that the kept channels ask for at the nodes that are `wanted`.
@@ -134,10 +134,7 @@ fn touches(view: NodeView<'_>, kept: &Kept<'_>) -> bool {
 }
 
 fn rewrite(view: NodeView<'_>, kept: &Kept<'_>, changes: &mut Changes) -> Result<(), SurgeryError> {
-    let Some(operator) = ops::find(&view.node.domain, &view.node.op_type) else {
-        return Ok(());
-    };
-    let edits = operator
+    let edits = ops::of(view.node)
         .rewrite(view, kept)
         .map_err(|freeze| failed(view, &freeze.0))?;
     for edit in edits {

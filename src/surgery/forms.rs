@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, NodeId};
-use crate::groups::Use;
+use crate::groups::{Carried, Use};
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::onnx::{Names, Tensor};
-use crate::ops::storage;
+use crate::ops;
 use crate::surgery::Changes;
 use crate::surgery::apply::set_input;
 use crate::surgery::stored::Form;
@@ -60,7 +60,7 @@ fn copy(
             continue;
         };
         let view = graph.view(id);
-        if let (Some(made), Some(carried)) = (&made, storage::carried(view))
+        if let (Some(made), Some(carried)) = (&made, Carried::of(view, &ops::RULES))
             && let Some(input) = node.input.get_mut(carried.slot)
         {
             input.clone_from(made);
@@ -118,7 +118,7 @@ impl<'a> Users<'a> {
             let Some(&next) = form.chain.get(place + 1) else {
                 return Some(at);
             };
-            Some((next, storage::carried(graph.view(next))?.slot))
+            Some((next, Carried::of(graph.view(next), &ops::RULES)?.slot))
         };
         let readers: BTreeSet<Use> = forms.iter().filter_map(next).collect();
         let made = graph.nodes[node].outputs.iter().flatten();

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use error::SurgeryError;
 
 use crate::graph::{Graph, NodeId};
-use crate::groups::{Groups, Kept, Use};
+use crate::groups::{Edit, Groups, Kept, Use};
 use crate::onnx::{Model, Tensor};
 
 /// Weights and biases that a repair changed, already without what left.
@@ -43,7 +43,7 @@ pub struct Changes {
     /// Nodes that are cut without repair, as their weight cannot be stored as it was, and why.
     pub unrepaired: BTreeMap<NodeId, String>,
     /// Attribute edits per node, in order.
-    pub attributes: Vec<(usize, crate::ops::Edit)>,
+    pub attributes: Vec<(usize, Edit)>,
     /// Biases that an Add after the node brings.
     pub added: BTreeMap<usize, Tensor>,
 }

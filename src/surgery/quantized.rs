@@ -7,7 +7,7 @@ use ndarray::{ArrayD, Axis, IxDyn};
 use crate::graph::Graph;
 use crate::groups::{Kept, Use};
 use crate::onnx::{DataType, Tensor, TensorError};
-use crate::ops::{quantize, storage};
+use crate::ops::quantize;
 use crate::surgery::stored::{self, Form};
 use crate::surgery::{Changes, SurgeryError};
 
@@ -66,7 +66,7 @@ impl<'a> BiasScale<'a> {
         let maker = graph.view(maker);
         let data = maker.constant(stored.data)?;
         let scale = maker.constant(stored.scale)?;
-        let axis = storage::scale_axis(&stored, data.shape.len());
+        let axis = stored.scale_axis(data.shape.len());
         (data.dtype == DataType::Int32).then_some(BiasScale {
             scale,
             zero_point: maker.constant(stored.zero_point),

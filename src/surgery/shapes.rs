@@ -62,7 +62,7 @@ fn is_computed(graph: &Graph, name: &str) -> bool {
     let Some(value) = graph.find(name).map(|id| &graph.values[id]) else {
         return false;
     };
-    let stores = |node: usize| ops::constant::stores_tensor(&graph.nodes[node]);
+    let stores = |node: usize| ops::of(&graph.nodes[node]).stores_tensor();
     value.is_constant && value.producer.is_some_and(|node| !stores(node))
 }
 

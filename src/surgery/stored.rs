@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::graph::{Graph, NodeId, NodeView, ValueId};
-use crate::groups::{ChannelAxes, Kept, Stored, Use};
+use crate::groups::{Carried, ChannelAxes, Dequantizer, Kept, Step, Stored, Use};
 use crate::onnx::{DataType, Tensor, TensorError};
-use crate::ops::storage::{self, Carried, Step};
-use crate::ops::{constant, quantize};
+use crate::ops;
 use crate::surgery::back::Back;
 use crate::surgery::quantized;
 use crate::surgery::{Changes, SurgeryError};
@@ -98,10 +97,10 @@ impl<'a> Link<'a> {
     /// `None` where the constant is stored as it is read, or its channels are not known.
     fn of(graph: &'a Graph, kept: &Kept<'_>, at: Use) -> Option<Self> {
         let axes = kept.cut(at.0, at.1)?;
-        let stored = Stored::of(graph, graph.view(at.0).input(at.1)?);
+        let stored = Stored::of(graph, graph.view(at.0).input(at.1)?, &ops::RULES);
         let filled = graph.values[stored.root].producer;
-        let filled = filled.filter(|&node| constant::fills(&graph.nodes[node]));
-        let step = |&node: &NodeId| Some((node, storage::carried(graph.view(node))?));
+        let filled = filled.filter(|&node| ops::of(&graph.nodes[node]).fills());
+        let step = |&node: &NodeId| Some((node, Carried::of(graph.view(node), &ops::RULES)?));
         let steps: Vec<_> = stored.chain.iter().map(step).collect::<Option<_>>()?;
         (filled.is_some() || !steps.is_empty()).then(|| Link {
             graph,
@@ -211,7 +210,7 @@ impl<'a> Link<'a> {
                 take(*by, made.len().saturating_sub(rank))?;
             }
             Step::Dequantized(stored) => {
-                if let Some(axis) = storage::scale_axis(stored, made.len()) {
+                if let Some(axis) = stored.scale_axis(made.len()) {
                     take(stored.scale, axis)?;
                     take(stored.zero_point, axis)?;
                 }
@@ -232,7 +231,7 @@ impl<'a> Link<'a> {
     ) -> Result<Option<(usize, Tensor)>, TensorError> {
         let mut target: Option<(usize, Vec<i64>)> = None;
         for (&axis, (_, positions)) in axes.iter().zip(&self.lost) {
-            let Some((slot, entry)) = storage::stated_length(view, axis) else {
+            let Some((slot, entry)) = ops::of(view.node).stated_length(view, axis) else {
                 continue;
             };
             if target.is_none() {
@@ -345,7 +344,8 @@ fn lost(kept: &Kept<'_>, axes: &ChannelAxes) -> Vec<(usize, Vec<usize>)> {
 }
 
 /// The node that a constant is directly unpacked by, if it scales integers.
-pub(super) fn unpacker(graph: &Graph, at: Use) -> Option<(NodeId, quantize::Stored)> {
+pub(super) fn unpacker(graph: &Graph, at: Use) -> Option<(NodeId, Dequantizer)> {
     let maker = graph.values[graph.view(at.0).input(at.1)?].producer?;
-    Some((maker, quantize::stored(&graph.nodes[maker])?))
+    let node = &graph.nodes[maker];
+    Some((maker, ops::of(node).dequantizer(node)?))
 }

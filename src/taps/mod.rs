@@ -143,7 +143,7 @@ impl Placed {
     /// The same, of a pointwise node's output gathered before it where that is less.
     pub fn before_pointwise(self, graph: &Graph) -> Self {
         let node = graph.values[self.tap.value].producer.filter(|&node| {
-            let source = ops::pointwise(graph.view(node));
+            let source = ops::of(&graph.nodes[node]).pointwise(graph.view(node));
             let shape = source.and_then(|source| graph.values[source].shape.as_ref());
             let fewer = shape.and_then(|shape| shape.get(1)) < Some(&self.channels);
             fewer && shape.is_some() && self.tap.axis == 1 && self.tap.window.is_none()
@@ -224,7 +224,7 @@ impl Placed {
     /// The tensor that the tap reads in a model, and its shape there.
     pub fn reads(&self, graph: &Graph) -> (ValueId, Vec<usize>) {
         let before = self.pointwise.and_then(|node| {
-            let source = ops::pointwise(graph.view(node))?;
+            let source = ops::of(&graph.nodes[node]).pointwise(graph.view(node))?;
             Some((source, graph.values[source].shape.clone()?))
         });
         before.unwrap_or_else(|| (self.tap.value, self.shape.clone()))

@@ -69,7 +69,8 @@ fn pointwise_nodes(
     graph: &Graph,
     placed: &Placed,
 ) -> Option<Vec<proto::NodeProto>> {
-    let source = ops::pointwise(graph.view(placed.pointwise?))?;
+    let view = graph.view(placed.pointwise?);
+    let source = ops::of(view.node).pointwise(view)?;
     let shape = graph.values[source].shape.as_ref()?;
     let mut grid = vec![1; shape.len()];
     let channels = i64::try_from(*shape.get(1)?).ok()?;
@@ -106,14 +107,14 @@ mod tests {
             "/fixtures/mobilenet_bn_torchscript.onnx"
         );
         let model = crate::onnx::load(path.as_ref()).unwrap();
-        let mut graph = Graph::build(&model).unwrap();
+        let mut graph = ops::graph(&model).unwrap();
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
         let values: Vec<f32> = (0..2 * 28 * 28).map(|i| (i % 17) as f32).collect();
         let image = Tensor::from_f32(&[2, 1, 28, 28], values).unwrap();
         let mut feeds = vec![("input".to_owned(), image)];
         probe(&model, &mut graph, &runtime, &feeds).unwrap();
         let (mut plain, mut repeated) = (Vec::new(), Vec::new());
-        for consumer in Groups::find(&graph, Scope::default()).consumers {
+        for consumer in Groups::find(&graph, Scope::default(), &ops::RULES).consumers {
             let tap = Tap {
                 value: consumer.output,
                 axis: consumer.output_axis,

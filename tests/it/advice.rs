@@ -2,6 +2,7 @@
 
 use onnx_mipp::groups::Scope;
 use onnx_mipp::onnx::{self, proto::*};
+use onnx_mipp::ops;
 
 use crate::builder::{Builder, int};
 use crate::masked::{Found, find};
@@ -45,7 +46,7 @@ fn the_way_past_a_norm_is_named_where_there_is_one() {
         assert!(found.is_frozen_by(6, HINT), "{:?}", found.frozen());
         found
             .groups
-            .check_hints(&found.graph, Scope::default(), (None, None));
+            .check_hints(&found.graph, Scope::default(), &ops::RULES, (None, None));
         found
     };
     let free = checked(normalised(|_, _| {}));

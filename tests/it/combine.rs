@@ -9,6 +9,7 @@ use onnx_mipp::data::Batch;
 use onnx_mipp::graph::Graph;
 use onnx_mipp::groups::Groups;
 use onnx_mipp::onnx::{self, Model, Tensor};
+use onnx_mipp::ops;
 use onnx_mipp::shapes::probe;
 use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use onnx_mipp::surgery;
@@ -48,7 +49,7 @@ fn assert_same(model: &Model, graph: &Graph, groups: &Groups, [seen, unseen]: [&
     let combined = combined(model, graph, groups, seen).expect("nothing to combine");
     let error = distance(&run(model, unseen), &run(&combined.model, unseen));
     assert!(error <= TOLERANCE, "{error:e}");
-    let rebuilt = Graph::build(&combined.model).unwrap();
+    let rebuilt = ops::graph(&combined.model).unwrap();
     let mut changed = 0;
     for ((before, after), stored) in graph
         .values
@@ -260,7 +261,7 @@ fn every_export_of_the_mobilenet_is_turned() {
             env!("CARGO_MANIFEST_DIR")
         );
         let model = onnx::load(path.as_ref()).unwrap().inlined().in_order();
-        let mut graph = Graph::build(&model).unwrap();
+        let mut graph = ops::graph(&model).unwrap();
         let images = |count: usize, step: usize| -> Batch {
             let values = (0..count * 784)
                 .map(|i| (i * step % 97) as f32 / 50.0 - 0.8)
@@ -271,7 +272,7 @@ fn every_export_of_the_mobilenet_is_turned() {
             )]
         };
         probe(&model, &mut graph, runtime(), &images(2, 1)).unwrap();
-        let groups = Groups::find(&graph, Default::default());
+        let groups = Groups::find(&graph, Default::default(), &ops::RULES);
         let can = combine::combinable(&graph, &groups);
         let turned = groups.groups.iter().zip(can).filter(|(_, can)| *can);
         let sizes: Vec<usize> = turned.map(|(group, _)| group.channels.len()).collect();

@@ -1,7 +1,7 @@
 //! What is told of a model without a run, against what a run shows.
 
-use onnx_mipp::graph::Graph;
 use onnx_mipp::onnx::load;
+use onnx_mipp::ops;
 use onnx_mipp::shapes::probe;
 
 use crate::builder::Builder;
@@ -16,7 +16,7 @@ fn no_fixture_needs_a_run() {
     let mut count = 0;
     for path in models {
         let model = load(&path).unwrap().inlined().in_order();
-        let mut graph = Graph::build(&model).unwrap();
+        let mut graph = ops::graph(&model).unwrap();
         let shown = batch(&model, 2, 1);
         probe(&model, &mut graph, runtime(), &shown).unwrap();
         assert!(infers(&model, &graph, &shown), "{}", path.display());

@@ -26,6 +26,7 @@ mod memory;
 mod messages;
 mod names;
 mod open_sizes;
+mod operators;
 mod packaging;
 mod pages;
 mod pictures;

@@ -7,6 +7,7 @@ use onnx_mipp::data::Batch;
 use onnx_mipp::graph::{Graph, NodeId, ValueId};
 use onnx_mipp::groups::{Consumer, Group, Groups, Kept, Scope};
 use onnx_mipp::onnx::{DataType, Model, Tensor, decode, proto::*};
+use onnx_mipp::ops;
 use onnx_mipp::runtime::{Device, InputSpec, Runtime, RuntimeOptions};
 use onnx_mipp::shapes::{infer, probe};
 use onnx_mipp::surgery::{self, Repaired};
@@ -66,11 +67,11 @@ pub fn find(proto: ModelProto) -> Found {
 pub fn find_with(proto: ModelProto, scope: Scope) -> Found {
     let bytes = Model { proto }.encode().unwrap();
     let model = decode(bytes.into(), None).unwrap();
-    let mut graph = Graph::build(&model).unwrap();
+    let mut graph = ops::graph(&model).unwrap();
     let shown = batch(&model, PROBED, 1);
     probe(&model, &mut graph, runtime(), &shown).unwrap();
     let is_inferred = infers(&model, &graph, &shown);
-    let groups = Groups::find(&graph, scope);
+    let groups = Groups::find(&graph, scope, &ops::RULES);
     Found {
         model,
         graph,
@@ -82,7 +83,7 @@ pub fn find_with(proto: ModelProto, scope: Scope) -> Found {
 /// Whether all is known without a run; what is, must be what a run showed.
 pub fn infers(model: &Model, probed: &Graph, shown: &Batch) -> bool {
     let specs: Vec<InputSpec> = shown.iter().map(spec_of).collect();
-    let mut graph = Graph::build(model).unwrap();
+    let mut graph = ops::graph(model).unwrap();
     let most = Allowance::of_megabytes(4000);
     if !infer(model, &mut graph, runtime(), &specs, most).unwrap() {
         return false;
@@ -272,7 +273,7 @@ impl Found {
 
     /// Every tensor has the shape that the groups say.
     fn check_shapes(&self, pruned: &Model, kept: &Kept<'_>) {
-        let mut graph = Graph::build(pruned).unwrap();
+        let mut graph = ops::graph(pruned).unwrap();
         let shown = batch(pruned, PROBED, 1);
         probe(pruned, &mut graph, runtime(), &shown).unwrap();
         for (id, before) in self.graph.values.iter().enumerate() {

@@ -239,7 +239,7 @@ fn passes(b: Builder, made: &str) -> Option<RangeInclusive<f64>> {
     b.output(made, 4);
     let found = find(b.finish());
     let node = found.graph.nodes.len() - 1;
-    let interval = ops::passes(found.graph.view(node))?;
+    let interval = ops::of(&found.graph.nodes[node]).passes(found.graph.view(node))?;
     // Far enough to meet both ends.
     let wide = |(name, tensor): (String, Tensor)| {
         let values = tensor.to_f32().unwrap().iter().map(|x| 5.0 * x).collect();

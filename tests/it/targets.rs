@@ -156,7 +156,7 @@ fn opened(bytes: &[u8]) -> Option<Model> {
 
 /// The shapes are those that the file tells.
 fn grouped(model: Model) -> Option<(Model, Graph, Groups)> {
-    let mut graph = Graph::build(&model).ok()?;
+    let mut graph = ops::graph(&model).ok()?;
     let told = model.proto.graph.as_ref()?;
     for info in [&told.value_info, &told.output, &told.input]
         .into_iter()
@@ -176,9 +176,9 @@ fn grouped(model: Model) -> Option<(Model, Graph, Groups)> {
         }
     }
     graph
-        .check_demand(Allowance::of_megabytes(MEGABYTES))
+        .check_demand(Allowance::of_megabytes(MEGABYTES), &ops::repetitions)
         .ok()?;
-    let groups = Groups::find(&graph, Scope::default());
+    let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
     Some((model, graph, groups))
 }
 
@@ -227,12 +227,12 @@ fn known() -> &'static (Graph, Groups) {
             graph: Some(graph),
             ..Default::default()
         };
-        let mut graph = Graph::build(&Model { proto }).expect("a plain graph");
+        let mut graph = ops::graph(&Model { proto }).expect("a plain graph");
         for (name, length) in [("x", 2), ("a", 4), ("b", 4), ("y", 2)] {
             graph.observe_type(name, DataType::Float);
             graph.observe_shape(name, vec![OPEN, length]);
         }
-        let groups = Groups::find(&graph, Scope::default());
+        let groups = Groups::find(&graph, Scope::default(), &ops::RULES);
         (graph, groups)
     })
 }

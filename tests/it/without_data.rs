@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onnx_mipp::graph::Graph;
 use onnx_mipp::onnx::Model;
-use onnx_mipp::ops::inputs::{Values, values};
+use onnx_mipp::ops::{
+    self,
+    inputs::{Values, values},
+};
 use serde_json::Value;
 
 use crate::builder::Builder;
@@ -181,7 +183,7 @@ fn a_model_tells_what_its_inputs_take() {
     for (value, rank) in [(&scaled, 4), (&centred, 4), (&other, 4), (&rows, 3)] {
         b.output(value, rank);
     }
-    let graph = Graph::build(&Model { proto: b.finish() }).unwrap();
+    let graph = ops::graph(&Model { proto: b.finish() }).unwrap();
     let found: Vec<(String, Values)> = values(&graph).into_iter().collect();
     let expected = [
         ("bytes", Values::Bytes),

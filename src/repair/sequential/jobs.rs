@@ -222,7 +222,8 @@ impl<'a> Builder<'_, 'a> {
         let mut own = value;
         loop {
             let reader = onward.reader(own)?;
-            let Some(other) = ops::other_summand(graph.view(reader), own) else {
+            let view = graph.view(reader);
+            let Some(other) = ops::of(view.node).other_summand(view, own) else {
                 // Whether what lies between is affine is seen in the data.
                 own = onward.next(own)?;
                 continue;

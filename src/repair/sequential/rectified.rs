@@ -70,7 +70,7 @@ pub(super) fn behind(onward: Onward<'_>, value: ValueId) -> Option<Behind> {
     let (mut own, mut through_sum) = (value, false);
     loop {
         let view = onward.graph.view(onward.reader(own)?);
-        if let Some(passes) = ops::passes(view) {
+        if let Some(passes) = ops::of(view.node).passes(view) {
             let value = own;
             return Some(Behind {
                 passes,
@@ -81,7 +81,7 @@ pub(super) fn behind(onward: Onward<'_>, value: ValueId) -> Option<Behind> {
         if through_sum {
             return None;
         }
-        through_sum = ops::other_summand(view, own).is_some();
+        through_sum = ops::of(view.node).other_summand(view, own).is_some();
         own = onward.next(own)?;
     }
 }
@@ -196,7 +196,7 @@ pub(super) struct Block<'a> {
     pub targets: &'a Targets,
 }
 
-/// Rows that are worked on at once, and whose products are summed in f32.
+/// KeptRows that are worked on at once, and whose products are summed in f32.
 const PIECE: usize = 512;
 const MOST_ROWS: usize = 4096;
 /// Outputs that are worked on together.
