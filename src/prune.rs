@@ -224,13 +224,14 @@ fn in_reach(budget: Budget) -> Result<(), Error> {
             ("divergence", bound, is_bound, "a number above 0")
         }
     };
-    match is_in {
-        true => Ok(()),
-        false => Err(Error::Range {
+    if is_in {
+        Ok(())
+    } else {
+        Err(Error::Range {
             option,
             expected: expected.to_owned(),
             found: found.to_string(),
-        }),
+        })
     }
 }
 

@@ -113,9 +113,10 @@ impl Files {
         let Some(target) = &self.report else {
             return Ok(());
         };
-        let text = match is_page(&target.path) {
-            true => html(),
-            false => json(report, target)?,
+        let text = if is_page(&target.path) {
+            html()
+        } else {
+            json(report, target)?
         };
         Ok(self.outputs.document(target, &text)?)
     }

@@ -48,9 +48,10 @@ fn explain_failed_allocations() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         let text = panic.payload_as_str().unwrap_or_default();
-        match text.contains("AllocError") {
-            true => onnx::give_up(MESSAGE),
-            false => usual(panic),
+        if text.contains("AllocError") {
+            onnx::give_up(MESSAGE)
+        } else {
+            usual(panic)
         }
     }));
 }

@@ -173,9 +173,10 @@ impl Terminal {
     }
 
     fn line(&self, text: &str) {
-        let time = match self.verbose {
-            true => format!("[{:7.2} s] ", self.begin.elapsed().as_secs_f64()),
-            false => String::new(),
+        let time = if self.verbose {
+            format!("[{:7.2} s] ", self.begin.elapsed().as_secs_f64())
+        } else {
+            String::new()
         };
         match self.bar.borrow().as_ref() {
             Some(bar) => bar.println(format!("{time}{text}")),

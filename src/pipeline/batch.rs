@@ -73,9 +73,10 @@ fn of_size<T>(
             done => return done.map(|found| (samples, found)),
         }
     }
-    let why = match inside.is_empty() {
-        true => "leaves its batch open, but runs",
-        false => "has states of",
+    let why = if inside.is_empty() {
+        "leaves its batch open, but runs"
+    } else {
+        "has states of"
     };
     let own = calibration.batch.into_iter().chain(inside).chain([1]);
     for size in own.chain(told.iter().copied()) {
@@ -129,9 +130,12 @@ impl Sizes {
 
     /// That no batch runs; where none could be tried, what is wrong with the data.
     fn error(self) -> Error {
-        let text = |size: &usize| match self.lacking.contains(size) {
-            true => format!("{size}, for which the samples are too few"),
-            false => size.to_string(),
+        let text = |size: &usize| {
+            if self.lacking.contains(size) {
+                format!("{size}, for which the samples are too few")
+            } else {
+                size.to_string()
+            }
         };
         let tried: Vec<String> = self.tried.iter().map(text).collect();
         match (self.first, self.of_data) {

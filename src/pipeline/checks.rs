@@ -28,11 +28,12 @@ pub(super) fn partition(groups: &Groups) -> Result<(), String> {
 pub(super) fn widths(groups: &Groups, selection: &Selection) -> Result<(), String> {
     let count = groups.groups.len();
     let (planned, scored) = (selection.plan.groups.len(), selection.scores.len());
-    match planned == count && scored == count {
-        true => Ok(()),
-        false => Err(format!(
+    if planned == count && scored == count {
+        Ok(())
+    } else {
+        Err(format!(
             "{planned} groups planned and {scored} scored of {count}"
-        )),
+        ))
     }
 }
 

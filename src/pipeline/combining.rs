@@ -31,9 +31,10 @@ impl Combining<'_> {
         };
         plan.stays(&subject.groups)?;
         let combined = planned(subject, plan)?;
-        match combined.contains(&true) && !self.is_told {
-            true => Err(Error::UntoldCombinations),
-            false => Ok(combined),
+        if combined.contains(&true) && !self.is_told {
+            Err(Error::UntoldCombinations)
+        } else {
+            Ok(combined)
         }
     }
 }
@@ -57,12 +58,15 @@ pub(super) fn combine(
 fn planned(subject: &Subject<'_>, plan: &Plan) -> Result<Vec<bool>, SelectError> {
     let combinable = combine::combinable(&subject.graph, &subject.groups);
     let planned = plan.groups.iter().zip(combinable);
-    let wanted = planned.map(|(planned, can_be)| match planned.combined && !can_be {
-        true => Err(SelectError::Plan {
-            group: planned.name.clone(),
-            found: "combinations of channels that not only linear layers touch".to_owned(),
-        }),
-        false => Ok(planned.combined),
+    let wanted = planned.map(|(planned, can_be)| {
+        if planned.combined && !can_be {
+            Err(SelectError::Plan {
+                group: planned.name.clone(),
+                found: "combinations of channels that not only linear layers touch".to_owned(),
+            })
+        } else {
+            Ok(planned.combined)
+        }
     });
     wanted.collect()
 }

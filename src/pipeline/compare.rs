@@ -35,9 +35,10 @@ pub fn compare(
     let notes: Vec<Note> = said.chain(samples.notes().iter().cloned()).collect();
     observer.notes(&notes);
     // Made-up inputs do not tell how close two models are, but they show that both run.
-    let (stage, wanted) = match samples.is_synthetic() {
-        true => ("running both", samples.compared()),
-        false => ("comparing", samples.all()),
+    let (stage, wanted) = if samples.is_synthetic() {
+        ("running both", samples.compared())
+    } else {
+        ("comparing", samples.all())
     };
     observer.counting(stage, wanted.len(), "samples");
     let batches = samples.batches(wanted)?.inspect(|batch| {

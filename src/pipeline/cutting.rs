@@ -148,10 +148,10 @@ pub(super) fn cut(
         stays,
         once,
     } = fitted;
-    let (model, repair, notes) = match stays.iter().all(|&stays| stays) {
-        // A model that loses nothing is the one that it was, to the byte.
-        true => (subject.original.clone(), request.repair, Vec::new()),
-        false => narrowed(subject, evidence, (&stays, once), request)?,
+    let (model, repair, notes) = if stays.iter().all(|&stays| stays) {
+        (subject.original.clone(), request.repair, Vec::new())
+    } else {
+        narrowed(subject, evidence, (&stays, once), request)?
     };
     debug_assert_eq!(checks::model(&model), Ok(()));
     Ok(Cut {

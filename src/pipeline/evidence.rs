@@ -168,12 +168,13 @@ pub(super) fn ask(subject: &Subject<'_>, request: &Asking<'_>) -> Result<Found, 
         statistics,
         combined,
     };
-    let (losses, time) = match request.budgets.iter().any(Budget::is_shared) {
-        true => (
+    let (losses, time) = if request.budgets.iter().any(Budget::is_shared) {
+        (
             Some(lose(subject, &seen, request)?),
             timed(subject, request.budgets)?,
-        ),
-        false => (None, None),
+        )
+    } else {
+        (None, None)
     };
     let trade_off = trade_off(subject, &seen, losses.as_ref(), request)?;
     let evidence = match (losses, time) {
@@ -216,9 +217,10 @@ fn lose(subject: &Subject<'_>, seen: &Seen, request: &Asking<'_>) -> Result<Loss
 /// The time of a run as a function of the widths, where a budget needs it.
 fn timed(subject: &Subject<'_>, budgets: &[Budget]) -> Result<Option<CostModel>, Error> {
     let needs_time = |budget: &Budget| matches!(budget, Budget::Latency(_));
-    match budgets.iter().any(needs_time) {
-        true => latency::model(subject).map(Some),
-        false => Ok(None),
+    if budgets.iter().any(needs_time) {
+        latency::model(subject).map(Some)
+    } else {
+        Ok(None)
     }
 }
 

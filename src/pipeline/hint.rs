@@ -30,9 +30,10 @@ fn closest<'n>(pattern: &str, names: &[&'n str]) -> Vec<&'n str> {
     }
     let likeness = |name: &str| {
         let name = name.to_lowercase();
-        match name.contains(&plain) {
-            true => 1.0,
-            false => strsim::normalized_damerau_levenshtein(&plain, name.trim_matches('/')),
+        if name.contains(&plain) {
+            1.0
+        } else {
+            strsim::normalized_damerau_levenshtein(&plain, name.trim_matches('/'))
         }
     };
     let mut rated: Vec<(f64, &str)> = Vec::new();

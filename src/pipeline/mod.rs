@@ -89,9 +89,10 @@ pub(crate) fn prune(
     observer: &dyn Observer,
 ) -> Result<(Pruned, Option<Staged>), Error> {
     let subject = open(model, &options.opening, observer)?;
-    let (judged, found) = match subject.is_prunable() {
-        true => narrow(&subject, options, keep)?,
-        false => (judging::unchanged(&subject, options)?, Found::nothing()),
+    let (judged, found) = if subject.is_prunable() {
+        narrow(&subject, options, keep)?
+    } else {
+        (judging::unchanged(&subject, options)?, Found::nothing())
     };
     Ok((finish(&subject, judged, &found, options), found.staged))
 }

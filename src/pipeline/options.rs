@@ -102,9 +102,10 @@ impl Options {
 
     /// How weights are repaired.
     pub(super) fn repair(&self) -> Repair {
-        let default = match self.opening.calibration.is_synthetic() {
-            true => Repair::Once,
-            false => Repair::Sequential,
+        let default = if self.opening.calibration.is_synthetic() {
+            Repair::Once
+        } else {
+            Repair::Sequential
         };
         self.repair.unwrap_or(default)
     }

@@ -50,9 +50,10 @@ impl Samples {
         let is_synthetic = calibration.is_synthetic();
         let fixed = found.or_else(|| data::stated_batch(specs));
         let unit = fixed.unwrap_or(1).max(1);
-        let dataset = match is_synthetic {
-            true => made_up(specs, &calibration.reader, unit)?,
-            false => data::open(&calibration.files, specs, &calibration.reader)?,
+        let dataset = if is_synthetic {
+            made_up(specs, &calibration.reader, unit)?
+        } else {
+            data::open(&calibration.files, specs, &calibration.reader)?
         };
         // A model of a fixed batch size reads whole batches only.
         let count = dataset.len() / unit * unit;
@@ -261,18 +262,21 @@ fn made_up(
 /// That inputs are made up.
 fn warning(calibration: &Calibration) -> Note {
     let is_told = !calibration.judges_by_synthetic();
-    Note::worded(|words| match is_told {
-        false => format!(
-            "WARNING: no calibration data given: inputs are made up, and nothing is known about the quality of the \
-             result. Give {} a few hundred real samples",
-            words.pick("calibration data:", "--calib with")
-        ),
-        true => format!(
-            "WARNING: no calibration data given: only the statistics are of real data, trials run on made-up inputs, \
+    Note::worded(|words| {
+        if is_told {
+            format!(
+                "WARNING: no calibration data given: only the statistics are of real data, trials run on made-up inputs, \
              and nothing is known about the quality of the result. Give {} the data of one of the files of {}",
-            words.pick("calibration data:", "--calib with"),
-            words.pick("statistics", "--stats")
-        ),
+                words.pick("calibration data:", "--calib with"),
+                words.pick("statistics", "--stats")
+            )
+        } else {
+            format!(
+                "WARNING: no calibration data given: inputs are made up, and nothing is known about the quality of the \
+             result. Give {} a few hundred real samples",
+                words.pick("calibration data:", "--calib with")
+            )
+        }
     })
 }
 

@@ -49,16 +49,20 @@ fn sized(spec: &InputSpec, [height, width]: [usize; 2], length: usize) -> Option
     };
     let is_color = |size: Option<usize>| matches!(size, Some(1 | 3 | 4));
     let is_last = is_color(fourth) && !is_color(second);
-    let (colors, sizes) = match is_last {
-        true => (fourth, [second, third]),
-        false => (second, [third, fourth]),
+    let (colors, sizes) = if is_last {
+        (fourth, [second, third])
+    } else {
+        (second, [third, fourth])
     };
     let fits = |stated: Option<usize>, size: usize| stated.is_none_or(|stated| stated == size);
     let is_open = sizes.contains(&None) && fits(sizes[0], height) && fits(sizes[1], width);
     let colors = colors.unwrap_or(COLORS);
-    is_open.then(|| match is_last {
-        true => vec![1, height, width, colors],
-        false => vec![1, colors, height, width],
+    is_open.then(|| {
+        if is_last {
+            vec![1, height, width, colors]
+        } else {
+            vec![1, colors, height, width]
+        }
     })
 }
 

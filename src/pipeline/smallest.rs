@@ -25,10 +25,10 @@ pub(super) fn smallest(
 ) -> Result<Cut, Error> {
     let scene = evidence.seen().ok_or(Error::NoStatistics)?.scene(subject);
     let losses = evidence.losses().ok_or(Error::NoStatistics)?;
-    let rungs = match can_compare(subject) {
-        true => select::ladder(scene, limits, losses, bound),
-        // Nothing can be measured.
-        false => vec![Rung::whole(scene)],
+    let rungs = if can_compare(subject) {
+        select::ladder(scene, limits, losses, bound)
+    } else {
+        vec![Rung::whole(scene)]
     };
     let expected: Vec<f64> = rungs.iter().map(|rung| rung.loss).collect();
     let (mut best, mut found) = (None, Vec::new());

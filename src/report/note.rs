@@ -15,9 +15,10 @@ pub(crate) enum Words {
 impl Words {
     /// `{}` speaks to users of the library, `{:#}` to those of the command line.
     pub fn of(f: &fmt::Formatter<'_>) -> Self {
-        match f.alternate() {
-            true => Words::Flags,
-            false => Words::Library,
+        if f.alternate() {
+            Words::Flags
+        } else {
+            Words::Library
         }
     }
 
