@@ -7,62 +7,6 @@ use std::path::{Component, Path, PathBuf};
 use crate::documented::pages;
 use crate::program::root;
 
-/// Pages, and folders of pages, that move while several people split the documentation: links to
-/// them are let through where they are not there. The list ends with the move.
-const MOVING: [&str; 44] = [
-    "docs/design/add-an-operator.md",
-    "docs/design/architecture.md",
-    "docs/design/decisions/",
-    "docs/design/gauntlet.md",
-    "docs/design/lexicon.md",
-    "docs/gauntlet.md",
-    "docs/guide.md",
-    "docs/guide/budget.md",
-    "docs/guide/data.md",
-    "docs/guide/devices.md",
-    "docs/guide/faq.md",
-    "docs/guide/python.md",
-    "docs/guide/report.md",
-    "docs/guide/rust.md",
-    "docs/guide/toolchain.md",
-    "docs/guide/troubleshooting.md",
-    "docs/index.md",
-    "docs/limits.md",
-    "docs/method.md",
-    "docs/method/budgets.md",
-    "docs/method/data-free.md",
-    "docs/method/groups.md",
-    "docs/method/guarantees.md",
-    "docs/method/latency.md",
-    "docs/method/mutual-information.md",
-    "docs/method/overview.md",
-    "docs/method/repair.md",
-    "docs/method/statistics.md",
-    "docs/operators.md",
-    "docs/peers.md",
-    "docs/performance.md",
-    "docs/reference/command-line.md",
-    "docs/reference/exit-codes.md",
-    "docs/reference/formats.md",
-    "docs/reference/limits.md",
-    "docs/reference/operators.md",
-    "docs/reference/reliability.md",
-    "docs/reliability.md",
-    "docs/results.md",
-    "docs/results/",
-    "docs/samples.md",
-    "docs/start.md",
-    "docs/toolchain.md",
-    "docs/zoo.md",
-];
-
-fn is_moving(path: &str) -> bool {
-    let mut moving = MOVING.iter();
-    moving.any(|&known| {
-        path == known.trim_end_matches('/') || known.ends_with('/') && path.starts_with(known)
-    })
-}
-
 /// The lines of a page outside blocks of code, without what stands between backticks.
 fn prose(page: &str) -> String {
     let mut is_code = false;
@@ -143,8 +87,7 @@ fn fault(page: &str, link: &str) -> Option<String> {
     let path = resolved(page, target);
     let found = root().join(&path);
     if !found.exists() {
-        let is_moving = is_moving(path.to_str().unwrap());
-        return (!is_moving).then(|| format!("{page}: no {} ({link})", path.display()));
+        return Some(format!("{page}: no {} ({link})", path.display()));
     }
     if anchor.is_empty() {
         return None;
