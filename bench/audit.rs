@@ -1,6 +1,7 @@
-//! How far the Gaussian MI, which selection computes, is from the MI itself: on a few projections of what
-//! layers read and make, against nearest neighbours, with the estimate by ranks between them. Run with
-//! `cargo run --release --example audit -- MODEL.onnx --data DATA.npz`; docs/method.md has the figures.
+//! How far the Gaussian MI, which selection computes, is from the MI itself: on a few projections
+//! of what layers read and make, against nearest neighbours, with the estimate by ranks between
+//! them. Run with `cargo run --release --example audit -- MODEL.onnx --data DATA.npz`;
+//! docs/method.md has the figures.
 
 #[path = "audit/ksg.rs"]
 mod ksg;
@@ -163,8 +164,8 @@ fn audit(model: &str, layer: &str, seen: &Seen, trials: usize) {
             let y: Vec<Vec<f64>> = (0..outputs)
                 .map(|_| projection(&seen.outputs, &mut rng))
                 .collect();
-            // Half of the inputs each, along what predicts the first output: of random directions of
-            // many inputs two would say next to nothing about it.
+            // Half of the inputs each, along what predicts the first output: of random directions
+            // of many inputs two would say next to nothing about it.
             let x: Vec<Vec<f64>> = (0..inputs)
                 .map(|part| predictor(&seen.inputs, &y[part.min(outputs - 1)], &mut rng))
                 .collect();
@@ -239,7 +240,8 @@ fn ranked(variables: &[Vec<f64>]) -> Vec<Vec<f64>> {
         .collect()
 }
 
-/// The MI of Gaussian variables with these correlations; `None` where one is a combination of others.
+/// The MI of Gaussian variables with these correlations; `None` where one is a combination of
+/// others.
 fn gaussian(x: &[Vec<f64>], y: &[Vec<f64>]) -> Option<f64> {
     let all: Vec<&Vec<f64>> = x.iter().chain(y).collect();
     let count = all.first().map_or(1, |values| values.len()) as f64;

@@ -284,7 +284,8 @@ fn distance(left: &[Tensor], right: &[Tensor]) -> Result<f64, Box<dyn Error>> {
         };
         let finite = left.iter().filter(|value| value.is_finite());
         let scale = finite.fold(1e-30, |m: f64, v| m.max(v.abs()));
-        // What is no number in both, such as the logarithm of a made-up negative one, is no difference.
+        // What is no number in both, such as the logarithm of a made-up negative one, is no
+        // difference.
         let same = |a: f64, b: f64| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
         for (&a, &b) in left.iter().zip(&right).filter(|(a, b)| !same(**a, **b)) {
             if !(a - b).is_finite() {

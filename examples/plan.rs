@@ -1,8 +1,8 @@
 //! Surgery alone: a plan of one's own, whatever it was chosen by, applied to a model. Here every
 //! second channel leaves. `cargo run --example plan -- IN.onnx OUT.onnx`
 //!
-//! Nothing is repaired; `onnx-mipp IN.onnx OUT.onnx --plan FILE.json --calib DATA` applies the same plan,
-//! written as JSON, with repair, and so does `Prune::plan`.
+//! Nothing is repaired; `onnx-mipp IN.onnx OUT.onnx --plan FILE.json --calib DATA` applies the same
+//! plan, written as JSON, with repair, and so does `Prune::plan`.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

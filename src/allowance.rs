@@ -1,16 +1,18 @@
 //! How much a run may take: one budget of bytes, and one of work that follows from it.
 //!
-//! A few hundred bytes of a file can ask for any amount: a shape, a kernel, a count of samples, a function
-//! that calls another twice. So whoever takes a size from a file asks here before it allocates or loops by
-//! it, with a sum that cannot overflow, and what is refused is named with what it asks for. What cannot be
-//! known before (kernels of ONNX Runtime, values of shapes that only a run tells) meets the limit that the
-//! system holds this process to, see [`Allowance::enforce`]. docs/reference/limits.md lists who asks.
+//! A few hundred bytes of a file can ask for any amount: a shape, a kernel, a count of samples, a
+//! function that calls another twice. So whoever takes a size from a file asks here before it
+//! allocates or loops by it, with a sum that cannot overflow, and what is refused is named with
+//! what it asks for. What cannot be known before (kernels of ONNX Runtime, values of shapes that
+//! only a run tells) meets the limit that the system holds this process to, see
+//! [`Allowance::enforce`]. docs/reference/limits.md lists who asks.
 
 use std::io;
 
 /// Half of the machine's memory is allowed, of this much where the system does not tell.
 const UNKNOWN_MACHINE: u64 = 8 << 30;
-/// Elements that a batch may read and write in all nodes, per byte that is allowed: minutes, not hours.
+/// Elements that a batch may read and write in all nodes, per byte that is allowed: minutes, not
+/// hours.
 const ELEMENTS_PER_BYTE: u64 = 16;
 /// Virtual memory of a thread's stack: reserved, and hardly used.
 #[cfg(target_os = "linux")]
@@ -112,9 +114,10 @@ impl Allowance {
         })
     }
 
-    /// Has the system hold this process to the limit, beyond the stacks of its threads: what ONNX Runtime
-    /// asks for past it is an error of its run. What this program asks for past it, though counted, ends the
-    /// program with the words "memory allocation of N bytes failed": stable Rust lets nobody say more.
+    /// Has the system hold this process to the limit, beyond the stacks of its threads: what ONNX
+    /// Runtime asks for past it is an error of its run. What this program asks for past it, though
+    /// counted, ends the program with the words "memory allocation of N bytes failed": stable Rust
+    /// lets nobody say more.
     ///
     /// # Errors
     /// The system refuses.
@@ -176,8 +179,8 @@ impl Unit {
     }
 }
 
-/// The product of sizes and `unit`, each size counted as at least one: tensors without elements have axes too,
-/// which are walked.
+/// The product of sizes and `unit`, each size counted as at least one: tensors without elements
+/// have axes too, which are walked.
 #[must_use]
 pub fn spanned(sizes: &[usize], unit: usize) -> u64 {
     let sizes = sizes.iter().chain([&unit]);

@@ -15,11 +15,12 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! [`Prune`] says what can be asked for. It needs an ONNX Runtime library, which is found where the `onnx-mipp` program
-//! finds it: `ORT_DYLIB_PATH`, a virtual environment, the cache that `onnx-mipp setup` fills
-//! ([`RuntimeOptions::library`] names one).
+//! [`Prune`] says what can be asked for. It needs an ONNX Runtime library, which is found where the
+//! `onnx-mipp` program finds it: `ORT_DYLIB_PATH`, a virtual environment, the cache that `onnx-mipp
+//! setup` fills ([`RuntimeOptions::library`] names one).
 //!
-//! A run is a row of stages with plain values between them, of which each can be used alone: [`stages`].
+//! A run is a row of stages with plain values between them, of which each can be used alone:
+//! [`stages`].
 //!
 //! ```text
 //! Model -> Subject -> Statistics -> Plan -> Model -> Report

@@ -21,8 +21,9 @@ use crate::statistics::Estimator;
 
 /// A run on a model: what is asked of it, and [`Prune::run`].
 ///
-/// What is left out is as in the `onnx-mipp` program: without a budget the smallest model whose outputs hardly
-/// change on samples held back, widths in multiples of 8, and a repair layer by layer.
+/// What is left out is as in the `onnx-mipp` program: without a budget the smallest model whose
+/// outputs hardly change on samples held back, widths in multiples of 8, and a repair layer by
+/// layer.
 #[derive(Debug, Clone, Default)]
 pub struct Prune {
     options: Options,
@@ -38,8 +39,8 @@ impl Prune {
         Prune::default()
     }
 
-    /// The samples that show what the channels carry. Without them inputs are made up, and nothing is known about the
-    /// quality of the result.
+    /// The samples that show what the channels carry. Without them inputs are made up, and nothing
+    /// is known about the quality of the result.
     #[must_use]
     pub fn calibration(mut self, calibration: Calibration) -> Self {
         self.options.opening.calibration = calibration;
@@ -95,8 +96,8 @@ impl Prune {
         self
     }
 
-    /// Whether linear combinations of channels may stay where nothing but linear layers touches them; they may by
-    /// default.
+    /// Whether linear combinations of channels may stay where nothing but linear layers touches
+    /// them; they may by default.
     #[must_use]
     pub fn combine(mut self, combine: bool) -> Self {
         self.options.combine = combine;
@@ -110,14 +111,16 @@ impl Prune {
         self
     }
 
-    /// Bytes of samples and activations that a repair layer by layer keeps in memory; more go to a temporary file.
+    /// Bytes of samples and activations that a repair layer by layer keeps in memory; more go to a
+    /// temporary file.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.options.memory = bytes;
         self
     }
 
-    /// Bytes that the run may take: what asks for more is refused. By default half of the machine's memory.
+    /// Bytes that the run may take: what asks for more is refused. By default half of the machine's
+    /// memory.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.options.opening.allowance = Allowance { bytes };
@@ -138,7 +141,8 @@ impl Prune {
         self
     }
 
-    /// Writes the statistics of the calibration there, for [`Calibration::statistics`] of later runs.
+    /// Writes the statistics of the calibration there, for [`Calibration::statistics`] of later
+    /// runs.
     #[must_use]
     pub fn save_statistics(mut self, path: impl Into<PathBuf>) -> Self {
         self.statistics = Some(path.into());
@@ -148,7 +152,8 @@ impl Prune {
     /// Prunes a model.
     ///
     /// # Errors
-    /// An option is out of its range, the model or the data cannot be read or run, or the budget cannot be met.
+    /// An option is out of its range, the model or the data cannot be read or run, or the budget
+    /// cannot be met.
     pub fn run(&self, model: &Model) -> Result<Pruned, Error> {
         self.run_with(model, &Silent)
     }
@@ -168,8 +173,8 @@ impl Prune {
         Ok(pruned)
     }
 
-    /// Describes the groups of a model, and what holds those that stay whole. Nothing is judged: no budget counts, and
-    /// of the calibration no more than the sizes of its samples.
+    /// Describes the groups of a model, and what holds those that stay whole. Nothing is judged: no
+    /// budget counts, and of the calibration no more than the sizes of its samples.
     ///
     /// # Errors
     /// An option is out of its range, or the model cannot be run.

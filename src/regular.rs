@@ -1,4 +1,5 @@
-//! Regular files. A pipe has no length and is empty the second time, and opening one waits for its writer.
+//! Regular files. A pipe has no length and is empty the second time, and opening one waits for its
+//! writer.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -1,5 +1,5 @@
-//! Text of strangers, such as the names of nodes and files, made fit to be shown: a name may hold what moves a
-//! terminal's cursor, colours what follows or reverses its order.
+//! Text of strangers, such as the names of nodes and files, made fit to be shown: a name may hold
+//! what moves a terminal's cursor, colours what follows or reverses its order.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -19,8 +19,8 @@ pub fn line(text: &str) -> Cow<'_, str> {
     but(text, &[])
 }
 
-/// Text of several lines, of which those after the first stand further in, so that none can pass for a line of
-/// the program. What is overlong is cut.
+/// Text of several lines, of which those after the first stand further in, so that none can pass
+/// for a line of the program. What is overlong is cut.
 pub fn message(text: &str) -> Cow<'_, str> {
     let text = match text.char_indices().nth(LONGEST) {
         Some((end, _)) => Cow::Owned(format!(

@@ -1,5 +1,5 @@
-//! Mutual information from nearest neighbours: Kraskov, Stögbauer and Grassberger, Estimating mutual
-//! information, 2004, the first of their two estimators.
+//! Mutual information from nearest neighbours: Kraskov, Stögbauer and Grassberger, Estimating
+//! mutual information, 2004, the first of their two estimators.
 
 /// MI in nats between `x` and `y`, which hold for each variable its values, from `k` neighbours.
 pub fn ksg(x: &[Vec<f64>], y: &[Vec<f64>], k: usize) -> f64 {

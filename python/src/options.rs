@@ -18,8 +18,8 @@ const MEMORY_LIMIT: std::ops::RangeInclusive<u64> = 256..=1 << 24;
 /// A whole number, of any size.
 type Whole = i128;
 
-/// What the package's functions take, under the same names; what is left out is None. What only `prune` takes may be
-/// missing.
+/// What the package's functions take, under the same names; what is left out is None. What only
+/// `prune` takes may be missing.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Options {

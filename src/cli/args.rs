@@ -130,8 +130,8 @@ pub struct SweepArguments {
     repair: RepairArguments,
     #[command(flatten)]
     statistics: StatisticsArguments,
-    /// Write the table and the reports, as a page with a curve to a name that ends in .html, else as
-    /// JSON
+    /// Write the table and the reports, as a page with a curve to a name that ends in .html, else
+    /// as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     #[command(flatten)]
@@ -152,12 +152,12 @@ struct StatisticsArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Selection")]
 struct SelectionArguments {
-    /// What channels are judged by: covariances (gaussian), or correlations of ranks (copula), which a few
-    /// huge values do not decide
+    /// What channels are judged by: covariances (gaussian), or correlations of ranks (copula),
+    /// which a few huge values do not decide
     #[arg(long, value_enum, default_value_t)]
     estimator: EstimatorArgument,
-    /// Keep channels as they are: no linear combinations of them where nothing but linear layers reads and
-    /// makes them
+    /// Keep channels as they are: no linear combinations of them where nothing but linear layers
+    /// reads and makes them
     #[arg(long)]
     no_combine: bool,
 }
@@ -166,8 +166,8 @@ struct SelectionArguments {
 #[command(next_help_heading = "Repair")]
 struct RepairArguments {
     /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
-    /// by layer on what the smaller model makes [default: sequential with --calib, once without it and in
-    /// a sweep]
+    /// by layer on what the smaller model makes [default: sequential with --calib, once without it
+    /// and in a sweep]
     #[arg(long, value_enum)]
     repair: Option<RepairArgument>,
     /// Megabytes of samples and activations that a sequential repair keeps in memory; more go to a
@@ -276,8 +276,8 @@ struct RuntimeArguments {
     /// The ONNX Runtime library or its folder
     #[arg(long, value_name = "PATH")]
     onnxruntime: Option<PathBuf>,
-    /// Megabytes that the whole run may take: what asks for more is refused [default: half of the machine's
-    /// memory]
+    /// Megabytes that the whole run may take: what asks for more is refused [default: half of the
+    /// machine's memory]
     #[arg(long, value_name = "MB", value_parser = whole(MEMORY_LIMIT))]
     memory_limit: Option<u64>,
 }

@@ -46,8 +46,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files of a run on the model that was read from `input`. No place is taken yet, but all are
-    /// looked at before any work is done.
+    /// The files of a run on the model that was read from `input`. No place is taken yet, but all
+    /// are looked at before any work is done.
     pub fn of(
         model: &Model,
         input: &Path,
@@ -104,7 +104,8 @@ impl Files {
         }
     }
 
-    /// Writes the report aside, where it was asked for: as the page `html` or as JSON, as its name asks.
+    /// Writes the report aside, where it was asked for: as the page `html` or as JSON, as its name
+    /// asks.
     pub fn report(
         &mut self,
         report: &impl Serialize,

@@ -28,11 +28,12 @@ use terminal::Terminal;
 
 const NAME: &str = "onnx-mipp";
 
-/// Runs the program with these arguments, the first of which is its name, and returns its exit code:
-/// 0 when it did what was asked, 1 on an error, 2 when the arguments cannot be understood.
+/// Runs the program with these arguments, the first of which is its name, and returns its exit
+/// code: 0 when it did what was asked, 1 on an error, 2 when the arguments cannot be understood.
 ///
-/// Reports go to stdout, everything else to stderr; what cannot be said there is no error. The process should have
-/// [`crate::runtime::restart_without_telemetry`] behind it; it ends here on a signal, and leaves nothing behind.
+/// Reports go to stdout, everything else to stderr; what cannot be said there is no error. The
+/// process should have [`crate::runtime::restart_without_telemetry`] behind it; it ends here on a
+/// signal, and leaves nothing behind.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     #[cfg(unix)]
     if let Err(error) = signals::watch() {
@@ -68,7 +69,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// The options of a run from the text of a file, as `--config` reads it; nothing that it names is opened.
+/// The options of a run from the text of a file, as `--config` reads it; nothing that it names is
+/// opened.
 ///
 /// # Errors
 /// What the program would say about the text.
@@ -155,7 +157,8 @@ fn sweep(arguments: &SweepArguments, line: &str) -> Result<(), String> {
     show(&found, &arguments.shown)
 }
 
-/// Has the system hold this process to what the run may take. Where it refuses, what is counted is still held.
+/// Has the system hold this process to what the run may take. Where it refuses, what is counted is
+/// still held.
 fn hold(opening: &Opening) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // Those of ONNX Runtime's sessions, of which some are open at a time, and our own.

@@ -1,4 +1,5 @@
-//! Runs on files: models are read, worked on by the library, and written with all that goes with them.
+//! Runs on files: models are read, worked on by the library, and written with all that goes with
+//! them.
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +21,8 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Prunes the model and writes the result to `output`, which appears only when it is whole and checked. Without
-    /// `output`, does all but that.
+    /// Prunes the model and writes the result to `output`, which appears only when it is whole and
+    /// checked. Without `output`, does all but that.
     ///
     /// # Errors
     /// Any stage's; nothing is left behind then.
@@ -52,8 +53,8 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// Prunes the model to each of the budgets and writes one model each into `folder`, named after the input and the
-    /// budget, all when all are made and checked.
+    /// Prunes the model to each of the budgets and writes one model each into `folder`, named after
+    /// the input and the budget, all when all are made and checked.
     ///
     /// # Errors
     /// Any stage's for any budget; nothing is left behind then.

@@ -12,10 +12,10 @@ use signal_hook::low_level;
 
 use crate::onnx;
 
-/// From here on an interrupt, a termination and a hangup end the process with exit code 128 and the signal's
-/// number, without temporary files; while outputs take their places, when all have done so. A hangup that
-/// was ignored at the start, as under nohup, stays so. A file that meets the limit of a shell's `ulimit -f`
-/// is an error like that of a full disk.
+/// From here on an interrupt, a termination and a hangup end the process with exit code 128 and the
+/// signal's number, without temporary files; while outputs take their places, when all have done
+/// so. A hangup that was ignored at the start, as under nohup, stays so. A file that meets the
+/// limit of a shell's `ulimit -f` is an error like that of a full disk.
 ///
 /// # Errors
 /// The system refuses the handlers.

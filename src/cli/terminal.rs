@@ -64,8 +64,8 @@ pub fn warning(message: &str) {
     say(&format!("onnx-mipp: warning: {message}"));
 }
 
-/// A line on stderr. Where nothing can be said, for the reader went away or the disk of its log is full, the
-/// work goes on.
+/// A line on stderr. Where nothing can be said, for the reader went away or the disk of its log is
+/// full, the work goes on.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

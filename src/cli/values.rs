@@ -1,4 +1,5 @@
-//! Values on the command line. Every number has a range, which the message of a value beyond it tells.
+//! Values on the command line. Every number has a range, which the message of a value beyond it
+//! tells.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

@@ -14,8 +14,8 @@ use crate::select::group_of;
 pub(super) struct Linear {
     /// The constants that its channels lie on, with the axis.
     pub constants: Vec<(ValueId, usize)>,
-    /// Constants to take instead before anything is turned: nodes that scale channels leave that to the weight
-    /// before them.
+    /// Constants to take instead before anything is turned: nodes that scale channels leave that to
+    /// the weight before them.
     pub prepared: BTreeMap<ValueId, Tensor>,
 }
 

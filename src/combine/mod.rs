@@ -1,11 +1,11 @@
 //! Combinations of channels instead of channels, where nothing but linear layers touches them.
 //!
-//! Between a convolution without an activation and the ones that read it, as in the narrow streams of
-//! inverted residual blocks, channels may be turned into any other orthogonal basis: with `T` along every axis
-//! of every constant on which they lie, the model computes what it did. In the basis of those
-//! directions that tell most about the consumers' outputs, a few of them tell more than as many channels do.
-//! So the stage hands on a model, its graph and its statistics in that basis, and all that follows prunes them
-//! as it would prune any channels (docs/method/groups.md).
+//! Between a convolution without an activation and the ones that read it, as in the narrow streams
+//! of inverted residual blocks, channels may be turned into any other orthogonal basis: with `T`
+//! along every axis of every constant on which they lie, the model computes what it did. In the
+//! basis of those directions that tell most about the consumers' outputs, a few of them tell more
+//! than as many channels do. So the stage hands on a model, its graph and its statistics in that
+//! basis, and all that follows prunes them as it would prune any channels (docs/method/groups.md).
 
 mod linear;
 mod scaling;
@@ -72,8 +72,8 @@ pub fn combinable(graph: &Graph, groups: &Groups) -> Vec<bool> {
     combinable
 }
 
-/// Turns the channels of the groups that are `wanted`, may be combined and pruned, and can be judged; the
-/// statistics turn with them. `None` where there is no such group.
+/// Turns the channels of the groups that are `wanted`, may be combined and pruned, and can be
+/// judged; the statistics turn with them. `None` where there is no such group.
 ///
 /// # Errors
 /// Statistics or constants that cannot be read.

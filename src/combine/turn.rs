@@ -5,9 +5,9 @@ use ndarray::{ArrayD, Axis};
 
 use crate::onnx::{Tensor, TensorError};
 
-/// The tensor whose channels along `axis` are those of `basis`, one row for each: new channel `i` is
-/// the sum of `basis[i, j]` times channel `j`. As `basis` is orthogonal, that is what both a weight that makes the
-/// channels and one that reads them need.
+/// The tensor whose channels along `axis` are those of `basis`, one row for each: new channel `i`
+/// is the sum of `basis[i, j]` times channel `j`. As `basis` is orthogonal, that is what both a
+/// weight that makes the channels and one that reads them need.
 ///
 /// # Errors
 /// The tensor is not of floats.

@@ -260,8 +260,8 @@ fn read_tensor(path: &Path) -> Result<Tensor, DataError> {
     Tensor::from_proto(&proto).map_err(|e| format_error(path, e.to_string(), advice))
 }
 
-/// The first bytes of a .npy, up to its elements. A header that no array has (it states gigabytes, or nests
-/// so deep that a parser runs out of stack) is an error.
+/// The first bytes of a .npy, up to its elements. A header that no array has (it states gigabytes,
+/// or nests so deep that a parser runs out of stack) is an error.
 fn header_bytes(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     const MAGIC: usize = 8;
     const LONGEST: usize = 1 << 16;
@@ -302,8 +302,8 @@ fn header_bytes(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The product of the sizes in a header's shape, each counted as at least one: nothing where there is no shape,
-/// and none where numbers of 64 bits do not hold it.
+/// The product of the sizes in a header's shape, each counted as at least one: nothing where there
+/// is no shape, and none where numbers of 64 bits do not hold it.
 fn promised(header: &[u8]) -> Option<Option<u64>> {
     let text = String::from_utf8_lossy(header);
     let (_, shape) = text.split_once("shape")?;

@@ -142,8 +142,9 @@ pub fn open(
     Dataset::new(inputs, parts, shapes, options, notes)
 }
 
-/// Makes data up for `inputs`: photographs of things that hide each other, sentences, sounds, Gaussian noise
-/// for other numbers and small integers for other integers. The same seed gives the same bytes.
+/// Makes data up for `inputs`: photographs of things that hide each other, sentences, sounds,
+/// Gaussian noise for other numbers and small integers for other integers. The same seed gives the
+/// same bytes.
 ///
 /// # Errors
 /// When --shape does not fit the inputs, or no samples are asked for.
@@ -194,8 +195,9 @@ fn fix_shapes(
 }
 
 /// Whether an input has no axis of samples: it has no axes at all, or the model fixes its first one
-/// at another length than that of its first input, or where that leaves its own open and the input has the axes of
-/// a recurrent layer's state: directions or layers, samples, units. One value serves a whole batch.
+/// at another length than that of its first input, or where that leaves its own open and the input
+/// has the axes of a recurrent layer's state: directions or layers, samples, units. One value
+/// serves a whole batch.
 fn is_whole(inputs: &[InputSpec], spec: &InputSpec) -> bool {
     let batch = inputs.iter().find_map(|input| input.shape.first().copied());
     match (spec.shape.first(), batch) {
@@ -215,8 +217,8 @@ pub fn stated_batch(inputs: &[InputSpec]) -> Option<usize> {
         .next()
 }
 
-/// The states of recurrent layers among the inputs, where the others leave the batch open: they have one value for
-/// a whole batch, whose second axis may be that of its samples.
+/// The states of recurrent layers among the inputs, where the others leave the batch open: they
+/// have one value for a whole batch, whose second axis may be that of its samples.
 pub fn states(inputs: &[InputSpec]) -> impl Iterator<Item = &InputSpec> {
     let is_open = stated_batch(inputs).is_none();
     let all = inputs.iter().filter(move |_| is_open);
@@ -285,7 +287,8 @@ impl Dataset {
         Ok(())
     }
 
-    /// Refuses images in use that are not whole, and says what is done about those that carry a rotation.
+    /// Refuses images in use that are not whole, and says what is done about those that carry a
+    /// rotation.
     fn check_images(&mut self) -> Result<(), DataError> {
         let mut images = Vec::new();
         let (total, used) = (self.total as u128, self.used as u128);

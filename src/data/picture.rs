@@ -13,15 +13,16 @@ use crate::regular;
 const PNG_SIGNATURE: usize = 8;
 /// Length, kind and checksum of a PNG's chunk.
 const PNG_FRAME: usize = 12;
-/// The longer side of an image over the shorter. An image is resized by its shorter side before its centre is
-/// cut out, so that the bytes of a line of pixels would grow by the square of the enlargement.
+/// The longer side of an image over the shorter. An image is resized by its shorter side before its
+/// centre is cut out, so that the bytes of a line of pixels would grow by the square of the
+/// enlargement.
 const MOST_STRETCHED: u32 = 256;
 /// "RIFF" and the size of what follows.
 const RIFF_HEAD: usize = 8;
 
 /// Refuses, before hours of work, a file that is no image or is cut short; whether it carries a
-/// rotation. Pixels are not decoded: that would double the time that images take, and the decoder of JPEG fills what is
-/// missing with gray, so that it would find no cut.
+/// rotation. Pixels are not decoded: that would double the time that images take, and the decoder
+/// of JPEG fills what is missing with gray, so that it would find no cut.
 pub(super) fn is_turned(path: &Path) -> Result<bool, DataError> {
     let bytes = regular::bytes(path).map_err(io_error(path))?;
     let reader = guessed(path, &bytes)?;
@@ -86,8 +87,8 @@ fn unreadable(path: &Path, error: &ImageError) -> DataError {
     }
 }
 
-/// From marker to marker up to the one that ends the image. What follows it belongs to other pictures
-/// of the same shot.
+/// From marker to marker up to the one that ends the image. What follows it belongs to other
+/// pictures of the same shot.
 fn ends_jpeg(bytes: &[u8]) -> Option<()> {
     let mut at = 2;
     loop {

@@ -13,17 +13,19 @@ use crate::synthetic::spectrum::Tile;
 use crate::synthetic::tokens::{TokenInput, Vocabulary};
 use crate::synthetic::{draw, leaves, sound, spectrum, tokens};
 
-/// Sizes of open axes: height and width of images, the width of lines of writing, the length of sounds, and
-/// all others.
+/// Sizes of open axes: height and width of images, the width of lines of writing, the length of
+/// sounds, and all others.
 const IMAGE_SIDE: usize = 224;
 const LINE_WIDTH: usize = 320;
 const SOUND_LENGTH: usize = 16_000;
 const OTHER_SIZE: usize = 64;
-/// An image no higher than this that is at least four times as wide, or of any width, may be a line of writing.
+/// An image no higher than this that is at least four times as wide, or of any width, may be a line
+/// of writing.
 const LINE_HEIGHT: usize = 64;
 /// A row of so many numbers is taken for a sound.
 const LEAST_SOUND: usize = 4000;
-/// The stream of random numbers that all inputs of a sample share; those of single inputs come before.
+/// The stream of random numbers that all inputs of a sample share; those of single inputs come
+/// before.
 const SHARED: u64 = 0xffff;
 
 /// What is made for one input.
@@ -290,8 +292,8 @@ fn picture(rng: &mut ChaCha8Rng, [height, width]: [usize; 2], subject: Subject) 
     })
 }
 
-/// Planes of noise with amplitude 1/f^1.5, of zero mean and unit variance, that are four fifths common to
-/// all channels.
+/// Planes of noise with amplitude 1/f^1.5, of zero mean and unit variance, that are four fifths
+/// common to all channels.
 fn planes(rng: &mut ChaCha8Rng, shape: &[usize], last: bool) -> Vec<f32> {
     let (channels, height, width) = match *shape {
         [height, width, channels] if last => (channels, height, width),

@@ -1,5 +1,5 @@
-//! A symmetric matrix from which products of vectors are subtracted, many at a time: one pass over the
-//! matrix for each vector costs more in memory traffic than in arithmetic.
+//! A symmetric matrix from which products of vectors are subtracted, many at a time: one pass over
+//! the matrix for each vector costs more in memory traffic than in arithmetic.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
@@ -38,7 +38,8 @@ impl BlockedDowndate {
         }
     }
 
-    /// Keeps the upper triangle as well from here on, for those who read more columns than they subtract.
+    /// Keeps the upper triangle as well from here on, for those who read more columns than they
+    /// subtract.
     pub fn keep_whole(&mut self) {
         self.is_whole = true;
         self.settle();
@@ -178,7 +179,8 @@ impl BlockedDowndate {
     }
 }
 
-/// Subtracts `left right'` from some columns of a lower triangle; `first` is the number of the first of them.
+/// Subtracts `left right'` from some columns of a lower triangle; `first` is the number of the
+/// first of them.
 fn settle_panel(
     panel: MatMut<'_, f64>,
     first: usize,

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use crate::linalg::LinalgError;
 
-/// Shares of the mean of the diagonal that are added to it until a matrix can be factored: rounding leaves
-/// a covariance of inputs that depend on each other with eigenvalues a little below zero.
+/// Shares of the mean of the diagonal that are added to it until a matrix can be factored: rounding
+/// leaves a covariance of inputs that depend on each other with eigenvalues a little below zero.
 const ADDED: [f64; 5] = [0.0, 1e-6, 1e-5, 1e-4, 1e-3];
 
 fn factor(matrix: MatRef<'_, f64>) -> Result<Llt<f64>, LinalgError> {
@@ -46,7 +46,8 @@ pub fn inverse(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, LinalgError> {
     }
 }
 
-/// The lower triangular factor of a symmetric positive definite matrix, of which the lower triangle is read.
+/// The lower triangular factor of a symmetric positive definite matrix, of which the lower triangle
+/// is read.
 pub(crate) fn lower(matrix: MatRef<'_, f64>) -> Result<Mat<f64>, LinalgError> {
     if matrix.nrows() == 0 {
         return Ok(Mat::new());
@@ -103,7 +104,8 @@ const PANEL: usize = 128;
 /// Multiply-accumulates that are worth the sharing between threads.
 const WORTH_SHARING: usize = 1 << 24;
 
-/// What `make` makes of so many columns, some at a time; the panels are the same whatever the number of threads.
+/// What `make` makes of so many columns, some at a time; the panels are the same whatever the
+/// number of threads.
 fn side_by_side(
     columns: usize,
     work_of_each: usize,

@@ -1,5 +1,5 @@
-//! Sums of products of many columns. They take most of the time of a run, so those of one batch are summed in
-//! f32, which takes half of it, and only the batches in f64.
+//! Sums of products of many columns. They take most of the time of a run, so those of one batch are
+//! summed in f32, which takes half of it, and only the batches in f64.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,7 +20,8 @@ const MOST_ROWS: usize = 4096;
 const RESOLUTION: f64 = 1e-5;
 /// Rows with larger elements have sums that f32 cannot hold.
 const LARGEST: f64 = 1e16;
-/// Columns of a product that are made together: so many that their sums stay in the cache until they are added.
+/// Columns of a product that are made together: so many that their sums stay in the cache until
+/// they are added.
 const PANEL: usize = 128;
 /// Multiply-accumulates that are worth the sharing between threads.
 const WORTH_SHARING: usize = 1 << 24;
@@ -80,7 +81,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The rows of some samples with a column for each channel: the kernel positions come below each other.
+    /// The rows of some samples with a column for each channel: the kernel positions come below
+    /// each other.
     pub fn stacked(&self, samples: &[usize], per_sample: usize, kernel: usize) -> Rows<'static> {
         match self {
             Rows::Single(rows) => Rows::Single(stacked(rows, samples, per_sample, kernel)),
@@ -108,8 +110,8 @@ impl<'a> Rows<'a> {
         self.add_lower(0..self.count(), target);
     }
 
-    /// The squared Frobenius norm of the products of some of the rows with each other, which is that
-    /// of the products of the columns over these rows.
+    /// The squared Frobenius norm of the products of some of the rows with each other, which is
+    /// that of the products of the columns over these rows.
     pub fn squared_norm(&self, rows: Range<usize>) -> f64 {
         match self {
             Rows::Single(all) => inner_norm(all.as_ref().subrows(rows.start, rows.len())),
@@ -211,8 +213,8 @@ fn add_panels<T: ComplexField + Copy + Into<f64>>(rows: MatRef<'_, T>, target: &
     });
 }
 
-/// Calls `add` with the number of the first of some columns, these, and room for their products, until it has seen
-/// all; more threads share what takes that many multiply-accumulates.
+/// Calls `add` with the number of the first of some columns, these, and room for their products,
+/// until it has seen all; more threads share what takes that many multiply-accumulates.
 fn panels<T: Send>(
     columns: &mut [&mut [f64]],
     work: usize,

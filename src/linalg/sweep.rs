@@ -7,8 +7,8 @@
 //! T_SS = -inv(K_SS)      T_SR = inv(K_SS) K_SR      T_RR = K_RR - K_RS inv(K_SS) K_SR
 //! ```
 //!
-//! Sweeping (Goodnight, *A tutorial on the SWEEP operator*, 1979) moves variables `p` from one side to
-//! the other with one product of their columns, `T <- T - T_:p inv(T_pp) T_p:`.
+//! Sweeping (Goodnight, *A tutorial on the SWEEP operator*, 1979) moves variables `p` from one side
+//! to the other with one product of their columns, `T <- T - T_:p inv(T_pp) T_p:`.
 
 use faer::Mat;
 
@@ -21,8 +21,8 @@ pub(crate) struct Swept {
 }
 
 impl Swept {
-    /// A covariance with all variables in, by its inverse, of which the lower triangle counts; so many
-    /// products of columns are subtracted together.
+    /// A covariance with all variables in, by its inverse, of which the lower triangle counts; so
+    /// many products of columns are subtracted together.
     pub fn of_precision(mut precision: Mat<f64>, together: usize) -> Self {
         for column in 0..precision.ncols() {
             let values = precision.col_as_slice_mut(column);
@@ -110,7 +110,8 @@ mod tests {
         &loads * loads.transpose() + own
     }
 
-    /// Sweeps one way and the other end at what regression on the same variables gives from scratch.
+    /// Sweeps one way and the other end at what regression on the same variables gives from
+    /// scratch.
     #[test]
     fn sweeps_are_the_regression_on_what_is_in() {
         let covariance = covariance();

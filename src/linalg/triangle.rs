@@ -67,8 +67,8 @@ impl Triangle {
         }
     }
 
-    /// The same, in memory from here on, for what is added to at once. Pages that a sum reads before it writes them are
-    /// mapped twice, and the second time stops the other threads.
+    /// The same, in memory from here on, for what is added to at once. Pages that a sum reads
+    /// before it writes them are mapped twice, and the second time stops the other threads.
     pub fn in_memory(size: usize) -> Self {
         const PAGE: usize = 4096 / size_of::<f64>();
         let mut triangle = Triangle::new(size);
@@ -171,7 +171,8 @@ pub(crate) fn squared_norm<T: Copy + Into<f64>>(lower: MatRef<'_, T>) -> f64 {
     (0..lower.ncols()).map(column).sum()
 }
 
-/// What a column from the diagonal down has in it. Several sums side by side are not held up by each other.
+/// What a column from the diagonal down has in it. Several sums side by side are not held up by
+/// each other.
 fn norm_of_column<T: Copy + Into<f64>>(below: &[T]) -> f64 {
     let square = |value: &T| (*value).into() * (*value).into();
     let Some((own, below)) = below.split_first() else {

@@ -1,23 +1,25 @@
-//! The directions that tell most about the consumers' outputs, as an orthogonal basis of the channels.
+//! The directions that tell most about the consumers' outputs, as an orthogonal basis of the
+//! channels.
 
 use faer::{Mat, Side};
 
 use crate::linalg::LinalgError;
 use crate::mi::Reading;
 
-/// Share of the mean variance that is added to every channel's, so that channels without any have an inverse.
+/// Share of the mean variance that is added to every channel's, so that channels without any have
+/// an inverse.
 const FLOOR: f64 = 1e-6;
 
 /// An orthogonal matrix whose first rows are the directions to keep: for every `k`, no other `k`
 /// combinations of the `channels` tell more about the outputs of a single consumer.
 ///
-/// With `x = S^(1/2) z` of covariance `S`, the outputs `W x + noise` and `k` combinations of `z`, the MI
-/// is largest for the first eigenvectors of `S^(1/2) W' W S^(1/2) / noise` (its logarithm is a sum over
-/// eigenvalues, Chechik, Globerson, Tishby, Weiss, *Information bottleneck for Gaussian variables*, 2005).
-/// In terms of `x` they are `V' S^(-1/2)`. What is told depends on the space that the rows span alone, so
-/// that they are made orthogonal, one after the other. Of several consumers `S` is the mean of the
-/// covariances at one mean variance, and the matrices of all are summed: a compromise, exact where they see
-/// the same.
+/// With `x = S^(1/2) z` of covariance `S`, the outputs `W x + noise` and `k` combinations of `z`,
+/// the MI is largest for the first eigenvectors of `S^(1/2) W' W S^(1/2) / noise` (its logarithm is
+/// a sum over eigenvalues, Chechik, Globerson, Tishby, Weiss, *Information bottleneck for Gaussian
+/// variables*, 2005). In terms of `x` they are `V' S^(-1/2)`. What is told depends on the space
+/// that the rows span alone, so that they are made orthogonal, one after the other. Of several
+/// consumers `S` is the mean of the covariances at one mean variance, and the matrices of all are
+/// summed: a compromise, exact where they see the same.
 ///
 /// # Errors
 /// Covariances that are not finite.

@@ -1,8 +1,8 @@
-//! Exchanges after a backward elimination: one channel leaves for one that comes back, as long as that
-//! keeps more MI.
+//! Exchanges after a backward elimination: one channel leaves for one that comes back, as long as
+//! that keeps more MI.
 //!
-//! With `K = Cov(X)`, `Q = Cov(X | Y)` and S kept, `I(X_S; Y) = 1/2 logdet K_SS - 1/2 logdet Q_SS`. Both
-//! are held swept on S (`swept`), which has all that an exchange needs. Taking r back gains
+//! With `K = Cov(X)`, `Q = Cov(X | Y)` and S kept, `I(X_S; Y) = 1/2 logdet K_SS - 1/2 logdet Q_SS`.
+//! Both are held swept on S (`swept`), which has all that an exchange needs. Taking r back gains
 //!
 //! ```text
 //! 1/2 logdet C_K - 1/2 logdet C_Q      C = K_rr - K_rS inv(K_SS) K_Sr, and the same of Q
@@ -41,9 +41,9 @@ pub struct Exchanged {
 }
 
 impl Elimination {
-    /// Exchanges candidates that stay for candidates that are `gone`, which are tried in that order, as long
-    /// as an exchange gains more than `least` nats. Others that left come back before. The elimination
-    /// must be a [`Elimination::returning`] one.
+    /// Exchanges candidates that stay for candidates that are `gone`, which are tried in that
+    /// order, as long as an exchange gains more than `least` nats. Others that left come back
+    /// before. The elimination must be a [`Elimination::returning`] one.
     ///
     /// # Errors
     /// A covariance is not positive definite.
@@ -146,7 +146,8 @@ impl Exchange {
         Some((least, gain - losses[least]))
     }
 
-    /// What one state gains by a candidate that comes back, and by how much more leaves with each that stays.
+    /// What one state gains by a candidate that comes back, and by how much more leaves with each
+    /// that stays.
     fn coming(&self, reader: usize, back: usize) -> Option<(f64, Vec<f64>)> {
         let state = &self.states[reader];
         let coming = Coming::new(state, back)?;
@@ -172,8 +173,8 @@ impl Exchange {
     }
 }
 
-/// A number for each candidate that stays, 0 for the others. Single inputs cost less than handing them to
-/// threads does.
+/// A number for each candidate that stays, 0 for the others. Single inputs cost less than handing
+/// them to threads does.
 fn judged(
     candidates: &[Vec<usize>],
     stays: &[bool],

@@ -11,12 +11,12 @@ use crate::mi::Reading;
 /// From so many inputs on, factors are made in f32 where that is enough.
 const SINGLE_FROM: usize = 512;
 
-/// `I(X_S; Y)` in nats where S has the first w candidates of `order`, with all inputs that are of no
-/// candidate and not absent, for every w from 0 on. `order` has every candidate once.
+/// `I(X_S; Y)` in nats where S has the first w candidates of `order`, with all inputs that are of
+/// no candidate and not absent, for every w from 0 on. `order` has every candidate once.
 ///
 /// With the inputs in this order, the Cholesky factor of `Cov(X)` has those of all S at its top
-/// left, and that of `inv(Cov(X | Y))`, made from the last input to the first, the inverses of those
-/// of `Cov(X_S | Y)`: all determinants are products of its diagonal.
+/// left, and that of `inv(Cov(X | Y))`, made from the last input to the first, the inverses of
+/// those of `Cov(X_S | Y)`: all determinants are products of its diagonal.
 ///
 /// # Errors
 /// The covariance is not positive definite.
@@ -51,12 +51,12 @@ pub fn nested(reading: &Reading, order: &[usize]) -> Result<Vec<f64>, LinalgErro
     Ok(ends.iter().map(at).collect())
 }
 
-/// As [`nested`] of the first `kept` candidates and of all: two sets only, where a consumer has fewer outputs
-/// than inputs and its weights are known. `reading.gram` is not read; `weights` has a column for each
-/// input.
+/// As [`nested`] of the first `kept` candidates and of all: two sets only, where a consumer has
+/// fewer outputs than inputs and its weights are known. `reading.gram` is not read; `weights` has a
+/// column for each input.
 ///
-/// With `K = L L'` and `V = W L`, what `X_S` leaves open of Y has the covariance `V_R V_R' + s I`, of the
-/// columns R that come after S: a matrix as wide as the outputs.
+/// With `K = L L'` and `V = W L`, what `X_S` leaves open of Y has the covariance `V_R V_R' + s I`,
+/// of the columns R that come after S: a matrix as wide as the outputs.
 ///
 /// # Errors
 /// The covariance is not positive definite.
@@ -94,9 +94,9 @@ pub fn pair(
     Ok([0.5 * (of_none - of_kept), 0.5 * (of_none - of_all)])
 }
 
-/// Share of the outputs' variance that the first w candidates of `order`, with all inputs that are of no
-/// candidate, leave open, for every w from 0 on. `order` has every candidate once; `weights`, where they are
-/// known, has a column for each input and is read in the place of `reading.gram`.
+/// Share of the outputs' variance that the first w candidates of `order`, with all inputs that are
+/// of no candidate, leave open, for every w from 0 on. `order` has every candidate once; `weights`,
+/// where they are known, has a column for each input and is read in the place of `reading.gram`.
 ///
 /// With `K = L L'` and `V = W L`, it is in the columns of V that come after them.
 ///
@@ -139,8 +139,8 @@ pub fn unexplained(
     Ok(ends.iter().map(at).collect())
 }
 
-/// `V = W L` of [`pair`] in f32, which takes half the time; `None` where that has too few digits. What is left open
-/// is judged beside the noise, which is far above what rounding does.
+/// `V = W L` of [`pair`] in f32, which takes half the time; `None` where that has too few digits.
+/// What is left open is judged beside the noise, which is far above what rounding does.
 fn single(
     covariance: MatRef<'_, f64>,
     weights: MatRef<'_, f64>,
@@ -192,8 +192,8 @@ fn below(matrix: MatRef<'_, f64>, i: usize, j: usize) -> f64 {
     matrix[(i.max(j), i.min(j))]
 }
 
-/// All inputs, those of no candidate first and what is absent last, and how many there are before and after
-/// each candidate.
+/// All inputs, those of no candidate first and what is absent last, and how many there are before
+/// and after each candidate.
 fn in_order(
     candidates: &[Vec<usize>],
     absent: &[usize],

@@ -168,7 +168,8 @@ impl State {
         self.dead = 0;
     }
 
-    /// Share of the outputs' variance that cannot be rebuilt from what is left; 0 where what left is forgotten.
+    /// Share of the outputs' variance that cannot be rebuilt from what is left; 0 where what left
+    /// is forgotten.
     pub fn unexplained_share(&self) -> f64 {
         let Some(known) = &self.returning else {
             return 0.0;

@@ -1,5 +1,6 @@
-//! What a model grows to when the bodies of its functions take the place of the nodes that call them, as they
-//! do here and inside ONNX Runtime: known before it is done, in one pass over the functions.
+//! What a model grows to when the bodies of its functions take the place of the nodes that call
+//! them, as they do here and inside ONNX Runtime: known before it is done, in one pass over the
+//! functions.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ use super::proto::{ModelProto, NodeProto};
 use super::{Model, OnnxError};
 use crate::allowance::Allowance;
 
-/// Twenty functions that call the next one twice make a million nodes of one; no exporter comes near this.
+/// Twenty functions that call the next one twice make a million nodes of one; no exporter comes
+/// near this.
 const MOST_NODES: u64 = 1 << 18;
 /// Calls in calls: ONNX Runtime follows them on its stack.
 const DEEPEST: u64 = 256;
@@ -55,10 +57,12 @@ impl Size {
 pub(super) type Sizes = BTreeMap<Key, Size>;
 
 impl Model {
-    /// Refuses a model whose functions, in the place of the nodes that call them, make more than is allowed.
+    /// Refuses a model whose functions, in the place of the nodes that call them, make more than is
+    /// allowed.
     ///
     /// # Errors
-    /// [`OnnxError::OverLimit`] with the call, or [`OnnxError::Structure`] where functions call themselves.
+    /// [`OnnxError::OverLimit`] with the call, or [`OnnxError::Structure`] where functions call
+    /// themselves.
     pub fn check_expansion(&self, allowance: Allowance) -> Result<(), OnnxError> {
         let sizes = sizes(&self.proto)?;
         let mut all = Size::default();

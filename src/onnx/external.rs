@@ -114,7 +114,8 @@ pub(super) fn attach(model: &mut ModelProto, places: Option<Places>) -> Result<(
 pub(super) struct Places {
     /// The folder in which they are looked for.
     folder: PathBuf,
-    /// The folder of the model's file itself, behind links: caches link models and their data to it.
+    /// The folder of the model's file itself, behind links: caches link models and their data to
+    /// it.
     real: Option<PathBuf>,
 }
 

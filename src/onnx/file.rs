@@ -11,17 +11,18 @@ use std::{
 
 use crate::regular;
 
-/// Files up to this many bytes are read, so that nothing that happens to them afterwards matters; larger
-/// ones are mapped, so that a model of gigabytes stands in memory once.
+/// Files up to this many bytes are read, so that nothing that happens to them afterwards matters;
+/// larger ones are mapped, so that a model of gigabytes stands in memory once.
 const READ_UP_TO: u64 = 256 << 20;
 
 /// The contents of the regular file at `path`.
 ///
-/// The bytes stay valid when the file is renamed over or unlinked, which is how this crate writes. One that
-/// is mapped must not become shorter meanwhile: see [`explain_lost_pages`].
+/// The bytes stay valid when the file is renamed over or unlinked, which is how this crate writes.
+/// One that is mapped must not become shorter meanwhile: see [`explain_lost_pages`].
 ///
 /// # Errors
-/// What opening, mapping or reading reports; the file is not regular, or became shorter while it was read.
+/// What opening, mapping or reading reports; the file is not regular, or became shorter while it
+/// was read.
 pub(super) fn read(path: &Path) -> io::Result<Bytes> {
     let mut file = regular::open(path)?;
     let length = file.metadata()?.len();
@@ -49,15 +50,16 @@ fn whole(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
 }
 
 fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the mapping is read-only and private to the `Bytes` that owns it until its last slice is
-    // dropped. Writing into the file in place from elsewhere while it is mapped is outside what any reader
-    // of a mapping can rule out; this crate never does it (it writes new files and renames them), and the
-    // documentation of `load` says so. A file that becomes shorter raises SIGBUS, which ends the process.
+    // SAFETY: the mapping is read-only and private to the `Bytes` that owns it until its last slice
+    // is dropped. Writing into the file in place from elsewhere while it is mapped is outside what
+    // any reader of a mapping can rule out; this crate never does it (it writes new files and
+    // renames them), and the documentation of `load` says so. A file that becomes shorter raises
+    // SIGBUS, which ends the process.
     unsafe { Mmap::map(file) }
 }
 
-/// Lets this process end with a message and exit code 1, without temporary files, when a file that is mapped
-/// became shorter (SIGBUS). For programs: a library must not take signals from its host.
+/// Lets this process end with a message and exit code 1, without temporary files, when a file that
+/// is mapped became shorter (SIGBUS). For programs: a library must not take signals from its host.
 ///
 /// # Errors
 /// The system refuses the handler.
@@ -68,8 +70,8 @@ pub(crate) fn explain_lost_pages() -> io::Result<()> {
     explain(signal_hook::consts::SIGBUS, MESSAGE)
 }
 
-/// The same where the process gives itself up (SIGABRT), as Rust does without memory, and ONNX Runtime at faults
-/// of its own, both with a line about the reason.
+/// The same where the process gives itself up (SIGABRT), as Rust does without memory, and ONNX
+/// Runtime at faults of its own, both with a line about the reason.
 ///
 /// # Errors
 /// The system refuses the handler.
@@ -82,10 +84,10 @@ pub(crate) fn explain_abort() -> io::Result<()> {
 
 #[cfg(unix)]
 fn explain(signal: i32, message: &'static str) -> io::Result<()> {
-    // SAFETY: the handler never returns, and uses stderr without buffer and a lock that it only tries. Both signals
-    // are raised by the thread that is hit: in a read of mapped bytes, which holds no lock, or in an abort. An abort
-    // over a damaged heap may hold the allocator's lock; then removing the temporary files can wait for ever, in a
-    // process that could only have died.
+    // SAFETY: the handler never returns, and uses stderr without buffer and a lock that it only
+    // tries. Both signals are raised by the thread that is hit: in a read of mapped bytes, which
+    // holds no lock, or in an abort. An abort over a damaged heap may hold the allocator's lock;
+    // then removing the temporary files can wait for ever, in a process that could only have died.
     unsafe { signal_hook::low_level::register(signal, move || give_up(message)) }.map(drop)
 }
 

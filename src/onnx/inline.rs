@@ -1,7 +1,7 @@
 //! Model-local functions, put in the place of the nodes that call them.
 //!
-//! A function that cannot be put in place (another opset, an output that is an input) stays what it is: an
-//! operator of its own. How far they grow is checked before: `Model::check_expansion`.
+//! A function that cannot be put in place (another opset, an output that is an input) stays what it
+//! is: an operator of its own. How far they grow is checked before: `Model::check_expansion`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,8 @@ pub(super) type Key = (String, String, String);
 
 impl Model {
     /// The model with the bodies of its functions in the place of the nodes of the main graph that
-    /// call them; functions that nothing calls any more are gone. See [`Model::check_expansion`] first.
+    /// call them; functions that nothing calls any more are gone. See [`Model::check_expansion`]
+    /// first.
     #[must_use]
     pub fn inlined(&self) -> Model {
         let mut model = self.clone();

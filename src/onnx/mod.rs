@@ -52,9 +52,9 @@ pub struct Model {
 
 /// Reads the model file at `path` and the external data beside it, and checks both.
 ///
-/// Files of more than 256 MiB are mapped, not copied: they must not be changed in place while the model is in
-/// use. Replacing them by renaming, as [`save()`] does, is safe. A model that is a link may have its data beside
-/// the file that it leads to.
+/// Files of more than 256 MiB are mapped, not copied: they must not be changed in place while the
+/// model is in use. Replacing them by renaming, as [`save()`] does, is safe. A model that is a link
+/// may have its data beside the file that it leads to.
 ///
 /// # Errors
 /// [`OnnxError::Io`], or [`OnnxError::File`] with what [`decode`] found.
@@ -98,7 +98,8 @@ fn decode_at(
     Ok(model)
 }
 
-/// Bytes of the file at `path`, from which the model was read, and of the files of external data that it names.
+/// Bytes of the file at `path`, from which the model was read, and of the files of external data
+/// that it names.
 ///
 /// # Errors
 /// [`OnnxError::Io`].
@@ -148,9 +149,9 @@ impl Model {
         save(self, path.as_ref())
     }
 
-    /// Checks the structure: a graph, a known IR version and an opset are there, each value that is read is
-    /// defined, none is defined twice, each tensor has the data that its type and shape ask for.
-    /// The order of nodes is not checked.
+    /// Checks the structure: a graph, a known IR version and an opset are there, each value that is
+    /// read is defined, none is defined twice, each tensor has the data that its type and shape ask
+    /// for. The order of nodes is not checked.
     ///
     /// # Errors
     /// [`OnnxError::Structure`] or [`OnnxError::Tensor`] with the first fault found.

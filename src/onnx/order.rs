@@ -1,5 +1,5 @@
-//! Nodes in an order in which each comes after those whose outputs it reads, as the format asks for.
-//! Some converters do not keep to it, and ONNX Runtime does not mind.
+//! Nodes in an order in which each comes after those whose outputs it reads, as the format asks
+//! for. Some converters do not keep to it, and ONNX Runtime does not mind.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -8,8 +8,8 @@ use super::Model;
 use super::proto::{GraphProto, NodeProto};
 
 impl Model {
-    /// The model with the nodes of its main graph in order; those that are so already do not move, and
-    /// neither does anything in a graph with a cycle.
+    /// The model with the nodes of its main graph in order; those that are so already do not move,
+    /// and neither does anything in a graph with a cycle.
     #[must_use]
     pub fn in_order(mut self) -> Model {
         if let Some(graph) = self.proto.graph.as_mut()

@@ -19,14 +19,16 @@ use std::{
 
 /// Writes the model to `path`; same model and file name, same bytes.
 ///
-/// Tensors marked EXTERNAL go to a file beside it, named like it with a digest of the data and ".data" added.
-/// Should the rest be beyond protobuf's 2 GiB, all initializers of more than 1 KiB go there too. Both files
-/// are written aside and renamed, the model last; then the data of the model that was replaced leave, unless
-/// another model beside it refers to them. A failure leaves what was there before.
+/// Tensors marked EXTERNAL go to a file beside it, named like it with a digest of the data and
+/// ".data" added. Should the rest be beyond protobuf's 2 GiB, all initializers of more than 1 KiB
+/// go there too. Both files are written aside and renamed, the model last; then the data of the
+/// model that was replaced leave, unless another model beside it refers to them. A failure leaves
+/// what was there before.
 ///
 /// # Errors
-/// [`OnnxError::Output`] for a path that names no file or holds anything but a regular file that may be written,
-/// or when the system refuses; [`OnnxError::File`] for a model that cannot be encoded.
+/// [`OnnxError::Output`] for a path that names no file or holds anything but a regular file that
+/// may be written, or when the system refuses; [`OnnxError::File`] for a model that cannot be
+/// encoded.
 pub fn save(model: &Model, path: &Path) -> Result<(), OnnxError> {
     save_within(model, path, PROTOBUF_LIMIT)
 }

@@ -1,7 +1,7 @@
 //! A walk over the wire bytes before they are decoded. The decoder drops fields that it does not
-//! know, so a newer or foreign model would lose content on its way through this program without
-//! a word; here such fields are refused, and a truncated file is told apart from a broken one. What decoding
-//! takes is counted too: two bytes may be an empty node, of hundreds of bytes in memory.
+//! know, so a newer or foreign model would lose content on its way through this program without a
+//! word; here such fields are refused, and a truncated file is told apart from a broken one. What
+//! decoding takes is counted too: two bytes may be an empty node, of hundreds of bytes in memory.
 
 use super::OnnxError;
 use crate::allowance::Allowance;
@@ -33,8 +33,8 @@ enum Held {
     Numbers(u64),
 }
 
-/// Copies of a decoded model, all but its slices of files, that live at the same time: the file's, the one with
-/// functions in place, and ONNX Runtime's in their several forms.
+/// Copies of a decoded model, all but its slices of files, that live at the same time: the file's,
+/// the one with functions in place, and ONNX Runtime's in their several forms.
 const COPIES: u64 = 6;
 /// Lists grow to the double of what they hold.
 const GROWTH: u64 = 2;
@@ -140,8 +140,8 @@ impl Reader<'_> {
                     Held::Slice => HANDLE,
                     Held::Numbers(size) => {
                         let packed = self.bytes.get(start..self.position).unwrap_or_default();
-                        // The last byte of a number of variable length has no highest bit. Numbers of fixed
-                        // length are no longer in memory than in the file.
+                        // The last byte of a number of variable length has no highest bit. Numbers
+                        // of fixed length are no longer in memory than in the file.
                         let ends = packed.iter().filter(|&&byte| byte & 0x80 == 0).count();
                         size.saturating_mul(ends as u64).max(length)
                     }

@@ -1,4 +1,5 @@
-//! The changes of a folder. Each passes through [`step`], where tests look at the folder and make it fail.
+//! The changes of a folder. Each passes through [`step`], where tests look at the folder and make
+//! it fail.
 
 use std::fs::{self, File};
 use std::io;
@@ -35,7 +36,8 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// A second name for the file at `path`, or a copy where the disk knows no links; it goes with the value.
+/// A second name for the file at `path`, or a copy where the disk knows no links; it goes with the
+/// value.
 pub(super) fn second(path: &Path) -> io::Result<TempPath> {
     step()?;
     let linked = temporary::builder().make_in(folder(path), |name| {
@@ -44,8 +46,8 @@ pub(super) fn second(path: &Path) -> io::Result<TempPath> {
     Ok(linked?.into_temp_path())
 }
 
-/// Brings a folder's names to the disk. Not every system can, and what counts is that all is in order
-/// while the machine runs.
+/// Brings a folder's names to the disk. Not every system can, and what counts is that all is in
+/// order while the machine runs.
 pub(super) fn sync(path: &Path) {
     if cfg!(unix) {
         let _ = File::open(path).and_then(|folder| folder.sync_all());

@@ -2,13 +2,13 @@
 //!
 //! What holds at every moment, also when the process is killed or the disk is full:
 //!
-//! 1. What stands at a target is what stood there before or the new file, never a part of one. A model
-//!    that needs a file of data opens: that file's name carries a digest of its content, it is in place
-//!    before the model and the old one leaves after it.
-//! 2. No input is replaced or removed, by whatever name it is reached; nor is anything but a regular file
-//!    that may be written. A link stays and its file is replaced.
-//! 3. A run that fails, or is ended by a signal, leaves the folders as they were. One that is killed leaves
-//!    files that the next run names.
+//! 1. What stands at a target is what stood there before or the new file, never a part of one. A
+//!    model that needs a file of data opens: that file's name carries a digest of its content, it
+//!    is in place before the model and the old one leaves after it.
+//! 2. No input is replaced or removed, by whatever name it is reached; nor is anything but a
+//!    regular file that may be written. A link stays and its file is replaced.
+//! 3. A run that fails, or is ended by a signal, leaves the folders as they were. One that is
+//!    killed leaves files that the next run names.
 
 mod change;
 mod error;
@@ -146,8 +146,8 @@ impl Staged {
         })
     }
 
-    /// Names the file after its content, whose digest is given in hexadecimal digits: "m.onnx" becomes
-    /// "m.onnx.0123456789abcdef.data".
+    /// Names the file after its content, whose digest is given in hexadecimal digits: "m.onnx"
+    /// becomes "m.onnx.0123456789abcdef.data".
     pub fn named_after_content(mut self, digest: &str) -> Staged {
         self.target.path = data_path(&self.target.path, digest);
         self

@@ -157,7 +157,8 @@ impl Undo {
         }
     }
 
-    /// Takes all back, the last first. What cannot go back to its place stays under its temporary name.
+    /// Takes all back, the last first. What cannot go back to its place stays under its temporary
+    /// name.
     fn back(self, error: OutputError) -> OutputError {
         let mut error = error;
         for (path, old) in self.0.into_iter().rev() {

@@ -71,7 +71,8 @@ impl Target {
         }
     }
 
-    /// Whether two outputs would be one file. Names that differ in case alone are one on many disks.
+    /// Whether two outputs would be one file. Names that differ in case alone are one on many
+    /// disks.
     pub(super) fn meets(&self, other: &Target) -> bool {
         let name = |path: &Path| {
             path.file_name()

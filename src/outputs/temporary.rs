@@ -1,6 +1,6 @@
-//! Temporary files and folders. A signal may end the process at any time: those that are open then are
-//! listed here, so that they go with it. Each is locked while its process lives, so that others can tell
-//! what a killed run left.
+//! Temporary files and folders. A signal may end the process at any time: those that are open then
+//! are listed here, so that they go with it. Each is locked while its process lives, so that others
+//! can tell what a killed run left.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -28,8 +28,8 @@ pub(super) fn open() -> MutexGuard<'static, Open> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes all that is open. As long as the result lives nothing new comes, and nothing takes its place:
-/// the process is meant to end meanwhile.
+/// Removes all that is open. As long as the result lives nothing new comes, and nothing takes its
+/// place: the process is meant to end meanwhile.
 pub(crate) fn remove_all() -> impl Drop {
     let open = open();
     remove(&open);

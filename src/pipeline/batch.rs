@@ -1,6 +1,7 @@
 //! How many samples a model runs at a time, found out where its inputs leave that open.
 //!
-//! The batch of some models is open in name only: a number that their exporter left inside fixes it.
+//! The batch of some models is open in name only: a number that their exporter left inside fixes
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +21,8 @@ const MOST_TOLD: usize = 8;
 /// No model fixes its batch at more than this.
 const LARGEST: usize = 4096;
 
-/// Opens the samples in sizes and batches that the model takes. Where made-up images of the usual sizes do not
-/// run, others are tried.
+/// Opens the samples in sizes and batches that the model takes. Where made-up images of the usual
+/// sizes do not run, others are tried.
 ///
 /// # Errors
 /// The data cannot be opened, or nothing that was tried runs.
@@ -49,8 +50,8 @@ pub(super) fn open<T>(
     usual
 }
 
-/// Opens the samples in batches that the model takes: of any number, or else of the first of some numbers
-/// that `attempt` has no failure of the run with. `told` are numbers that may be the batch.
+/// Opens the samples in batches that the model takes: of any number, or else of the first of some
+/// numbers that `attempt` has no failure of the run with. `told` are numbers that may be the batch.
 ///
 /// # Errors
 /// The data cannot be opened, or no batch runs.
@@ -64,8 +65,8 @@ fn of_size<T>(
     let inside = states::batches(specs, calibration);
     if inside.is_empty() {
         let mut samples = Samples::open(specs, calibration, None)?;
-        // Two samples, so that the batch is not mistaken for an axis of length one; but not as many as the
-        // model may be fixed at.
+        // Two samples, so that the batch is not mistaken for an axis of length one; but not as many
+        // as the model may be fixed at.
         let many = (2..).find(|size| !told.contains(size)).unwrap_or(2);
         samples.probe_with(many);
         match attempt(&samples) {
@@ -155,8 +156,8 @@ fn is_of_run(error: &Error) -> bool {
     )
 }
 
-/// The numbers that may be the batch, the most frequent first: lengths of first axes in constant target
-/// shapes and in the shapes that the file states.
+/// The numbers that may be the batch, the most frequent first: lengths of first axes in constant
+/// target shapes and in the shapes that the file states.
 pub(super) fn told(model: &Model, graph: &Graph) -> Vec<usize> {
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     let mut count = |first: Option<i64>| {

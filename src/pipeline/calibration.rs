@@ -7,8 +7,8 @@ use crate::data::{ImageOptions, ReaderOptions};
 use crate::graph::Graph;
 use crate::ops;
 
-/// Unlabelled samples, which show what a model's channels carry. The default holds none: inputs are made up, and
-/// nothing is known about the quality of the result.
+/// Unlabelled samples, which show what a model's channels carry. The default holds none: inputs are
+/// made up, and nothing is known about the quality of the result.
 #[derive(Debug, Clone, Default)]
 pub struct Calibration {
     pub(crate) files: Vec<PathBuf>,
@@ -19,7 +19,8 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// The samples in files, one after the other: .npy, .npz, ONNX test data (.pb), images, and folders of these.
+    /// The samples in files, one after the other: .npy, .npz, ONNX test data (.pb), images, and
+    /// folders of these.
     pub fn files<P: Into<PathBuf>>(files: impl IntoIterator<Item = P>) -> Self {
         Calibration::default().with_files(files)
     }
@@ -31,7 +32,8 @@ impl Calibration {
         self
     }
 
-    /// Starts from the statistics of earlier runs, whose sums are added, in place of a pass over the samples.
+    /// Starts from the statistics of earlier runs, whose sums are added, in place of a pass over
+    /// the samples.
     #[must_use]
     pub fn statistics<P: Into<PathBuf>>(mut self, files: impl IntoIterator<Item = P>) -> Self {
         self.statistics = files.into_iter().map(Into::into).collect();
@@ -45,7 +47,8 @@ impl Calibration {
         self
     }
 
-    /// Uses at most so many samples, taken evenly over the data. By default all, and 256 that are made up.
+    /// Uses at most so many samples, taken evenly over the data. By default all, and 256 that are
+    /// made up.
     #[must_use]
     pub fn samples(mut self, samples: usize) -> Self {
         self.reader.samples = Some(samples);
@@ -59,7 +62,8 @@ impl Calibration {
         self
     }
 
-    /// Fixes the sizes of an input that the model leaves open; the first of them, the batch, is not used.
+    /// Fixes the sizes of an input that the model leaves open; the first of them, the batch, is not
+    /// used.
     #[must_use]
     pub fn shape(mut self, input: impl Into<String>, sizes: impl Into<Vec<usize>>) -> Self {
         self.reader.shapes.insert(input.into(), sizes.into());

@@ -22,8 +22,8 @@ impl Combining<'_> {
         Ok(self.plan.is_some() && self.wanted(subject)?.contains(&true))
     }
 
-    /// Per group, whether its channels are to be combined where that can be: those of the plan, or all where
-    /// data tell the directions.
+    /// Per group, whether its channels are to be combined where that can be: those of the plan, or
+    /// all where data tell the directions.
     fn wanted(&self, subject: &Subject<'_>) -> Result<Vec<bool>, Error> {
         let Some(plan) = self.plan else {
             let wanted = self.is_wanted && self.is_told;
@@ -39,7 +39,8 @@ impl Combining<'_> {
     }
 }
 
-/// The model in the channels that the request and the data ask for; the statistics are turned with it.
+/// The model in the channels that the request and the data ask for; the statistics are turned with
+/// it.
 ///
 /// # Errors
 /// A plan that does not fit the model or the data, or weights that cannot be turned.

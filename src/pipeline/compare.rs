@@ -13,7 +13,8 @@ use crate::runtime::{InputSpec, Runtime};
 use crate::shapes::forecast;
 use crate::verify::{Change, Check, Runs, VerifyError};
 
-/// Runs both models on all samples and compares outputs, sizes and latency; without data, sizes and latency alone.
+/// Runs both models on all samples and compares outputs, sizes and latency; without data, sizes and
+/// latency alone.
 ///
 /// # Errors
 /// A model or the data cannot be read or run, or the models differ in inputs or outputs.

@@ -21,7 +21,8 @@ pub(super) struct Choice {
     pub asked: String,
 }
 
-/// Which channels stay, with the weights of the repair in one pass: all that the second moments are needed for.
+/// Which channels stay, with the weights of the repair in one pass: all that the second moments are
+/// needed for.
 pub(super) struct Fitted {
     choice: Choice,
     stays: Vec<bool>,
@@ -196,7 +197,8 @@ fn narrowed(
     no_larger(before, repaired, || Ok(cut(&Repaired::default())?.0))
 }
 
-/// The repaired model, or, where it is larger than the original and that without repair is not, the latter.
+/// The repaired model, or, where it is larger than the original and that without repair is not, the
+/// latter.
 fn no_larger(
     before: u64,
     (model, repair, mut notes): Noted,
@@ -216,8 +218,9 @@ fn no_larger(
     Ok((model, repair, notes))
 }
 
-/// Of the models repaired in one pass and layer by layer, the one that is nearer to the original on the samples
-/// that both were fitted to: layers that each fit best need not be the best model together.
+/// Of the models repaired in one pass and layer by layer, the one that is nearer to the original on
+/// the samples that both were fitted to: layers that each fit best need not be the best model
+/// together.
 fn nearer(subject: &Subject<'_>, once: Model, sequential: Model) -> Result<Noted, Error> {
     if once == sequential {
         return Ok((sequential, Repair::Sequential, Vec::new()));

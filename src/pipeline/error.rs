@@ -16,8 +16,8 @@ use crate::surgery::SurgeryError;
 use crate::trials::TrialError;
 use crate::verify::VerifyError;
 
-/// Any stage's error. `{}` speaks to users of the library; `{:#}` names the flags of the command line where this
-/// stage's own words are about an option.
+/// Any stage's error. `{}` speaks to users of the library; `{:#}` names the flags of the command
+/// line where this stage's own words are about an option.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -149,8 +149,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same with the name of the file that it is about, where it has none: that of the plan, if there is one, or
-    /// of the model.
+    /// The same with the name of the file that it is about, where it has none: that of the plan, if
+    /// there is one, or of the model.
     #[must_use]
     pub fn about(self, model: &Path, plan: Option<&Path>) -> Error {
         let is_of_plan = matches!(

@@ -22,7 +22,8 @@ pub(super) fn of(pattern: &str, names: &[&str], graph: &Graph) -> String {
     }
 }
 
-/// The most similar names, best first; those that hold the pattern without its wildcards come first.
+/// The most similar names, best first; those that hold the pattern without its wildcards come
+/// first.
 fn closest<'n>(pattern: &str, names: &[&'n str]) -> Vec<&'n str> {
     let plain = pattern.trim_matches(['*', '/', '?']).to_lowercase();
     if plain.is_empty() {

@@ -69,7 +69,8 @@ pub struct Pruned {
 }
 
 impl Pruned {
-    /// Writes the model to a file, which appears only when it is whole; large tensors go to a file beside it.
+    /// Writes the model to a file, which appears only when it is whole; large tensors go to a file
+    /// beside it.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -78,7 +79,8 @@ impl Pruned {
     }
 }
 
-/// Prunes a model. Where the statistics are kept, they are written aside, which the second value holds.
+/// Prunes a model. Where the statistics are kept, they are written aside, which the second value
+/// holds.
 ///
 /// # Errors
 /// Any stage's error.
@@ -137,7 +139,8 @@ fn narrow(
     Ok((judged, found))
 }
 
-/// Prunes a model to each of the budgets: calibration and trials are shared, selection and repair are not.
+/// Prunes a model to each of the budgets: calibration and trials are shared, selection and repair
+/// are not.
 ///
 /// # Errors
 /// Any stage's error for any budget, and a model of which nothing may leave.

@@ -1,4 +1,5 @@
-//! The first stage: a model is read, run once on a few samples where that is needed, and its groups are found.
+//! The first stage: a model is read, run once on a few samples where that is needed, and its groups
+//! are found.
 
 use crate::allowance::Allowance;
 use crate::data::{Batch, DataError};
@@ -46,7 +47,8 @@ impl Opening {
 
 /// A model that is open: what the later stages work on.
 pub struct Subject<'o> {
-    /// The model with its functions in place, what ONNX Runtime fused taken apart, and its nodes in order.
+    /// The model with its functions in place, what ONNX Runtime fused taken apart, and its nodes in
+    /// order.
     pub model: Model,
     /// Its graph, in which every value's shape is known.
     pub graph: Graph,
@@ -163,8 +165,9 @@ fn observed(
     })
 }
 
-/// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it. `told` are
-/// numbers inside the model that may fix its batch; that and the sizes of the samples may be ones that are tried.
+/// Records in `graph` what every value is, by a run only where ONNX Runtime cannot infer it. `told`
+/// are numbers inside the model that may fix its batch; that and the sizes of the samples may be
+/// ones that are tried.
 fn observe(
     model: &Model,
     graph: &mut Graph,

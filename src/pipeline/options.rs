@@ -11,13 +11,15 @@ use crate::repair::Repair;
 use crate::select::{Budget, Limits, Plan};
 use crate::statistics::Estimator;
 
-/// Change of the outputs on held-back samples, as a share of their variance, when no budget is given. Chosen on networks of several
-/// kinds, all of which lose less than a point with it (docs/results.md).
+/// Change of the outputs on held-back samples, as a share of their variance, when no budget is
+/// given. Chosen on networks of several kinds, all of which lose less than a point with it
+/// (docs/results.md).
 const DEFAULT_DIVERGENCE: f64 = 0.005;
-/// Share of every group's MI that is kept where files of statistics are all that is known of the data.
+/// Share of every group's MI that is kept where files of statistics are all that is known of the
+/// data.
 const DEFAULT_MI_STATISTICS: f64 = 0.998;
-/// The same without calibration data: so careful that nothing that people care about breaks, ImageNet
-/// classifiers, a recogniser of writing and a sentence model among it (docs/results.md).
+/// The same without calibration data: so careful that nothing that people care about breaks,
+/// ImageNet classifiers, a recogniser of writing and a sentence model among it (docs/results.md).
 const DEFAULT_MI_SYNTHETIC: f64 = 0.9995;
 /// A bound in bytes, so that memory does not grow with the samples beyond it.
 pub(crate) const DEFAULT_MEMORY: u64 = 256_000_000;
@@ -36,8 +38,8 @@ pub struct Options {
     pub limits: Limits,
     /// What channels are judged by.
     pub estimator: Estimator,
-    /// Whether combinations of channels may stay instead of channels, where nothing but linear layers
-    /// touches them.
+    /// Whether combinations of channels may stay instead of channels, where nothing but linear
+    /// layers touches them.
     pub combine: bool,
     /// How weights are repaired; `None`: sequentially with calibration data, once without.
     pub repair: Option<Repair>,

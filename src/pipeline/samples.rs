@@ -40,8 +40,8 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Opens the data for a model that runs batches of `found` samples only, or of those that its inputs
-    /// state.
+    /// Opens the data for a model that runs batches of `found` samples only, or of those that its
+    /// inputs state.
     pub fn open(
         specs: &[InputSpec],
         calibration: &Calibration,
@@ -119,8 +119,9 @@ impl Samples {
         (BATCH_ELEMENTS / all.max(1)).clamp(1, MOST_BATCH)
     }
 
-    /// Makes batches so small that what a run holds, of which the probing run's samples held so many `bytes`,
-    /// stays within what is allowed beside the bytes that are `kept` all the time. Half of that is left to the rest.
+    /// Makes batches so small that what a run holds, of which the probing run's samples held so
+    /// many `bytes`, stays within what is allowed beside the bytes that are `kept` all the time.
+    /// Half of that is left to the rest.
     ///
     /// # Errors
     /// The batch is asked for, and too large.
@@ -140,7 +141,8 @@ impl Samples {
         Ok(())
     }
 
-    /// Makes every batch of the statistics one of that many samples, where the model leaves that open.
+    /// Makes every batch of the statistics one of that many samples, where the model leaves that
+    /// open.
     pub fn keep_together(&mut self, samples: usize) {
         let whole = self.seen.len() / samples.max(1) * samples.max(1);
         if self.is_open && whole > 0 {
@@ -199,13 +201,14 @@ impl Samples {
         self.take(self.unit)
     }
 
-    /// So many samples, spread over those of the comparison, for trials of single groups: on samples that
-    /// the repair was fitted to, a trial would not see what it gets wrong elsewhere.
+    /// So many samples, spread over those of the comparison, for trials of single groups: on
+    /// samples that the repair was fitted to, a trial would not see what it gets wrong elsewhere.
     pub fn trials(&self, count: usize) -> Result<Vec<Batch>, DataError> {
         self.batches(&self.spread(&self.compared, count))?.collect()
     }
 
-    /// Samples of the statistics, spread over all of them, to choose between repairs that were fitted to these.
+    /// Samples of the statistics, spread over all of them, to choose between repairs that were
+    /// fitted to these.
     pub fn fitted(&self) -> Vec<usize> {
         self.spread(&self.seen, MOST_COMPARED.min(self.seen.len()))
     }

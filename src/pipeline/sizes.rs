@@ -1,4 +1,5 @@
-//! Sizes of made-up images and sounds, where the model leaves them open and does not run with the usual ones.
+//! Sizes of made-up images and sounds, where the model leaves them open and does not run with the
+//! usual ones.
 
 use crate::pipeline::calibration::Calibration;
 use crate::runtime::InputSpec;
@@ -39,8 +40,8 @@ pub(super) fn others(specs: &[InputSpec], calibration: &Calibration) -> Vec<(Cal
     TRIED.iter().zip(&LENGTHS).filter_map(of_size).collect()
 }
 
-/// The shape of one image of that height and width, or a sound of that length; `None` of what is neither or states
-/// other sizes.
+/// The shape of one image of that height and width, or a sound of that length; `None` of what is
+/// neither or states other sizes.
 fn sized(spec: &InputSpec, [height, width]: [usize; 2], length: usize) -> Option<Vec<usize>> {
     let (second, third, fourth) = match *spec.shape.as_slice() {
         [_, None] => return Some(vec![1, length]),

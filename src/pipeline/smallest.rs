@@ -1,4 +1,5 @@
-//! The default budget: the smallest model whose outputs hardly change on samples that nothing was fitted to.
+//! The default budget: the smallest model whose outputs hardly change on samples that nothing was
+//! fitted to.
 
 use crate::onnx::Model;
 use crate::pipeline::Error;
@@ -9,11 +10,12 @@ use crate::report::{Note, Words};
 use crate::select::{self, Budget, Candidate, Limits, Rung, Search};
 use crate::verify::{Check, Divergence, VerifyError};
 
-/// Where the interval ends by this share of the change above it, more samples would make the model smaller.
+/// Where the interval ends by this share of the change above it, more samples would make the model
+/// smaller.
 const WIDE: f64 = 0.5;
 
-/// The smallest of the candidates whose outputs change by no more than `bound` on the held-back samples, by the upper
-/// end of the interval.
+/// The smallest of the candidates whose outputs change by no more than `bound` on the held-back
+/// samples, by the upper end of the interval.
 ///
 /// # Errors
 /// Those of the stages that each candidate goes through.
@@ -79,8 +81,8 @@ fn cut_at(
     cutting::cut(subject, evidence, fitted, repairing)
 }
 
-/// How far the outputs of a smaller model are from the original's on the held-back samples: infinitely far where that
-/// cannot be told.
+/// How far the outputs of a smaller model are from the original's on the held-back samples:
+/// infinitely far where that cannot be told.
 fn divergence(subject: &Subject<'_>, model: &Model) -> Result<Divergence, Error> {
     let mut check = Check::open(&subject.model, &[model], &subject.runtime)?;
     let held_back = subject.samples.batches(subject.samples.compared())?;

@@ -1,11 +1,12 @@
-//! States of recurrent layers that a model reads, whose second axis is the batch: they fix it for the whole run.
+//! States of recurrent layers that a model reads, whose second axis is the batch: they fix it for
+//! the whole run.
 
 use crate::data;
 use crate::pipeline::calibration::Calibration;
 use crate::runtime::InputSpec;
 
-/// The batches that states may be of, the likeliest first: what their second axis says, or one sample where it
-/// is open, and the first, where that is the batch after all. None without states.
+/// The batches that states may be of, the likeliest first: what their second axis says, or one
+/// sample where it is open, and the first, where that is the batch after all. None without states.
 pub(super) fn batches(specs: &[InputSpec], calibration: &Calibration) -> Vec<usize> {
     let asked = |spec: &InputSpec| calibration.reader.shapes.get(&spec.name)?.get(1).copied();
     let second = |spec: &InputSpec| spec.shape.get(1).copied().flatten();
@@ -14,7 +15,8 @@ pub(super) fn batches(specs: &[InputSpec], calibration: &Calibration) -> Vec<usi
     inside.chain(first).collect()
 }
 
-/// The calibration with states of that many samples, where the model leaves nothing else of them open.
+/// The calibration with states of that many samples, where the model leaves nothing else of them
+/// open.
 pub(super) fn sized(specs: &[InputSpec], calibration: &Calibration, batch: usize) -> Calibration {
     let mut sized = calibration.clone();
     let shapes = &mut sized.reader.shapes;

@@ -14,8 +14,8 @@ use crate::statistics::{
     Estimator, GatherOptions, MergeError, Origin, Statistics, StatisticsError, Sums,
 };
 
-/// Bytes that are held while data run through the model: the statistics, and the weights, of which a session has
-/// a copy and so has a model that is cut.
+/// Bytes that are held while data run through the model: the statistics, and the weights, of which
+/// a session has a copy and so has a model that is cut.
 pub(super) fn kept(graph: &Graph, groups: &Groups) -> u64 {
     let weights = graph.stored_bytes().saturating_mul(2);
     Sums::bytes(graph, groups).saturating_add(weights)
@@ -39,8 +39,8 @@ pub fn statistics(subject: &Subject<'_>, estimator: Estimator) -> Result<Statist
     Ok(sums.statistics()?)
 }
 
-/// What the consumers read, from the files of statistics or else from the data that are not held back; then also
-/// their file, aside, where it was asked for.
+/// What the consumers read, from the files of statistics or else from the data that are not held
+/// back; then also their file, aside, where it was asked for.
 ///
 /// # Errors
 /// The files or the data cannot be read, do not fit, or ask for more memory than is allowed.

@@ -7,10 +7,10 @@
 //! on the kept inputs. The shrinkage of the covariance pulls B to zero, that is, the weights back
 //! to the unrepaired ones, and never the kept weights themselves.
 //!
-//! A weight that several consumers share is fitted once, over the rows of all of them: `C` and `mu` are those of
-//! the union, where each position of an output counts as one. Where the biases are apart, each is fitted about its own mean.
-//! A weight that something else reads too, such as a table of embeddings, stays as it is, and the bias takes
-//! what is left in the mean.
+//! A weight that several consumers share is fitted once, over the rows of all of them: `C` and `mu`
+//! are those of the union, where each position of an output counts as one. Where the biases are
+//! apart, each is fitted about its own mean. A weight that something else reads too, such as a
+//! table of embeddings, stays as it is, and the bias takes what is left in the mean.
 
 use std::borrow::Cow;
 
@@ -50,8 +50,8 @@ pub fn repair(
     all(graph, groups, statistics, stays, false)
 }
 
-/// The same with one map between channels for all taps of a kernel, which costs next to nothing: enough to
-/// compare widths by.
+/// The same with one map between channels for all taps of a kernel, which costs next to nothing:
+/// enough to compare widths by.
 ///
 /// # Errors
 /// As [`repair`].
@@ -95,8 +95,8 @@ fn all(
     Ok(repaired)
 }
 
-/// The covariances, block by block, of what the consumers that share a weight read, for one of them. `None` where
-/// they were not observed alike.
+/// The covariances, block by block, of what the consumers that share a weight read, for one of
+/// them. `None` where they were not observed alike.
 fn together(
     groups: &Groups,
     statistics: &Statistics,

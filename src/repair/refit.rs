@@ -72,7 +72,8 @@ impl<'a> Refit<'a> {
         layout.matrices(&self.without_what_left(self.weight, slot)?)
     }
 
-    /// Matrices of the kept rows and columns, one per block, and the shift of every row, as tensors.
+    /// Matrices of the kept rows and columns, one per block, and the shift of every row, as
+    /// tensors.
     pub fn tensors(
         &self,
         matrices: &[Mat<f64>],

@@ -157,8 +157,8 @@ pub fn ungrouped(graph: &Graph, groups: &Groups) -> Vec<Ungrouped> {
     graph.order.iter().filter_map(one).collect()
 }
 
-/// Why a layer with weights in these slots makes no channels of a group; `None` where it does, or is no such
-/// layer.
+/// Why a layer with weights in these slots makes no channels of a group; `None` where it does, or
+/// is no such layer.
 fn why_ungrouped(graph: &Graph, groups: &Groups, id: NodeId, weights: &[usize]) -> Option<String> {
     if let Some(text) = groups.refused.get(&id) {
         let is_layer = !weights.is_empty() || reads_weight(graph, id);
@@ -181,8 +181,8 @@ fn why_ungrouped(graph: &Graph, groups: &Groups, id: NodeId, weights: &[usize]) 
     ))
 }
 
-/// Whether a constant that the node reads may be a weight: one with two axes or more of numbers that
-/// are no indices.
+/// Whether a constant that the node reads may be a weight: one with two axes or more of numbers
+/// that are no indices.
 fn reads_weight(graph: &Graph, id: NodeId) -> bool {
     let inputs = graph.nodes[id].inputs.iter().flatten();
     let mut constants = inputs.filter_map(|&value| graph.values[value].constant.as_ref());

@@ -24,7 +24,8 @@ pub struct Layer {
     pub channels: Change<usize>,
     /// Layers between here and the model's inputs, at most.
     pub level: usize,
-    /// Places in this list of the layers that it reads, the latest few, other nodes between left out.
+    /// Places in this list of the layers that it reads, the latest few, other nodes between left
+    /// out.
     pub reads: Vec<usize>,
 }
 

@@ -21,8 +21,8 @@ pub use layers::{Layer, layers};
 pub use note::Note;
 pub(crate) use note::Words;
 
-/// Everything that a run found out. It shows itself as text, is written as JSON by serde, and as a page by
-/// [`Report::html`]; these speak of options in the words of the command line.
+/// Everything that a run found out. It shows itself as text, is written as JSON by serde, and as a
+/// page by [`Report::html`]; these speak of options in the words of the command line.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -62,8 +62,8 @@ pub struct Report {
     pub trade_off: Vec<TradeOff>,
     /// The layers with their widths.
     pub layers: Vec<Layer>,
-    /// The comparison with the original; `None` where nothing was pruned, and without data: made-up inputs do not
-    /// tell how good a model is.
+    /// The comparison with the original; `None` where nothing was pruned, and without data: made-up
+    /// inputs do not tell how good a model is.
     pub comparison: Option<Comparison>,
     /// Whether the comparison ran on samples that no statistics saw.
     pub held_back: bool,
@@ -76,7 +76,8 @@ pub struct Report {
 pub struct Calibration {
     /// Paths, empty for synthetic data.
     pub source: Vec<String>,
-    /// Whether the statistics are of made-up inputs, and with them every MI and all that follows from it.
+    /// Whether the statistics are of made-up inputs, and with them every MI and all that follows
+    /// from it.
     pub synthetic: bool,
     /// Samples that the statistics saw.
     pub samples: usize,

@@ -31,8 +31,8 @@ impl Words {
     }
 }
 
-/// Something that the user should know. `{}` speaks to users of the library; `{:#}` names the flags of the command
-/// line, and so do reports.
+/// Something that the user should know. `{}` speaks to users of the library; `{:#}` names the flags
+/// of the command line, and so do reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     text: String,

@@ -1,5 +1,5 @@
-//! Programs of the user's system, run so that nothing of the folder he happens to be in takes part: a
-//! folder of models is often somebody else's.
+//! Programs of the user's system, run so that nothing of the folder he happens to be in takes part:
+//! a folder of models is often somebody else's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ pub(super) fn program(env: &dyn Fn(&str) -> Option<OsString>, name: &str) -> Opt
     Some(command)
 }
 
-/// The folders of a variable such as PATH. An empty or relative one means the working folder or one in
-/// it, and is left out.
+/// The folders of a variable such as PATH. An empty or relative one means the working folder or one
+/// in it, and is left out.
 pub(super) fn absolute_entries(
     env: &dyn Fn(&str) -> Option<OsString>,
     name: &str,

@@ -33,8 +33,8 @@ pub struct Kernel {
 /// What the profiler puts behind the name of a kernel.
 const SUFFIX: &str = "_kernel_time";
 
-/// What stands before the index in the names of a profiled model's nodes, with a slash behind it, so
-/// that it can be told where ONNX Runtime makes longer names of them.
+/// What stands before the index in the names of a profiled model's nodes, with a slash behind it,
+/// so that it can be told where ONNX Runtime makes longer names of them.
 const TAG: &str = "onnx-mipp/node/";
 
 impl Kernel {

@@ -104,8 +104,8 @@ impl Session {
         all.filter_map(|(name, dtype)| Some((name.clone(), (*dtype)?)))
     }
 
-    /// Name and shape of each output that is a tensor of a shape that is known. A tensor of which not even the
-    /// number of axes is known looks like a scalar: no shape is given for either.
+    /// Name and shape of each output that is a tensor of a shape that is known. A tensor of which
+    /// not even the number of axes is known looks like a scalar: no shape is given for either.
     pub fn output_shapes(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
         self.inner.outputs().iter().filter_map(|outlet| {
             let ValueType::Tensor { shape, .. } = outlet.dtype() else {
@@ -122,8 +122,9 @@ impl Session {
         self.output_types.clone()
     }
 
-    /// Whether another model has these outputs: their names, element types and lengths, as far as ONNX Runtime tells
-    /// these of both. A tensor of which not even the number of axes is known looks like a scalar.
+    /// Whether another model has these outputs: their names, element types and lengths, as far as
+    /// ONNX Runtime tells these of both. A tensor of which not even the number of axes is known
+    /// looks like a scalar.
     pub fn has_outputs_of(&self, other: &Session) -> bool {
         let (own, others) = (self.inner.outputs(), other.inner.outputs());
         let is_same = |(own, other): (&Outlet, &Outlet)| {
@@ -152,8 +153,8 @@ impl Session {
     /// order asked for; only these are fetched.
     ///
     /// # Errors
-    /// When a [`Stop`] was used, an input is missing, unknown or of another type, an output is unknown or no tensor, or
-    /// ONNX Runtime fails.
+    /// When a [`Stop`] was used, an input is missing, unknown or of another type, an output is
+    /// unknown or no tensor, or ONNX Runtime fails.
     pub fn run(
         &mut self,
         inputs: &[(String, Tensor)],

@@ -21,8 +21,8 @@ const PACKAGE_CUDA: &str = include_str!("setup/onnxruntime-gpu.txt");
 
 /// Fetches the official Python package of ONNX Runtime (`onnxruntime`, or `onnxruntime-gpu` for
 /// `cuda`) through the user's pip or uv, which take only a wheel whose SHA-256 this program knows,
-/// and puts its libraries where [`super::locate()`] finds them. Returns the library; `log` gets a line per step.
-/// A library that is there already is kept.
+/// and puts its libraries where [`super::locate()`] finds them. Returns the library; `log` gets a
+/// line per step. A library that is there already is kept.
 ///
 /// # Errors
 /// When there is no cache folder, neither pip nor uv can fetch the package, a checksum differs, or
@@ -60,10 +60,11 @@ pub fn setup(cuda: bool, log: &mut dyn FnMut(&str)) -> Result<PathBuf, RuntimeEr
     Ok(library)
 }
 
-/// The folder that holds the fetched libraries of this version. By hand: ten lines, and the tests hand in the
-/// environment, which the crates for it (etcetera, dirs) read themselves.
+/// The folder that holds the fetched libraries of this version. By hand: ten lines, and the tests
+/// hand in the environment, which the crates for it (etcetera, dirs) read themselves.
 pub(super) fn cache_folder(env: &dyn Fn(&str) -> Option<OsString>, cuda: bool) -> Option<PathBuf> {
-    // A relative path means something in the working folder. The rules of XDG say to ignore it, too.
+    // A relative path means something in the working folder. The rules of XDG say to ignore it,
+    // too.
     let absolute = |name: &str| variable(env, name).filter(|path| path.is_absolute());
     let home = |sub: &str| absolute("HOME").map(|home| home.join(sub));
     let caches = if cfg!(windows) {

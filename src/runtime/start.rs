@@ -19,15 +19,16 @@ use crate::outputs::Workspace;
 /// Runtime reads tensors from files beside the model without that limit.
 const MEMORY_LIMIT: u64 = (1 << 31) - (1 << 24);
 
-/// Folding constants computes them: a node of a hundred bytes may ask for gigabytes. None that decides a shape
-/// is larger. Older versions, which do not know of it, fold all.
+/// Folding constants computes them: a node of a hundred bytes may ask for gigabytes. None that
+/// decides a shape is larger. Older versions, which do not know of it, fold all.
 const FOLDED_LIMIT: &str = "optimization.constant_folding_max_output_size_in_bytes";
 const MOST_FOLDED: &str = "1048576";
 
 /// How to start ONNX Runtime.
 #[derive(Debug, Clone, Default)]
 pub struct RuntimeOptions {
-    /// The library or its folder (--onnxruntime); `None`: the usual places, see [`super::locate()`].
+    /// The library or its folder (--onnxruntime); `None`: the usual places, see
+    /// [`super::locate()`].
     pub library: Option<PathBuf>,
     /// Where models run.
     pub device: Device,
@@ -50,7 +51,8 @@ pub struct Runtime {
     notes: Vec<String>,
 }
 
-/// ONNX Runtime allows one library and one environment per process. It stays until the process ends.
+/// ONNX Runtime allows one library and one environment per process. It stays until the process
+/// ends.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
 impl Runtime {
@@ -128,8 +130,8 @@ impl Runtime {
         self.open(model, self.builder().map_err(open_error)?)
     }
 
-    /// Opens a model for runs beside which other work is done: its threads do not wait busily, which would
-    /// take the cores from that work.
+    /// Opens a model for runs beside which other work is done: its threads do not wait busily,
+    /// which would take the cores from that work.
     ///
     /// # Errors
     /// As [`Runtime::session`].
@@ -153,8 +155,8 @@ impl Runtime {
         self.open(model, builder)
     }
 
-    /// Opens a model that will not be run, for what ONNX Runtime infers: it folds constants, so that
-    /// what is computed from shapes is known, and so are the shapes that follow from that.
+    /// Opens a model that will not be run, for what ONNX Runtime infers: it folds constants, so
+    /// that what is computed from shapes is known, and so are the shapes that follow from that.
     ///
     /// # Errors
     /// As [`Runtime::session`].
@@ -207,7 +209,8 @@ impl Runtime {
         let builder = ort::session::Session::builder(&self.environment)?
             .with_intra_threads(self.threads)?
             .with_inter_threads(1)?
-            // Threads that wait busily between two runs take the cores from what comes between them.
+            // Threads that wait busily between two runs take the cores from what comes between
+            // them.
             .with_config_entry("session.force_spinning_stop", "1")?
             .with_deterministic_compute(true)?;
         let Some(id) = cuda else { return Ok(builder) };
@@ -270,8 +273,8 @@ fn load(library: &Path) -> Result<Environment, RuntimeError> {
         let builder = ort::init_from(library).map_err(|e| e.to_string())?;
         let builder = builder.with_name("onnx-mipp").with_telemetry(false);
         let environment = builder.build().map_err(|e| e.to_string())?;
-        // Whatever fails comes back as an error, which is said once, by us; the library's own log also repeats
-        // names of the model as they are.
+        // Whatever fails comes back as an error, which is said once, by us; the library's own log
+        // also repeats names of the model as they are.
         if std::env::var_os("ORT_LOG").is_none() {
             environment.set_log_level(LogLevel::Fatal);
         }

@@ -8,9 +8,9 @@ const SWITCH: &str = "ORT_DISABLE_TELEMETRY";
 
 /// Restarts this program with `ORT_DISABLE_TELEMETRY=1`, unless the variable is set already. The
 /// official packages otherwise keep a record of each process (its name, the machine) in the user's
-/// cache folder, meant for upload; switching it off through the API comes too late for the first record,
-/// and a process cannot safely change its own environment. Call it first in `main`; it returns only
-/// when the variable is set.
+/// cache folder, meant for upload; switching it off through the API comes too late for the first
+/// record, and a process cannot safely change its own environment. Call it first in `main`; it
+/// returns only when the variable is set.
 ///
 /// # Errors
 /// When the program cannot be started again.

@@ -290,7 +290,8 @@ pub struct TradeOff {
     pub loss: f64,
 }
 
-/// What budgets of MACs would lose, from all of them down in steps to the least that can be reached.
+/// What budgets of MACs would lose, from all of them down in steps to the least that can be
+/// reached.
 #[must_use]
 pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<TradeOff> {
     const STEPS: u32 = 20;

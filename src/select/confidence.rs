@@ -10,8 +10,8 @@
 //! variance  s^2 = 1/g sum (v_k - e)^2 / (1 / p_k - 1)
 //! ```
 //!
-//! `e` is free of the bias that falls with the number of samples, among it what the shrinkage does. It
-//! leaves out that the channels were chosen on the same samples, so that it may be too good; the
+//! `e` is free of the bias that falls with the number of samples, among it what the shrinkage does.
+//! It leaves out that the channels were chosen on the same samples, so that it may be too good; the
 //! interval goes from the smaller of `t` and `e` less Student's t of `g - 1` degrees of freedom
 //! times `s` to the larger of them and as much.
 
@@ -60,8 +60,8 @@ pub(super) fn intervals(
     Ok((0..=removals.len()).map(at).collect())
 }
 
-/// How sure the share `kept` is that is left without the candidates that are `gone`; `None` where fewer
-/// than two parts have samples.
+/// How sure the share `kept` is that is left without the candidates that are `gone`; `None` where
+/// fewer than two parts have samples.
 pub(super) fn interval(
     views: &[View<'_>],
     candidates: usize,
@@ -95,8 +95,8 @@ fn shares_at(without: &[Vec<f64>], removed: usize) -> Vec<f64> {
 }
 
 /// For each part that has samples, the shares of MI without it after so many steps, from none on,
-/// and the part's share of the samples. `of` has the MI of each consumer without a part after all steps
-/// to none.
+/// and the part's share of the samples. `of` has the MI of each consumer without a part after all
+/// steps to none.
 fn without_parts(
     views: &[View<'_>],
     steps: usize,
@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn parts_of_unequal_sizes_count_by_their_sizes() {
-        // The mean of means, each known to its part's share: s^2 = sum of (m_k - m)^2 p_k/(1-p_k) / g.
+        // The mean of means, each known to its part's share: s^2 = sum of (m_k - m)^2 p_k/(1-p_k) /
+        // g.
         let samples = [0.2, 0.3, 0.1, 0.5, 0.6, 0.4, 0.4];
         let found = interval(&samples, &[3, 2, 2], mean);
         let (all, parts) = (
@@ -245,7 +246,8 @@ mod tests {
 
     #[test]
     fn the_bias_of_few_samples_is_taken_out() {
-        // The variance over n samples is too small by 1/n of itself; the jackknife's is that over n - 1.
+        // The variance over n samples is too small by 1/n of itself; the jackknife's is that over
+        // n - 1.
         let samples = [0.3, 0.4, 0.5, 0.6, 0.8];
         let found = interval(&samples, &[1; 5], variance);
         let expected = variance(&samples) * 5.0 / 4.0;
@@ -333,7 +335,8 @@ mod tests {
     fn intervals_cover_the_mi_of_known_gaussians_as_often_as_they_say() {
         let (truth, mut rng) = (truth(), ChaCha8Rng::seed_from_u64(11));
         let mut lows = Vec::new();
-        // Of few samples, more of the shrinkage stays in the estimate: the upper end is too low then.
+        // Of few samples, more of the shrinkage stays in the estimate: the upper end is too low
+        // then.
         for (samples, least) in [(30, 0.75), (120, 0.91), (480, 0.91)] {
             let found: Vec<Interval> = (0..400).map(|_| of_gaussians(samples, &mut rng)).collect();
             let share = |what: &dyn Fn(&Interval) -> bool| {

@@ -170,7 +170,7 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
         // No group waits for how sure another's selection is.
         let (interval, found) = rayon::join(
             || unsure.take().map(Unsure::interval).transpose(),
-            || one(scene, group, &stays, &stop[group], &allowed),
+            || select_group(scene, group, &stays, &stop[group], &allowed),
         );
         selection.put(interval?);
         let (left, views) = found?;
@@ -237,9 +237,9 @@ struct Left {
     unexplained: f64,
 }
 
-/// Selects in one group: an elimination, what of it the samples are sure of, exchanges. Also returns how
-/// the group's consumers read it.
-fn one<'a>(
+/// Selects in one group: an elimination, what of it the samples are sure of, exchanges. Also
+/// returns how the group's consumers read it.
+fn select_group<'a>(
     scene: Scene<'a>,
     group: usize,
     stays: &[bool],

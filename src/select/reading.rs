@@ -11,7 +11,8 @@ use crate::select::SelectError;
 use crate::statistics::{Covariance, Observed, Statistics};
 
 /// The noise floor over the mean variance of one tap's contribution to an output. For a 3 x 3
-/// kernel this is about half the variance of the output itself (docs/design/decisions/006-noise-floor.md).
+/// kernel this is about half the variance of the output itself
+/// (docs/design/decisions/006-noise-floor.md).
 const NOISE_SHARE: f64 = 5.0;
 
 /// How one consumer, or one block of it, reads a group, whatever the samples.
@@ -33,7 +34,8 @@ impl View<'_> {
         self.of(self.observed.of_channels(self.block)?.shrunk())
     }
 
-    /// What it is by all samples but those of one part; of the covariance the lower triangle counts.
+    /// What it is by all samples but those of one part; of the covariance the lower triangle
+    /// counts.
     pub fn reading_without(&self, part: usize) -> Option<Reading> {
         self.of(self.observed.shrunk_without(self.block, part)?)
     }

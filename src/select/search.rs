@@ -1,5 +1,5 @@
-//! Meeting a budget that has to be measured: candidates are chosen by a model of the cost, measured,
-//! and the model is corrected by what was found.
+//! Meeting a budget that has to be measured: candidates are chosen by a model of the cost,
+//! measured, and the model is corrected by what was found.
 
 /// So many candidates are measured at most.
 const MOST_TRIALS: usize = 5;
@@ -21,10 +21,10 @@ pub struct Trial {
 }
 
 /// Looks for the widest candidate that is measured at or under the share `asked` of the whole
-/// model's cost, and returns all that were measured, in this order; none where the whole model keeps
-/// the budget by definition. `choose` gives the widths for a share by the cost model, with the share
-/// that these really have by it, which is larger only where nothing more can leave; `measure` gives
-/// the share that they have in truth.
+/// model's cost, and returns all that were measured, in this order; none where the whole model
+/// keeps the budget by definition. `choose` gives the widths for a share by the cost model, with
+/// the share that these really have by it, which is larger only where nothing more can leave;
+/// `measure` gives the share that they have in truth.
 ///
 /// # Errors
 /// Those of `measure`.
@@ -54,10 +54,10 @@ pub fn search<E>(
     Ok(trials)
 }
 
-/// The share by the cost model to try next; none where trials contradict each other. Measured shares
-/// are taken to be linear in modelled ones: between the trials next to the budget where there are
-/// some on both sides, else on from the whole model through the nearest, so that what a model takes
-/// beside the work that shrinks is found in the first trial.
+/// The share by the cost model to try next; none where trials contradict each other. Measured
+/// shares are taken to be linear in modelled ones: between the trials next to the budget where
+/// there are some on both sides, else on from the whole model through the nearest, so that what a
+/// model takes beside the work that shrinks is found in the first trial.
 fn next_share(asked: f64, trials: &[Trial]) -> Option<f64> {
     let points = trials.iter().map(|trial| (trial.modelled, trial.measured));
     let (kept, missed): (Vec<_>, Vec<_>) = points.partition(|(_, measured)| *measured <= asked);

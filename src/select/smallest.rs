@@ -1,7 +1,8 @@
 //! The smallest model that keeps a bound which has to be measured.
 //!
-//! On the way from the whole model down there is a ladder of candidates, each the best use of so many MACs by
-//! the losses of its groups. These say in which proportion two candidates lose; how much, a few measured candidates say.
+//! On the way from the whole model down there is a ladder of candidates, each the best use of so
+//! many MACs by the losses of its groups. These say in which proportion two candidates lose; how
+//! much, a few measured candidates say.
 
 use crate::select::allocate::allocate;
 use crate::select::budget::{choices, whole};
@@ -15,7 +16,8 @@ const NEAR: f64 = 0.9;
 const AIM: f64 = 0.98;
 /// Steps of the ladder, as a share of the MACs.
 const STEP: f64 = 0.01;
-/// The ladder ends where the losses are this many times the bound: measured ones never were so much smaller.
+/// The ladder ends where the losses are this many times the bound: measured ones never were so much
+/// smaller.
 const REACH: f64 = 16.0;
 
 /// A candidate.
@@ -89,9 +91,10 @@ pub fn ladder(scene: Scene<'_>, limits: &Limits, losses: &Losses, bound: f64) ->
     rungs
 }
 
-/// Looks for the last candidate that measures `bound` or less, where `expected` has what each is expected to measure,
-/// up to a factor that changes slowly; the first is known to measure nothing. Returns which were
-/// measured, and what: the last of them that kept the bound is the smallest that did.
+/// Looks for the last candidate that measures `bound` or less, where `expected` has what each is
+/// expected to measure, up to a factor that changes slowly; the first is known to measure nothing.
+/// Returns which were measured, and what: the last of them that kept the bound is the smallest that
+/// did.
 ///
 /// # Errors
 /// Those of `measure`.
@@ -119,7 +122,8 @@ pub fn smallest<E>(
     Ok(measured)
 }
 
-/// The last candidate between the two that should keep the bound; none where none is left or should.
+/// The last candidate between the two that should keep the bound; none where none is left or
+/// should.
 fn next(
     expected: &[f64],
     bound: f64,
@@ -161,7 +165,8 @@ fn next(
 mod tests {
     use super::*;
 
-    /// The candidate that is found where each measures `truth` of what is expected, and how many were measured.
+    /// The candidate that is found where each measures `truth` of what is expected, and how many
+    /// were measured.
     fn found(expected: &[f64], bound: f64, truth: impl Fn(f64) -> f64) -> (usize, usize) {
         let measure = |place: usize| Ok::<f64, ()>(truth(expected[place]));
         let measured = smallest(expected, bound, measure).unwrap_or_default();

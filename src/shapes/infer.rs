@@ -234,8 +234,8 @@ impl BackwardSlice {
     }
 }
 
-/// Whether the shape of every value is known that is used, and could come from a run: ONNX Runtime believes
-/// a target shape as it is.
+/// Whether the shape of every value is known that is used, and could come from a run: ONNX Runtime
+/// believes a target shape as it is.
 fn is_complete(graph: &Graph) -> bool {
     let mut used = graph.values.iter().filter(|value| value.is_used());
     let mut nodes = graph.order.iter().map(|&node| graph.view(node));

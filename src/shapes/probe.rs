@@ -1,5 +1,5 @@
-//! One run that shows what every value is, where [`infer`](crate::shapes::infer) cannot tell: shapes and folded
-//! constants come from ONNX Runtime.
+//! One run that shows what every value is, where [`infer`](crate::shapes::infer) cannot tell:
+//! shapes and folded constants come from ONNX Runtime.
 //!
 //! A Shape node behind every value is fetched instead of the value itself, so that activations
 //! stay where they are and are freed early; only constants and counts are fetched as data.

@@ -1,10 +1,10 @@
 //! Covariances by ranks: the correlations of the Gaussian copula with robust deviations.
 //!
-//! A few huge values decide a covariance. Their ranks do not: every channel's values are replaced by
-//! normal scores, whose correlations `R` are those of the Gaussian copula, and the covariance is `D R D`
-//! with `D` the deviations (Ince et al., *A statistical framework for neuroimaging data analysis based on
-//! mutual information estimated via a Gaussian copula*, Human Brain Mapping 38, 2017). Ranks need rows, so a
-//! few are kept.
+//! A few huge values decide a covariance. Their ranks do not: every channel's values are replaced
+//! by normal scores, whose correlations `R` are those of the Gaussian copula, and the covariance is
+//! `D R D` with `D` the deviations (Ince et al., *A statistical framework for neuroimaging data
+//! analysis based on mutual information estimated via a Gaussian copula*, Human Brain Mapping 38,
+//! 2017). Ranks need rows, so a few are kept.
 
 use faer::{Mat, MatRef};
 use rand::SeedableRng;
@@ -97,7 +97,8 @@ impl SampledRows {
 
     /// The covariance of some of the channels; `None` where no row was kept.
     ///
-    /// Its shrinkage is that of the scores, chosen from them as that of a covariance is from values.
+    /// Its shrinkage is that of the scores, chosen from them as that of a covariance is from
+    /// values.
     pub fn covariance(&self, first: usize, count: usize) -> Option<Covariance> {
         let rows = self.values.len() / self.channels.max(1);
         let values = Mat::from_fn(rows, count, |row, column| {
@@ -143,9 +144,10 @@ fn scores(values: MatRef<'_, f64>) -> Mat<f64> {
     scores
 }
 
-/// Mean and standard deviation of values of which the outermost count as the next ones further in: so
-/// that they do not decide the variance, which no rank changes. (Winsorised; that it is too small by the same factor
-/// for channels alike does not matter, since the noise floor goes with the variances.)
+/// Mean and standard deviation of values of which the outermost count as the next ones further in:
+/// so that they do not decide the variance, which no rank changes. (Winsorised; that it is too
+/// small by the same factor for channels alike does not matter, since the noise floor goes with the
+/// variances.)
 fn clipped(values: &[f64]) -> (f64, f64) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

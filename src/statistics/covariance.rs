@@ -1,4 +1,5 @@
-//! Measured second moments as what selection and repair read: a covariance, and how far to trust it.
+//! Measured second moments as what selection and repair read: a covariance, and how far to trust
+//! it.
 
 use faer::Mat;
 
@@ -10,10 +11,11 @@ use crate::linalg::triangle::{Lower, Triangle};
 pub struct Covariance {
     /// Means of the inputs.
     pub mean: Vec<f64>,
-    /// Covariance of the inputs, as measured. Statistics are mostly these, hence no upper triangles.
+    /// Covariance of the inputs, as measured. Statistics are mostly these, hence no upper
+    /// triangles.
     pub(super) lower: Triangle,
-    /// Intensity between 0 (trust the data) and 1: Ledoit and Wolf's, or, of few rows, that of the best
-    /// held-out prediction where it is larger.
+    /// Intensity between 0 (trust the data) and 1: Ledoit and Wolf's, or, of few rows, that of the
+    /// best held-out prediction where it is larger.
     pub shrinkage: f64,
 }
 
@@ -74,8 +76,9 @@ impl Covariance {
         }
     }
 
-    /// Of the rows of several places together, each with its weight. Rows are those about the mean of all, or,
-    /// where each place has a `mean` of its own, about that. `None` where the inputs do not fit.
+    /// Of the rows of several places together, each with its weight. Rows are those about the mean
+    /// of all, or, where each place has a `mean` of its own, about that. `None` where the inputs do
+    /// not fit.
     pub(crate) fn pooled(parts: &[(f64, &Covariance)], own_means: bool) -> Option<Covariance> {
         let (_, first) = parts.first()?;
         let size = first.lower.size();

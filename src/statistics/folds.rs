@@ -1,9 +1,9 @@
 //! Shrinkage by held-out prediction, for tensors of which few rows are seen.
 //!
 //! The intensity of Ledoit and Wolf makes the covariance as a whole right, which its large
-//! eigenvalues decide. Prediction leans on the small ones: with little more rows than inputs it needs
-//! several times as much. So the rows are held in folds, and the intensity is the one with which
-//! half of the inputs predicts the other half best on the fold that was left out.
+//! eigenvalues decide. Prediction leans on the small ones: with little more rows than inputs it
+//! needs several times as much. So the rows are held in folds, and the intensity is the one with
+//! which half of the inputs predicts the other half best on the fold that was left out.
 
 use std::io;
 
@@ -152,8 +152,8 @@ pub(super) fn shrinkage(folds: &[Seen<'_>], offset: &[f64]) -> Option<f64> {
     tried.get(measure(&near)?).copied()
 }
 
-/// The first half of the inputs' columns of the covariance of one fold, or of all others; what lies above the diagonal
-/// in them is 0.
+/// The first half of the inputs' columns of the covariance of one fold, or of all others; what lies
+/// above the diagonal in them is 0.
 fn covariance(folds: &[Seen<'_>], offset: &[f64], fold: usize, own: bool) -> Mat<f64> {
     let size = offset.len();
     let folds = || {
@@ -190,7 +190,8 @@ fn variances(folds: &[Seen<'_>], offset: &[f64], held: usize) -> Vec<f64> {
     (0..offset.len()).map(variance).collect()
 }
 
-/// What it takes to predict the second half of the inputs from the first on rows that no fit has seen.
+/// What it takes to predict the second half of the inputs from the first on rows that no fit has
+/// seen.
 struct HeldOut {
     /// Covariances of the rows to fit: of the first half, and of mixtures of the second with it.
     first: Mat<f64>,
@@ -204,8 +205,8 @@ struct HeldOut {
 
 impl HeldOut {
     /// The squared error over all of the second half is that over random mixtures of it, but for a
-    /// factor and a noise that all intensities share; fewer have to be predicted. Of the covariances the first half of
-    /// the columns is read, from the diagonal down.
+    /// factor and a noise that all intensities share; fewer have to be predicted. Of the
+    /// covariances the first half of the columns is read, from the diagonal down.
     fn new(rest: MatRef<'_, f64>, held: MatRef<'_, f64>, mean: f64) -> Self {
         let half = rest.nrows() / 2;
         let others = rest.nrows() - half;
@@ -235,8 +236,8 @@ impl HeldOut {
         }
     }
 
-    /// The squared error of the fit of that intensity, less what no intensity changes; infinite where
-    /// there is no fit.
+    /// The squared error of the fit of that intensity, less what no intensity changes; infinite
+    /// where there is no fit.
     fn error(&self, intensity: f64) -> f64 {
         let mut shrunk = &self.first * Scale(1.0 - intensity);
         for i in 0..shrunk.nrows() {

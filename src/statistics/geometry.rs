@@ -1,8 +1,9 @@
 //! Which products of elements the positions of a kernel have in common.
 //!
-//! Two kernel positions read the products of two elements wherever these lie at the kernel positions' distance, but for the borders.
-//! So pairs of kernel positions at one distance share their products: the elements are divided into cells, rectangles
-//! that a pair reads as a whole or not at all.
+//! Two kernel positions read the products of two elements wherever these lie at the kernel
+//! positions' distance, but for the borders. So pairs of kernel positions at one distance share
+//! their products: the elements are divided into cells, rectangles that a pair reads as a whole or
+//! not at all.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -91,7 +92,8 @@ pub(super) fn distances(window: &Window) -> Option<Vec<Distance>> {
         .collect()
 }
 
-/// Whether products by distance are clearly fewer than those of all pairs of kernel positions at so many places.
+/// Whether products by distance are clearly fewer than those of all pairs of kernel positions at so
+/// many places.
 pub(super) fn saves(distances: &[Distance], kernel: usize, places: usize) -> bool {
     let of = |one: &Distance| {
         let pairs: usize = one.cells.iter().map(Cell::len).sum();
@@ -170,8 +172,8 @@ impl Axis {
         }
     }
 
-    /// What pairs at the same distance have in common, and the elements of the left kernel position, in steps of
-    /// the stride from its rest, that both read.
+    /// What pairs at the same distance have in common, and the elements of the left kernel
+    /// position, in steps of the stride from its rest, that both read.
     fn shared(&self, left: Offset, right: Offset) -> ((i64, i64, i64), Range<i64>) {
         let apart = right.first - left.first;
         // Elements with that rest.

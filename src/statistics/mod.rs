@@ -110,9 +110,9 @@ impl Observed {
         })
     }
 
-    /// The lower triangle of the covariance of a block's channels, the mean over their inputs, without one of the parts of
-    /// the samples, and shrunk as so many fewer samples ask for: the intensity falls with their
-    /// number. None where no samples are left.
+    /// The lower triangle of the covariance of a block's channels, the mean over their inputs,
+    /// without one of the parts of the samples, and shrunk as so many fewer samples ask for: the
+    /// intensity falls with their number. None where no samples are left.
     #[must_use]
     pub fn shrunk_without(&self, block: usize, part: usize) -> Option<Mat<f64>> {
         let parts = self.parts.get(block)?;
@@ -128,7 +128,8 @@ impl Observed {
         Some(covariance.shrunk_lower())
     }
 
-    /// Rows of every part of the samples; none where selection goes by ranks, which parts do not have.
+    /// Rows of every part of the samples; none where selection goes by ranks, which parts do not
+    /// have.
     #[must_use]
     pub fn part_rows(&self) -> Vec<usize> {
         if self.is_ranked() {
@@ -139,8 +140,8 @@ impl Observed {
 }
 
 impl Statistics {
-    /// Runs `batches` through `model`, tapped where channels that may leave are read. `options.samples`
-    /// is how many samples will come; its `seed` chooses the positions.
+    /// Runs `batches` through `model`, tapped where channels that may leave are read.
+    /// `options.samples` is how many samples will come; its `seed` chooses the positions.
     ///
     /// # Errors
     /// Data that cannot be read, or a failing run.
@@ -155,7 +156,8 @@ impl Statistics {
         Sums::gather(model, graph, groups, runtime, batches, options, false)?.statistics()
     }
 
-    /// Drops the second moments, once all that is made of them is made. How every consumer was observed stays known.
+    /// Drops the second moments, once all that is made of them is made. How every consumer was
+    /// observed stays known.
     pub fn drop_moments(&mut self) {
         for observed in &mut self.covariances {
             observed.parts.clear();

@@ -42,7 +42,8 @@ pub(super) struct Counts {
     pub parts: Vec<usize>,
 }
 
-/// No run sees so many rows or samples; sums and products of smaller numbers with sizes of a model fit 64 bits.
+/// No run sees so many rows or samples; sums and products of smaller numbers with sizes of a model
+/// fit 64 bits.
 const MOST_COUNTED: usize = 1 << 40;
 
 /// Whether a number of rows or samples may be one of a run.

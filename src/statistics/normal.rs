@@ -1,7 +1,7 @@
 //! Normal scores: values replaced by quantiles of the normal distribution at their ranks.
 
-/// The normal scores of values: the quantile at `rank / (n + 1)`, where equal values share the mean of
-/// their ranks. NaN ranks highest.
+/// The normal scores of values: the quantile at `rank / (n + 1)`, where equal values share the mean
+/// of their ranks. NaN ranks highest.
 #[must_use]
 pub fn normal_scores(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -17,8 +17,9 @@ pub fn normal_scores(values: &[f64]) -> Vec<f64> {
     scores
 }
 
-/// The standard normal quantile at `p`, at least 1e-10 away from 0 and 1, to about 16 digits: Wichura,
-/// *Algorithm AS 241: The percentage points of the normal distribution*, 1988. By hand: from statrs it would be one function, and other last digits other results.
+/// The standard normal quantile at `p`, at least 1e-10 away from 0 and 1, to about 16 digits:
+/// Wichura, *Algorithm AS 241: The percentage points of the normal distribution*, 1988. By hand:
+/// from statrs it would be one function, and other last digits other results.
 fn quantile(p: f64) -> f64 {
     let offset = p - 0.5;
     if offset.abs() <= 0.425 {

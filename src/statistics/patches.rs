@@ -1,10 +1,10 @@
-//! Second moments of a convolution's patches where all of its positions are read: from the tensor as it is,
-//! without unfolding it, and from fewer products ([`geometry`]).
+//! Second moments of a convolution's patches where all of its positions are read: from the tensor
+//! as it is, without unfolding it, and from fewer products ([`geometry`]).
 //!
-//! The tensor less the means of its channels is `u`; a patch reads `u` in the image and, with the same
-//! shift, minus the mean `s` beyond it. With `m` telling which positions are inside, the products of two
-//! kernel positions are those of `u` where both are, less `s` times the sums of the one where the other is outside,
-//! plus `s s'` times the positions where both are.
+//! The tensor less the means of its channels is `u`; a patch reads `u` in the image and, with the
+//! same shift, minus the mean `s` beyond it. With `m` telling which positions are inside, the
+//! products of two kernel positions are those of `u` where both are, less `s` times the sums of the
+//! one where the other is outside, plus `s s'` times the positions where both are.
 
 mod images;
 
@@ -66,8 +66,8 @@ enum Products {
 }
 
 impl Patches {
-    /// Nothing seen yet of so many channels; `None` for windows over other than two axes, and where that
-    /// number of patches of an image, unfolded, takes fewer products than all of them here.
+    /// Nothing seen yet of so many channels; `None` for windows over other than two axes, and where
+    /// that number of patches of an image, unfolded, takes fewer products than all of them here.
     pub fn new(channels: usize, window: &Window, unfolded: usize) -> Option<Self> {
         let &[height, width] = window.input.as_slice() else {
             return None;
@@ -157,8 +157,8 @@ impl Patches {
         self.shift = shift;
     }
 
-    /// The squared norm of an image's second moment: that of the products of its patches with each other,
-    /// which are sums over the kernel positions of products of elements.
+    /// The squared norm of an image's second moment: that of the products of its patches with each
+    /// other, which are sums over the kernel positions of products of elements.
     fn squared_norm<T: Number>(&self, images: &Images<'_, T>, sample: usize) -> f64 {
         let products: Vec<Mat<T>> = self
             .classes
@@ -236,8 +236,8 @@ impl Patches {
         })
     }
 
-    /// For each kernel position, the sums of the elements that it reads inside the tensor, by channel, and how many there are;
-    /// `parts` gets the sums of its own.
+    /// For each kernel position, the sums of the elements that it reads inside the tensor, by
+    /// channel, and how many there are; `parts` gets the sums of its own.
     fn sums_inside(&self, elements: &[f64], parts: &mut Subsamples) -> (Vec<Vec<f64>>, Vec<f64>) {
         let kernel = self.kernel;
         let sums = |elements: &[f64], cells: &[usize], of: &Distance, side: Side| {
@@ -301,7 +301,8 @@ struct Known<'a> {
     /// Sums of every element.
     elements: &'a [f64],
     grid: [usize; 2],
-    /// Of every kernel position, the sums of the elements that it reads, and their number in an image.
+    /// Of every kernel position, the sums of the elements that it reads, and their number in an
+    /// image.
     inside: &'a [Vec<f64>],
     counts: &'a [f64],
     samples: f64,
@@ -336,7 +337,8 @@ impl OfDistance {
                 for &cell in cells {
                     self.cells[cell].add_column(j, &mut column);
                 }
-                // The column is that of the right kernel position; a pair of one kernel position has a triangle.
+                // The column is that of the right kernel position; a pair of one kernel position
+                // has a triangle.
                 let first = if left == right { j } else { 0 };
                 for (i, value) in column.into_iter().enumerate().skip(first) {
                     let (row, column) = (i * kernel + left, j * kernel + right);
@@ -437,11 +439,13 @@ fn means(values: &[f32], channels: usize, elements: usize) -> Vec<f64> {
     means
 }
 
-/// The class of the elements that a kernel position reads, and which of them it reads at each place.
+/// The class of the elements that a kernel position reads, and which of them it reads at each
+/// place.
 type Reads = (usize, Vec<usize>);
 
-/// Elements by what is left of their position after whole strides, so that those of one kernel position are together;
-/// and for each kernel position which of these, and which element of them it reads at each place.
+/// Elements by what is left of their position after whole strides, so that those of one kernel
+/// position are together; and for each kernel position which of these, and which element of them it
+/// reads at each place.
 fn classes(
     found: &[Vec<Option<usize>>],
     kernel: usize,

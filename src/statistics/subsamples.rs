@@ -1,7 +1,7 @@
 //! The samples dealt to five parts: what tells how far a figure of all of them is to be trusted.
 //!
-//! Selection reads the channels only, the mean over the positions of their kernel, so that a part keeps no
-//! more: an input counts as a row of its own for each kernel position.
+//! Selection reads the channels only, the mean over the positions of their kernel, so that a part
+//! keeps no more: an input counts as a row of its own for each kernel position.
 
 use std::io;
 
@@ -156,8 +156,8 @@ impl Subsamples {
         Ok(())
     }
 
-    /// The covariance of the channels, the mean over the kernel positions, in the rows of all parts but `left_out`;
-    /// none where nothing is left.
+    /// The covariance of the channels, the mean over the kernel positions, in the rows of all parts
+    /// but `left_out`; none where nothing is left.
     pub fn without(&self, left_out: usize) -> Option<Triangle> {
         let parts = || {
             let all = self.parts.iter().enumerate();
@@ -236,7 +236,8 @@ mod tests {
         })
     }
 
-    /// Directly: for every kernel position the covariance of the rows of the samples that are left, then the mean.
+    /// Directly: for every kernel position the covariance of the rows of the samples that are left,
+    /// then the mean.
     fn direct(data: &Mat<f64>, per_sample: usize, kernel: usize, left_out: usize) -> Mat<f64> {
         let rows: Vec<usize> = (0..data.nrows())
             .filter(|row| row / per_sample % SUBSAMPLES != left_out)

@@ -163,8 +163,8 @@ impl Sums {
         Sums::of(gatherers, of_consumer, 0)
     }
 
-    /// Bytes that statistics of such a model take, whatever the samples: for each block of inputs the sums
-    /// over the parts of the samples, and a covariance.
+    /// Bytes that statistics of such a model take, whatever the samples: for each block of inputs
+    /// the sums over the parts of the samples, and a covariance.
     #[must_use]
     pub fn bytes(graph: &Graph, groups: &Groups) -> u64 {
         let triangle = |size: u64| size * (size + 1) / 2;
@@ -313,7 +313,8 @@ impl Gatherer {
         (self.placed.tap.kernel_positions() * self.placed.tap.covered).max(1)
     }
 
-    /// Sums for patches of one block of many inputs, where all of them are less work than the rows asked for.
+    /// Sums for patches of one block of many inputs, where all of them are less work than the rows
+    /// asked for.
     fn patches(&self, samples: usize) -> Option<Patches> {
         let is_apt = self.blocks == 1 && products::is_single(self.inputs);
         let tap = &self.placed.tap;
@@ -383,7 +384,8 @@ impl Gatherer {
         Ok(())
     }
 
-    /// Adds the rows that wait: a product of many rows goes through the sums once, and not once for each batch.
+    /// Adds the rows that wait: a product of many rows goes through the sums once, and not once for
+    /// each batch.
     fn add_waiting(&mut self) {
         let (mut batches, samples) = std::mem::take(&mut self.waiting);
         let all = match batches.len() {

@@ -6,9 +6,9 @@ use crate::statistics::subsamples::Subsamples;
 use crate::statistics::{Covariance, Statistics};
 
 impl Statistics {
-    /// Turns what was seen at the inputs of `consumers`, which read the channels of `basis` and no others: from
-    /// here on, channel `i` is the sum of `basis[i, j]` times what channel `j` was. `basis` is orthogonal, so
-    /// that shrinkage stays what it is.
+    /// Turns what was seen at the inputs of `consumers`, which read the channels of `basis` and no
+    /// others: from here on, channel `i` is the sum of `basis[i, j]` times what channel `j` was.
+    /// `basis` is orthogonal, so that shrinkage stays what it is.
     pub(crate) fn turn(&mut self, consumers: &[usize], basis: &Mat<f64>) {
         let seen = consumers
             .iter()

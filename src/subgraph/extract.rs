@@ -1,5 +1,5 @@
-//! A part of a model as a model of its own: from the values that earlier subgraphs left to those that
-//! are asked for.
+//! A part of a model as a model of its own: from the values that earlier subgraphs left to those
+//! that are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,8 +54,8 @@ impl Expected {
         expected.collect()
     }
 
-    /// Whether a tensor of that shape has the channels, and all positions of rows. Where samples lie along other
-    /// axes than the first, there may be more.
+    /// Whether a tensor of that shape has the channels, and all positions of rows. Where samples
+    /// lie along other axes than the first, there may be more.
     fn fits(&self, found: &[usize]) -> bool {
         let axes = self.shape.iter().zip(found).enumerate().skip(1);
         let mut long_enough = axes.map(|(axis, (expected, found))| {
@@ -166,8 +166,8 @@ impl<'a> Subgraph<'a> {
 }
 
 impl Subgraph<'_> {
-    /// Runs what taps read, without the taps, where a run failed: a tensor of another shape than they count on is
-    /// the error to tell.
+    /// Runs what taps read, without the taps, where a run failed: a tensor of another shape than
+    /// they count on is the error to tell.
     fn check_shapes(&self, runtime: &Runtime, feeds: &Batch) -> Result<(), SubgraphError> {
         let mut model = self.model.clone();
         if let Some(main) = model.proto.graph.as_mut() {
@@ -228,8 +228,8 @@ impl OpenSubgraph<'_> {
         Ok(found)
     }
 
-    /// Runs one batch, puts what later subgraphs read in the cache and returns what the taps gather.
-    /// `batch` has the model's inputs where this is the first subgraph.
+    /// Runs one batch, puts what later subgraphs read in the cache and returns what the taps
+    /// gather. `batch` has the model's inputs where this is the first subgraph.
     pub fn run(
         &mut self,
         track: &mut Track,
@@ -266,8 +266,8 @@ impl OpenSubgraph<'_> {
     }
 }
 
-/// The part of a model that makes `ends` from the values `from`, which become its inputs where it reads
-/// them; returns these.
+/// The part of a model that makes `ends` from the values `from`, which become its inputs where it
+/// reads them; returns these.
 pub(crate) fn part(
     model: &mut Model,
     graph: &Graph,
@@ -374,8 +374,9 @@ fn names_read(node: &NodeProto, names: &mut Vec<String>) {
     }
 }
 
-/// A graph input of the value's type and rank, of free lengths. Only counts keep theirs, the number of
-/// axes that they tell of: ONNX's inference takes a list of sizes of unknown length for an empty one.
+/// A graph input of the value's type and rank, of free lengths. Only counts keep theirs, the number
+/// of axes that they tell of: ONNX's inference takes a list of sizes of unknown length for an empty
+/// one.
 fn declared(graph: &Graph, value: ValueId) -> ValueInfoProto {
     let value = &graph.values[value];
     let code = value.dtype.map_or(0, DataType::code);
@@ -394,7 +395,8 @@ mod tests {
     use crate::shapes::probe;
     use crate::taps::Tap;
 
-    /// What a run tells where a tap counts on so many channels more than there are, in a tensor of 16 or more.
+    /// What a run tells where a tap counts on so many channels more than there are, in a tensor of
+    /// 16 or more.
     fn told(change: impl Fn(usize) -> usize) -> Result<Vec<Tensor>, SubgraphError> {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),

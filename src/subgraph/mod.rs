@@ -1,7 +1,7 @@
 //! A model run in parts: from values that earlier parts left to values that are asked for.
 //!
-//! What later parts read waits in a cache, in memory up to a limit and in a temporary file beyond, so
-//! that no node has to run again for each part.
+//! What later parts read waits in a cache, in memory up to a limit and in a temporary file beyond,
+//! so that no node has to run again for each part.
 
 mod checkpoints;
 mod extract;

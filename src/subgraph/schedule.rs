@@ -139,8 +139,8 @@ impl Schedule {
     }
 }
 
-/// What waits for a subgraph that reads these values, and the nodes that it runs for that: a value that is no tensor is
-/// made again, from what the node that makes it reads.
+/// What waits for a subgraph that reads these values, and the nodes that it runs for that: a value
+/// that is no tensor is made again, from what the node that makes it reads.
 pub(crate) fn tensors(
     graph: &Graph,
     values: &mut dyn Iterator<Item = ValueId>,

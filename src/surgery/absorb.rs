@@ -1,5 +1,5 @@
-//! New biases put into constants that the next node adds anyway, such as a norm's mean: the file gets no tensor and no
-//! node for them.
+//! New biases put into constants that the next node adds anyway, such as a norm's mean: the file
+//! gets no tensor and no node for them.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -34,7 +34,8 @@ pub(super) fn absorb(
             .shape
             .as_ref()
             .map_or(0, Vec::len);
-        // What Conv and Gemm add lies along one axis, what an Add behind the node brings ends with the sum's axes.
+        // What Conv and Gemm add lies along one axis, what an Add behind the node brings ends with
+        // the sum's axes.
         let along = matches!(consumer.bias, Bias::Slot { .. }).then_some(consumer.output_axis);
         let whole = spread(&shift.shape, along, rank);
         if whole.is_none() || whole != spread(&present.shape, axis, rank) {
@@ -68,8 +69,8 @@ fn new_bias(graph: &Graph, consumer: &Consumer, changes: &Changes) -> Option<Ten
     }
 }
 
-/// The constant that takes a shift of a value, with the factor of the shift and the axis that the constant lies along
-/// where its shape does not tell.
+/// The constant that takes a shift of a value, with the factor of the shift and the axis that the
+/// constant lies along where its shape does not tell.
 fn taker(graph: &Graph, value: ValueId) -> Option<((NodeId, usize), f64, Option<usize>)> {
     let value = &graph.values[value];
     let [(reader, slot)] = value.readers.as_slice() else {

@@ -85,8 +85,8 @@ fn input_of(stored: &TensorProto) -> ValueInfoProto {
     }
 }
 
-/// Puts the new constants in and returns the nodes that unpack some of them. A stored tensor that all
-/// its readers want in the same new form is changed in place; otherwise each form becomes an
+/// Puts the new constants in and returns the nodes that unpack some of them. A stored tensor that
+/// all its readers want in the same new form is changed in place; otherwise each form becomes an
 /// initializer of its own.
 fn replace_inputs(
     main: &mut GraphProto,

@@ -1,4 +1,5 @@
-//! From what a node reads back to what is stored of it, step by step, with scales that hold the numbers.
+//! From what a node reads back to what is stored of it, step by step, with scales that hold the
+//! numbers.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -170,7 +171,8 @@ impl Back<'_> {
         }
     }
 
-    /// Chooses scales, and zero points where there are any, that hold the values; false where these do not go together.
+    /// Chooses scales, and zero points where there are any, that hold the values; false where these
+    /// do not go together.
     fn rescale(
         &mut self,
         scale: &mut Beside,

@@ -1,5 +1,5 @@
-//! Putting constants back in the form in which they are stored: into the nodes that make them, or into copies of
-//! these where others need them as they were.
+//! Putting constants back in the form in which they are stored: into the nodes that make them, or
+//! into copies of these where others need them as they were.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use crate::surgery::Changes;
 use crate::surgery::apply::set_input;
 use crate::surgery::stored::Form;
 
-/// What nodes of constants read instead, where all that is made of it changes alike; for the rest, the nodes to
-/// put behind others.
+/// What nodes of constants read instead, where all that is made of it changes alike; for the rest,
+/// the nodes to put behind others.
 pub(super) fn put(
     main: &mut GraphProto,
     graph: &Graph,

@@ -117,7 +117,8 @@ fn changed(model: &Model, graph: &Graph, kept: &Kept<'_>, changes: &Changes) -> 
     pruned
 }
 
-/// Where nodes read constants when only the channels of `kept` are left, which may have been computed before.
+/// Where nodes read constants when only the channels of `kept` are left, which may have been
+/// computed before.
 ///
 /// # Errors
 /// As [`prune`].

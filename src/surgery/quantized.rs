@@ -1,4 +1,5 @@
-//! Numbers in few bits: scales for integers, and biases in the scale of the product that they are added to.
+//! Numbers in few bits: scales for integers, and biases in the scale of the product that they are
+//! added to.
 
 use std::collections::BTreeMap;
 
@@ -214,8 +215,8 @@ pub(super) fn limits(dtype: DataType) -> Option<(f64, f64)> {
     })
 }
 
-/// Per element of a tensor of that shape, the element of one of shape `side` that numpy's broadcasting lays along it;
-/// `None` where they do not go together.
+/// Per element of a tensor of that shape, the element of one of shape `side` that numpy's
+/// broadcasting lays along it; `None` where they do not go together.
 pub(super) fn lanes(shape: &[usize], side: &[usize]) -> Option<Vec<usize>> {
     let missing = shape.len().checked_sub(side.len())?;
     let mut strides = vec![0; shape.len()];
@@ -259,8 +260,8 @@ impl Numbers<'_> {
         })
     }
 
-    /// Chooses new scales and zero points where the old ones do not fit. Those that share one zero point keep it; `reach` is
-    /// how far numbers around the middle go.
+    /// Chooses new scales and zero points where the old ones do not fit. Those that share one zero
+    /// point keep it; `reach` is how far numbers around the middle go.
     pub fn rescale(&self, scale: &mut [f64], zero: &mut [f64], reach: f64, is_shared: bool) {
         if self.fit(scale, zero) {
             return;
@@ -293,8 +294,9 @@ impl Numbers<'_> {
     }
 }
 
-/// A scale and zero point for values between these ends, of the kind that they had: around the zero point, if
-/// that was the middle of the type's numbers or is not its own, or from the least to the largest value.
+/// A scale and zero point for values between these ends, of the kind that they had: around the zero
+/// point, if that was the middle of the type's numbers or is not its own, or from the least to the
+/// largest value.
 fn rescaled(
     (least, most): (f64, f64),
     (scale, zero): (f64, f64),

@@ -1,7 +1,8 @@
-//! Weights in the form in which they are stored. What is judged and repaired are the numbers that a node
-//! reads; where nodes make these of a stored constant (a Cast, a product with a scale, a Transpose ...), that
-//! constant is cut, with all that lies beside it, and a repaired weight is written back the same way: with the
-//! scales that it had where they still fit, and otherwise with new ones of the same kind.
+//! Weights in the form in which they are stored. What is judged and repaired are the numbers that a
+//! node reads; where nodes make these of a stored constant (a Cast, a product with a scale, a
+//! Transpose ...), that constant is cut, with all that lies beside it, and a repaired weight is
+//! written back the same way: with the scales that it had where they still fit, and otherwise with
+//! new ones of the same kind.
 
 use std::collections::BTreeMap;
 
@@ -22,12 +23,13 @@ pub struct Form {
     pub tensors: BTreeMap<Use, Tensor>,
 }
 
-/// How far a repaired weight may be from what is stored of it, as a share of its norm. Eight bits and a scale for each
-/// output take less than a hundredth; a repair moves a weight by more than a tenth.
+/// How far a repaired weight may be from what is stored of it, as a share of its norm. Eight bits
+/// and a scale for each output take less than a hundredth; a repair moves a weight by more than a
+/// tenth.
 pub(super) const MOST_ERROR: f64 = 0.05;
 
-/// Finds the forms of the changed constants; `cuts` are the same without repair. Nodes whose repaired weight cannot be
-/// stored as it was are cut without repair.
+/// Finds the forms of the changed constants; `cuts` are the same without repair. Nodes whose
+/// repaired weight cannot be stored as it was are cut without repair.
 pub(super) fn write(
     graph: &Graph,
     kept: &Kept<'_>,
@@ -111,8 +113,8 @@ impl<'a> Link<'a> {
         })
     }
 
-    /// Where the axes of the constant that lose positions are before each step, and at the root; `None` where one of them
-    /// is not to be found.
+    /// Where the axes of the constant that lose positions are before each step, and at the root;
+    /// `None` where one of them is not to be found.
     fn places(&self) -> Option<Vec<Vec<usize>>> {
         let mut axes: Vec<usize> = self.lost.iter().map(|(axis, _)| *axis).collect();
         let mut all = vec![axes.clone()];
@@ -127,7 +129,8 @@ impl<'a> Link<'a> {
         Some(all)
     }
 
-    /// The form of the constant without what left; `None` where an axis of what is stored does not follow.
+    /// The form of the constant without what left; `None` where an axis of what is stored does not
+    /// follow.
     fn cut(&self) -> Result<Option<Form>, TensorError> {
         let root = self.graph.values[self.root].constant.as_ref();
         let (Some(places), Some(whole)) = (self.places(), root) else {
@@ -172,7 +175,8 @@ impl<'a> Link<'a> {
         Ok(Some(form))
     }
 
-    /// The constants beside the one that a step hands on that follow its channels, which lie along `axes` of what it makes.
+    /// The constants beside the one that a step hands on that follow its channels, which lie along
+    /// `axes` of what it makes.
     fn beside(
         &self,
         node: NodeId,
@@ -248,7 +252,8 @@ impl<'a> Link<'a> {
         Ok(Some((slot, Tensor::from_i64(&[sizes.len()], &sizes)?)))
     }
 
-    /// Whether it is a bias of integers behind the node that scales them: its scale follows from others.
+    /// Whether it is a bias of integers behind the node that scales them: its scale follows from
+    /// others.
     fn is_quantised_bias(&self) -> bool {
         let root = self.graph.values[self.root].constant.as_ref();
         let is_wide = root.is_some_and(|tensor| tensor.dtype == DataType::Int32);

@@ -29,7 +29,8 @@ pub fn pick<'a, T>(rng: &mut ChaCha8Rng, items: &'a [T]) -> Option<&'a T> {
     items.get(count(rng, 0, last))
 }
 
-/// A standard normal number (Box and Muller). By hand: rand_distr would draw other pictures from the same seed.
+/// A standard normal number (Box and Muller). By hand: rand_distr would draw other pictures from
+/// the same seed.
 pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt();
     radius * (std::f32::consts::TAU * rng.random::<f32>()).cos()

@@ -5,8 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::synthetic::draw::{chance, count, uniform};
 use crate::synthetic::outline::{Canvas, Point};
 
-/// Writes made-up letters from the top left corner `start` on as far as `right`, `size` pixels high, onto a
-/// canvas of `fine` sub-pixels for each pixel.
+/// Writes made-up letters from the top left corner `start` on as far as `right`, `size` pixels
+/// high, onto a canvas of `fine` sub-pixels for each pixel.
 pub fn write(
     rng: &mut ChaCha8Rng,
     canvas: &mut Canvas,

@@ -1,8 +1,10 @@
-//! Made-up photographs: dead leaves, things of all sizes that hide each other, with colours, textures, light
-//! and blur like those of natural images. Figures in the comments are of ImageNet's photographs.
+//! Made-up photographs: dead leaves, things of all sizes that hide each other, with colours,
+//! textures, light and blur like those of natural images. Figures in the comments are of ImageNet's
+//! photographs.
 //!
-//! Lee, Mumford and Huang, "Occlusion models for natural images" (2001), for the law of sizes; Baradad et al.,
-//! "Learning to see by looking at noise" (2021), for what such pictures teach a network.
+//! Lee, Mumford and Huang, "Occlusion models for natural images" (2001), for the law of sizes;
+//! Baradad et al., "Learning to see by looking at noise" (2021), for what such pictures teach a
+//! network.
 
 use rand_chacha::ChaCha8Rng;
 
@@ -346,14 +348,15 @@ impl Picture {
     }
 }
 
-/// A radius by the law of dead leaves: as many of radius r as fill the same area in every octave, r^-3.
+/// A radius by the law of dead leaves: as many of radius r as fill the same area in every octave,
+/// r^-3.
 fn size(rng: &mut ChaCha8Rng, least: f32, largest: f32) -> f32 {
     let (few, many) = (largest.powi(-2), least.powi(-2));
     1.0 / uniform(rng, few, many).sqrt()
 }
 
-/// Brings the brightness to a mean and a deviation like those of photographs (117 from 72 to 164, and 55 from
-/// 30 to 80), and cuts off what is too bright or too dark.
+/// Brings the brightness to a mean and a deviation like those of photographs (117 from 72 to 164,
+/// and 55 from 30 to 80), and cuts off what is too bright or too dark.
 fn expose(rng: &mut ChaCha8Rng, pixels: &mut [Colour]) {
     let bright = |pixel: &Colour| pixel.iter().sum::<f32>() / 3.0;
     let count = pixels.len().max(1) as f32;
@@ -368,7 +371,8 @@ fn expose(rng: &mut ChaCha8Rng, pixels: &mut [Colour]) {
     }
 }
 
-/// Blurs with about a normal curve of that deviation in pixels: three even means one after the other.
+/// Blurs with about a normal curve of that deviation in pixels: three even means one after the
+/// other.
 fn blur(pixels: &mut [Colour], width: usize, deviation: f32) {
     // The variance of an even mean over 2 r + 1 pixels is r (r + 1) / 3.
     let radius = ((deviation * deviation + 0.25).sqrt() - 0.5).round() as usize;

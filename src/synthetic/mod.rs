@@ -1,5 +1,5 @@
-//! Samples made up of random numbers, as like photographs, writing, sounds and sentences as can be without
-//! knowing any. What an input is made of is chosen in [`crate::data`].
+//! Samples made up of random numbers, as like photographs, writing, sounds and sentences as can be
+//! without knowing any. What an input is made of is chosen in [`crate::data`].
 
 pub(crate) mod draw;
 pub(crate) mod glyphs;

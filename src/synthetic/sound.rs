@@ -49,7 +49,8 @@ fn voice(rng: &mut ChaCha8Rng, wave: &mut [f32]) {
     }
 }
 
-/// Adds one tone with its overtones, of which those near two frequencies are the loudest, as in vowels.
+/// Adds one tone with its overtones, of which those near two frequencies are the loudest, as in
+/// vowels.
 fn tone(rng: &mut ChaCha8Rng, part: &mut [f32], (pitch, loud): (f32, f32)) {
     let glide = uniform(rng, -0.25, 0.25);
     let fall = uniform(rng, 0.3, 1.5);

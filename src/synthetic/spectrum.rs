@@ -4,12 +4,12 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::synthetic::draw::rough_normal;
 
-/// A square of noise with amplitude 1/f^`exponent`, row by row, that goes on at the opposite edge, of zero
-/// mean and unit variance. Its side is the next power of two.
+/// A square of noise with amplitude 1/f^`exponent`, row by row, that goes on at the opposite edge,
+/// of zero mean and unit variance. Its side is the next power of two.
 ///
-/// Octave by octave, from coarse to fine: what is there is drawn twice as large, and random numbers are
-/// added, for cells of s pixels of deviation s^(exponent - 1), which makes the amplitude fall like that in
-/// two dimensions.
+/// Octave by octave, from coarse to fine: what is there is drawn twice as large, and random numbers
+/// are added, for cells of s pixels of deviation s^(exponent - 1), which makes the amplitude fall
+/// like that in two dimensions.
 pub fn tile(rng: &mut ChaCha8Rng, side: usize, exponent: f32) -> Tile {
     let side = side.next_power_of_two().max(2);
     let mut size = 1;

@@ -1,4 +1,5 @@
-//! Made-up sentences: tokens as often as by Zipf's law, between the marks that a known vocabulary has.
+//! Made-up sentences: tokens as often as by Zipf's law, between the marks that a known vocabulary
+//! has.
 
 use rand_chacha::ChaCha8Rng;
 
@@ -68,8 +69,8 @@ impl Marks {
     }
 }
 
-/// One row of `length` values of a part. The same stream of random numbers gives the same sentence for
-/// all parts.
+/// One row of `length` values of a part. The same stream of random numbers gives the same sentence
+/// for all parts.
 pub fn row(rng: &mut ChaCha8Rng, part: TokenInput, source: Vocabulary, length: usize) -> Vec<i64> {
     let used = if source.is_masked {
         log_uniform(rng, length.min(6) as f32, length as f32 + 1.0) as usize

@@ -37,8 +37,8 @@ pub struct Tap {
     pub window: Option<Window>,
     /// Elements at the end of the tensor that each channel covers.
     pub covered: usize,
-    /// An axis before the channels' whose indexes each make inputs of their own: what the matrices of a stack
-    /// read. The channels come last then.
+    /// An axis before the channels' whose indexes each make inputs of their own: what the matrices
+    /// of a stack read. The channels come last then.
     pub stack: Option<usize>,
 }
 
@@ -67,7 +67,8 @@ impl Tap {
         Some((shape, self.axis - 1))
     }
 
-    /// The order of axes in which the inputs of a stack of matrices lie side by side; none where they do.
+    /// The order of axes in which the inputs of a stack of matrices lie side by side; none where
+    /// they do.
     fn side_by_side(&self) -> Option<Vec<i64>> {
         let stack = self.stack?;
         let others = (0..self.axis).filter(|&axis| axis != stack);
@@ -154,8 +155,8 @@ impl Placed {
         }
     }
 
-    /// The same, handed out whole where so many rows read most of it: ONNX Runtime gathers along the last
-    /// axis element by element.
+    /// The same, handed out whole where so many rows read most of it: ONNX Runtime gathers along
+    /// the last axis element by element.
     pub fn whole_for(self, graph: &Graph, rows: usize) -> Self {
         let value = &graph.values[self.tap.value];
         let inner = value
@@ -199,7 +200,8 @@ impl Placed {
         }
     }
 
-    /// The same in the model that has the `kept` channels alone; `None` where positions of rows leave with others.
+    /// The same in the model that has the `kept` channels alone; `None` where positions of rows
+    /// leave with others.
     pub fn narrowed(self, kept: &Kept<'_>) -> Option<Self> {
         let mut shape = self.shape;
         for (axis, length) in shape.iter_mut().enumerate() {

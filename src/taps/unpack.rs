@@ -9,9 +9,9 @@ use crate::onnx::Tensor;
 use crate::taps::{Placed, Positions, TapError};
 
 impl Placed {
-    /// Samples as a matrix: a row per batch entry and drawn position, a column per channel
-    /// and tap, from what was gathered at the positions `reads`, or from the whole tensor; `padding` names the entries that
-    /// read zeros. Errors speak of the tensor as `name`.
+    /// Samples as a matrix: a row per batch entry and drawn position, a column per channel and tap,
+    /// from what was gathered at the positions `reads`, or from the whole tensor; `padding` names
+    /// the entries that read zeros. Errors speak of the tensor as `name`.
     ///
     /// # Errors
     /// When the tensor has another shape, or holds NaN or infinities.
@@ -29,7 +29,8 @@ impl Placed {
         checked(matrix, name, tensor)
     }
 
-    /// The same of what was picked from a tensor after the model had run: an entry for each row and no padding.
+    /// The same of what was picked from a tensor after the model had run: an entry for each row and
+    /// no padding.
     ///
     /// # Errors
     /// As [`Placed::unpack`].

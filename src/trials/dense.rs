@@ -1,5 +1,5 @@
-//! The dense model in parts that all trials share: behind what a group narrows, they run the dense model, each from
-//! other values.
+//! The dense model in parts that all trials share: behind what a group narrows, they run the dense
+//! model, each from other values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use crate::select::{CostModel, Scene};
 use crate::subgraph::{self, Schedule, SpillCache, SubgraphError};
 use crate::trials::{Made, Outputs, TrialError, TrialRequest, collect, names};
 
-/// Parts of a model, at most. The more, the less of the dense model is opened again for each trial, and
-/// the more values wait.
+/// Parts of a model, at most. The more, the less of the dense model is opened again for each trial,
+/// and the more values wait.
 const MOST_PARTS: usize = 8;
 
 /// Where a model is divided.
@@ -100,8 +100,8 @@ impl<'a> DenseSubgraphs<'a> {
         Ok((parts, outputs))
     }
 
-    /// Runs a batch from a part on, with `changed` for the values that are not the dense model's; what the parts
-    /// make is added to it.
+    /// Runs a batch from a part on, with `changed` for the values that are not the dense model's;
+    /// what the parts make is added to it.
     pub fn run_from(
         &mut self,
         part: usize,
@@ -176,7 +176,8 @@ fn all_outputs(graph: &Graph) -> Vec<ValueId> {
     all.filter(|&value| graph.values[value].is_output).collect()
 }
 
-/// What each node computes, in the order of the graph: multiply-accumulates, and the elements that it makes.
+/// What each node computes, in the order of the graph: multiply-accumulates, and the elements that
+/// it makes.
 fn work(scene: Scene<'_>) -> Vec<f64> {
     let Scene { graph, groups, .. } = scene;
     let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
@@ -196,7 +197,8 @@ fn elements(graph: &Graph, value: ValueId) -> f64 {
     shape.map_or(0.0, |shape| shape.iter().map(|&n| n as f64).product())
 }
 
-/// For each place in the order of the graph, the elements that are made before it and read from there on.
+/// For each place in the order of the graph, the elements that are made before it and read from
+/// there on.
 fn crossing(graph: &Graph) -> Vec<f64> {
     let mut change = vec![0.0; graph.order.len() + 1];
     for (value, (made, read)) in lives(graph) {
@@ -217,7 +219,8 @@ fn over(graph: &Graph, place: usize) -> Vec<ValueId> {
     all.map(|(value, _)| value).collect()
 }
 
-/// The values that nodes make while the model runs, with where each is made and where it is read last.
+/// The values that nodes make while the model runs, with where each is made and where it is read
+/// last.
 fn lives(graph: &Graph) -> impl Iterator<Item = (ValueId, (usize, usize))> + '_ {
     let mut made = BTreeMap::new();
     let mut read = BTreeMap::new();
@@ -261,7 +264,8 @@ mod tests {
 
     #[test]
     fn parts_meet_where_least_crosses() {
-        // 16 nodes of the same work, two to a part: the parts meet at 2, 4, ... or one place before.
+        // 16 nodes of the same work, two to a part: the parts meet at 2, 4, ... or one place
+        // before.
         let work = [1.0; 16];
         let mut crossing = [9.0; 17];
         assert_eq!(cuts(&work, &crossing), [1, 3, 5, 7, 9, 11, 13]);

@@ -11,18 +11,20 @@ pub struct Effort {
     pub samples: usize,
     /// Shares of a group's channels that are left in its trials.
     pub(super) shares: &'static [f64],
-    /// Whether they are repaired by all inputs, and not by one map between channels for all taps of a kernel.
+    /// Whether they are repaired by all inputs, and not by one map between channels for all taps of
+    /// a kernel.
     pub(super) by_inputs: bool,
 }
 
-/// Samples of a trial, at most and at least. Few are enough (docs/design/decisions/015-trials-of-small-nets.md), but of
-/// one alone nothing varies.
+/// Samples of a trial, at most and at least. Few are enough
+/// (docs/design/decisions/015-trials-of-small-nets.md), but of one alone nothing varies.
 const MOST_SAMPLES: usize = 16;
 const LEAST_SAMPLES: usize = 2;
 /// So many samples go before more widths.
 const FEW_SAMPLES: usize = 3;
 /// With 1/2 alone, ImageNet's classifiers agree with the original on a fifth fewer photographs
-/// (docs/design/decisions/016-trials-of-large-nets.md); the curve may be left to go between the other two.
+/// (docs/design/decisions/016-trials-of-large-nets.md); the curve may be left to go between the
+/// other two.
 const SHARES: &[f64] = &[0.75, 0.5, 0.25];
 const FEW_SHARES: &[f64] = &[0.75, 0.25];
 /// The cost of all trials, as a share of that of the samples that the statistics see.
@@ -45,9 +47,10 @@ impl Effort {
         by_inputs: false,
     };
 
-    /// What trials are worth where the statistics see `seen` samples: three widths on up to 16 samples where
-    /// these take less than a third of the multiply-accumulates of those, two widths on 2 samples where they take
-    /// far more. Three widths are repaired by all inputs where that takes no more than a third either.
+    /// What trials are worth where the statistics see `seen` samples: three widths on up to 16
+    /// samples where these take less than a third of the multiply-accumulates of those, two widths
+    /// on 2 samples where they take far more. Three widths are repaired by all inputs where that
+    /// takes no more than a third either.
     ///
     /// # Errors
     /// A trial that cannot be planned.
@@ -73,8 +76,8 @@ impl Effort {
         Ok(Effort::within(allowed, once, few, solving.sum()))
     }
 
-    /// With that many multiply-accumulates, where all trials of one sample cost `once`, and `few` with the fewer
-    /// widths, and the repairs by all inputs `solving`.
+    /// With that many multiply-accumulates, where all trials of one sample cost `once`, and `few`
+    /// with the fewer widths, and the repairs by all inputs `solving`.
     fn within(allowed: f64, once: f64, few: f64, solving: f64) -> Self {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let fit = |once: f64| (allowed / once.max(1.0)).min(MOST_SAMPLES as f64) as usize;
@@ -92,7 +95,8 @@ impl Effort {
     }
 }
 
-/// Multiply-accumulates of the factors that the repairs of a group's trials need, with all of their inputs.
+/// Multiply-accumulates of the factors that the repairs of a group's trials need, with all of their
+/// inputs.
 fn solving(scene: Scene<'_>, group: usize) -> f64 {
     let consumers = scene.groups.groups.get(group).map(|g| &g.consumers);
     let observed = consumers.into_iter().flatten();

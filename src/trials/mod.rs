@@ -5,8 +5,9 @@
 //! between the trials, the layer's own loss curve interpolates (docs/method/budgets.md).
 //!
 //! A trial runs only what the narrowing can change. What stands before it computes what it always
-//! does: the dense model is run part by part, and each group's trials start from its values. Behind the nodes that
-//! are cut, its nodes are the dense model's again, opened once for all trials (`parts`).
+//! does: the dense model is run part by part, and each group's trials start from its values. Behind
+//! the nodes that are cut, its nodes are the dense model's again, opened once for all trials
+//! (`parts`).
 
 mod dense;
 mod effort;
@@ -76,8 +77,8 @@ pub struct TrialRequest<'a> {
     pub memory: u64,
 }
 
-/// Narrows every prunable group alone to shares of its channels and measures the outputs on `batches`;
-/// these should have the samples of the effort. `progress` is called after every group.
+/// Narrows every prunable group alone to shares of its channels and measures the outputs on
+/// `batches`; these should have the samples of the effort. `progress` is called after every group.
 ///
 /// # Errors
 /// A trial that cannot be made or run.

@@ -8,7 +8,8 @@ use crate::subgraph;
 use crate::surgery::{self, SurgeryError};
 use crate::trials::dense::Division;
 
-/// The part of a model that a trial has to run again: its head, which is cut, and the parts of the dense model behind it.
+/// The part of a model that a trial has to run again: its head, which is cut, and the parts of the
+/// dense model behind it.
 #[derive(Debug)]
 pub(super) struct Reach {
     /// Per node, whether a trial runs it.

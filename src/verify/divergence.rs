@@ -1,9 +1,9 @@
 //! How far outputs have moved, and how sure the samples are of it.
 //!
-//! Of sample i with the output `x_i`, and `y_i` of the other model, the divergence is `d_i = |y_i - x_i|^2 / V`, where `V`
-//! is the variance of the outputs, `sum |x_i - mean|^2 / (n - 1)`: 0 is the same, 1 is what any constant would do. The samples are independent,
-//! so that the mean of `d` is no larger than its estimate and Student's t times its standard error with a
-//! confidence of 90 %.
+//! Of sample i with the output `x_i`, and `y_i` of the other model, the divergence is `d_i = |y_i -
+//! x_i|^2 / V`, where `V` is the variance of the outputs, `sum |x_i - mean|^2 / (n - 1)`: 0 is the
+//! same, 1 is what any constant would do. The samples are independent, so that the mean of `d` is
+//! no larger than its estimate and Student's t times its standard error with a confidence of 90 %.
 
 use serde::Serialize;
 
@@ -11,8 +11,8 @@ use serde::Serialize;
 const STUDENT: [f64; 5] = [3.078, 1.886, 1.638, 1.533, 1.476];
 /// The same of the normal distribution.
 const NORMAL: f64 = 1.2816;
-/// An output that hardly varies is measured by this share of its mean square instead: below it, changes are taken
-/// for rounding.
+/// An output that hardly varies is measured by this share of its mean square instead: below it,
+/// changes are taken for rounding.
 const LEAST_VARIANCE: f64 = 1e-6;
 
 /// Squared change of an output over its variance.
@@ -45,7 +45,8 @@ pub(super) struct Moves {
 }
 
 impl Moves {
-    /// Adds a sample of numbers. Entries that the original leaves infinite or undefined do not count.
+    /// Adds a sample of numbers. Entries that the original leaves infinite or undefined do not
+    /// count.
     pub fn add(&mut self, before: &[f64], after: &[f64]) {
         if self.changes.is_empty() {
             self.sums = vec![0.0; before.len()];
@@ -68,7 +69,8 @@ impl Moves {
     pub fn add_decisions(&mut self, differing: usize, all: usize) {
         let all = all.max(1) as f64;
         if self.changes.is_empty() {
-            // None that differ among few samples do not say that none would: one more than was seen.
+            // None that differ among few samples do not say that none would: one more than was
+            // seen.
             self.changes.push(1.0 / all);
         }
         self.is_counted = true;
@@ -108,8 +110,8 @@ impl Moves {
     }
 }
 
-/// The quantile of Student's t; `None` without a degree of freedom. Beyond the table, the first terms of its expansion at the
-/// normal distribution (Abramowitz and Stegun, 26.7.5).
+/// The quantile of Student's t; `None` without a degree of freedom. Beyond the table, the first
+/// terms of its expansion at the normal distribution (Abramowitz and Stegun, 26.7.5).
 fn student(freedom: usize) -> Option<f64> {
     let listed = STUDENT.get(freedom.checked_sub(1)?);
     let (z, n) = (NORMAL, freedom as f64);
@@ -150,7 +152,8 @@ mod tests {
 
     #[test]
     fn it_is_the_change_over_the_variance() {
-        // Variance 2 (n - 1 = 1) about the mean 1; squared changes 1 and 0: mean 0.25, standard error 0.25.
+        // Variance 2 (n - 1 = 1) about the mean 1; squared changes 1 and 0: mean 0.25, standard
+        // error 0.25.
         let found = moved(&[(&[0.0], &[1.0]), (&[2.0], &[2.0])]).unwrap();
         assert!((found.mean - 0.25).abs() < 1e-12);
         assert!((found.high - (0.25 + 3.078 * 0.25)).abs() < 1e-12);

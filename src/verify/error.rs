@@ -4,9 +4,10 @@ use crate::data::{Batch, DataError};
 use crate::verify::{Check, VerifyError, floats, is_number};
 
 impl Check {
-    /// The squared error of each pruned model: at every output of floats the squared difference from the original
-    /// over the variance of the original across the samples, summed over the outputs. Where nothing varies, as with
-    /// one sample, the original's square takes the variance's place. A value that is not finite makes it infinite.
+    /// The squared error of each pruned model: at every output of floats the squared difference
+    /// from the original over the variance of the original across the samples, summed over the
+    /// outputs. Where nothing varies, as with one sample, the original's square takes the
+    /// variance's place. A value that is not finite makes it infinite.
     ///
     /// # Errors
     /// Data that cannot be read, or a model that fails.

@@ -135,8 +135,8 @@ impl Check {
         Ok(all.into_iter().map(ComparisonSums::finish).collect())
     }
 
-    /// Median milliseconds of one run on the batch, of the original and of each pruned model, measured in
-    /// turn.
+    /// Median milliseconds of one run on the batch, of the original and of each pruned model,
+    /// measured in turn.
     ///
     /// # Errors
     /// One of the models cannot be run.
@@ -206,7 +206,8 @@ fn add(
     Ok(())
 }
 
-/// Whether differences of the elements tell how close they are: floats, and what quantized models give.
+/// Whether differences of the elements tell how close they are: floats, and what quantized models
+/// give.
 fn is_number(tensor: &Tensor) -> bool {
     use DataType::{Int8, Int16, Uint8, Uint16};
     let is_quantized = [Int8, Int16, Uint8, Uint16].contains(&tensor.dtype);

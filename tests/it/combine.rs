@@ -1,5 +1,5 @@
-//! Combinations of channels: which groups may be turned, and that turning them changes nothing but the
-//! channels. The truth is ONNX Runtime on the original model.
+//! Combinations of channels: which groups may be turned, and that turning them changes nothing but
+//! the channels. The truth is ONNX Runtime on the original model.
 
 use onnx_mipp::repair;
 use std::path::Path;

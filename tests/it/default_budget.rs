@@ -1,4 +1,5 @@
-//! The program without a budget, with data: the smallest model whose outputs change little on held-back samples.
+//! The program without a budget, with data: the smallest model whose outputs change little on
+//! held-back samples.
 
 use std::fs;
 
@@ -8,8 +9,8 @@ use crate::program::{fixture, mipp, python, text};
 
 const MODEL: &str = "resnet_bn_torchscript.onnx";
 
-/// The mean squared change over the variance on the samples 7, 15, ..., which are held back, and its upper end: Student's t
-/// for 90 % by numerical integration of the density.
+/// The mean squared change over the variance on the samples 7, 15, ..., which are held back, and
+/// its upper end: Student's t for 90 % by numerical integration of the density.
 const CHANGE: &str = r#"
 import math, sys
 import numpy as np, onnxruntime
@@ -64,7 +65,8 @@ fn the_change_on_held_back_samples_keeps_the_bound() {
     let bound = search["bound"].as_f64().unwrap();
     assert!(truth[1] <= bound && truth[1] > bound / 3.0, "{truth:?}");
     assert!(left(&report) < 0.95, "{}", left(&report));
-    // What is written is the smallest that kept the bound, and one that did not was looked at, or no other was near.
+    // What is written is the smallest that kept the bound, and one that did not was looked at, or
+    // no other was near.
     let candidates = search["candidates"].as_array().unwrap();
     let kept = |c: &&Value| c["measured"].as_f64().unwrap() <= bound;
     let macs = candidates

@@ -1,9 +1,11 @@
 //! Every command that README.md and the pages below docs/ print is run as printed, in a folder with
-//! the fixtures (of the calibration data, the first images) and files of the names that the pages use.
+//! the fixtures (of the calibration data, the first images) and files of the names that the pages
+//! use.
 //!
 //! Commands are the blocks marked `sh`, the lines after `$` in blocks marked `console`, indented
-//! blocks that begin with a program's name, and `onnx-mipp ...` with its arguments inside a sentence. What cannot run
-//! here has a comment above its block that says why, for the block or for commands in it:
+//! blocks that begin with a program's name, and `onnx-mipp ...` with its arguments inside a
+//! sentence. What cannot run here has a comment above its block that says why, for the block or for
+//! commands in it:
 //!
 //! ```text
 //! <!-- not run: takes hours -->

@@ -1,4 +1,5 @@
-//! The front door of the library: it does what the program does, and says what is wrong in its own words.
+//! The front door of the library: it does what the program does, and says what is wrong in its own
+//! words.
 
 use std::fs;
 use std::path::Path;

@@ -113,8 +113,8 @@ fn a_real_profile_shows_every_layer_once() {
     }
 }
 
-/// The clock is made up: a quarter of the time stays, the rest goes with the MACs. The groups share the
-/// budget by parameters, which is wrong, and has to be found out by measuring.
+/// The clock is made up: a quarter of the time stays, the rest goes with the MACs. The groups share
+/// the budget by parameters, which is wrong, and has to be found out by measuring.
 #[test]
 fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
     let found = find(

@@ -1,4 +1,5 @@
-//! Small files that ask for gigabytes or hours: each is refused with what asks for it, or is done in time.
+//! Small files that ask for gigabytes or hours: each is refused with what asks for it, or is done
+//! in time.
 
 use std::path::{Path, PathBuf};
 

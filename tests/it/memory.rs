@@ -7,10 +7,10 @@ use npyz::NpyFile;
 use crate::program::{fixture, python, text};
 use crate::small;
 
-/// Runs a command and prints the peak of its resident memory in kilobytes. glibc raises the size from
-/// which blocks go back to the system with the blocks that are freed, in whatever order the threads do it:
-/// left to itself, the same command's peaks lie a fifth apart. With one thread, one arena and that size held,
-/// they agree within half a percent.
+/// Runs a command and prints the peak of its resident memory in kilobytes. glibc raises the size
+/// from which blocks go back to the system with the blocks that are freed, in whatever order the
+/// threads do it: left to itself, the same command's peaks lie a fifth apart. With one thread, one
+/// arena and that size held, they agree within half a percent.
 const SCRIPT: &str = "import os, subprocess, sys
 child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL,
                          env=dict(os.environ, RAYON_NUM_THREADS='1', MALLOC_ARENA_MAX='1',
@@ -63,8 +63,9 @@ fn activations_are_not_kept() {
         folder.path().join("once.npy"),
         folder.path().join("twice.npy"),
     );
-    // With 512, rows read most positions of a sample, which then come out as they are; with more samples they
-    // read few of each, which are gathered, from then on the same number whatever the samples.
+    // With 512, rows read most positions of a sample, which then come out as they are; with more
+    // samples they read few of each, which are gathered, from then on the same number whatever the
+    // samples.
     small::npy_f32(&once, &[1024, 1, 28, 28], &values.repeat(2));
     small::npy_f32(&twice, &[2048, 1, 28, 28], &values.repeat(4));
     let model = fixture("resnet_bn_torchscript.onnx");

@@ -1,5 +1,5 @@
-//! What the program says of strange models and data: every error names a file, and no name of a stranger
-//! acts on the terminal or passes for a line of the program.
+//! What the program says of strange models and data: every error names a file, and no name of a
+//! stranger acts on the terminal or passes for a line of the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use crate::program::{Run, mipp, text};
 use crate::small;
 
-/// A terminal's title, a cleared screen, colour, a line of its own, C1's CSI, DEL and a reversed order.
+/// A terminal's title, a cleared screen, colour, a line of its own, C1's CSI, DEL and a reversed
+/// order.
 const EVIL: &str =
     "\x1b]0;owned\x07\x1b[2J\x1b[31m<script>\r\nonnx-mipp: all is well\u{9b}31m\u{7f}\u{202e}";
 

@@ -184,8 +184,9 @@ fn samples_that_one_batch_takes_as_one_are_none() {
     assert_eq!(first_weight(&output), [8, 3, 3, 3]);
 }
 
-/// A bidirectional GRU beside an input with an open batch reads its first state, whose first axis is that of the
-/// directions: that the model runs one sample at a time is found out, with data and without.
+/// A bidirectional GRU beside an input with an open batch reads its first state, whose first axis
+/// is that of the directions: that the model runs one sample at a time is found out, with data and
+/// without.
 #[test]
 fn states_of_recurrent_layers_fix_the_batch() {
     for is_open in [true, false] {

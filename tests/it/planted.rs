@@ -1,5 +1,5 @@
-//! A folder of models is often somebody else's: nothing that lies in it runs, and no index decides what
-//! `setup` installs.
+//! A folder of models is often somebody else's: nothing that lies in it runs, and no index decides
+//! what `setup` installs.
 
 use std::fs;
 use std::io::Write;

@@ -143,8 +143,8 @@ fn a_transposed_convolution_is_repaired_at_every_position() {
     is_exact(&model("ConvTranspose", 2, &[8, 3, 1, 1], 0.7, vec![]));
 }
 
-/// Where every tap reads is another place in each run, but what holds between channels holds at each. An offset
-/// that all places had would be missing where a tap reads beside the image.
+/// Where every tap reads is another place in each run, but what holds between channels holds at
+/// each. An offset that all places had would be missing where a tap reads beside the image.
 #[test]
 fn a_deformable_convolution_is_repaired_at_every_place() {
     let mut b = Builder::new(19);

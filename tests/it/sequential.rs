@@ -1,4 +1,5 @@
-//! The repair layer by layer on random graphs of several blocks in a row, at random plans and through the program.
+//! The repair layer by layer on random graphs of several blocks in a row, at random plans and
+//! through the program.
 
 use onnx_mipp::repair;
 use std::path::Path;
@@ -99,8 +100,8 @@ fn repaired(found: &Found, stays: &[bool], data: &[Batch]) -> Result<(Repaired, 
     Ok((layered, changed))
 }
 
-/// Whatever the graph and whatever leaves, the repair ends, what its taps read has the shape that its fits count
-/// on (else it would fail), and the model runs.
+/// Whatever the graph and whatever leaves, the repair ends, what its taps read has the shape that
+/// its fits count on (else it would fail), and the model runs.
 #[test]
 fn it_ends_on_every_graph() {
     let changed = std::cell::Cell::new(0);
@@ -162,7 +163,8 @@ fn it_ends_where_levels_read_a_sequence() {
     }
 }
 
-/// The squared difference of all outputs from the original's on some samples, over the variance across these.
+/// The squared difference of all outputs from the original's on some samples, over the variance
+/// across these.
 fn squared_error(dense: &Model, pruned: &Model, data: &Batch) -> f64 {
     let squares = |values: ndarray::ArrayD<f64>| values.mapv(|value| value * value).sum();
     let pairs = run(dense, data).into_iter().zip(run(pruned, data));
@@ -174,7 +176,8 @@ fn squared_error(dense: &Model, pruned: &Model, data: &Batch) -> f64 {
     each.sum()
 }
 
-/// The program's two repairs of one plan: their squared errors on the samples that they were fitted to.
+/// The program's two repairs of one plan: their squared errors on the samples that they were fitted
+/// to.
 fn errors(proto: ModelProto, folder: &Path) -> [f64; 2] {
     let found = find(proto);
     let path = |name: &str| folder.join(name);

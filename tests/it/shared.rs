@@ -159,7 +159,8 @@ fn towers_stay_equal_and_are_stored_once() {
     assert!(all < 1.02 * once, "{once} then {all}");
 }
 
-/// A head of two convolutions on three levels, which stand at different depths and have different sizes.
+/// A head of two convolutions on three levels, which stand at different depths and have different
+/// sizes.
 fn detector() -> Found {
     let mut b = Builder::new(13);
     b.input("x", &[3, 16, 16]);

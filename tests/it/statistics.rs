@@ -105,7 +105,8 @@ fn statistics_of_parts_add_up_to_those_of_the_whole() {
     assert!((scores(&part)[0] - scores(&direct)[0]).abs() > 1e-6);
 }
 
-/// Has a file of statistics, whose checksum fits, count so many rows that no number holds their sum.
+/// Has a file of statistics, whose checksum fits, count so many rows that no number holds their
+/// sum.
 fn claim_rows(bytes: &mut Vec<u8>) {
     let word = b"\"parts\":[";
     let start = bytes.windows(word.len()).position(|part| part == word);

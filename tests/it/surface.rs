@@ -1,4 +1,5 @@
-//! What the library shows: the names that its documentation has. A change here is a change for those who use it.
+//! What the library shows: the names that its documentation has. A change here is a change for
+//! those who use it.
 
 use std::fs;
 

@@ -1,6 +1,7 @@
-//! What strangers' bytes go through, one function for each of the ways in that need no ONNX Runtime. The
-//! fuzzer calls these (`fuzz/`), and `corpus.rs` does with every input of interest that it found. Errors are
-//! as good as results here: what counts is that neither a panic nor a size from the file ends the program.
+//! What strangers' bytes go through, one function for each of the ways in that need no ONNX
+//! Runtime. The fuzzer calls these (`fuzz/`), and `corpus.rs` does with every input of interest
+//! that it found. Errors are as good as results here: what counts is that neither a panic nor a
+//! size from the file ends the program.
 
 use onnx_mipp::statistics;
 use std::sync::OnceLock;

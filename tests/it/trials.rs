@@ -122,8 +122,8 @@ fn a_part_may_resize_to_sizes_that_the_rest_computes() {
 
 #[test]
 fn a_part_may_have_nothing_to_compute() {
-    // Most of the work is in heads of the same depth, behind all of which a branch goes on: between two heads
-    // nothing is made that anything else reads.
+    // Most of the work is in heads of the same depth, behind all of which a branch goes on: between
+    // two heads nothing is made that anything else reads.
     let mut b = Builder::new(13);
     b.input("x", &[4, 6, 6]);
     let made = b.conv("x", [16, 4, 3, 3], vec![ints("pads", &[1; 4])]);
@@ -139,8 +139,8 @@ fn a_part_may_have_nothing_to_compute() {
     is_that_of_the_whole_model("heads", b.finish(), 3);
 }
 
-/// Blocks of halves that a sequence holds, as an exporter writes torch.chunk: sequences cannot pass from one part of
-/// the model to another.
+/// Blocks of halves that a sequence holds, as an exporter writes torch.chunk: sequences cannot pass
+/// from one part of the model to another.
 pub fn halves_in_sequences() -> ModelProto {
     let mut b = Builder::new(17);
     b.input("x", &[4, 6, 6]);

@@ -1,5 +1,5 @@
-//! Runs without calibration data: nothing that is said of made-up inputs may look like quality, and nothing
-//! that people care about may break.
+//! Runs without calibration data: nothing that is said of made-up inputs may look like quality, and
+//! nothing that people care about may break.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -46,7 +46,8 @@ pub struct CalibrationArguments {
     /// Images: order of the colours
     #[arg(long, value_enum)]
     color: Option<ColorArgument>,
-    /// Images: what becomes of a rotation in the EXIF data; PIL and torchvision ignore it, OpenCV applies it
+    /// Images: what becomes of a rotation in the EXIF data; PIL and torchvision ignore it, OpenCV
+    /// applies it
     #[arg(long, value_enum, default_value = "ignore")]
     exif: ExifArgument,
     /// Seed of everything random

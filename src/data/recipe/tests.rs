@@ -41,9 +41,9 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The figures that ImageNet's photographs have: of the brightness, mean 117 and deviation 55 in the middle;
-/// of the colours, a correlation of red and green of about 0.9; and mean squares of the differences d pixels
-/// apart that grow about like d^0.6, where white noise keeps them level.
+/// The figures that ImageNet's photographs have: of the brightness, mean 117 and deviation 55 in
+/// the middle; of the colours, a correlation of red and green of about 0.9; and mean squares of the
+/// differences d pixels apart that grow about like d^0.6, where white noise keeps them level.
 #[test]
 fn photographs_have_the_figures_of_photographs() {
     let (recipe, note) = made(&spec("x", DataType::Float, &PHOTO));

@@ -116,8 +116,8 @@ fn blocks_of_several_consumers_are_exchanged_whole() {
     assert!(count > 5, "{count}");
 }
 
-/// Of 200 seeded cases with 10 channels, 3 outputs and 4 channels left: elimination alone finds the best of all
-/// subsets in 101, with exchanges in 169.
+/// Of 200 seeded cases with 10 channels, 3 outputs and 4 channels left: elimination alone finds the
+/// best of all subsets in 101, with exchanges in 169.
 #[test]
 fn more_cases_end_at_the_best_of_all_subsets() {
     let (n, leave, cases) = (10, 6, 200);

@@ -10,7 +10,8 @@ use crate::subgraph::{self, Schedule, Track};
 use crate::surgery::{self, Repaired};
 
 /// Seconds per multiply-accumulate, and per byte that a node makes, of ONNX Runtime on two cores of
-/// x86-64: with them plain passes of MobileNetV2 and ResNet-50 take what they do (docs/results/performance.md).
+/// x86-64: with them plain passes of MobileNetV2 and ResNet-50 take what they do
+/// (docs/results/performance.md).
 const PER_MAC: f64 = 10e-12;
 const PER_BYTE: f64 = 50e-12;
 /// Seconds per byte that is copied out of ONNX Runtime and put away, or fetched and copied in.

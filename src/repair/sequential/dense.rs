@@ -16,7 +16,8 @@ use crate::taps::Placed;
 /// Elements that a run gathers of a sample, about: those of a batch are all in memory at once.
 const MOST_GATHERED: usize = 1 << 21;
 
-/// The dense model with the taps of all levels. It runs in one stage, or in more where its taps gather much.
+/// The dense model with the taps of all levels. It runs in one stage, or in more where its taps
+/// gather much.
 pub(super) struct Dense<'a> {
     setting: RepairRequest<'a>,
     /// The stage that runs, open. An open model holds the memory of its runs.
@@ -80,8 +81,8 @@ impl<'a> Dense<'a> {
         Ok(Some(self.stages[stage].clone()))
     }
 
-    /// Runs a batch through the stage that is open, for these levels; `places` are the positions for their taps.
-    /// The first stage reads the batch itself.
+    /// Runs a batch through the stage that is open, for these levels; `places` are the positions
+    /// for their taps. The first stage reads the batch itself.
     pub fn run(
         &mut self,
         stage: &Range<usize>,

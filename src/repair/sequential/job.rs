@@ -33,7 +33,8 @@ pub(super) struct Job<'a> {
     /// Samples seen.
     pub seen: usize,
     pub targets: Vec<Target<'a>>,
-    /// The fit that it is a part of, where consumers share a weight. The job that leads has the sums.
+    /// The fit that it is a part of, where consumers share a weight. The job that leads has the
+    /// sums.
     pub tie: Option<Tie>,
     /// Of the rows, those that are kept.
     pub share: Share,
@@ -117,8 +118,8 @@ impl<'a> Job<'a> {
             .collect()
     }
 
-    /// Adds what the taps gathered of one batch: its own, or those of another job of the same fit, whose turn
-    /// is after its own.
+    /// Adds what the taps gathered of one batch: its own, or those of another job of the same fit,
+    /// whose turn is after its own.
     pub fn add(
         &mut self,
         other: Option<&Job<'_>>,

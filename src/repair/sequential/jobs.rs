@@ -17,8 +17,8 @@ use crate::repair::sequential::ties;
 use crate::statistics::Moments;
 use crate::taps::{Placed, Tap};
 
-/// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass, which
-/// has seen more (docs/design/decisions/035-rows-and-rounds.md).
+/// Rows for each input of a fit, and at least. The fit is pulled to that of the repair in one pass,
+/// which has seen more (docs/design/decisions/035-rows-and-rounds.md).
 const ROWS_PER_INPUT: usize = 8;
 const LEAST_ROWS: usize = 8192;
 
@@ -171,8 +171,8 @@ impl<'a> Builder<'_, 'a> {
         })
     }
 
-    /// The rectifier behind a consumer of which so many outputs stay; `sum` is the sum that its output goes into,
-    /// where what it is added to has lost something.
+    /// The rectifier behind a consumer of which so many outputs stay; `sum` is the sum that its
+    /// output goes into, where what it is added to has lost something.
     fn rectifier(
         &mut self,
         consumer: &Consumer,

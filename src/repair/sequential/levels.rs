@@ -1,6 +1,6 @@
 //! In which order consumers are fitted: a consumer's level is the number of fitted consumers in a
-//! row that its input has behind it. Consumers that share a weight are fitted together, where the inputs of
-//! all of them are known.
+//! row that its input has behind it. Consumers that share a weight are fitted together, where the
+//! inputs of all of them are known.
 
 use crate::graph::{Graph, ValueId};
 use crate::groups::{Groups, Kept};
@@ -16,13 +16,14 @@ pub(super) struct Levels {
     values: Vec<usize>,
     /// Per consumer, whether it is fitted.
     fitted: Vec<bool>,
-    /// Per consumer that shares its weight, the level of the inputs of all that share it: there they are
-    /// fitted.
+    /// Per consumer that shares its weight, the level of the inputs of all that share it: there
+    /// they are fitted.
     together: Vec<usize>,
 }
 
 impl Levels {
-    /// Walks the graph, again as long as consumers that share a weight have to wait longer for each other.
+    /// Walks the graph, again as long as consumers that share a weight have to wait longer for each
+    /// other.
     pub fn find(graph: &Graph, groups: &Groups, statistics: &Statistics, kept: &Kept<'_>) -> Self {
         let mut can_be = ties::fittable(graph, groups, &|index| {
             can_be_fitted(groups, index, statistics)

@@ -4,7 +4,8 @@
 //! A repair in one pass fits each consumer to the dense model's inputs; what the layers before lost
 //! is not in its equations, and errors add up. Here the consumers are walked in topological order,
 //! level by level, and at each the pruned model runs one subgraph further. The dense model has run
-//! before, on the same samples. With `x` the pruned model's inputs and `t` the dense model's outputs of a consumer,
+//! before, on the same samples. With `x` the pruned model's inputs and `t` the dense model's
+//! outputs of a consumer,
 //!
 //! ```text
 //! W' = W1 + Cov(t - W1 x, x) inv(Cov(x))        b' = mean(t) - W' mean(x)
@@ -153,8 +154,8 @@ struct BothModels<'a> {
 }
 
 impl<'a> BothModels<'a> {
-    /// Runs a level on all batches: `None` for one that was seen before. Where a stage of the dense model begins,
-    /// it runs as well.
+    /// Runs a level on all batches: `None` for one that was seen before. Where a stage of the dense
+    /// model begins, it runs as well.
     fn run(
         &mut self,
         level: usize,

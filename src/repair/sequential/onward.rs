@@ -21,8 +21,8 @@ impl Onward<'_> {
         }
     }
 
-    /// What the only reader of a value makes of it, if that is a tensor of the same shape with the same channels,
-    /// position by position. Where a weight makes others of them, the way ends.
+    /// What the only reader of a value makes of it, if that is a tensor of the same shape with the
+    /// same channels, position by position. Where a weight makes others of them, the way ends.
     pub fn next(&self, value: ValueId) -> Option<ValueId> {
         let reader = self.reader(value)?;
         let [Some(made)] = *self.graph.nodes[reader].outputs else {

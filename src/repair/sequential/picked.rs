@@ -30,7 +30,8 @@ pub(super) fn channels(tensor: Tensor, channels: &[usize], is_last: bool) -> Ten
     }
 }
 
-/// Some positions and channels of a tensor of floats of three axes, of which the last are the positions.
+/// Some positions and channels of a tensor of floats of three axes, of which the last are the
+/// positions.
 pub(super) fn positions(tensor: &Tensor, channels: &[usize], positions: &Tensor) -> Tensor {
     let (&[samples, all, length], Ok(values), Ok(positions)) =
         (tensor.shape.as_slice(), tensor.as_f32(), positions.to_i64())

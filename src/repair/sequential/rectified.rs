@@ -6,13 +6,15 @@
 //! minimises the sum over all rows of
 //!
 //! ```text
-//! (v - t)^2  where lo < t < hi      max(v - lo, 0)^2  where t <= lo      max(hi - v, 0)^2  where t >= hi
+//! (v - t)^2         where lo < t < hi
+//! max(v - lo, 0)^2  where t <= lo
+//! max(hi - v, 0)^2  where t >= hi
 //! ```
 //!
-//! This is convex and not below the squared error behind the function. It is minimised by majorisation:
-//! a target beyond an end is moved to the fitted value, but not across the end, and the least squares
-//! fit repeated. Zhang et al. (Accelerating Very Deep Convolutional Networks, 2015, section 3.2) fit
-//! through a Relu by a relaxation with a penalty; this form needs none.
+//! This is convex and not below the squared error behind the function. It is minimised by
+//! majorisation: a target beyond an end is moved to the fitted value, but not across the end, and
+//! the least squares fit repeated. Zhang et al. (Accelerating Very Deep Convolutional Networks,
+//! 2015, section 3.2) fit through a Relu by a relaxation with a penalty; this form needs none.
 //!
 //! The moved targets depend on the fit, so sums over all rows do not do: some rows are kept.
 
@@ -41,8 +43,8 @@ pub(super) struct Rectifier {
     pub passes: RangeInclusive<f64>,
     /// What it reads.
     pub before: Before,
-    /// How the output becomes what it reads, channel by channel; `None` where it is the output, or the
-    /// sum that the output goes into.
+    /// How the output becomes what it reads, channel by channel; `None` where it is the output, or
+    /// the sum that the output goes into.
     pub affine: Option<Vec<Affine>>,
 }
 
@@ -64,8 +66,8 @@ pub(super) struct Behind {
     pub through_sum: bool,
 }
 
-/// The rectifier that a value goes into alone, perhaps through functions whose being affine is to be
-/// seen in the data, and then perhaps through a sum.
+/// The rectifier that a value goes into alone, perhaps through functions whose being affine is to
+/// be seen in the data, and then perhaps through a sum.
 pub(super) fn behind(onward: Onward<'_>, value: ValueId) -> Option<Behind> {
     let (mut own, mut through_sum) = (value, false);
     loop {
@@ -202,7 +204,8 @@ const MOST_ROWS: usize = 4096;
 /// Outputs that are worked on together.
 const PANEL: usize = 64;
 
-/// Sums over some rows of how far the targets of some outputs move, and of their products with the inputs.
+/// Sums over some rows of how far the targets of some outputs move, and of their products with the
+/// inputs.
 struct Moved {
     sum: Vec<f64>,
     /// `inputs x outputs`.
@@ -227,8 +230,8 @@ impl Block<'_> {
         })
     }
 
-    /// By how much targets move in the mean, and the inputs' covariance with that. Sums over rows are
-    /// added in the same order whatever the number of threads.
+    /// By how much targets move in the mean, and the inputs' covariance with that. Sums over rows
+    /// are added in the same order whatever the number of threads.
     fn moved(&self, fitted: &Fitted, mean: &[f64]) -> (Vec<f64>, Mat<f64>) {
         let (outputs, rows) = (fitted.0.nrows(), self.inputs.len());
         #[allow(clippy::cast_possible_truncation)]
@@ -291,7 +294,8 @@ impl Block<'_> {
         Moved { sum, products }
     }
 
-    /// Makes of an output's fitted values, less `about`, by how much its targets move; returns the sum.
+    /// Makes of an output's fitted values, less `about`, by how much its targets move; returns the
+    /// sum.
     #[allow(clippy::cast_possible_truncation)]
     fn move_output(&self, j: usize, rows: &Range<usize>, values: &mut [f32], about: f64) -> f64 {
         let Some(factor) = self.factors[j] else {

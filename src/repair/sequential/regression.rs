@@ -11,7 +11,8 @@ use crate::linalg::{Divisor, LinalgError};
 use crate::repair::sequential::ridge::{self, SecondMoments};
 use crate::statistics::Moments;
 
-/// Rows of inputs less their shift: in f32 where there are so many inputs that products are summed so.
+/// Rows of inputs less their shift: in f32 where there are so many inputs that products are summed
+/// so.
 pub(super) enum Centred {
     Single(Mat<f32>),
     Double(Mat<f64>),
@@ -64,7 +65,8 @@ impl CrossMoments {
         }
     }
 
-    /// Adds rows of targets, which are some columns of `all`, with the rows of inputs less the inputs' shift.
+    /// Adds rows of targets, which are some columns of `all`, with the rows of inputs less the
+    /// inputs' shift.
     #[allow(clippy::cast_possible_truncation)]
     pub fn add(&mut self, all: &Mat<f32>, columns: Range<usize>, inputs: &Centred) {
         let rows = all.nrows();
@@ -194,10 +196,10 @@ pub(super) struct Aim<'a> {
     pub gain: f64,
 }
 
-/// The usual ridge over the shrinkage intensity of the inputs. That intensity makes their covariance right
-/// as a whole; a prediction leans on its small eigenvalues, which few samples get wrong. The ridge is the
-/// geometric mean of this one and the one that samples held back choose, where there are enough of them
-/// (docs/design/decisions/026-factor-of-the-ridge.md).
+/// The usual ridge over the shrinkage intensity of the inputs. That intensity makes their
+/// covariance right as a whole; a prediction leans on its small eigenvalues, which few samples get
+/// wrong. The ridge is the geometric mean of this one and the one that samples held back choose,
+/// where there are enough of them (docs/design/decisions/026-factor-of-the-ridge.md).
 const RIDGE: f64 = 10.0;
 
 /// A fitted weight, and the shift of each row of `W x`.
@@ -256,8 +258,8 @@ impl Equations {
             aim.lost.as_ref().map(|(lost, _)| *lost),
             &offset,
         );
-        // Added, not mixed in: of inputs that really are alike and uncorrelated, the intensity is 1,
-        // and a mixture would leave nothing of what they say.
+        // Added, not mixed in: of inputs that really are alike and uncorrelated, the intensity is
+        // 1, and a mixture would leave nothing of what they say.
         let least = (covariance.shrinkage.max(1e-7) * covariance.mean_variance())
             .max(f64::MIN_POSITIVE.sqrt());
         let usual = RIDGE * least;
@@ -296,7 +298,8 @@ impl Equations {
         self.gain
     }
 
-    /// The fit; `moved` is what to add to the means of the targets and to the inputs' covariance with them.
+    /// The fit; `moved` is what to add to the means of the targets and to the inputs' covariance
+    /// with them.
     pub fn solve(&self, moved: Option<(&[f64], &Mat<f64>)>) -> Fitted {
         let mut target = self.residual.clone();
         if let Some((_, covariance)) = moved {

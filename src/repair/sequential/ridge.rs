@@ -1,9 +1,10 @@
 //! How far a fit is pulled to its start: as far as predicts samples best that it was not fitted to.
 //!
-//! Rows of one image resemble each other, so that many rows may be few samples, and a fit on them repeats what
-//! they happen to have in common. One sample in four is held back: the others are fitted with several
-//! ridges, and the one is taken that leaves least of the residual on the samples held back. Then all are
-//! fitted with it. With `R` the residual of the start and `D` the change of the weight,
+//! Rows of one image resemble each other, so that many rows may be few samples, and a fit on them
+//! repeats what they happen to have in common. One sample in four is held back: the others are
+//! fitted with several ridges, and the one is taken that leaves least of the residual on the
+//! samples held back. Then all are fitted with it. With `R` the residual of the start and `D` the
+//! change of the weight,
 //!
 //! ```text
 //! |R - D x|^2 = |R|^2 - 2 tr(D c') + tr(D C D')        c = E[R x'],  C = E[x x']
@@ -22,7 +23,8 @@ use crate::linalg::{Divisor, LinalgError};
 const HELD_BACK: usize = 4;
 /// Fewer samples are all fitted.
 const LEAST_SAMPLES: usize = 8;
-/// Ridges are tried from this many times the mean variance of the inputs down, as long as they gain, in steps of this factor.
+/// Ridges are tried from this many times the mean variance of the inputs down, as long as they
+/// gain, in steps of this factor.
 const WIDEST: f64 = 10.0;
 const STEP: f64 = 4.0;
 /// So many times the mean variance leave the start as it is.
@@ -129,8 +131,9 @@ impl SecondMoments {
     }
 }
 
-/// The ridge that predicts best what is held back, at least `least`. `inputs` and `targets` are of all rows, the latter's as the rows of
-/// `targets`, and of those held back; `start` is the weight that fits are pulled to.
+/// The ridge that predicts best what is held back, at least `least`. `inputs` and `targets` are of
+/// all rows, the latter's as the rows of `targets`, and of those held back; `start` is the weight
+/// that fits are pulled to.
 ///
 /// # Errors
 /// A covariance that cannot be factorised.
@@ -209,8 +212,8 @@ mod tests {
     const PER_SAMPLE: usize = 5;
     const INPUTS: usize = 12;
 
-    /// Rows of inputs that resemble each other within a sample, and targets that follow them as `slope` says, and
-    /// each sample's own noise otherwise.
+    /// Rows of inputs that resemble each other within a sample, and targets that follow them as
+    /// `slope` says, and each sample's own noise otherwise.
     fn rows(targets: usize, slope: f64, noise: f64) -> (Mat<f64>, Mat<f64>) {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let mut uniform = || f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5;
@@ -308,7 +311,8 @@ mod tests {
         let (x, t) = rows(3 * MIXTURES, 1.0, 0.0);
         assert_eq!(chosen(&x, &t, &start, 1e-4), 1e-4);
         let (x, t) = rows(3 * MIXTURES, 0.0, 1.0);
-        // Nearly nothing of a fit is left where the ridge is more than the inputs' variance of a tenth.
+        // Nearly nothing of a fit is left where the ridge is more than the inputs' variance of a
+        // tenth.
         assert!(chosen(&x, &t, &start, 1e-4) > 0.2);
     }
 

@@ -76,8 +76,8 @@ impl Found<'_> {
     }
 }
 
-/// What one batch has for the jobs of a level: the positions of each, and what the taps of the dense
-/// and of the pruned model gathered, job after job.
+/// What one batch has for the jobs of a level: the positions of each, and what the taps of the
+/// dense and of the pruned model gathered, job after job.
 pub(super) struct Sampled {
     pub draws: Vec<Draw>,
     pub dense: Vec<Tensor>,

@@ -17,8 +17,9 @@ pub(super) struct Tie {
     pub leads: bool,
 }
 
-/// Per consumer, whether it can be fitted: by itself, and with all that share its weight. These must have one
-/// bias, and none of them may stand behind another: then its inputs would depend on the fit.
+/// Per consumer, whether it can be fitted: by itself, and with all that share its weight. These
+/// must have one bias, and none of them may stand behind another: then its inputs would depend on
+/// the fit.
 pub(super) fn fittable(graph: &Graph, groups: &Groups, alone: &dyn Fn(usize) -> bool) -> Vec<bool> {
     let mut of_node = vec![0; graph.nodes.len()];
     for consumer in &groups.consumers {
@@ -69,7 +70,8 @@ fn are_in_a_row(graph: &Graph, groups: &Groups, consumers: &[usize]) -> bool {
     false
 }
 
-/// Per consumer that shares its weight, the highest level of what all that share it read; 0 for others.
+/// Per consumer that shares its weight, the highest level of what all that share it read; 0 for
+/// others.
 pub(super) fn latest(groups: &Groups, level: impl Fn(ValueId) -> usize) -> Vec<usize> {
     let own = |index: &usize| level(groups.consumers[*index].input);
     let of = |sharing: &Sharing| match sharing {
@@ -90,7 +92,8 @@ pub(super) fn of(groups: &Groups, index: usize) -> Option<Tie> {
     }
 }
 
-/// Makes one fit of the jobs of a level that share a weight; those of a weight of which one cannot be read go.
+/// Makes one fit of the jobs of a level that share a weight; those of a weight of which one cannot
+/// be read go.
 pub(super) fn unite(jobs: &mut Vec<Job<'_>>, groups: &Groups, samples: usize) {
     let mut found: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (place, job) in jobs.iter().enumerate() {

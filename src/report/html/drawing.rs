@@ -82,7 +82,8 @@ fn what(group: Option<&GroupReport>) -> String {
     }
 }
 
-/// Grey for what is frozen or was not judged, darker for what was judged on made-up inputs; else poor, fair, good or between by the MI kept: half, three quarters, all.
+/// Grey for what is frozen or was not judged, darker for what was judged on made-up inputs; else
+/// poor, fair, good or between by the MI kept: half, three quarters, all.
 pub fn colour(group: Option<&GroupReport>) -> String {
     let score = group
         .filter(|group| group.frozen.is_empty())

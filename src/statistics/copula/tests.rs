@@ -66,8 +66,9 @@ fn growing_maps_of_the_channels_change_no_correlation() {
 #[test]
 fn of_gaussian_values_it_is_the_covariance_within_sampling_error() {
     let (found, truth) = (ranked(&gaussian(2)), truth());
-    // A correlation's standard error is below 1 / sqrt(COUNT), 0.016, and a deviation's 0.011 of it. Clipped at
-    // +-2.576 a normal variable has the variance 0.99 - 2 * 2.576 phi(2.576) + 0.01 * 2.576^2 = 0.982.
+    // A correlation's standard error is below 1 / sqrt(COUNT), 0.016, and a deviation's 0.011 of
+    // it. Clipped at +-2.576 a normal variable has the variance 0.99 - 2 * 2.576 phi(2.576) +
+    // 0.01 * 2.576^2 = 0.982.
     for i in 0..SIZE {
         let deviation = (found.at(i, i) / truth[(i, i)]).sqrt();
         assert!((deviation - 0.982f64.sqrt()).abs() < 0.04, "{deviation}");

@@ -55,7 +55,8 @@ impl<'a, T: Number> Images<'a, T> {
         }
     }
 
-    /// A matrix with a column for each channel and, for each of some samples, rows for its elements.
+    /// A matrix with a column for each channel and, for each of some samples, rows for its
+    /// elements.
     fn matrix(
         &self,
         samples: impl Iterator<Item = usize> + Clone,

@@ -317,7 +317,8 @@ fn a_table_read_by_numbers_makes_channels() {
     assert_eq!(constant_shape(&pruned, only(&pruned, "Gather"), 0), [8, 4]);
 }
 
-/// One head of keys and values for all heads of queries, met by broadcasting or repeated by an Expand.
+/// One head of keys and values for all heads of queries, met by broadcasting or repeated by an
+/// Expand.
 pub(super) fn multi_query(repeats: bool) -> Builder {
     let mut b = Builder::new(17);
     b.input("x", &[LENGTH, 8]);

@@ -6,8 +6,8 @@ use onnx_mipp::onnx::proto::GraphProto;
 use onnx_mipp::onnx::{DataType, Tensor};
 use onnx_mipp::select::CostModel;
 
-/// A model whose second convolution has the weight of 6 outputs and 7 inputs that `compute` makes of a constant
-/// of that shape.
+/// A model whose second convolution has the weight of 6 outputs and 7 inputs that `compute` makes
+/// of a constant of that shape.
 fn weighed(opset: i64, compute: impl FnOnce(&mut Builder, &str) -> String) -> Found {
     let mut b = Builder::new(opset);
     let made = stem(&mut b, 7);

@@ -271,8 +271,8 @@ fn an_old_upsample_has_its_scales_as_attribute() {
     found.check();
 }
 
-/// 7 channels, and 6 made of them that lie along two axes, as `merge` makes them one of `length`; read by a
-/// matrix.
+/// 7 channels, and 6 made of them that lie along two axes, as `merge` makes them one of `length`;
+/// read by a matrix.
 fn merged(length: usize, merge: impl FnOnce(&mut Builder, &str) -> String) -> Found {
     let mut b = Builder::new(17);
     let made = stem(&mut b, 7);
@@ -332,7 +332,8 @@ fn two_axes_of_channels_made_one_hold_their_channels() {
 
 #[test]
 fn channels_of_many_elements_are_not_lost() {
-    // More elements than are looked at one by one where it is open which axis carries the channels on.
+    // More elements than are looked at one by one where it is open which axis carries the channels
+    // on.
     let mut b = Builder::new(17);
     b.input("x", &[4, 380, 380]);
     let made = b.pointwise("x", 4, 8);

@@ -3,8 +3,8 @@
 use super::*;
 use crate::builder::{int, text};
 
-/// Three experts on 6 positions of 8 numbers, each with a bias of its own, that all read the same and are added
-/// up; by MatMul or by Einsum.
+/// Three experts on 6 positions of 8 numbers, each with a bias of its own, that all read the same
+/// and are added up; by MatMul or by Einsum.
 pub(super) fn experts(by_einsum: bool) -> Builder {
     let mut b = Builder::new(17);
     b.input("x", &[6, 8]);

@@ -1,4 +1,5 @@
-//! What ONNX Runtime fused, or a quantiser wrote on integers, is taken apart and pruned as what it was.
+//! What ONNX Runtime fused, or a quantiser wrote on integers, is taken apart and pruned as what it
+//! was.
 
 use super::*;
 use crate::builder::{float, floats, int, text};

@@ -293,7 +293,8 @@ fn what_undoes_a_pooling_loses_channels_with_it() {
     }
 }
 
-/// The indices count through all channels: to another size, or in another's hands, they mean something else.
+/// The indices count through all channels: to another size, or in another's hands, they mean
+/// something else.
 #[test]
 fn indices_of_a_pooling_hold_its_channels_elsewhere() {
     for larger in [true, false] {

@@ -1,5 +1,5 @@
-//! Rules through the whole program, with its default repair: valid files that ONNX Runtime runs alike with its
-//! optimisers and without.
+//! Rules through the whole program, with its default repair: valid files that ONNX Runtime runs
+//! alike with its optimisers and without.
 
 use super::{attention, stacks, unfused, vision};
 use crate::builder::Builder;

@@ -143,7 +143,8 @@ impl Net {
         self.add(&now);
     }
 
-    /// Channels shuffled by numbers that nodes compute from the tensor's shape, as exporters write it.
+    /// Channels shuffled by numbers that nodes compute from the tensor's shape, as exporters write
+    /// it.
     fn shuffled_by_its_shape(&mut self) {
         if !self.now.channels.is_multiple_of(2) {
             return self.basic();
