@@ -2,8 +2,8 @@
 //!
 //! One file per operator family, with all that is known of it: how atoms pass from a node's inputs
 //! to its outputs, which attributes follow, what the node costs, and whatever else the facets of
-//! [`Operator`] ask. Each file has a table of its operators, and [`RULES`] knows those of all
-//! files. Operators that have no rule freeze what they touch.
+//! [`Operator`](crate::groups::Operator) ask. Each file has a table of its operators, and [`RULES`]
+//! knows those of all files. Operators that have no rule freeze what they touch.
 
 pub mod build;
 pub mod constant;
