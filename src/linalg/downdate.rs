@@ -7,13 +7,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use crate::linalg::matrix::mirror;
-
-/// Columns that are worked on together.
-const PANEL: usize = 128;
-/// Of so few rows and columns each element is counted by itself.
-const FEW: usize = 16;
-/// Multiply-accumulates that are worth the sharing between threads.
-const WORTH_SHARING: usize = 1 << 23;
+use crate::linalg::tuning::{DOWNDATE_WORTH_SHARING, FEW, PANEL};
 
 /// `matrix - left right'`, where the columns of `left` and `right` wait to be multiplied.
 pub(crate) struct BlockedDowndate {
@@ -165,7 +159,7 @@ impl BlockedDowndate {
                 rest = more;
             }
             let settle = |(first, panel)| settle_panel(panel, first, left, right);
-            if size * size * waiting < WORTH_SHARING {
+            if size * size * waiting < DOWNDATE_WORTH_SHARING {
                 panels.into_iter().for_each(settle)
             } else {
                 panels.into_par_iter().for_each(settle)
@@ -276,7 +270,7 @@ mod tests {
     #[test]
     fn what_waits_is_subtracted_panel_by_panel() {
         let size = 2 * PANEL + 45;
-        let together = WORTH_SHARING / (size * size) + 1;
+        let together = DOWNDATE_WORTH_SHARING / (size * size) + 1;
         let entry = |i: usize, k: usize| ((i * 7 + k * 13) % 11) as f64 / 11.0;
         let vectors = Mat::from_fn(size, together, entry);
         let start = Mat::<f64>::identity(size, size);

@@ -8,6 +8,7 @@ use faer::{Accum, Mat, MatRef, Par, Side};
 use rayon::prelude::*;
 
 use crate::linalg::LinalgError;
+use crate::linalg::tuning::{PANEL, TILE, WORTH_SHARING};
 
 /// Shares of the mean of the diagonal that are added to it until a matrix can be factored: rounding
 /// leaves a covariance of inputs that depend on each other with eigenvalues a little below zero.
@@ -72,9 +73,6 @@ pub(crate) fn lower_gram(rows: MatRef<'_, f64>) -> Mat<f64> {
     gram
 }
 
-/// Columns and rows that are mirrored together.
-const TILE: usize = 32;
-
 /// Makes the upper triangle that of the lower one.
 pub(crate) fn mirror<T: Copy>(matrix: &mut Mat<T>) {
     let size = matrix.nrows();
@@ -98,11 +96,6 @@ pub(crate) fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64>
     });
     from_columns(left.nrows(), &made)
 }
-
-/// Columns that are worked on together.
-const PANEL: usize = 128;
-/// Multiply-accumulates that are worth the sharing between threads.
-const WORTH_SHARING: usize = 1 << 24;
 
 /// What `make` makes of so many columns, some at a time; the panels are the same whatever the
 /// number of threads.

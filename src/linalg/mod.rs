@@ -6,6 +6,7 @@ mod matrix;
 pub(crate) mod products;
 mod sweep;
 pub(crate) mod triangle;
+mod tuning;
 
 pub use error::LinalgError;
 pub use matrix::{Divisor, inverse, log_determinant, solve_right};

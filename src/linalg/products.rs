@@ -11,6 +11,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use crate::linalg::triangle::{Lower, squared_norm};
+use crate::linalg::tuning::{PANEL, WORTH_SHARING};
 
 /// Of fewer inputs products take next to no time, and stay in f64.
 const LEAST_INPUTS: usize = 512;
@@ -20,11 +21,6 @@ const MOST_ROWS: usize = 4096;
 const RESOLUTION: f64 = 1e-5;
 /// Rows with larger elements have sums that f32 cannot hold.
 const LARGEST: f64 = 1e16;
-/// Columns of a product that are made together: so many that their sums stay in the cache until
-/// they are added.
-const PANEL: usize = 128;
-/// Multiply-accumulates that are worth the sharing between threads.
-const WORTH_SHARING: usize = 1 << 24;
 
 /// The shrinkage that covers what the sums of so many inputs round off.
 pub(crate) fn least_shrinkage(inputs: usize) -> f64 {

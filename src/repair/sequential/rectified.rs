@@ -198,7 +198,7 @@ pub(super) struct Block<'a> {
     pub targets: &'a Targets,
 }
 
-/// KeptRows that are worked on at once, and whose products are summed in f32.
+/// Rows that are worked on at once, and whose products are summed in f32.
 const PIECE: usize = 512;
 const MOST_ROWS: usize = 4096;
 /// Outputs that are worked on together.
