@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::Parser;
 use onnx_mipp::data::Batch;
 use onnx_mipp::data::{self, ReaderOptions};
-use onnx_mipp::graph::Graph;
+use onnx_mipp::graph::{Graph, NodeId};
 use onnx_mipp::groups::{Groups, Kept, Scope};
 use onnx_mipp::onnx::proto::NodeProto;
 use onnx_mipp::onnx::{self, DataType, Model, Tensor};
@@ -220,12 +220,12 @@ fn masked(
         let (left, right) = (format!("mask{number}"), format!("masked{number}"));
         let constant = constant_node(&left, tensor);
         // What reads integers has a quantiser before it.
-        let reads = |node: &usize| graph.nodes[*node].inputs.contains(&Some(read));
+        let reads = |node: &NodeId| graph.nodes[*node].inputs.contains(&Some(read));
         let inputs = graph.nodes[consumer.node].inputs.iter().flatten();
         let makers = inputs.filter_map(|&input| graph.values[input].producer);
         let mut readers = std::iter::once(consumer.node).chain(makers);
         let reader = readers.find(reads).ok_or("no node reads the channels")?;
-        for input in &mut main.node[reader].input {
+        for input in &mut main.node[reader.index()].input {
             if *input == value.name {
                 input.clone_from(&right);
             }
@@ -240,7 +240,7 @@ fn masked(
     }
     masks.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     for (at, nodes) in masks {
-        main.node.splice(at..at, nodes);
+        main.node.splice(at.index()..at.index(), nodes);
     }
     Ok(model)
 }

@@ -76,7 +76,7 @@ fn places(groups: &Groups) -> Vec<Places> {
             places.is_mixed |= !is_first || *map != group.channels;
         }
     };
-    for (value, axes) in groups.values.iter().enumerate() {
+    for (value, axes) in groups.values.entries() {
         for (axis, map) in axes.iter().enumerate() {
             if let Some(map) = map {
                 note(map, &mut |places| {
@@ -162,7 +162,7 @@ impl Finder<'_> {
                 .collect(),
             _ => return None,
         };
-        let of_node = (node, 0)..(node + 1, 0);
+        let of_node = (node, 0)..(node.next(), 0);
         if self.places.uses.range(of_node).count() != constants.len() {
             return None;
         }
@@ -202,7 +202,7 @@ impl Finder<'_> {
             Ok(unscaled) => unscaled,
             Err(error) => return Some(Err(error)),
         };
-        let of_maker = (maker, 0)..(maker + 1, 0);
+        let of_maker = (maker, 0)..(maker.next(), 0);
         for (&(_, slot), &axis) in self.places.uses.range(of_maker) {
             let value = self.graph.view(maker).input(slot)?;
             if self.is_zero(value) {

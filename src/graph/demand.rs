@@ -1,7 +1,7 @@
 //! What a run of the whole graph takes, from the shapes of its values: known before it runs.
 
 use crate::allowance::{Allowance, OverLimit, spanned};
-use crate::graph::{Graph, NodeId, NodeView, Value, ValueId};
+use crate::graph::{Graph, NodeId, NodeView, Table, Value, ValueId};
 
 /// Bytes of an element whose type is not known.
 const ELEMENT: usize = 4;
@@ -94,8 +94,8 @@ impl Graph {
 
     /// Per node, the values that nothing reads after it. What the model hands out stays, and so do
     /// constants, which are kept once they are computed.
-    fn ends(&self) -> Vec<Vec<ValueId>> {
-        let mut last: Vec<Option<NodeId>> =
+    fn ends(&self) -> Table<NodeId, Vec<ValueId>> {
+        let mut last: Table<ValueId, Option<NodeId>> =
             self.values.iter().map(|value| value.producer).collect();
         for &node in &self.order {
             let known = &self.nodes[node];
@@ -105,11 +105,11 @@ impl Graph {
                 }
             }
         }
-        let mut ends = vec![Vec::new(); self.nodes.len()];
-        for (id, (value, last)) in self.values.iter().zip(last).enumerate() {
+        let mut ends = Table::from(vec![Vec::new(); self.nodes.len()]);
+        for (id, value) in self.values.entries() {
             let stays = value.is_output || value.is_constant || value.is_count;
-            if let Some(ends) = last.filter(|_| !stays).and_then(|n| ends.get_mut(n)) {
-                ends.push(id);
+            if let Some(last) = last[id].filter(|_| !stays) {
+                ends[last].push(id);
             }
         }
         ends
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn places_of_stored_tensors_without_elements_are_counted_together() {
         let mut graph = graph([1; 5]);
-        let stored = &mut graph.values[0];
+        let stored = &mut graph.values[ValueId::from(0)];
         (stored.is_constant, stored.producer) = (true, None);
         stored.shape = Some(vec![3, 5, 7]);
         assert_eq!(axes(stored), 0);

@@ -8,6 +8,7 @@ mod attributes;
 mod demand;
 mod error;
 mod name;
+mod table;
 pub(crate) mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,15 +19,11 @@ use petgraph::graph::DiGraph;
 pub use demand::Demand;
 pub use error::{Freeze, GraphError};
 pub use name::canonical_domain;
+pub use table::{Id, NodeId, Table, ValueId};
 pub use view::NodeView;
 
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto};
 use crate::onnx::{DataType, Model, Tensor};
-
-/// Index of a node in [`Graph::nodes`], which is its index in the file.
-pub type NodeId = usize;
-/// Index of a value (a named tensor) in [`Graph::values`].
-pub type ValueId = usize;
 
 /// One operator of the model.
 #[derive(Debug, Clone)]
@@ -89,9 +86,9 @@ impl Value {
 #[derive(Debug, Clone)]
 pub struct Graph {
     /// Nodes in file order.
-    pub nodes: Vec<Node>,
+    pub nodes: Table<NodeId, Node>,
     /// Values: graph inputs, initializers, then node outputs in file order.
-    pub values: Vec<Value>,
+    pub values: Table<ValueId, Value>,
     /// Node indexes, every node after those that make its inputs.
     pub order: Vec<NodeId>,
     /// Version of the standard operator set.
@@ -108,17 +105,17 @@ impl Graph {
         let proto = model.proto.graph.as_ref().ok_or(GraphError::NoGraph)?;
         let opset = model.opset("").unwrap_or(1);
         let mut graph = Graph {
-            nodes: Vec::new(),
-            values: Vec::new(),
+            nodes: Table::default(),
+            values: Table::default(),
             order: Vec::new(),
             opset,
             by_name: BTreeMap::new(),
         };
         graph.define_sources(proto)?;
-        for (id, node) in proto.node.iter().enumerate() {
+        for (index, node) in proto.node.iter().enumerate() {
             for name in node.output.iter().filter(|name| !name.is_empty()) {
                 let value = graph.define(name);
-                graph.values[value].producer = Some(id);
+                graph.values[value].producer = Some(NodeId::from(index));
             }
         }
         for node in &proto.node {
@@ -206,8 +203,7 @@ impl Graph {
         if let Some(id) = self.find(name) {
             return id;
         }
-        let id = self.values.len();
-        self.values.push(Value {
+        let id = self.values.push(Value {
             name: name.to_owned(),
             ..Value::default()
         });
@@ -237,7 +233,7 @@ impl Graph {
     }
 
     fn add_node(&mut self, proto: &NodeProto) -> Result<(), GraphError> {
-        let id = self.nodes.len();
+        let id = NodeId::from(self.nodes.len());
         let name = node_name(proto, id);
         let mut inputs = Vec::with_capacity(proto.input.len());
         for (slot, input) in proto.input.iter().enumerate() {
@@ -288,8 +284,8 @@ impl Graph {
 
     fn sort(&self) -> Result<Vec<NodeId>, GraphError> {
         let mut flow = DiGraph::<NodeId, ValueId>::new();
-        let indexes: Vec<_> = (0..self.nodes.len()).map(|id| flow.add_node(id)).collect();
-        for (id, node) in self.nodes.iter().enumerate() {
+        let indexes: Table<NodeId, _> = self.nodes.ids().map(|id| flow.add_node(id)).collect();
+        for (id, node) in self.nodes.entries() {
             for &value in node.inputs.iter().flatten().chain(&node.captured) {
                 if let Some(producer) = self.values[value].producer {
                     flow.add_edge(indexes[producer], indexes[id], value);
@@ -316,7 +312,7 @@ fn node_name(proto: &NodeProto, id: NodeId) -> String {
     }
     match proto.output.first() {
         Some(output) if !output.is_empty() => format!("{}:{output}", proto.op_type()),
-        _ => format!("{}#{id}", proto.op_type()),
+        _ => format!("{}#{}", proto.op_type(), id.index()),
     }
 }
 
@@ -348,11 +344,12 @@ fn captured_names(node: &NodeProto) -> BTreeSet<String> {
 }
 
 fn by_depth(flow: &DiGraph<NodeId, ValueId>, order: &[NodeId]) -> Vec<NodeId> {
-    let mut depth = vec![0usize; order.len()];
+    let mut depth = Table::<NodeId, usize>::from(vec![0; order.len()]);
     for &node in order {
-        let index = petgraph::graph::NodeIndex::new(node);
+        let index = petgraph::graph::NodeIndex::new(node.index());
         for next in flow.neighbors(index) {
-            depth[next.index()] = depth[next.index()].max(depth[node] + 1);
+            let next = flow[next];
+            depth[next] = depth[next].max(depth[node] + 1);
         }
     }
     let mut sorted = order.to_vec();

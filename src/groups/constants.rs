@@ -31,7 +31,7 @@ pub fn mark(graph: &mut Graph, model: &Model, rules: &dyn Rules) -> Result<(), G
             }
             continue;
         }
-        let lasts = lasting.get(id).copied().unwrap_or(false);
+        let lasts = lasting.get(id.index()).copied().unwrap_or(false);
         let folds = lasts && reads_constants(graph, &graph.nodes[id], rules);
         let is_count = !folds && counts(graph, &graph.nodes[id], rules);
         for output in graph.nodes[id].outputs.clone().into_iter().flatten() {

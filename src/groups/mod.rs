@@ -36,7 +36,7 @@ pub use storage::{Carried, Dequantizer, Step, Stored};
 pub use ties::Sharing;
 pub use walk::{Reason, Walk};
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, Table, ValueId};
 
 /// Index of a coupled channel.
 pub type ChannelId = usize;
@@ -92,7 +92,7 @@ pub struct Groups {
     /// The groups, in the order of the graph.
     pub groups: Vec<Group>,
     /// Per value of the graph, the channels along its axes.
-    pub values: Vec<ChannelAxes>,
+    pub values: Table<ValueId, ChannelAxes>,
     /// Per constant read by a node that channels cut, the channels along its axes.
     pub uses: BTreeMap<Use, ChannelAxes>,
     /// Entries of constant size tensors that follow the number of kept channels.

@@ -173,7 +173,7 @@ impl<'a> Facts<'a> {
 }
 
 /// Adds what is not there yet; equal ones come one after the other.
-fn note(list: &mut Vec<usize>, index: usize) {
+fn note<T: PartialEq>(list: &mut Vec<T>, index: T) {
     if list.last() != Some(&index) {
         list.push(index);
     }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use crate::graph::{Freeze, Graph, Node, NodeView};
+use crate::graph::{Freeze, Graph, Node, NodeId, NodeView, ValueId};
 use crate::groups::{
     Axes, Bias, Consumer, Cost, Elements, Groups, Operator, Rules, Scope, UNKNOWN, Walk,
     WeightLayout, mark,
@@ -17,7 +17,7 @@ struct Pass;
 /// Adds what it reads.
 struct Meet;
 
-fn output(view: NodeView<'_>) -> Result<usize, Freeze> {
+fn output(view: NodeView<'_>) -> Result<ValueId, Freeze> {
     view.output(0).ok_or_else(|| Freeze::new("no output"))
 }
 
@@ -168,9 +168,12 @@ fn what_is_handed_on_is_one_group_that_its_reader_judges() {
     ]);
     assert_eq!(told(&groups), [(4, vec![]), (1, vec![OUTPUT])]);
     assert_eq!(groups.groups[0].name, "make aaaa");
-    assert_eq!(groups.groups[0].producers, [0]);
+    assert_eq!(groups.groups[0].producers, [NodeId::from(0)]);
     assert_eq!(groups.groups[0].consumers, [0]);
-    assert_eq!((groups.consumers[0].node, groups.judges()), (2, vec![true]));
+    assert_eq!(
+        (groups.consumers[0].node, groups.judges()),
+        (NodeId::from(2), vec![true])
+    );
 }
 
 #[test]
@@ -182,7 +185,7 @@ fn what_meets_leaves_together() {
         ("Weigh", &["cccc", "w1x4"], "y"),
     ]);
     assert_eq!(told(&groups), [(4, vec![]), (1, vec![OUTPUT])]);
-    assert_eq!(groups.groups[0].producers, [0, 1]);
+    assert_eq!(groups.groups[0].producers, [0, 1].map(NodeId::from));
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn a_rule_that_gives_up_holds_what_the_node_reads() {
     let text = "4 channels meet 5 channels";
     let expected = [(4, vec![text]), (5, vec![text]), (1, vec![OUTPUT])];
     assert_eq!(told(&groups), expected);
-    assert_eq!(groups.refused[&2], text);
+    assert_eq!(groups.refused[&NodeId::from(2)], text);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use petgraph::unionfind::UnionFind;
 
-use crate::graph::{Freeze, Graph, NodeId, NodeView, ValueId};
+use crate::graph::{Freeze, Graph, NodeId, NodeView, Table, ValueId};
 use crate::groups::consumer::{Consumer, Cost, Elements};
 use crate::groups::lengths::Size;
 use crate::groups::splits::{Choices, Splits};
@@ -34,13 +34,13 @@ pub struct Walk<'a> {
     pub(super) graph: &'a Graph,
     pub(super) rules: &'a dyn Rules,
     /// What is known of each node's operator.
-    operators: Rc<[&'a dyn Operator]>,
+    operators: Rc<Table<NodeId, &'a dyn Operator>>,
     pub(super) united: UnionFind<Atom>,
     pub(super) origins: Vec<NodeId>,
     pub(super) frozen: Vec<(Atom, usize)>,
     /// Every reason with its number.
     pub(super) reasons: BTreeMap<Reason, usize>,
-    pub(super) values: Vec<Axes>,
+    pub(super) values: Table<ValueId, Axes>,
     pub(super) uses: BTreeMap<Use, Axes>,
     pub(super) entries: BTreeMap<(Use, usize), AxisMap>,
     pub(super) consumers: Vec<Consumer>,
@@ -72,7 +72,8 @@ impl<'a> Walk<'a> {
     /// Walks every node of `graph` in topological order, twice where channels may be split in
     /// several ways.
     pub(super) fn over(graph: &'a Graph, scope: Scope, rules: &'a dyn Rules) -> Self {
-        let operators: Rc<[_]> = graph.nodes.iter().map(|node| rules.of(node)).collect();
+        let operators: Table<_, _> = graph.nodes.iter().map(|node| rules.of(node)).collect();
+        let operators = Rc::new(operators);
         let first = Walk::once(graph, scope, (rules, operators.clone()), None);
         if !first.splits.is_open {
             return first;
@@ -84,7 +85,7 @@ impl<'a> Walk<'a> {
     fn once(
         graph: &'a Graph,
         scope: Scope,
-        (rules, operators): (&'a dyn Rules, Rc<[&'a dyn Operator]>),
+        (rules, operators): (&'a dyn Rules, Rc<Table<NodeId, &'a dyn Operator>>),
         chosen: Option<Choices>,
     ) -> Self {
         let rank = |value: &crate::graph::Value| value.shape.as_ref().map_or(0, Vec::len);
@@ -178,7 +179,7 @@ impl<'a> Walk<'a> {
     }
 
     fn freeze_outputs(&mut self) {
-        for value in 0..self.graph.values.len() {
+        for value in self.graph.values.ids() {
             if self.graph.values[value].is_output {
                 let text = format!(
                     "'{}' is an output of the model",

@@ -14,7 +14,7 @@ const MOST_STEPS: usize = 6;
 /// What is told of the inputs, by name; others are left out.
 #[must_use]
 pub fn values(graph: &Graph) -> BTreeMap<String, Values> {
-    let values = graph.values.iter().enumerate();
+    let values = graph.values.entries();
     let inputs = values.filter(|(_, value)| value.producer.is_none() && !value.is_constant);
     let told = inputs.filter_map(|(id, value)| Some((value.name.clone(), follow(graph, id, 0)?)));
     told.collect()

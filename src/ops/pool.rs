@@ -1,6 +1,6 @@
 //! Pooling: works on each channel alone.
 
-use crate::graph::{Freeze, NodeView, ValueId};
+use crate::graph::{Freeze, NodeId, NodeView, ValueId};
 use crate::groups::{Alike, Operator, Walk};
 use crate::ops::Entry;
 
@@ -66,7 +66,7 @@ impl Operator for Pool {
 fn is_undone(view: NodeView<'_>, indices: ValueId) -> bool {
     let value = &view.graph.values[indices];
     let whole = view.input(0).and_then(|input| view.shape(input).ok());
-    let undoes = |&(node, slot): &(usize, usize)| {
+    let undoes = |&(node, slot): &(NodeId, usize)| {
         let reader = view.graph.view(node);
         let made = reader.output_shape().ok();
         is_unpool(reader) && slot == UNPOOLED && made.is_some() && made == whole

@@ -1,6 +1,6 @@
 //! Lengths of axes as data: how entries travel to where they are used.
 
-use crate::graph::{Graph, NodeView};
+use crate::graph::{Graph, NodeView, ValueId};
 use crate::groups::{Size, Walk};
 use crate::onnx::DataType;
 use crate::ops::registry::named_as;
@@ -19,14 +19,14 @@ pub(super) fn computed(view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>>
     view.input(0)?;
     let inputs: Vec<_> = view.node.inputs.iter().flatten().copied().collect();
     let is_known =
-        |&value: &usize| view.graph.values[value].constant.is_some() || walk.is_counted(value);
+        |&value: &ValueId| view.graph.values[value].constant.is_some() || walk.is_counted(value);
     let count = view.output_shape().ok()?.iter().product();
     (inputs.iter().all(is_known) && inputs.iter().any(|&value| walk.sizes(value).is_some()))
         .then(|| vec![Size::Count; count])
 }
 
 /// The integer that all entries of a value are, where that can be seen.
-pub(super) fn filled_with(graph: &Graph, value: usize, depth: usize) -> Option<i64> {
+pub(super) fn filled_with(graph: &Graph, value: ValueId, depth: usize) -> Option<i64> {
     let depth = depth.checked_sub(1)?;
     let known = &graph.values[value];
     if let Some(constant) = &known.constant {

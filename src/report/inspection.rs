@@ -85,7 +85,7 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
         let shares = model.shares(&widths).into_iter();
         shares.map(move |share| if whole > 0.0 { share / whole } else { 0.0 })
     });
-    let node = |id: &usize| graph.nodes[*id].name.clone();
+    let node = |id: &NodeId| graph.nodes[*id].name.clone();
     let one = |(((group, macs_share), parameters_share), places): Described<'_>| GroupInspection {
         name: group.name.clone(),
         channels: group.channels.len(),
@@ -223,7 +223,7 @@ fn places(graph: &Graph, groups: &Groups) -> Vec<Vec<Place>> {
             }
         }
     };
-    let values = groups.values.iter().enumerate();
+    let values = groups.values.entries();
     let uses = groups
         .uses
         .iter()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, Table, ValueId};
 use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Stored, Use};
 use crate::ops;
 use crate::runtime::Profile;
@@ -205,7 +205,7 @@ fn weights_of(graph: &Graph, groups: &Groups) -> BTreeSet<ValueId> {
 fn stored_cuts(graph: &Graph, groups: &Groups) -> BTreeMap<ValueId, BTreeSet<Option<ChannelAxes>>> {
     let mut all: BTreeMap<ValueId, BTreeSet<Option<ChannelAxes>>> = BTreeMap::new();
     let anew = stored_anew(graph, groups);
-    let constants = graph.values.iter().enumerate();
+    let constants = graph.values.entries();
     for (id, value) in constants.filter(|(_, value)| value.constant.is_some()) {
         let stored = Stored::of(graph, id, &ops::RULES);
         let is_kept = stored.root != id && graph.values[stored.root].constant.is_some();
@@ -308,7 +308,7 @@ fn is_folded(graph: &Graph, node: NodeId) -> bool {
 }
 
 /// Whether nodes read a constant only to compute others, all of which are cut and stored `anew`.
-fn is_replaced(graph: &Graph, anew: &[bool], value: ValueId) -> bool {
+fn is_replaced(graph: &Graph, anew: &Table<ValueId, bool>, value: ValueId) -> bool {
     graph.values[value].readers.iter().all(|&(node, _)| {
         let mut made = graph.nodes[node].outputs.iter().flatten();
         is_folded(graph, node) && made.all(|&value| anew[value])
@@ -316,8 +316,8 @@ fn is_replaced(graph: &Graph, anew: &[bool], value: ValueId) -> bool {
 }
 
 /// Per value, whether all that read it cut it, or compute what is cut from it.
-fn stored_anew(graph: &Graph, groups: &Groups) -> Vec<bool> {
-    let mut anew = vec![false; graph.values.len()];
+fn stored_anew(graph: &Graph, groups: &Groups) -> Table<ValueId, bool> {
+    let mut anew = Table::from(vec![false; graph.values.len()]);
     for &node in graph.order.iter().rev() {
         for &value in graph.nodes[node].outputs.iter().flatten() {
             let readers = &graph.values[value].readers;

@@ -54,6 +54,7 @@ pub fn spent(graph: &Graph, profile: &Profile) -> Vec<Spent> {
 /// output of nodes that it fused, the nearest of its type on the way up that no kernel has `taken`.
 fn node_of(graph: &Graph, kernel: &Kernel, taken: &BTreeSet<NodeId>) -> Option<NodeId> {
     if let Some(node) = kernel.node() {
+        let node = NodeId::from(node);
         return graph.nodes.get(node).map(|_| node);
     }
     let values = graph.values.iter().filter(|value| {

@@ -214,7 +214,7 @@ impl BackwardSlice {
         let main = model.proto.graph.as_mut()?;
         let nodes = std::mem::take(&mut main.node).into_iter().enumerate();
         main.node = nodes
-            .filter(|(id, _)| self.nodes.contains(id))
+            .filter(|&(index, _)| self.nodes.contains(&NodeId::from(index)))
             .map(|(_, node)| node)
             .collect();
         main.initializer

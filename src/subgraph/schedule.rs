@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, Table, ValueId};
 use crate::groups::Use;
 use crate::subgraph::Crossing;
 
 /// The subgraphs of one model: subgraph `k` computes what is asked for at level `k` and was not
 /// computed before.
 pub(crate) struct Schedule {
-    stages: Vec<Option<usize>>,
+    stages: Table<NodeId, Option<usize>>,
     /// Later subgraphs that run a node again, whose outputs are no tensors and cannot wait.
     again: BTreeMap<NodeId, BTreeSet<usize>>,
     /// Per subgraph, values that come from outside it.
@@ -30,7 +30,7 @@ impl Schedule {
     /// Of the model after a cut that put constants where nodes read computed values before.
     pub fn cut(graph: &Graph, constants: &BTreeSet<Use>, requests: &[Vec<ValueId>]) -> Self {
         let reads = |node| reads(graph, constants, node);
-        let mut stages: Vec<Option<usize>> = vec![None; graph.nodes.len()];
+        let mut stages: Table<NodeId, Option<usize>> = vec![None; graph.nodes.len()].into();
         for (level, values) in requests.iter().enumerate() {
             let mut open: Vec<ValueId> = values.clone();
             while let Some(value) = open.pop() {
@@ -44,7 +44,8 @@ impl Schedule {
             }
         }
         let count = requests.len();
-        let mut readers: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); graph.values.len()];
+        let mut readers: Table<ValueId, BTreeSet<usize>> =
+            vec![BTreeSet::new(); graph.values.len()].into();
         let mut again: BTreeMap<NodeId, BTreeSet<usize>> = BTreeMap::new();
         let mut read = |values: &mut dyn Iterator<Item = ValueId>, level: usize| {
             let (tensors, makers) = tensors(graph, values, &|node| reads(node).collect());
@@ -55,7 +56,7 @@ impl Schedule {
                 again.entry(node).or_default().insert(level);
             }
         };
-        for (node, stage) in stages.iter().enumerate() {
+        for (node, stage) in stages.entries() {
             if let Some(stage) = stage {
                 read(&mut reads(node), *stage);
             }
@@ -70,7 +71,7 @@ impl Schedule {
             outputs: vec![Vec::new(); count],
             done: vec![Vec::new(); count],
         };
-        for (value, levels) in readers.iter().enumerate() {
+        for (value, levels) in readers.entries() {
             let (Some(&last), false) = (levels.last(), is_constant(graph, value)) else {
                 continue;
             };

@@ -7,11 +7,11 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use crate::graph::ValueId;
 use crate::onnx::Tensor;
 
-/// Per batch and value, a tensor.
-pub(crate) struct SpillCache {
+/// Per batch and key (such as a value), a tensor.
+pub(crate) struct SpillCache<K = ValueId> {
     limit: u64,
     used: u64,
-    items: Vec<BTreeMap<ValueId, Item>>,
+    items: Vec<BTreeMap<K, Item>>,
     file: Option<File>,
     end: u64,
     /// Spans of the file that are free again, by length.
@@ -28,7 +28,7 @@ enum Item {
     },
 }
 
-impl SpillCache {
+impl<K: Ord> SpillCache<K> {
     /// Holds at most `limit` bytes in memory.
     pub fn new(limit: u64) -> Self {
         SpillCache {
@@ -54,7 +54,7 @@ impl SpillCache {
     }
 
     /// Puts a value of a batch away.
-    pub fn put(&mut self, batch: usize, value: ValueId, tensor: Tensor) -> io::Result<()> {
+    pub fn put(&mut self, batch: usize, value: K, tensor: Tensor) -> io::Result<()> {
         self.open(batch);
         let length = tensor.bytes.len() as u64;
         let item = if self.used + length <= self.limit {
@@ -71,7 +71,7 @@ impl SpillCache {
     }
 
     /// A value of a batch.
-    pub fn get(&mut self, batch: usize, value: ValueId) -> io::Result<Option<Tensor>> {
+    pub fn get(&mut self, batch: usize, value: K) -> io::Result<Option<Tensor>> {
         let item = self.items.get(batch).and_then(|items| items.get(&value));
         match (item, &mut self.file) {
             (Some(Item::Memory(tensor)), _) => Ok(Some(tensor.clone())),
@@ -90,7 +90,7 @@ impl SpillCache {
     }
 
     /// Forgets values of all batches.
-    pub fn drop_values(&mut self, values: &[ValueId]) {
+    pub fn drop_values(&mut self, values: &[K]) {
         for items in &mut self.items {
             for value in values {
                 match items.remove(value) {

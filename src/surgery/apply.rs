@@ -24,7 +24,7 @@ pub(super) fn apply(model: &Model, graph: &Graph, changes: &Changes) -> Model {
     let (in_place, behind) = forms::put(main, graph, changes, &mut names);
     let unpacking = replace_inputs(main, graph, changes, &in_place, &mut names);
     for (node, edit) in &changes.attributes {
-        if let Some(node) = main.node.get_mut(*node) {
+        if let Some(node) = main.node.get_mut(node.index()) {
             edit_attribute(node, edit);
         }
     }
@@ -32,7 +32,7 @@ pub(super) fn apply(model: &Model, graph: &Graph, changes: &Changes) -> Model {
     add_biases(main, changes, &mut behind, &mut names);
     // From the last node on, so that the indexes of those before stay right.
     for (node, new) in behind.into_iter().rev() {
-        let at = (node + 1).min(main.node.len());
+        let at = node.next().index().min(main.node.len());
         main.node.splice(at..at, new);
     }
     // They read initializers only, so they may come first.
@@ -105,7 +105,10 @@ fn replace_inputs(
         match graph.view(at.0).input(at.1) {
             Some(value) => by_value.entry(value).or_default().push((at, tensor)),
             None => {
-                let node = main.node.get(at.0).and_then(|node| node.output.first());
+                let node = main
+                    .node
+                    .get(at.0.index())
+                    .and_then(|node| node.output.first());
                 let base = format!("{}_bias", node.map(String::as_str).unwrap_or_default());
                 let name = names.fresh(&base);
                 unpacking.extend(store_new(main, changes, at, tensor, &name, names));
@@ -202,7 +205,7 @@ fn store_in_place(main: &mut GraphProto, graph: &Graph, value: ValueId, tensor: 
     else {
         return false;
     };
-    let Some(node) = main.node.get_mut(producer) else {
+    let Some(node) = main.node.get_mut(producer.index()) else {
         return false;
     };
     let name = known.name.clone();
@@ -226,7 +229,7 @@ fn store_in_place(main: &mut GraphProto, graph: &Graph, value: ValueId, tensor: 
 }
 
 pub(super) fn set_input(main: &mut GraphProto, (node, slot): Use, name: String) {
-    if let Some(node) = main.node.get_mut(node) {
+    if let Some(node) = main.node.get_mut(node.index()) {
         if node.input.len() <= slot {
             node.input.resize(slot + 1, String::new());
         }
@@ -280,7 +283,7 @@ fn add_biases(
     for (&node, tensor) in &changes.added {
         let Some(output) = main
             .node
-            .get_mut(node)
+            .get_mut(node.index())
             .and_then(|node| node.output.first_mut())
         else {
             continue;

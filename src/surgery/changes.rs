@@ -44,7 +44,7 @@ pub(super) fn collect(
         let changed = with_entry(view, present, index, entry.open.unwrap_or(left as i64))?;
         changes.inputs.insert(at, changed);
     }
-    for node in 0..graph.nodes.len() {
+    for node in graph.nodes.ids() {
         let view = graph.view(node);
         if wanted(node) && touches(view, kept) {
             rewrite(view, kept, &mut changes)?;

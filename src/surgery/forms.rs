@@ -56,7 +56,7 @@ fn copy(
     let mut nodes = Vec::new();
     let mut made: Option<String> = None;
     for &id in &form.chain {
-        let Some(mut node) = main.node.get(id).cloned() else {
+        let Some(mut node) = main.node.get(id.index()).cloned() else {
             continue;
         };
         let view = graph.view(id);
@@ -65,7 +65,7 @@ fn copy(
         {
             input.clone_from(made);
         }
-        let of_node = (id, 0)..(id + 1, 0);
+        let of_node = (id, 0)..(id.next(), 0);
         for ((_, slot), tensor) in form.tensors.range(of_node) {
             let Some(input) = node.input.get_mut(*slot) else {
                 continue;
@@ -107,7 +107,7 @@ impl<'a> Users<'a> {
         let Some(forms) = self.forms.get(&node) else {
             return false;
         };
-        let tensors = |form: &'a Form| form.tensors.range((node, 0)..(node + 1, 0));
+        let tensors = |form: &'a Form| form.tensors.range((node, 0)..(node.next(), 0));
         let is_same = |other: &&(Use, &'a Form)| {
             forms
                 .first()

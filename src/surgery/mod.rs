@@ -43,9 +43,9 @@ pub struct Changes {
     /// Nodes that are cut without repair, as their weight cannot be stored as it was, and why.
     pub unrepaired: BTreeMap<NodeId, String>,
     /// Attribute edits per node, in order.
-    pub attributes: Vec<(usize, Edit)>,
+    pub attributes: Vec<(NodeId, Edit)>,
     /// Biases that an Add after the node brings.
-    pub added: BTreeMap<usize, Tensor>,
+    pub added: BTreeMap<NodeId, Tensor>,
 }
 
 /// The model with only the channels that `stays` names (one entry per channel), and the repaired

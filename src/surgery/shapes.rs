@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, NodeId};
 use crate::groups::Kept;
 use crate::onnx::Model;
 use crate::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Length};
@@ -62,7 +62,7 @@ fn is_computed(graph: &Graph, name: &str) -> bool {
     let Some(value) = graph.find(name).map(|id| &graph.values[id]) else {
         return false;
     };
-    let stores = |node: usize| ops::of(&graph.nodes[node]).stores_tensor();
+    let stores = |node: NodeId| ops::of(&graph.nodes[node]).stores_tensor();
     value.is_constant && value.producer.is_some_and(|node| !stores(node))
 }
 

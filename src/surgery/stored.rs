@@ -62,7 +62,7 @@ pub(super) fn write(
     }
     for &node in changes.unrepaired.keys() {
         changes.added.remove(&node);
-        let of_node = (node, 0)..(node + 1, 0);
+        let of_node = (node, 0)..(node.next(), 0);
         let slots: Vec<Use> = changes.inputs.range(of_node).map(|(at, _)| *at).collect();
         for at in slots {
             forms.remove(&at);

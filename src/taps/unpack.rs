@@ -183,6 +183,7 @@ fn checked<T: Copy + Into<f64>>(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::graph::ValueId;
     use crate::groups::Window;
     use crate::taps::Tap;
 
@@ -198,7 +199,7 @@ mod tests {
             pads: vec![1],
         };
         let tap = Tap {
-            value: 0,
+            value: ValueId::from(0),
             axis: 1,
             window: Some(window),
             covered: 1,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::data::Batch;
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, Table, ValueId};
 use crate::onnx::Tensor;
 use crate::runtime::Session;
 use crate::select::{CostModel, Scene};
@@ -172,7 +172,7 @@ impl DenseSubgraph {
 }
 
 fn all_outputs(graph: &Graph) -> Vec<ValueId> {
-    let all = 0..graph.values.len();
+    let all = graph.values.ids();
     all.filter(|&value| graph.values[value].is_output).collect()
 }
 
@@ -181,7 +181,7 @@ fn all_outputs(graph: &Graph) -> Vec<ValueId> {
 fn work(scene: Scene<'_>) -> Vec<f64> {
     let Scene { graph, groups, .. } = scene;
     let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
-    let mut work = vec![0.0; graph.nodes.len()];
+    let mut work = Table::<NodeId, f64>::from(vec![0.0; graph.nodes.len()]);
     for (node, macs) in CostModel::macs_by_node(graph, groups) {
         work[node] = macs.total(&whole);
     }

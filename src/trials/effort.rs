@@ -1,5 +1,6 @@
 //! How much the trials do: they are to cost less than running the calibration data.
 
+use crate::graph::NodeId;
 use crate::select::{CostModel, Scene};
 use crate::trials::dense::Division;
 use crate::trials::{TrialError, TrialRequest};
@@ -58,7 +59,7 @@ impl Effort {
         let scene = setting.scene;
         let groups = scene.groups.groups.iter();
         let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();
-        let cost = |counts: &dyn Fn(usize) -> bool| {
+        let cost = |counts: &dyn Fn(NodeId) -> bool| {
             CostModel::macs_of(scene.graph, scene.groups, counts).total(&whole)
         };
         let trials = crate::trials::trials(setting, SHARES, &Division::of(scene))?;

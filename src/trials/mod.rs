@@ -24,7 +24,7 @@ use dense::{DenseSubgraphs, Division};
 use reach::Reach;
 
 use crate::data::{Batch, DataError};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::Kept;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::runtime::{Runtime, RuntimeError};
@@ -199,7 +199,7 @@ impl Trials {
             repair::repair_channels(graph, groups, statistics, &stays)?
         };
         let kept = Kept::new(groups, &stays);
-        let wanted = |node: usize| self.reach.head[node];
+        let wanted = |node: NodeId| self.reach.head[node];
         let mut model = surgery::cut(setting.model, graph, &kept, &repaired, &wanted)?;
         let inputs = subgraph::part(&mut model, graph, &self.reach.ends, &self.reach.inputs);
         Ok(Head { model, inputs })
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn divergence_is_the_share_of_the_variance() {
         // Two samples of one output: variance 2 around the mean 1, a change of 1 at one of them.
-        let outputs = |values: Vec<f64>| Outputs::from([(7, (values, 2))]);
+        let outputs = |values: Vec<f64>| Outputs::from([(ValueId::from(7), (values, 2))]);
         let dense = outputs(vec![0.0, 2.0]);
         assert_eq!(divergence(&dense, &outputs(vec![0.0, 3.0])), 0.5);
         assert_eq!(divergence(&dense, &dense.clone()), 0.0);

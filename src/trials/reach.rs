@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, Table, ValueId};
 use crate::groups::Kept;
 use crate::subgraph;
 use crate::surgery::{self, SurgeryError};
@@ -13,11 +13,11 @@ use crate::trials::dense::Division;
 #[derive(Debug)]
 pub(super) struct Reach {
     /// Per node, whether a trial runs it.
-    pub nodes: Vec<bool>,
+    pub nodes: Table<NodeId, bool>,
     /// Where it begins, in the order of the graph.
     pub first: usize,
     /// Per node, whether it belongs to the head.
-    pub head: Vec<bool>,
+    pub head: Table<NodeId, bool>,
     /// Values that the head reads and does not make.
     pub inputs: Vec<ValueId>,
     /// What is asked of the head: what parts behind it read, and outputs of the model.
@@ -30,8 +30,8 @@ impl Reach {
     /// Everything that depends on what differs where only the channels of `kept` are left.
     pub fn of(graph: &Graph, kept: &Kept<'_>, division: &Division) -> Result<Self, SurgeryError> {
         let touched = surgery::touched(graph, kept)?;
-        let mut nodes = vec![false; graph.nodes.len()];
-        let mut made = vec![false; graph.values.len()];
+        let mut nodes = Table::<NodeId, bool>::from(vec![false; graph.nodes.len()]);
+        let mut made = Table::<ValueId, bool>::from(vec![false; graph.values.len()]);
         let mut first = graph.nodes.len();
         for (place, &node) in graph.order.iter().enumerate() {
             if touched.contains(&node) || reads(graph, node).iter().any(|&value| made[value]) {
@@ -42,17 +42,18 @@ impl Reach {
                 }
             }
         }
-        let narrowed = (0..graph.nodes.len()).filter(|&node| {
+        let narrowed = graph.nodes.ids().filter(|&node| {
             reads(graph, node)
                 .iter()
                 .any(|&value| is_narrowed(kept, value))
         });
         let part = division.after(touched.iter().copied().chain(narrowed));
-        let head: Vec<bool> = (0..nodes.len())
+        let ids = graph.nodes.ids();
+        let head: Table<NodeId, bool> = ids
             .map(|node| nodes[node] && division.is_before(node, part))
             .collect();
         let makes = |value: ValueId| graph.values[value].producer.is_some_and(|node| head[node]);
-        let all = (0..nodes.len()).filter(|&node| head[node]);
+        let all = graph.nodes.ids().filter(|&node| head[node]);
         let inputs: BTreeSet<ValueId> = all
             .flat_map(|node| reads(graph, node))
             .filter(|&value| !graph.values[value].is_constant && !makes(value))
@@ -64,7 +65,7 @@ impl Reach {
         Ok(Reach {
             first,
             inputs: inputs.into_iter().collect(),
-            ends: (0..graph.values.len()).filter(is_end).collect(),
+            ends: graph.values.ids().filter(is_end).collect(),
             nodes,
             head,
             part,

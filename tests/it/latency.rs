@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use onnx_mipp::graph::NodeId;
 use onnx_mipp::onnx;
 use onnx_mipp::runtime::{Kernel, Profile};
 use onnx_mipp::select::{
@@ -28,7 +29,7 @@ fn kernel(name: &str, op_type: &str, milliseconds: f64) -> Kernel {
 #[test]
 fn time_goes_with_multiply_accumulates_and_elements() {
     let found = find(small::model().proto);
-    let (first, relu, second) = (0, 1, 2);
+    let (first, relu, second) = (NodeId::from(0), NodeId::from(1), NodeId::from(2));
     let profile = Profile {
         run: 21.0,
         kernels: vec![
@@ -86,7 +87,14 @@ fn fused_kernels_belong_to_their_main_nodes() {
     };
     let nodes = spent(&found.graph, &profile);
     let nodes: Vec<Goes> = nodes.into_iter().map(|part| part.with).collect();
-    assert_eq!(nodes, [Goes::WithWork(0), Goes::WithWork(2), Goes::Nowhere]);
+    assert_eq!(
+        nodes,
+        [
+            Goes::WithWork(NodeId::from(0)),
+            Goes::WithWork(NodeId::from(2)),
+            Goes::Nowhere
+        ]
+    );
 }
 
 #[test]
@@ -103,7 +111,7 @@ fn a_real_profile_shows_every_layer_once() {
         let mut seen = BTreeSet::new();
         for part in spent(&found.graph, &profile) {
             if let Goes::WithWork(node) = part.with {
-                assert!(seen.insert(node), "{name}: node {node} twice");
+                assert!(seen.insert(node), "{name}: {node:?} twice");
             }
         }
         for cost in &found.groups.costs {

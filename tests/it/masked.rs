@@ -276,7 +276,7 @@ impl Found {
         let mut graph = ops::graph(pruned).unwrap();
         let shown = batch(pruned, PROBED, 1);
         probe(pruned, &mut graph, runtime(), &shown).unwrap();
-        for (id, before) in self.graph.values.iter().enumerate() {
+        for (id, before) in self.graph.values.entries() {
             let (Some(shape), Some(after)) = (&before.shape, graph.find(&before.name)) else {
                 continue;
             };
@@ -331,7 +331,7 @@ impl Found {
                 main.input.push(open(&left, shape.len()));
             }
             let reader = self.reader(consumer, read);
-            for input in &mut main.node[reader].input {
+            for input in &mut main.node[reader.index()].input {
                 if *input == value.name {
                     input.clone_from(&right);
                 }
@@ -347,7 +347,7 @@ impl Found {
         }
         masks.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         for (at, node) in masks {
-            main.node.insert(at, node);
+            main.node.insert(at.index(), node);
         }
         model
     }

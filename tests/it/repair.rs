@@ -238,7 +238,7 @@ fn passes(b: Builder, made: &str) -> Option<RangeInclusive<f64>> {
     let mut b = b;
     b.output(made, 4);
     let found = find(b.finish());
-    let node = found.graph.nodes.len() - 1;
+    let node = found.graph.nodes.ids().next_back()?;
     let interval = ops::of(&found.graph.nodes[node]).passes(found.graph.view(node))?;
     // Far enough to meet both ends.
     let wide = |(name, tensor): (String, Tensor)| {

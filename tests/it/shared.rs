@@ -7,6 +7,7 @@ use ndarray::{Array1, Axis};
 use crate::builder::{Builder, INT64, int, ints};
 use crate::masked::{Found, batch, find, run, runtime};
 use onnx_mipp::data::Batch;
+use onnx_mipp::graph::NodeId;
 use onnx_mipp::onnx::{Model, Tensor, proto::GraphProto};
 use onnx_mipp::repair;
 use onnx_mipp::repair::sequential::{self, RepairRequest};
@@ -285,9 +286,9 @@ fn one_fit_is_that_of_the_rows_of_all_uses() {
     let repaired = repair::repair(graph, groups, &statistics.unwrap(), &stays).unwrap();
     let weight = graph.values[graph.find(&weight).unwrap()].constant.as_ref();
     let weight = weight.unwrap().to_f64().unwrap();
-    let is_fitted = |&node: &usize| graph.nodes[node].inputs.len() == 2;
+    let is_fitted = |&node: &NodeId| graph.nodes[node].inputs.len() == 2;
     let nodes = groups.consumers.iter().map(|consumer| consumer.node);
-    let nodes: Vec<usize> = nodes.filter(is_fitted).collect();
+    let nodes: Vec<NodeId> = nodes.filter(is_fitted).collect();
     assert_eq!(nodes.len(), 2);
     // The rows that the weight sees, of both; their channel 2 leaves.
     let rows = rows_of(&found.model, "Tanh", &data);

@@ -1,6 +1,6 @@
 //! Concat: maps laid end to end.
 
-use crate::graph::{Freeze, Graph, NodeView, view::normalize_axis};
+use crate::graph::{Freeze, Graph, NodeView, ValueId, view::normalize_axis};
 use crate::groups::{AxisMap, Operator, Size, Walk};
 use crate::ops::Entry;
 use crate::ops::registry::named_as;
@@ -178,7 +178,7 @@ fn open_entry(view: NodeView<'_>, left: &mut usize) -> Option<i64> {
 }
 
 /// The constants that a tensor of sizes is joined from.
-pub(super) fn entries_given(graph: &Graph, value: usize, left: &mut usize) -> Option<Vec<i64>> {
+pub(super) fn entries_given(graph: &Graph, value: ValueId, left: &mut usize) -> Option<Vec<i64>> {
     *left = left.checked_sub(1)?;
     let known = &graph.values[value];
     if let Some(constant) = &known.constant {

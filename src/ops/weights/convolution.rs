@@ -1,6 +1,6 @@
 //! What convolutions share: they consume input channels and make output channels.
 
-use crate::graph::{Freeze, NodeView};
+use crate::graph::{Freeze, NodeView, ValueId};
 use crate::groups::{Atom, AxisMap, Bias, Consumer, Edit, Kept, Walk, WeightLayout, Window};
 use crate::ops::quantize;
 
@@ -88,7 +88,7 @@ pub(super) fn trace(
     walk: &mut Walk<'_>,
     sizes: &Sizes,
     axes: WeightAxes,
-    consumer: &mut dyn FnMut(usize) -> Consumer,
+    consumer: &mut dyn FnMut(ValueId) -> Consumer,
 ) -> Result<(), Freeze> {
     let data = view.need(DATA)?;
     let input = walk.axis(data, CHANNEL_AXIS);
@@ -201,7 +201,7 @@ fn output_atoms(
 
 pub(super) fn consumer(
     view: NodeView<'_>,
-    input: usize,
+    input: ValueId,
     window: Option<Window>,
     layout: WeightLayout,
     bias: Bias,

@@ -53,7 +53,7 @@ impl Course {
         let widths: Vec<usize> = groups.groups.iter().map(|g| left(&g.channels)).collect();
         let macs = CostModel::macs_by_node(graph, groups);
         let mut work = vec![0.0; requests.len()];
-        for (id, node) in graph.nodes.iter().enumerate() {
+        for (id, node) in graph.nodes.entries() {
             let Some(work) = levels.stage(id).and_then(|level| work.get_mut(level)) else {
                 continue;
             };

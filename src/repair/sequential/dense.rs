@@ -25,7 +25,8 @@ pub(super) struct Dense<'a> {
     /// What crosses from stage to stage.
     track: Track,
     /// Per batch, by the number of the tap.
-    cache: SpillCache,
+    /// Keys are places in `taps`.
+    cache: SpillCache<usize>,
     taps: Vec<Placed>,
     /// Per tap, the channels that stay.
     stays: Vec<Vec<usize>>,

@@ -2,7 +2,7 @@
 //! row that its input has behind it. Consumers that share a weight are fitted together, where the
 //! inputs of all of them are known.
 
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Table, ValueId};
 use crate::groups::{Groups, Kept};
 use crate::repair::sequential::ties;
 use crate::statistics::Statistics;
@@ -13,7 +13,7 @@ use crate::taps::Tap;
 pub(super) struct Levels {
     /// Per value, how many levels must be solved before the pruned model can compute it; 0 where
     /// pruning does not change it.
-    values: Vec<usize>,
+    values: Table<ValueId, usize>,
     /// Per consumer, whether it is fitted.
     fitted: Vec<bool>,
     /// Per consumer that shares its weight, the level of the inputs of all that share it: there
@@ -59,11 +59,11 @@ impl Levels {
         (can_be, together): (&[bool], Vec<usize>),
     ) -> Self {
         let mut levels = Levels {
-            values: vec![0; graph.values.len()],
+            values: vec![0; graph.values.len()].into(),
             fitted: vec![false; groups.consumers.len()],
             together,
         };
-        let mut consumers_of = vec![Vec::new(); graph.nodes.len()];
+        let mut consumers_of = Table::from(vec![Vec::new(); graph.nodes.len()]);
         for (index, consumer) in groups.consumers.iter().enumerate() {
             consumers_of[consumer.node].push(index);
         }

@@ -34,7 +34,7 @@ mod ties;
 use std::ops::Range;
 
 use crate::data::{Batch, DataError};
-use crate::graph::Graph;
+use crate::graph::{Graph, NodeId};
 use crate::groups::{Groups, Kept};
 use crate::onnx::Model;
 use crate::runtime::Runtime;
@@ -229,7 +229,7 @@ impl<'a> BothModels<'a> {
         repaired: &Repaired,
     ) -> Result<OpenSubgraph<'a>, SequentialError> {
         let RepairRequest { model, graph, .. } = self.setting;
-        let runs_here = |node: usize| self.course.runs(level, node);
+        let runs_here = |node: NodeId| self.course.runs(level, node);
         let cut = surgery::cut(model, graph, &self.kept, repaired, &runs_here)?;
         let taps = jobs.iter().flat_map(Job::pruned_taps).cloned().collect();
         let (inputs, outputs) = self.course.ends(graph, level);

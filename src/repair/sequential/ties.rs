@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, NodeId, Table, ValueId};
 use crate::groups::{Groups, Sharing};
 use crate::repair::sequential::job::{Job, Target};
 use crate::repair::sequential::rectified::{Before, Share};
@@ -21,7 +21,7 @@ pub(super) struct Tie {
 /// must have one bias, and none of them may stand behind another: then its inputs would depend on
 /// the fit.
 pub(super) fn fittable(graph: &Graph, groups: &Groups, alone: &dyn Fn(usize) -> bool) -> Vec<bool> {
-    let mut of_node = vec![0; graph.nodes.len()];
+    let mut of_node = Table::from(vec![0; graph.nodes.len()]);
     for consumer in &groups.consumers {
         of_node[consumer.node] += 1;
     }
@@ -49,11 +49,11 @@ pub(super) fn fittable(graph: &Graph, groups: &Groups, alone: &dyn Fn(usize) -> 
 
 /// Whether one of the consumers stands behind another.
 fn are_in_a_row(graph: &Graph, groups: &Groups, consumers: &[usize]) -> bool {
-    let own: BTreeSet<usize> = consumers
+    let own: BTreeSet<NodeId> = consumers
         .iter()
         .map(|&index| groups.consumers[index].node)
         .collect();
-    let mut behind = vec![false; graph.values.len()];
+    let mut behind = Table::from(vec![false; graph.values.len()]);
     for &id in &graph.order {
         let node = &graph.nodes[id];
         let mut read = node.inputs.iter().flatten().chain(&node.captured);

@@ -113,7 +113,7 @@ fn quantised_weights_are_cut_with_their_scales() {
 fn repaired_weights_get_new_scales_and_their_biases_too() {
     for many in [true, false] {
         let found = quantised(many);
-        let convs = found.graph.nodes.iter().enumerate();
+        let convs = found.graph.nodes.entries();
         let mut convs = convs.filter(|(_, node)| node.op_type == "Conv");
         let (first, _) = convs.next().unwrap();
         let view = found.graph.view(first);

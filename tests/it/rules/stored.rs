@@ -157,7 +157,7 @@ fn second(model: &Model) -> Tensor {
 fn repaired_weights_are_written_again_in_their_form() {
     for form in FORMS {
         let found = model(form);
-        let products = found.graph.nodes.iter().enumerate();
+        let products = found.graph.nodes.entries();
         let mut products = products.filter(|(_, node)| node.op_type == "MatMul");
         let (node, _) = products.nth(1).unwrap();
         let stays = found.plan(|_, at| at % 3 == 0);
@@ -201,7 +201,7 @@ fn repaired_weights_are_written_again_in_their_form() {
 #[test]
 fn what_a_scale_cannot_hold_is_cut_without_repair() {
     let found = wide("cast, zero point, one scale", [90, 80]);
-    let products = found.graph.nodes.iter().enumerate();
+    let products = found.graph.nodes.entries();
     let mut products = products.filter(|(_, node)| node.op_type == "MatMul");
     let (node, _) = products.nth(1).unwrap();
     let stays = found.plan(|_, at| at % 3 == 0);

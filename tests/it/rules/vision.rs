@@ -374,6 +374,7 @@ fn a_deformable_convolution_is_a_convolution_of_its_data() {
             .nodes
             .iter()
             .position(|n| n.op_type == "DeformConv");
+        let node = node.map(onnx_mipp::graph::NodeId::from);
         let cost = found.groups.costs.iter().find(|c| Some(c.node) == node);
         assert_eq!(cost.unwrap().positions, 36.0, "for each of {weight}");
     }
