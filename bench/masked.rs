@@ -72,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let grouped = began.elapsed().as_secs_f64() - probed;
 
     let macs = CostModel::macs(&graph, &groups);
-    let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+    let whole = groups.widths();
     let stays = match &arguments.plan {
         Some(path) => planned(path, &groups)?,
         None => uniform(&groups, &macs, arguments.macs * macs.total(&whole)),

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use onnx_mipp::groups::Elements;
+use onnx_mipp::groups::Widths;
 use onnx_mipp::select::{Limits, Plan};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -47,13 +48,8 @@ pub fn l1_scores(subject: &Subject<'_>) -> Result<Vec<f64>, Box<dyn Error>> {
 }
 
 /// The widths of the largest ratio, the same for all groups, that meets the budget.
-pub fn uniform(subject: &Subject<'_>, macs: f64, limits: &Limits) -> Vec<usize> {
-    let whole: Vec<usize> = subject
-        .groups
-        .groups
-        .iter()
-        .map(|g| g.channels.len())
-        .collect();
+pub fn uniform(subject: &Subject<'_>, macs: f64, limits: &Limits) -> Widths {
+    let whole = subject.groups.widths();
     let prunable = subject.scene().prunable();
     let target = subject.macs.total(&whole) * macs;
     let at = |ratio: f64| {
@@ -69,7 +65,7 @@ pub fn uniform(subject: &Subject<'_>, macs: f64, limits: &Limits) -> Vec<usize> 
         }
         widths
     };
-    let fits = |widths: &Vec<usize>| subject.macs.total(widths) <= target;
+    let fits = |widths: &Widths| subject.macs.total(widths) <= target;
     (0..=2000)
         .rev()
         .map(|step| at(f64::from(step) / 2000.0))
@@ -78,7 +74,7 @@ pub fn uniform(subject: &Subject<'_>, macs: f64, limits: &Limits) -> Vec<usize> 
 }
 
 /// The plan that keeps the channels with the highest scores.
-pub fn ranked(subject: &Subject<'_>, scores: &[f64], widths: &[usize]) -> Plan {
+pub fn ranked(subject: &Subject<'_>, scores: &[f64], widths: &Widths) -> Plan {
     let mut stays = vec![true; subject.groups.channel_count];
     for (group, &width) in subject.groups.groups.iter().zip(widths) {
         let mut order = group.channels.clone();

@@ -144,12 +144,7 @@ impl<'a> Subject<'a> {
             repaired = sequential::repair(setting, repaired, self.seen.len(), batches, &|_| {})?;
         }
         let model = surgery::prune(&self.model, &self.graph, &self.groups, &stays, &repaired)?;
-        let whole: Vec<usize> = self
-            .groups
-            .groups
-            .iter()
-            .map(|g| g.channels.len())
-            .collect();
+        let whole = self.groups.widths();
         Ok((
             self.macs.total(&plan.widths()) / self.macs.total(&whole),
             model,

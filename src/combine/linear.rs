@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Graph, NodeId, Value, ValueId};
+use crate::graph::{Graph, GroupId, NodeId, Table, Value, ValueId};
 use crate::groups::Alike;
 use crate::groups::{ChannelMap, Group, Groups};
 use crate::onnx::{DataType, Tensor, TensorError};
@@ -29,13 +29,13 @@ struct Places {
 }
 
 /// The groups that may be turned.
-pub(super) fn find(graph: &Graph, groups: &Groups) -> BTreeMap<usize, Linear> {
+pub(super) fn find(graph: &Graph, groups: &Groups) -> BTreeMap<GroupId, Linear> {
     let places = places(groups);
-    let candidates = groups.groups.iter().zip(&places).enumerate();
+    let candidates = groups.groups.entries().zip(&places);
     let candidates = candidates
-        .filter(|(_, (group, places))| !places.is_mixed && is_candidate(graph, groups, group));
+        .filter(|((_, group), places)| !places.is_mixed && is_candidate(graph, groups, group));
     candidates
-        .filter_map(|(index, (_, places))| {
+        .filter_map(|((index, _), places)| {
             let found = Finder {
                 graph,
                 places,
@@ -59,10 +59,11 @@ fn is_candidate(graph: &Graph, groups: &Groups, group: &Group) -> bool {
 }
 
 /// All places of every group, in one pass.
-fn places(groups: &Groups) -> Vec<Places> {
+fn places(groups: &Groups) -> Table<GroupId, Places> {
     let group_of = group_of(groups);
-    let mut places: Vec<Places> = groups.groups.iter().map(|_| Places::default()).collect();
-    let owners = |map: &ChannelMap| -> BTreeSet<usize> {
+    let mut places: Table<GroupId, Places> =
+        groups.groups.iter().map(|_| Places::default()).collect();
+    let owners = |map: &ChannelMap| -> BTreeSet<GroupId> {
         let owners = map.iter().filter_map(|&channel| group_of.get(channel));
         owners.copied().collect()
     };

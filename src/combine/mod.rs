@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use faer::Mat;
 
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, GroupId, Table, ValueId};
 use crate::groups::Groups;
 use crate::linalg::LinalgError;
 use crate::mi;
@@ -58,14 +58,14 @@ pub struct Combined {
     /// Its graph: the original's but for constants.
     pub graph: Graph,
     /// Per group, whether its channels are combinations of the original's.
-    pub groups: Vec<bool>,
+    pub groups: Table<GroupId, bool>,
 }
 
 /// Per group, whether its channels may be combined: nothing but linear layers touches them.
 #[must_use]
-pub fn combinable(graph: &Graph, groups: &Groups) -> Vec<bool> {
+pub fn combinable(graph: &Graph, groups: &Groups) -> Table<GroupId, bool> {
     let found = linear::find(graph, groups);
-    let mut combinable = vec![false; groups.groups.len()];
+    let mut combinable = Table::from(vec![false; groups.groups.len()]);
     for index in found.into_keys() {
         combinable[index] = true;
     }
@@ -82,7 +82,7 @@ pub fn combine(
     graph: &Graph,
     groups: &Groups,
     statistics: &mut Statistics,
-    wanted: &dyn Fn(usize) -> bool,
+    wanted: &dyn Fn(GroupId) -> bool,
 ) -> Result<Option<Combined>, CombineError> {
     let scene = Scene {
         graph,
@@ -110,7 +110,7 @@ pub fn combine(
     let mut combined = Combined {
         model: model.clone(),
         graph: graph.clone(),
-        groups: vec![false; groups.groups.len()],
+        groups: vec![false; groups.groups.len()].into(),
     };
     for (group, (linear, basis)) in bases {
         combined.turn(&linear, &basis, &groups.groups[group].name)?;

@@ -19,7 +19,7 @@ use petgraph::graph::DiGraph;
 pub use demand::Demand;
 pub use error::{Freeze, GraphError};
 pub use name::canonical_domain;
-pub use table::{Id, NodeId, Table, ValueId};
+pub use table::{GroupId, Id, NodeId, Table, ValueId};
 pub use view::NodeView;
 
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto};

@@ -55,6 +55,11 @@ id! {
     ValueId
 }
 
+id! {
+    /// Index of a group of channels.
+    GroupId
+}
+
 /// Entries by index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table<I, T> {

@@ -36,7 +36,7 @@ pub use storage::{Carried, Dequantizer, Step, Stored};
 pub use ties::Sharing;
 pub use walk::{Reason, Walk};
 
-use crate::graph::{Graph, NodeId, Table, ValueId};
+use crate::graph::{Graph, GroupId, NodeId, Table, ValueId};
 
 /// Index of a coupled channel.
 pub type ChannelId = usize;
@@ -84,13 +84,16 @@ pub struct Entry {
 /// Ends the reasons that [`Scope::normalized`] lifts.
 const HINT: &str = " (--prune-normalized lets them leave)";
 
+/// How many channels are left of every group.
+pub type Widths = Table<GroupId, usize>;
+
 /// All coupled channels of a graph and where they are.
 #[derive(Debug, Clone)]
 pub struct Groups {
     /// Number of channels.
     pub channel_count: usize,
     /// The groups, in the order of the graph.
-    pub groups: Vec<Group>,
+    pub groups: Table<GroupId, Group>,
     /// Per value of the graph, the channels along its axes.
     pub values: Table<ValueId, ChannelAxes>,
     /// Per constant read by a node that channels cut, the channels along its axes.
@@ -119,6 +122,13 @@ impl Groups {
     #[must_use]
     pub fn find(graph: &Graph, scope: Scope, rules: &dyn Rules) -> Self {
         partition::partition(graph, Walk::over(graph, scope, rules))
+    }
+
+    /// How many channels every group has.
+    #[must_use]
+    pub fn widths(&self) -> Widths {
+        let groups = self.groups.iter();
+        groups.map(|group| group.channels.len()).collect()
     }
 
     /// Which consumers read channels that may leave.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, Table};
 use crate::groups::ties;
 use crate::groups::walk::{Reason, Walk};
 use crate::groups::{
@@ -32,7 +32,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     }
     let mut groups = Groups {
         channel_count,
-        groups: Vec::new(),
+        groups: Table::default(),
         values: walk.values.iter().map(resolve_axes).collect(),
         uses: walk
             .uses
@@ -61,7 +61,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     }
     let reasons: Vec<&Reason> = reasons.into_iter().map(|(reason, _)| reason).collect();
     let facts = Facts::of(graph, &groups, (&frozen, &reasons), &first_origin);
-    groups.groups = collect(graph, &groups, &facts);
+    groups.groups = collect(graph, &groups, &facts).into();
     let weights = walk.weights.iter().copied();
     groups.sharing = ties::sharing(graph, &groups, walk.rules, weights);
     groups

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use crate::graph::{Freeze, Graph, Node, NodeId, NodeView, ValueId};
+use crate::graph::{Freeze, Graph, GroupId, Node, NodeId, NodeView, ValueId};
 use crate::groups::{
     Axes, Bias, Consumer, Cost, Elements, Groups, Operator, Rules, Scope, UNKNOWN, Walk,
     WeightLayout, mark,
@@ -167,9 +167,9 @@ fn what_is_handed_on_is_one_group_that_its_reader_judges() {
         ("Weigh", &["bbbb", "w1x4"], "y"),
     ]);
     assert_eq!(told(&groups), [(4, vec![]), (1, vec![OUTPUT])]);
-    assert_eq!(groups.groups[0].name, "make aaaa");
-    assert_eq!(groups.groups[0].producers, [NodeId::from(0)]);
-    assert_eq!(groups.groups[0].consumers, [0]);
+    assert_eq!(groups.groups[GroupId::from(0)].name, "make aaaa");
+    assert_eq!(groups.groups[GroupId::from(0)].producers, [NodeId::from(0)]);
+    assert_eq!(groups.groups[GroupId::from(0)].consumers, [0]);
     assert_eq!(
         (groups.consumers[0].node, groups.judges()),
         (NodeId::from(2), vec![true])
@@ -185,7 +185,10 @@ fn what_meets_leaves_together() {
         ("Weigh", &["cccc", "w1x4"], "y"),
     ]);
     assert_eq!(told(&groups), [(4, vec![]), (1, vec![OUTPUT])]);
-    assert_eq!(groups.groups[0].producers, [0, 1].map(NodeId::from));
+    assert_eq!(
+        groups.groups[GroupId::from(0)].producers,
+        [0, 1].map(NodeId::from)
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! From what the data say to a cut model: what stays, which weights, and the surgery.
 
+use crate::groups::Widths;
 use crate::onnx::Model;
 use crate::pipeline::Error;
 use crate::pipeline::evidence::{Evidence, Seen};
@@ -75,7 +76,7 @@ pub(super) fn choose(
     let selection = match (budget, evidence) {
         (Budget::Latency(wanted), Evidence::Timed(_, losses, time)) => {
             subject.observer.stage("measuring candidates");
-            let measure = |widths: &[usize]| latency::share(subject, widths);
+            let measure = |widths: &Widths| latency::share(subject, widths);
             select::select_measured(scene, wanted, limits, (Some(losses), time), measure)?
         }
         _ => select::select(scene, budget, limits, evidence.losses())?,
@@ -88,7 +89,7 @@ pub(super) fn choose(
 pub(super) fn given(subject: &Subject<'_>, plan: Plan) -> Selection {
     Selection {
         plan,
-        scores: vec![None; subject.groups.groups.len()],
+        scores: vec![None; subject.groups.groups.len()].into(),
         trials: Vec::new(),
         search: None,
     }

@@ -241,7 +241,7 @@ fn trade_off(
     if let Some(losses) = losses {
         return Ok(select::trade_off(scene, limits, losses));
     }
-    let untried = Sensitivities(vec![Vec::new(); subject.groups.groups.len()]);
+    let untried = Sensitivities(vec![Vec::new(); subject.groups.groups.len()].into());
     let own = Ranking::of(scene)?.all_losses(scene, limits, &untried);
     Ok(select::trade_off(scene, limits, &own))
 }

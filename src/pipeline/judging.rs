@@ -102,7 +102,7 @@ pub(super) fn report(
     calibration: &Calibration,
 ) -> Report {
     let (graph, groups, selection) = (&subject.graph, &subject.groups, &judged.selection);
-    let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+    let whole = groups.widths();
     let left = selection.plan.widths();
     let change = |model: &CostModel| Change {
         before: model.total(&whole),

@@ -1,5 +1,6 @@
 //! A budget of latency: where the time goes is profiled, candidates are measured.
 
+use crate::groups::Widths;
 use crate::pipeline::Error;
 use crate::pipeline::open::Subject;
 use crate::select::CostModel;
@@ -16,7 +17,7 @@ pub(super) fn model(subject: &Subject<'_>) -> Result<CostModel, Error> {
 
 /// The measured time of a run at these widths over the original's. Which channels stay and what
 /// their weights are makes no difference to it.
-pub(super) fn share(subject: &Subject<'_>, widths: &[usize]) -> Result<f64, Error> {
+pub(super) fn share(subject: &Subject<'_>, widths: &Widths) -> Result<f64, Error> {
     let (model, graph, groups) = (&subject.model, &subject.graph, &subject.groups);
     let mut stays = vec![true; groups.channel_count];
     for (group, &width) in groups.groups.iter().zip(widths) {

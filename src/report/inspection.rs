@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::{ChannelMap, Elements, Group, Groups, Reason};
+use crate::groups::{ChannelMap, Elements, Group, Groups, Reason, Widths};
 use crate::onnx::DataType;
 use crate::report::sentence;
 use crate::select::CostModel;
@@ -73,7 +73,7 @@ pub struct Place {
 /// Describes the groups of a graph.
 #[must_use]
 pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
-    let widths: Vec<usize> = groups
+    let widths: Widths = groups
         .groups
         .iter()
         .map(|group| group.channels.len())
@@ -82,8 +82,11 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
     let parameters = CostModel::parameters(graph, groups);
     let [of_macs, of_parameters] = [&macs, &parameters].map(|model| {
         let whole = model.total(&widths);
-        let shares = model.shares(&widths).into_iter();
-        shares.map(move |share| if whole > 0.0 { share / whole } else { 0.0 })
+        let shares = model.shares(&widths);
+        let shares = shares
+            .iter()
+            .map(|share| if whole > 0.0 { share / whole } else { 0.0 });
+        shares.collect::<Vec<f64>>()
     });
     let node = |id: &NodeId| graph.nodes[*id].name.clone();
     let one = |(((group, macs_share), parameters_share), places): Described<'_>| GroupInspection {
@@ -104,7 +107,7 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
             .map(|reason| sentence(graph, reason))
             .collect(),
     };
-    let least: Vec<usize> = groups
+    let least: Widths = groups
         .groups
         .iter()
         .map(|group| {
@@ -134,7 +137,7 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
 /// The layers with weights that make no channels of a group, in the order of the graph.
 #[must_use]
 pub fn ungrouped(graph: &Graph, groups: &Groups) -> Vec<Ungrouped> {
-    let widths: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+    let widths = groups.widths();
     let whole = CostModel::macs(graph, groups).total(&widths);
     let macs = CostModel::macs_by_node(graph, groups);
     let mut weights: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();

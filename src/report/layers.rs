@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::Groups;
+use crate::graph::{Graph, GroupId, NodeId, ValueId};
+use crate::groups::{Groups, Widths};
 use crate::verify::Change;
 
 /// Of layers that read a sum of many, no more than this many sources are told: the latest.
@@ -31,9 +31,9 @@ pub struct Layer {
 
 /// The layers in the order of the graph; `widths` has the channels left in every group.
 #[must_use]
-pub fn layers(graph: &Graph, groups: &Groups, widths: &[usize]) -> Vec<Layer> {
-    let mut group_of: BTreeMap<NodeId, usize> = BTreeMap::new();
-    for (index, group) in groups.groups.iter().enumerate() {
+pub fn layers(graph: &Graph, groups: &Groups, widths: &Widths) -> Vec<Layer> {
+    let mut group_of: BTreeMap<NodeId, GroupId> = BTreeMap::new();
+    for (index, group) in groups.groups.entries() {
         for &node in &group.producers {
             group_of.entry(node).or_insert(index);
         }
@@ -63,7 +63,7 @@ pub fn layers(graph: &Graph, groups: &Groups, widths: &[usize]) -> Vec<Layer> {
             layers.push(Layer {
                 name: node.name.clone(),
                 operator: node.full_name(),
-                group,
+                group: group.map(GroupId::index),
                 channels: channels(groups, group, widths),
                 level,
                 reads: std::mem::take(&mut from),
@@ -77,7 +77,7 @@ pub fn layers(graph: &Graph, groups: &Groups, widths: &[usize]) -> Vec<Layer> {
     layers
 }
 
-fn channels(groups: &Groups, group: Option<usize>, widths: &[usize]) -> Change<usize> {
+fn channels(groups: &Groups, group: Option<GroupId>, widths: &Widths) -> Change<usize> {
     let group = group.and_then(|index| Some((index, groups.groups.get(index)?)));
     group.map_or_else(Change::default, |(index, group)| {
         let before = group.channels.len();

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, GroupId};
 use crate::groups::{Group, Groups, Reason};
 use crate::select::{Score, Search, Selection, TradeOff, Trial};
 use crate::statistics::Statistics;
@@ -173,15 +173,15 @@ impl Report {
         synthetic: bool,
     ) -> Vec<GroupReport> {
         let (plan, scores) = (&selection.plan.groups, &selection.scores);
-        let one = |(index, group): (usize, &Group)| GroupReport {
+        let one = |(index, group): (GroupId, &Group)| GroupReport {
             name: group.name.clone(),
             channels: Change {
                 before: group.channels.len(),
                 after: plan
-                    .get(index)
+                    .get(index.index())
                     .map_or(group.channels.len(), |group| group.kept.len()),
             },
-            combined: plan.get(index).is_some_and(|group| group.combined),
+            combined: plan.get(index.index()).is_some_and(|group| group.combined),
             score: scores.get(index).copied().flatten(),
             synthetic,
             data_weight: statistics.and_then(|statistics| data_weight(group, statistics)),
@@ -191,7 +191,7 @@ impl Report {
                 .map(|reason| sentence(graph, reason))
                 .collect(),
         };
-        groups.groups.iter().enumerate().map(one).collect()
+        groups.groups.entries().map(one).collect()
     }
 }
 

@@ -1,12 +1,14 @@
 //! Sharing a budget between groups: the widths at which the least is lost for what is saved.
 
+use crate::graph::GroupId;
+use crate::groups::Widths;
 use crate::select::cost::CostModel;
 
 /// What a group may become and what that loses.
 #[derive(Debug, Clone)]
 pub struct Choice {
     /// The group.
-    pub group: usize,
+    pub group: GroupId,
     /// Widths that are allowed, from the present one down.
     pub widths: Vec<usize>,
     /// The loss at each of these widths; the first is 0.
@@ -16,7 +18,7 @@ pub struct Choice {
 impl Choice {
     /// The loss where the groups have these widths; none at a width that is not allowed.
     #[must_use]
-    pub fn loss_at(&self, widths: &[usize]) -> f64 {
+    pub fn loss_at(&self, widths: &Widths) -> f64 {
         let width = widths.get(self.group);
         let place = self
             .widths
@@ -46,18 +48,13 @@ pub fn allowed_widths(width: usize, align: usize, least: usize) -> Vec<usize> {
 /// least per cost saved, then takes steps back that the rest of the budget allows. Returns the
 /// widths of all groups.
 #[must_use]
-pub fn allocate(
-    choices: &[Choice],
-    model: &CostModel,
-    mut widths: Vec<usize>,
-    target: f64,
-) -> Vec<usize> {
+pub fn allocate(choices: &[Choice], model: &CostModel, mut widths: Widths, target: f64) -> Widths {
     let models: Vec<CostModel> = choices
         .iter()
         .map(|choice| model.touching(choice.group))
         .collect();
     let mut places = vec![0usize; choices.len()];
-    let next = |index: usize, places: &[usize], widths: &[usize]| {
+    let next = |index: usize, places: &[usize], widths: &Widths| {
         next_step(&choices[index], places[index], &models[index], widths)
     };
     let all = 0..choices.len();
@@ -99,10 +96,10 @@ fn next_step(
     choice: &Choice,
     place: usize,
     model: &CostModel,
-    widths: &[usize],
+    widths: &Widths,
 ) -> Option<(f64, usize)> {
     let present = model.total(widths);
-    let mut trial = widths.to_vec();
+    let mut trial = widths.clone();
     let mut best: Option<(f64, usize)> = None;
     for next in place + 1..choice.widths.len() {
         trial[choice.group] = choice.widths[next];
@@ -125,7 +122,7 @@ fn take_back(
     choices: &[Choice],
     model: &CostModel,
     places: &mut [usize],
-    widths: &mut [usize],
+    widths: &mut Widths,
     target: f64,
 ) {
     loop {
@@ -134,7 +131,7 @@ fn take_back(
             let Some(before) = places[index].checked_sub(1) else {
                 continue;
             };
-            let mut trial = widths.to_vec();
+            let mut trial = widths.clone();
             trial[choice.group] = choice.widths[before];
             let gained = choice.losses[places[index]] - choice.losses[before];
             if model.total(&trial) <= target && best.is_none_or(|(most, _)| gained > most) {
@@ -153,12 +150,12 @@ fn swap(
     choices: &[Choice],
     model: &CostModel,
     places: &mut [usize],
-    widths: &mut [usize],
+    widths: &mut Widths,
     target: f64,
 ) -> bool {
     const STEPS: [usize; 2] = [1, 2];
     let mut best: Option<(f64, usize, usize, usize)> = None;
-    let mut trial = widths.to_vec();
+    let mut trial = widths.clone();
     for (wider, choice) in choices.iter().enumerate() {
         let Some(before) = places[wider].checked_sub(1) else {
             continue;

@@ -1,6 +1,7 @@
 //! Budgets: how far the groups may go.
 
-use crate::groups::Group;
+use crate::graph::{GroupId, Table};
+use crate::groups::{Group, Widths};
 use crate::select::allocate::{Choice, allocate, allowed_widths};
 use crate::select::cost::CostModel;
 use crate::select::search::{Trial, best, search};
@@ -96,12 +97,12 @@ pub(super) fn stops(
     budget: Budget,
     limits: &Limits,
     losses: Option<&Losses>,
-) -> Result<Vec<Stop>, SelectError> {
-    let widths = whole(scene);
-    let stop_at = |widths: Vec<usize>| widths.into_iter().map(Stop::Width).collect();
+) -> Result<Table<GroupId, Stop>, SelectError> {
+    let widths = scene.groups.widths();
+    let stop_at = |widths: Widths| widths.iter().map(|&width| Stop::Width(width)).collect();
     match budget {
         Budget::Latency(_) | Budget::Divergence(_) => Err(SelectError::Unmeasured),
-        Budget::MutualInformation(share) => Ok(vec![Stop::Mi(share); widths.len()]),
+        Budget::MutualInformation(share) => Ok(vec![Stop::Mi(share); widths.len()].into()),
         Budget::Ratio(ratio) => ratio_widths(scene, ratio, limits, widths).map(stop_at),
         Budget::Macs(fraction) => {
             let model = CostModel::macs(scene.graph, scene.groups);
@@ -135,8 +136,8 @@ fn ratio_widths(
     scene: Scene<'_>,
     ratio: f64,
     limits: &Limits,
-    before: Vec<usize>,
-) -> Result<Vec<usize>, SelectError> {
+    before: Widths,
+) -> Result<Widths, SelectError> {
     let nearest = |limits: &Limits| {
         let mut widths = before.clone();
         for group in scene.prunable() {
@@ -176,8 +177,8 @@ fn shared(
     limits: &Limits,
     losses: Option<&Losses>,
     (model, fraction, what): (&CostModel, f64, &str),
-    widths: Vec<usize>,
-) -> Result<Vec<usize>, SelectError> {
+    widths: Widths,
+) -> Result<Widths, SelectError> {
     let whole = model.total(&widths);
     let target = whole * fraction;
     if whole <= target {
@@ -227,9 +228,9 @@ pub(super) fn measured_widths<E: From<SelectError>>(
     asked: f64,
     limits: &Limits,
     (losses, model): (Option<&Losses>, &CostModel),
-    measure: impl FnMut(&[usize]) -> Result<f64, E>,
-) -> Result<(Vec<usize>, Vec<Trial>), E> {
-    let whole = whole(scene);
+    measure: impl FnMut(&Widths) -> Result<f64, E>,
+) -> Result<(Widths, Vec<Trial>), E> {
+    let whole = scene.groups.widths();
     if scene.prunable().is_empty() {
         return Ok((whole, Vec::new()));
     }
@@ -258,12 +259,6 @@ pub(super) fn measured_widths<E: From<SelectError>>(
         return Err(error.into());
     }
     Ok((best.widths.clone(), trials))
-}
-
-/// The width of every group as it is.
-pub(super) fn whole(scene: Scene<'_>) -> Vec<usize> {
-    let groups = scene.groups.groups.iter();
-    groups.map(|group| group.channels.len()).collect()
 }
 
 fn unreached(
@@ -296,7 +291,7 @@ pub struct TradeOff {
 pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<TradeOff> {
     const STEPS: u32 = 20;
     let model = CostModel::macs(scene.graph, scene.groups);
-    let whole = whole(scene);
+    let whole = scene.groups.widths();
     let total = model.total(&whole);
     let choices = choices(scene, limits, Some(losses));
     let mut points: Vec<TradeOff> = Vec::new();
@@ -324,7 +319,7 @@ pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<Trad
 
 /// Every prunable group's widths and their losses.
 pub(super) fn choices(scene: Scene<'_>, limits: &Limits, losses: Option<&Losses>) -> Vec<Choice> {
-    let choice = |group: usize| {
+    let choice = |group: GroupId| {
         let widths = limits.widths(&scene.groups.groups[group]);
         let known = losses.and_then(|losses| losses.get(group));
         let losses = known.filter(|known| known.len() == widths.len()).cloned();

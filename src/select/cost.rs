@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Graph, NodeId, Table, ValueId};
-use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Stored, Use};
+use crate::graph::{Graph, GroupId, NodeId, Table, ValueId};
+use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Stored, Use, Widths};
 use crate::ops;
 use crate::runtime::Profile;
 use crate::select::spent::{Goes, spent};
@@ -24,7 +24,7 @@ struct Term {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Axis {
     fixed: f64,
-    per_channel: BTreeMap<usize, f64>,
+    per_channel: BTreeMap<GroupId, f64>,
 }
 
 impl CostModel {
@@ -61,7 +61,7 @@ impl CostModel {
     #[must_use]
     pub fn time(graph: &Graph, groups: &Groups, profile: &Profile) -> Self {
         let group_of = group_of(groups);
-        let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+        let whole = groups.widths();
         let macs = CostModel::macs_by_node(graph, groups);
         let mut model = CostModel::default();
         for part in spent(graph, profile) {
@@ -130,15 +130,15 @@ impl CostModel {
 
     /// The cost when every group has that many channels left.
     #[must_use]
-    pub fn total(&self, widths: &[usize]) -> f64 {
+    pub fn total(&self, widths: &Widths) -> f64 {
         // The sum of no terms would be -0.
         0.0 + self.terms.iter().map(|term| term.cost(widths)).sum::<f64>()
     }
 
     /// For each of `widths`' groups, the cost of all that its width changes.
     #[must_use]
-    pub fn shares(&self, widths: &[usize]) -> Vec<f64> {
-        let mut shares = vec![0.0; widths.len()];
+    pub fn shares(&self, widths: &Widths) -> Table<GroupId, f64> {
+        let mut shares = Table::from(vec![0.0; widths.len()]);
         for term in &self.terms {
             let cost = term.cost(widths);
             let groups = term.axes.iter().flat_map(|axis| axis.per_channel.keys());
@@ -153,7 +153,7 @@ impl CostModel {
 
     /// The part of the cost that a group's width changes, per group.
     #[must_use]
-    pub fn touching(&self, group: usize) -> CostModel {
+    pub fn touching(&self, group: GroupId) -> CostModel {
         let terms = self.terms.iter().filter(|term| term.touches(group));
         CostModel {
             terms: terms.cloned().collect(),
@@ -162,12 +162,12 @@ impl CostModel {
 
     /// Whether a group's width changes the cost.
     #[must_use]
-    pub fn touches(&self, group: usize) -> bool {
+    pub fn touches(&self, group: GroupId) -> bool {
         self.terms.iter().any(|term| term.touches(group))
     }
 }
 
-fn term(graph: &Graph, groups: &Groups, cost: &Cost, group_of: &[usize]) -> Option<Term> {
+fn term(graph: &Graph, groups: &Groups, cost: &Cost, group_of: &[GroupId]) -> Option<Term> {
     let factor = cost.positions;
     let weight = match &cost.of {
         Elements::Weight(slot) => *slot,
@@ -233,12 +233,12 @@ fn stored_cuts(graph: &Graph, groups: &Groups) -> BTreeMap<ValueId, BTreeSet<Opt
 }
 
 impl Term {
-    fn touches(&self, group: usize) -> bool {
+    fn touches(&self, group: GroupId) -> bool {
         let mut axes = self.axes.iter();
         axes.any(|axis| axis.per_channel.contains_key(&group))
     }
 
-    fn cost(&self, widths: &[usize]) -> f64 {
+    fn cost(&self, widths: &Widths) -> f64 {
         self.axes
             .iter()
             .map(|axis| axis.length(widths))
@@ -249,20 +249,20 @@ impl Term {
 
 impl Axis {
     /// An axis of that length with the channels of `map` along it.
-    fn of(map: Option<&ChannelMap>, length: usize, group_of: &[usize]) -> Axis {
+    fn of(map: Option<&ChannelMap>, length: usize, group_of: &[GroupId]) -> Axis {
         let Some(map) = map else {
             return Axis {
                 fixed: length as f64,
                 per_channel: BTreeMap::new(),
             };
         };
-        let mut counts: BTreeMap<usize, (usize, Vec<usize>)> = BTreeMap::new();
+        let mut counts: BTreeMap<GroupId, (usize, Vec<usize>)> = BTreeMap::new();
         for &channel in map {
             let entry = counts.entry(group_of[channel]).or_default();
             entry.0 += 1;
             entry.1.push(channel);
         }
-        let times = |(group, (count, mut channels)): (usize, (usize, Vec<usize>))| {
+        let times = |(group, (count, mut channels)): (GroupId, (usize, Vec<usize>))| {
             channels.sort_unstable();
             channels.dedup();
             (group, count as f64 / channels.len() as f64)
@@ -273,8 +273,8 @@ impl Axis {
         }
     }
 
-    fn length(&self, widths: &[usize]) -> f64 {
-        let width = |group: &usize| widths.get(*group).copied().unwrap_or(0) as f64;
+    fn length(&self, widths: &Widths) -> f64 {
+        let width = |group: &GroupId| widths.get(*group).copied().unwrap_or(0) as f64;
         self.fixed
             + self
                 .per_channel
@@ -285,7 +285,7 @@ impl Axis {
 }
 
 /// The elements that a node makes.
-fn elements(graph: &Graph, groups: &Groups, node: NodeId, group_of: &[usize]) -> Vec<Term> {
+fn elements(graph: &Graph, groups: &Groups, node: NodeId, group_of: &[GroupId]) -> Vec<Term> {
     let outputs = graph.nodes.get(node).map(|node| node.outputs.as_slice());
     let made = outputs.unwrap_or_default().iter().flatten();
     let term = |&value: &ValueId| {
@@ -334,9 +334,9 @@ fn stored_anew(graph: &Graph, groups: &Groups) -> Table<ValueId, bool> {
 
 /// The group of every channel.
 #[must_use]
-pub fn group_of(groups: &Groups) -> Vec<usize> {
-    let mut group_of = vec![usize::MAX; groups.channel_count];
-    for (index, group) in groups.groups.iter().enumerate() {
+pub fn group_of(groups: &Groups) -> Vec<GroupId> {
+    let mut group_of = vec![GroupId::from(usize::MAX); groups.channel_count];
+    for (index, group) in groups.groups.entries() {
         for &channel in &group.channels {
             group_of[channel] = index;
         }
@@ -349,14 +349,14 @@ fn length(
     graph: &Graph,
     groups: &Groups,
     (value, axis): (ValueId, usize),
-    group_of: &[usize],
+    group_of: &[GroupId],
 ) -> Option<Axis> {
     let length = *graph.values.get(value)?.shape.as_ref()?.get(axis)?;
     let map = groups.values.get(value)?.get(axis)?.as_ref();
     Some(Axis::of(map, length, group_of))
 }
 
-fn lengths(shape: &[usize], axes: Option<&ChannelAxes>, group_of: &[usize]) -> Vec<Axis> {
+fn lengths(shape: &[usize], axes: Option<&ChannelAxes>, group_of: &[GroupId]) -> Vec<Axis> {
     let map = |axis: usize| axes.and_then(|axes| axes.get(axis)?.as_ref());
     let each = shape.iter().enumerate();
     each.map(|(axis, &length)| Axis::of(map(axis), length, group_of))

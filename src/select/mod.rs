@@ -29,8 +29,8 @@ pub use sensitivity::{Sensitivities, Sensitivity};
 pub use smallest::{Candidate, Rung, Search, ladder, smallest};
 pub use spent::{Goes, Spent, spent};
 
-use crate::graph::Graph;
-use crate::groups::Groups;
+use crate::graph::{Graph, GroupId, Table};
+use crate::groups::{Groups, Widths};
 use crate::mi::{Elimination, Reading, Removal};
 use crate::statistics::Statistics;
 use rayon::prelude::*;
@@ -54,7 +54,7 @@ pub struct Selection {
     /// The plan.
     pub plan: Plan,
     /// Per group, what its selection kept; `None` where nothing was selected.
-    pub scores: Vec<Option<Score>>,
+    pub scores: Table<GroupId, Option<Score>>,
     /// The candidates that a budget of latency measured; empty for other budgets.
     pub trials: Vec<Trial>,
     /// The search of a budget of divergence; `None` for other budgets.
@@ -75,31 +75,31 @@ pub struct Scene<'a> {
 impl<'a> Scene<'a> {
     /// Indexes of the groups that may be pruned and can be judged.
     #[must_use]
-    pub fn prunable(&self) -> Vec<usize> {
-        let judged = |index: &usize| {
+    pub fn prunable(&self) -> Vec<GroupId> {
+        let judged = |index: &GroupId| {
             let group = &self.groups.groups[*index];
             let seen = |&consumer: &usize| self.statistics.of(consumer).is_some();
             group.frozen.is_empty() && group.channels.len() > 1 && group.consumers.iter().any(seen)
         };
-        (0..self.groups.groups.len()).filter(judged).collect()
+        self.groups.groups.ids().filter(judged).collect()
     }
 
     /// How the consumers of a group read it when only the channels with `stays` are left elsewhere.
     pub(crate) fn readings(
         &self,
-        group: usize,
+        group: GroupId,
         stays: &[bool],
     ) -> Result<Vec<Reading>, SelectError> {
         Ok(readings(&self.views(group, stays)?))
     }
 
-    fn views(self, group: usize, stays: &[bool]) -> Result<Vec<View<'a>>, SelectError> {
+    fn views(self, group: GroupId, stays: &[bool]) -> Result<Vec<View<'a>>, SelectError> {
         reading::views(self.graph, self.groups, self.statistics, group, stays)
     }
 }
 
 /// Per group, what the outputs lose at each of its allowed widths, the present one first.
-pub type Losses = Vec<Vec<f64>>;
+pub type Losses = Table<GroupId, Vec<f64>>;
 
 /// Chooses the channels that stay. A budget that groups share needs `losses`.
 ///
@@ -126,7 +126,7 @@ pub fn select_measured<E: From<SelectError>>(
     asked: f64,
     limits: &Limits,
     (losses, time): (Option<&Losses>, &CostModel),
-    measure: impl FnMut(&[usize]) -> Result<f64, E>,
+    measure: impl FnMut(&Widths) -> Result<f64, E>,
 ) -> Result<Selection, E> {
     let (widths, trials) = budget::measured_widths(scene, asked, limits, (losses, time), measure)?;
     let selection = select_at(scene, &widths)?;
@@ -140,8 +140,8 @@ pub fn select_measured<E: From<SelectError>>(
 ///
 /// # Errors
 /// The statistics cannot be used.
-pub fn select_at(scene: Scene<'_>, widths: &[usize]) -> Result<Selection, SelectError> {
-    let stop: Vec<Stop> = widths.iter().map(|&width| Stop::Width(width)).collect();
+pub fn select_at(scene: Scene<'_>, widths: &Widths) -> Result<Selection, SelectError> {
+    let stop: Table<GroupId, Stop> = widths.iter().map(|&width| Stop::Width(width)).collect();
     follow(
         scene,
         &stop,
@@ -153,11 +153,15 @@ pub fn select_at(scene: Scene<'_>, widths: &[usize]) -> Result<Selection, Select
     )
 }
 
-fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection, SelectError> {
+fn follow(
+    scene: Scene<'_>,
+    stop: &Table<GroupId, Stop>,
+    limits: &Limits,
+) -> Result<Selection, SelectError> {
     let count = scene.groups.groups.len();
     let mut selection = Selection {
         plan: Plan { groups: Vec::new() },
-        scores: vec![None; count],
+        scores: vec![None; count].into(),
         trials: Vec::new(),
         search: None,
     };
@@ -191,7 +195,7 @@ fn follow(scene: Scene<'_>, stop: &[Stop], limits: &Limits) -> Result<Selection,
 }
 
 impl Selection {
-    fn put(&mut self, found: Option<(usize, Option<Interval>)>) {
+    fn put(&mut self, found: Option<(GroupId, Option<Interval>)>) {
         if let Some((group, interval)) = found
             && let Some(Some(score)) = self.scores.get_mut(group)
         {
@@ -202,7 +206,7 @@ impl Selection {
 
 /// What was selected in a group, before it is known how sure that is.
 struct Unsure<'a> {
-    group: usize,
+    group: GroupId,
     views: Vec<View<'a>>,
     left: Left,
     width: usize,
@@ -210,7 +214,7 @@ struct Unsure<'a> {
 
 impl Unsure<'_> {
     /// The group, and where the share lies that is kept.
-    fn interval(self) -> Result<(usize, Option<Interval>), SelectError> {
+    fn interval(self) -> Result<(GroupId, Option<Interval>), SelectError> {
         let (gone, kept) = (&self.left.gone, 1.0 - self.left.lost);
         let interval = confidence::interval(&self.views, self.width, gone, kept)?;
         Ok((self.group, interval))
@@ -241,7 +245,7 @@ struct Left {
 /// returns how the group's consumers read it.
 fn select_group<'a>(
     scene: Scene<'a>,
-    group: usize,
+    group: GroupId,
     stays: &[bool],
     stop: &Stop,
     allowed: &[usize],
@@ -338,7 +342,7 @@ fn improve(
     })
 }
 
-fn score(scene: Scene<'_>, group: usize, left: &Left) -> Score {
+fn score(scene: Scene<'_>, group: GroupId, left: &Left) -> Score {
     let readers = scene.groups.groups[group].consumers.iter();
     let count: usize = readers
         .filter_map(|&consumer| scene.statistics.of(consumer))

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::groups::Groups;
+use crate::groups::{Groups, Widths};
 use crate::select::SelectError;
 
 /// The channels that stay, per group that may be pruned.
@@ -111,7 +111,7 @@ impl Plan {
 
     /// The number of channels left in every group.
     #[must_use]
-    pub fn widths(&self) -> Vec<usize> {
+    pub fn widths(&self) -> Widths {
         self.groups.iter().map(|group| group.kept.len()).collect()
     }
 }

@@ -1,5 +1,7 @@
 //! Every group's channels in the order in which they would leave, were all other groups whole.
 
+use crate::graph::GroupId;
+use crate::graph::Table;
 use faer::Mat;
 use rayon::prelude::*;
 
@@ -11,7 +13,7 @@ use crate::select::{Limits, Losses, Scene, SelectError, Sensitivities, readings}
 
 /// Per group, how its channels would leave; empty for groups that stay whole.
 #[derive(Debug, Clone)]
-pub struct Ranking(Vec<Ranked>);
+pub struct Ranking(Table<GroupId, Ranked>);
 
 /// The channels of one group.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +31,7 @@ impl Ranking {
     /// The statistics cannot be used.
     pub fn of(scene: Scene<'_>) -> Result<Self, SelectError> {
         let stays = vec![true; scene.groups.channel_count];
-        let rank = |group: usize| -> Result<(usize, Ranked), SelectError> {
+        let rank = |group: GroupId| -> Result<(GroupId, Ranked), SelectError> {
             let channels = scene.groups.groups[group].channels.len();
             Ok((group, Ranked::of(&scene.views(group, &stays)?, channels)?))
         };
@@ -38,7 +40,7 @@ impl Ranking {
             .into_par_iter()
             .map(rank)
             .collect::<Result<_, SelectError>>()?;
-        let mut all = vec![Ranked::default(); scene.groups.groups.len()];
+        let mut all = Table::from(vec![Ranked::default(); scene.groups.groups.len()]);
         for (group, ranked) in ranked {
             all[group] = ranked;
         }
@@ -47,7 +49,7 @@ impl Ranking {
 
     /// Which channels stay when one group alone is narrowed to `width`.
     #[must_use]
-    pub fn stays(&self, groups: &Groups, group: usize, width: usize) -> Vec<bool> {
+    pub fn stays(&self, groups: &Groups, group: GroupId, width: usize) -> Vec<bool> {
         let mut stays = vec![true; groups.channel_count];
         let channels = &groups.groups[group].channels;
         for &candidate in self.0[group].order.iter().skip(width) {
@@ -57,7 +59,7 @@ impl Ranking {
     }
 
     /// The share of variance that a group's consumers lose at a width.
-    fn unexplained(&self, group: usize, width: usize) -> f64 {
+    fn unexplained(&self, group: GroupId, width: usize) -> f64 {
         let open = self.0[group].unexplained.get(width);
         open.copied().unwrap_or_default()
     }
@@ -65,7 +67,7 @@ impl Ranking {
     /// What the outputs lose at the allowed widths of every group.
     #[must_use]
     pub fn all_losses(&self, scene: Scene<'_>, limits: &Limits, found: &Sensitivities) -> Losses {
-        let groups = scene.groups.groups.iter().enumerate();
+        let groups = scene.groups.groups.entries();
         groups
             .map(|(index, group)| self.losses(index, &limits.widths(group), found))
             .collect()
@@ -73,7 +75,7 @@ impl Ranking {
 
     /// What the outputs lose at each of a group's allowed widths: the layer's own curve, scaled to
     /// go through the trials.
-    fn losses(&self, group: usize, widths: &[usize], found: &Sensitivities) -> Vec<f64> {
+    fn losses(&self, group: GroupId, widths: &[usize], found: &Sensitivities) -> Vec<f64> {
         let trials = &found.0[group];
         let scales: Vec<(f64, f64)> = trials
             .iter()

@@ -2,7 +2,7 @@
 
 use faer::{Mat, MatRef};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, GroupId};
 use crate::groups::{Consumer, Groups};
 use crate::linalg::{LinalgError, lower_gram};
 use crate::mi::{Reading, nested, pair};
@@ -97,7 +97,7 @@ pub(super) fn views<'a>(
     graph: &Graph,
     groups: &Groups,
     statistics: &'a Statistics,
-    group: usize,
+    group: GroupId,
     stays: &[bool],
 ) -> Result<Vec<View<'a>>, SelectError> {
     let mut views = Vec::new();

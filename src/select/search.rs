@@ -1,6 +1,7 @@
 //! Meeting a budget that has to be measured: candidates are chosen by a model of the cost,
 //! measured, and the model is corrected by what was found.
 
+use crate::groups::Widths;
 /// So many candidates are measured at most.
 const MOST_TRIALS: usize = 5;
 /// A candidate this near below the budget is near enough.
@@ -13,7 +14,7 @@ const AIM: f64 = 0.98;
 pub struct Trial {
     /// Channels left of every group.
     #[serde(skip)]
-    pub widths: Vec<usize>,
+    pub widths: Widths,
     /// Its share of the whole model's cost by the cost model.
     pub modelled: f64,
     /// The same as measured.
@@ -30,8 +31,8 @@ pub struct Trial {
 /// Those of `measure`.
 pub fn search<E>(
     asked: f64,
-    choose: impl Fn(f64) -> (Vec<usize>, f64),
-    mut measure: impl FnMut(&[usize]) -> Result<f64, E>,
+    choose: impl Fn(f64) -> (Widths, f64),
+    mut measure: impl FnMut(&Widths) -> Result<f64, E>,
 ) -> Result<Vec<Trial>, E> {
     let mut trials: Vec<Trial> = Vec::new();
     let mut share = Some(asked).filter(|&asked| asked < 1.0);
@@ -95,12 +96,13 @@ pub fn best(asked: f64, trials: &[Trial]) -> Option<&Trial> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::GroupId;
 
     /// One group of 100 channels, from which all but `least` may leave in steps.
-    fn choose(step: usize, least: usize) -> impl Fn(f64) -> (Vec<usize>, f64) {
+    fn choose(step: usize, least: usize) -> impl Fn(f64) -> (Widths, f64) {
         move |share| {
             let width = ((share * 100.0) as usize / step * step).max(least);
-            (vec![width], width as f64 / 100.0)
+            (Widths::from(vec![width]), width as f64 / 100.0)
         }
     }
 
@@ -111,10 +113,11 @@ mod tests {
         step: usize,
         least: usize,
     ) -> (usize, f64, usize) {
-        let measure = |widths: &[usize]| Ok::<f64, ()>(clock(widths[0] as f64 / 100.0));
+        let measure =
+            |widths: &Widths| Ok::<f64, ()>(clock(widths[GroupId::from(0)] as f64 / 100.0));
         let trials = search(asked, choose(step, least), measure).unwrap();
         let best = best(asked, &trials).unwrap();
-        (best.widths[0], best.measured, trials.len())
+        (best.widths[GroupId::from(0)], best.measured, trials.len())
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What is measured of each group alone, in the model as it runs.
 
+use crate::graph::GroupId;
+use crate::graph::Table;
 /// What the outputs lose when one group is narrowed and all others are whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sensitivity {
@@ -11,4 +13,4 @@ pub struct Sensitivity {
 
 /// Per group, its sensitivities from the widest to the narrowest; empty for groups that stay whole.
 #[derive(Debug, Clone)]
-pub struct Sensitivities(pub Vec<Vec<Sensitivity>>);
+pub struct Sensitivities(pub Table<GroupId, Vec<Sensitivity>>);

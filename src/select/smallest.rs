@@ -4,8 +4,9 @@
 //! many MACs by the losses of its groups. These say in which proportion two candidates lose; how
 //! much, a few measured candidates say.
 
+use crate::groups::Widths;
 use crate::select::allocate::allocate;
-use crate::select::budget::{choices, whole};
+use crate::select::budget::choices;
 use crate::select::{CostModel, Limits, Losses, Scene};
 
 /// So many candidates are measured at most.
@@ -24,7 +25,7 @@ const REACH: f64 = 16.0;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rung {
     /// Channels left of every group.
-    pub widths: Vec<usize>,
+    pub widths: Widths,
     /// The share of the MACs that is left.
     pub macs: f64,
     /// Sum of the groups' losses.
@@ -36,7 +37,7 @@ impl Rung {
     #[must_use]
     pub fn whole(scene: Scene<'_>) -> Self {
         Rung {
-            widths: whole(scene),
+            widths: scene.groups.widths(),
             macs: 1.0,
             loss: 0.0,
         }
@@ -67,7 +68,7 @@ pub struct Search {
 #[must_use]
 pub fn ladder(scene: Scene<'_>, limits: &Limits, losses: &Losses, bound: f64) -> Vec<Rung> {
     let model = CostModel::macs(scene.graph, scene.groups);
-    let whole = whole(scene);
+    let whole = scene.groups.widths();
     let total = model.total(&whole);
     let choices = choices(scene, limits, Some(losses));
     let mut rungs = vec![Rung::whole(scene)];

@@ -180,7 +180,7 @@ fn all_outputs(graph: &Graph) -> Vec<ValueId> {
 /// it makes.
 fn work(scene: Scene<'_>) -> Vec<f64> {
     let Scene { graph, groups, .. } = scene;
-    let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
+    let whole = groups.widths();
     let mut work = Table::<NodeId, f64>::from(vec![0.0; graph.nodes.len()]);
     for (node, macs) in CostModel::macs_by_node(graph, groups) {
         work[node] = macs.total(&whole);

@@ -1,6 +1,6 @@
 //! How much the trials do: they are to cost less than running the calibration data.
 
-use crate::graph::NodeId;
+use crate::graph::{GroupId, NodeId};
 use crate::select::{CostModel, Scene};
 use crate::trials::dense::Division;
 use crate::trials::{TrialError, TrialRequest};
@@ -57,8 +57,7 @@ impl Effort {
     /// A trial that cannot be planned.
     pub fn worth(setting: TrialRequest<'_>, seen: usize) -> Result<Self, TrialError> {
         let scene = setting.scene;
-        let groups = scene.groups.groups.iter();
-        let whole: Vec<usize> = groups.map(|group| group.channels.len()).collect();
+        let whole = scene.groups.widths();
         let cost = |counts: &dyn Fn(NodeId) -> bool| {
             CostModel::macs_of(scene.graph, scene.groups, counts).total(&whole)
         };
@@ -98,7 +97,7 @@ impl Effort {
 
 /// Multiply-accumulates of the factors that the repairs of a group's trials need, with all of their
 /// inputs.
-fn solving(scene: Scene<'_>, group: usize) -> f64 {
+fn solving(scene: Scene<'_>, group: GroupId) -> f64 {
     let consumers = scene.groups.groups.get(group).map(|g| &g.consumers);
     let observed = consumers.into_iter().flatten();
     let observed = observed.filter_map(|&consumer| scene.statistics.of(consumer));

@@ -24,7 +24,7 @@ use dense::{DenseSubgraphs, Division};
 use reach::Reach;
 
 use crate::data::{Batch, DataError};
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, GroupId, NodeId, Table, ValueId};
 use crate::groups::Kept;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::runtime::{Runtime, RuntimeError};
@@ -89,7 +89,7 @@ pub fn measure(
     progress: &dyn Fn(usize),
 ) -> Result<Sensitivities, TrialError> {
     let Scene { graph, groups, .. } = setting.scene;
-    let mut all = vec![Vec::new(); groups.groups.len()];
+    let mut all = Table::from(vec![Vec::new(); groups.groups.len()]);
     let division = Division::of(setting.scene);
     let trials = trials(setting, effort.shares, &division)?;
     if trials.is_empty() {
@@ -136,7 +136,7 @@ pub fn measure(
 
 /// The trials of one group.
 struct Trials {
-    group: usize,
+    group: GroupId,
     widths: Vec<usize>,
     reach: Reach,
 }

@@ -39,8 +39,8 @@ fn combined(model: &Model, graph: &Graph, groups: &Groups, data: &Batch) -> Opti
 /// Sizes of the groups that may be turned.
 fn combinable(found: &Found) -> Vec<usize> {
     let can = combine::combinable(&found.graph, &found.groups);
-    let groups = found.groups.groups.iter().zip(can);
-    let sizes = groups.filter(|(_, can)| *can);
+    let groups = found.groups.groups.iter().zip(&can);
+    let sizes = groups.filter(|(_, can)| **can);
     sizes.map(|(group, _)| group.channels.len()).collect()
 }
 
@@ -274,7 +274,7 @@ fn every_export_of_the_mobilenet_is_turned() {
         probe(&model, &mut graph, runtime(), &images(2, 1)).unwrap();
         let groups = Groups::find(&graph, Default::default(), &ops::RULES);
         let can = combine::combinable(&graph, &groups);
-        let turned = groups.groups.iter().zip(can).filter(|(_, can)| *can);
+        let turned = groups.groups.iter().zip(&can).filter(|(_, can)| **can);
         let sizes: Vec<usize> = turned.map(|(group, _)| group.channels.len()).collect();
         assert_eq!(sizes, [40], "{export}: the stream behind the stem's SiLU");
         assert_same(&model, &graph, &groups, [&images(8, 31), &images(3, 17)]);

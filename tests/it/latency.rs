@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use onnx_mipp::graph::NodeId;
+use onnx_mipp::groups::Widths;
 use onnx_mipp::onnx;
 use onnx_mipp::runtime::{Kernel, Profile};
 use onnx_mipp::select::{
@@ -56,19 +57,14 @@ fn time_goes_with_multiply_accumulates_and_elements() {
         expected.map(|(with, milliseconds)| Spent { with, milliseconds })
     );
     let model = CostModel::time(&found.graph, &found.groups, &profile);
-    let mut widths: Vec<usize> = found
-        .groups
-        .groups
-        .iter()
-        .map(|g| g.channels.len())
-        .collect();
-    assert_eq!(widths, [16, 8]);
+    let widths = found.groups.widths();
+    assert_eq!(widths, Widths::from(vec![16, 8]));
     for (first, second, time) in [
         (16, 8, 21.0),
         (8, 8, 3.5 + 3.0 + (8.0 + 2.0 + 0.5 + 4.0) / 2.0),
         (4, 2, 3.5 + 3.0 / 4.0 + (8.0 + 2.0 + 0.5) / 4.0 + 4.0 / 16.0),
     ] {
-        widths.copy_from_slice(&[first, second]);
+        let widths = Widths::from(vec![first, second]);
         let found = model.total(&widths);
         assert!((found - time).abs() < 1e-12, "{widths:?}: {found} {time}");
     }
@@ -145,8 +141,8 @@ fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
         statistics: &statistics.unwrap(),
     };
     let macs = CostModel::macs(graph, groups);
-    let whole: Vec<usize> = groups.groups.iter().map(|g| g.channels.len()).collect();
-    let clock = |widths: &[usize]| 0.25 + 0.75 * macs.total(widths) / macs.total(&whole);
+    let whole = groups.widths();
+    let clock = |widths: &Widths| 0.25 + 0.75 * macs.total(widths) / macs.total(&whole);
     let wrong = CostModel::parameters(graph, groups);
     let select = |asked: f64, best_effort: bool| {
         let limits = Limits {
@@ -154,7 +150,7 @@ fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
             min_channels: 4,
             best_effort,
         };
-        let measure = |widths: &[usize]| Ok::<f64, SelectError>(clock(widths));
+        let measure = |widths: &Widths| Ok::<f64, SelectError>(clock(widths));
         select_measured(scene, asked, &limits, (None, &wrong), measure)
     };
     for asked in [0.8, 0.6, 0.4] {

@@ -33,7 +33,7 @@ fn stored(model: &Model) -> i64 {
 fn promised(found: &Found, stays: &[bool]) -> f64 {
     let groups = found.groups.groups.iter();
     let widths = groups.map(|g| g.channels.iter().filter(|&&c| stays[c]).count());
-    let widths: Vec<usize> = widths.collect();
+    let widths = widths.collect();
     CostModel::parameters(&found.graph, &found.groups).total(&widths)
 }
 

@@ -49,7 +49,7 @@ fn a_plan_alone() {
         ["in.onnx", "out.onnx", "plan.json"].map(|name| folder.path().join(name));
     small::write(&small::model(), &input);
     let plan = plan::halve(&input, &output).unwrap();
-    assert_eq!(plan.widths(), [8, 8]);
+    assert_eq!(plan.widths(), vec![8, 8].into());
     // The program does the same with the same plan.
     fs::write(&written, serde_json::to_vec(&plan).unwrap()).unwrap();
     let again = folder.path().join("again.onnx");

@@ -127,7 +127,7 @@ pub fn statistics(bytes: &[u8]) {
             statistics: &statistics,
         };
         let halves = groups.groups.iter().map(|g| g.channels.len().div_ceil(2));
-        let _ = select::select_at(scene, &halves.collect::<Vec<_>>());
+        let _ = select::select_at(scene, &halves.collect());
     }
 }
 

@@ -64,7 +64,7 @@ fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
         let data = std::slice::from_ref(&data);
         let found = trials::measure(setting, effort, data, &|_| {}).unwrap();
         let mut compared = 0;
-        for (group, trials) in found.0.iter().enumerate() {
+        for (group, trials) in found.0.entries() {
             for trial in trials {
                 let stays = ranking.stays(&groups, group, trial.width);
                 let repaired = if is_most {
@@ -76,7 +76,7 @@ fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
                 let cut = surgery::prune(&model, &graph, &groups, &stays, &repaired).unwrap();
                 let whole = divergence(&model, &cut, &data[0]);
                 let close = (trial.divergence - whole).abs() <= 1e-3 * whole + 1e-9;
-                assert!(close, "{name}: group {group}, {trial:?}, not {whole}");
+                assert!(close, "{name}: group {group:?}, {trial:?}, not {whole}");
                 compared += 1;
             }
         }

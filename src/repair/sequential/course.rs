@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::groups::Kept;
+use crate::groups::{Kept, Widths};
 use crate::repair::sequential::{RepairRequest, SequentialError};
 use crate::select::CostModel;
 use crate::subgraph::{self, Schedule, Track};
@@ -50,7 +50,7 @@ impl Course {
             lengths.product::<f64>() * size as f64
         };
         let left = |channels: &Vec<usize>| channels.iter().filter(|&&c| kept.has(c)).count();
-        let widths: Vec<usize> = groups.groups.iter().map(|g| left(&g.channels)).collect();
+        let widths: Widths = groups.groups.iter().map(|g| left(&g.channels)).collect();
         let macs = CostModel::macs_by_node(graph, groups);
         let mut work = vec![0.0; requests.len()];
         for (id, node) in graph.nodes.entries() {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::builder::{INT64, int};
 use crate::masked::find_with;
+use onnx_mipp::graph::GroupId;
 use onnx_mipp::groups::Scope;
 
 const HEAD_DIM: Scope = Scope {
@@ -68,7 +69,7 @@ fn separate(scope: Scope) -> Found {
 fn heads_leave_whole() {
     let found = separate(Scope::default());
     assert_eq!(found.free(), [HEADS as usize]);
-    let group = &found.groups.groups[0];
+    let group = &found.groups.groups[GroupId::from(0)];
     assert_eq!(group.producers.len(), 3);
     assert_eq!(group.positions, INNER as usize);
     found.check();
@@ -281,7 +282,7 @@ fn one_head_without_a_name_for_it_is_judged_by_its_scores() {
     b.output(&made, 3);
     let found = find(b.finish());
     assert_eq!(found.free(), [6, 7]);
-    assert_eq!(found.groups.groups[0].consumers.len(), 2);
+    assert_eq!(found.groups.groups[GroupId::from(0)].consumers.len(), 2);
     found.check();
 }
 

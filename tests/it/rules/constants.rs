@@ -19,12 +19,7 @@ fn weighed(opset: i64, compute: impl FnOnce(&mut Builder, &str) -> String) -> Fo
 
 fn is_cut(found: &Found) {
     assert_eq!(found.free(), [7, 6], "{:?}", found.frozen());
-    let widths: Vec<usize> = found
-        .groups
-        .groups
-        .iter()
-        .map(|g| g.channels.len())
-        .collect();
+    let widths = found.groups.widths();
     let macs = CostModel::macs(&found.graph, &found.groups).total(&widths);
     assert_eq!(macs, 36.0 * (7.0 * 4.0 * 9.0 + 6.0 * 7.0 + 5.0 * 6.0));
     found.check();

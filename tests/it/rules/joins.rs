@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::builder::int;
+use onnx_mipp::graph::GroupId;
 
 #[test]
 fn a_chain_of_concats_lays_groups_end_to_end() {
@@ -70,7 +71,7 @@ fn a_concat_along_space_ties_channels() {
     let made = b.node("Concat", &[&left, &right], vec![int("axis", 3)]);
     let found = head(b, &made, 6);
     assert_eq!(found.free(), [6]);
-    assert_eq!(found.groups.groups[0].producers.len(), 2);
+    assert_eq!(found.groups.groups[GroupId::from(0)].producers.len(), 2);
     found.check();
 }
 

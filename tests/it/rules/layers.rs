@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::builder::{float, int, text};
+use onnx_mipp::graph::GroupId;
 
 #[test]
 fn a_residual_stream_is_one_group() {
@@ -15,7 +16,7 @@ fn a_residual_stream_is_one_group() {
     }
     let found = head(b, &stream, 8);
     assert_eq!(found.free(), [8, 6, 6]);
-    let stream = &found.groups.groups[0];
+    let stream = &found.groups.groups[GroupId::from(0)];
     assert_eq!((stream.producers.len(), stream.consumers.len()), (3, 3));
     found.check();
 }
@@ -245,7 +246,7 @@ fn a_gate_ties_its_channels_to_those_it_scales() {
     let made = b.node("Mul", &[&made, &gate], vec![]);
     let found = head(b, &made, 8);
     assert_eq!(found.free(), [8, 3]);
-    assert_eq!(found.groups.groups[0].producers.len(), 2);
+    assert_eq!(found.groups.groups[GroupId::from(0)].producers.len(), 2);
     found.check();
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::builder::{INT64, int, text};
+use onnx_mipp::graph::GroupId;
 
 /// Entries `index` of the shape of a tensor, as a tensor of one axis.
 fn length(b: &mut Builder, of: &str, index: i64) -> String {
@@ -88,7 +89,7 @@ fn resizing_like_another_tensor_ties_its_channels() {
     let made = b.node("Resize", &[&other, "", "", &sizes], attributes);
     let found = head(b, &made, 6);
     assert_eq!(found.free(), [6]);
-    assert_eq!(found.groups.groups[0].producers.len(), 2);
+    assert_eq!(found.groups.groups[GroupId::from(0)].producers.len(), 2);
     found.check();
 }
 
