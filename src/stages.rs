@@ -5,7 +5,7 @@
 //! finds the groups of channels that leave together. What it returns, a [`Subject`], is what
 //! [`statistics`] and [`apply`] take.
 
-pub use crate::graph::{Graph, Node, Value};
+pub use crate::graph::{Graph, GroupId, Id, Node, NodeId, Table, Value, ValueId};
 pub use crate::groups::{Consumer, Group, Groups, Reason};
 pub use crate::pipeline::{Opening, Subject, apply, open, statistics};
 pub use crate::report::sentence;
