@@ -28,7 +28,7 @@ pub struct Allowance {
 /// What asked for more than is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{what} {verb} {}, over the limit of {} (--memory-limit, by default half of the machine's memory); {advice}",
+    "{what} {verb} {}, over the limit of {} (`memory_limit`, by default half of the machine's memory); {advice}",
     unit.text(*asked), unit.text(*limit)
 )]
 pub struct OverLimit {
@@ -233,7 +233,7 @@ mod tests {
         let over = allowance.bytes(68_719_476_736, || "node 'pad'".to_owned(), "mend it");
         let text = over.unwrap_err().to_string();
         assert!(
-            text.starts_with("node 'pad' needs 68.7 GB, over the limit of 2.00 GB (--memory-limit"),
+            text.starts_with("node 'pad' needs 68.7 GB, over the limit of 2.00 GB (`memory_limit`"),
             "{text}"
         );
         assert!(text.ends_with("; mend it"), "{text}");

@@ -36,6 +36,8 @@ pub mod combine;
 pub mod data;
 mod digest;
 #[doc(hidden)]
+pub mod flags;
+#[doc(hidden)]
 pub mod graph;
 #[doc(hidden)]
 pub mod groups;

@@ -58,7 +58,8 @@ mod _native {
 
     /// The options are named as those of the command, and so they are in messages.
     pub(super) fn error(error: impl std::fmt::Display) -> PyErr {
-        let text = format!("{error:#}");
+        let text = error.to_string();
+        let text = onnx_mipp::flags::with_flags(&text);
         Error::new_err(onnx_mipp::shown::message(&text).into_owned())
     }
 
@@ -194,7 +195,10 @@ fn hear(py: Python<'_>, event: Option<Event>, tell: Option<&Py<PyAny>>) -> PyRes
     let line = match event {
         Some(Event::Stage(stage)) => stage.to_owned(),
         Some(Event::Counting { stage, total, what }) => format!("{stage} ({total} {what})"),
-        Some(Event::Note(note)) => onnx_mipp::shown::message(&format!("{note:#}")).into_owned(),
+        Some(Event::Note(note)) => {
+            let text = note.to_string();
+            onnx_mipp::shown::message(&onnx_mipp::flags::with_flags(&text)).into_owned()
+        }
         _ => return Ok(()),
     };
     match tell {

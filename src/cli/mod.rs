@@ -16,6 +16,7 @@ use std::path::Path;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
+use crate::flags::with_flags;
 use crate::outputs::{OutputError, Outputs};
 use crate::pipeline::{self, Opening, Options};
 use crate::shown;
@@ -168,7 +169,8 @@ fn hold(opening: &Opening) {
 
 fn setup(cuda: bool) -> Result<(), String> {
     let mut log = |line: &str| terminal::say(line);
-    let path = crate::runtime::setup(cuda, &mut log).map_err(|error| error.to_string())?;
+    let path = crate::runtime::setup(cuda, &mut log);
+    let path = path.map_err(|error| with_flags(&error.to_string()).into_owned())?;
     print(&path.display().to_string())
 }
 
@@ -253,6 +255,16 @@ fn print(text: &str) -> Result<(), String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_in_messages_are_those_of_the_program() {
+        let command = Arguments::command();
+        let options = command.get_arguments().filter_map(clap::Arg::get_long);
+        let known: std::collections::BTreeSet<&str> = options.collect();
+        for flag in crate::flags::all() {
+            assert!(known.contains(flag.trim_start_matches("--")), "{flag}");
+        }
+    }
 
     #[test]
     fn options_come_from_a_text() {

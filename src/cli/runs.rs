@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::{Files, Paths};
+use crate::flags::with_flags;
 use crate::onnx;
 use crate::pipeline::{self, Error, Observer, Opening, Options, Pruned, Silent};
 use crate::report::{Inspection, Report, Sweep, SweepEntry};
@@ -116,12 +117,12 @@ pub fn inspect(input: &Path, opening: &Opening) -> Result<Inspection, String> {
 
 /// The error in the words of the command line, with the file that it is about.
 pub fn named(error: Error, input: &Path, plan: Option<&Path>) -> String {
-    format!("{:#}", error.about(input, plan))
+    with_flags(&error.about(input, plan).to_string()).into_owned()
 }
 
 /// "net.macs-0.5.onnx" for `--macs 0.5` of "net.onnx".
 fn place(input: &Path, folder: &Path, budget: &Budget) -> PathBuf {
     let stem = input.file_stem().unwrap_or_default().to_string_lossy();
-    let budget = budget.to_string().trim_start_matches('-').replace(' ', "-");
+    let budget = budget.to_string().replace('`', "").replace(' ', "-");
     folder.join(format!("{stem}.{budget}.onnx"))
 }

@@ -27,7 +27,7 @@ pub fn watch() -> io::Result<()> {
     let mut signals = Signals::new(wanted)?;
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     onnx::explain_lost_pages()?;
-    onnx::explain_abort()?;
+    onnx::explain_abort(GIVEN_UP)?;
     explain_failed_allocations();
     thread::Builder::new()
         .name("signals".to_owned())
@@ -40,6 +40,9 @@ pub fn watch() -> io::Result<()> {
         })
         .map(drop)
 }
+
+const GIVEN_UP: &str = "the run was given up for the reason above; if that is memory, allow more \
+    (--memory-limit MB), or prune fewer layers at a time (--only, --exclude)";
 
 /// A matrix that there is no memory for is a panic of faer.
 fn explain_failed_allocations() {

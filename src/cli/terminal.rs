@@ -81,14 +81,13 @@ fn painted(text: &str, style: Style) -> String {
 impl Observer for Terminal {
     fn hear(&self, event: Event) {
         match event {
-            Event::Note(note) => match shown::message(&format!("{note:#}")).strip_prefix("WARNING")
-            {
+            Event::Note(note) => match shown::message(&note.with_flags()).strip_prefix("WARNING") {
                 Some(rest) => {
                     let word = painted("WARNING", AnsiColor::Yellow.on_default().bold());
                     self.line(&format!("{word}{rest}"));
                 }
                 None if self.quiet => {}
-                None => self.line(&shown::message(&format!("{note:#}"))),
+                None => self.line(&shown::message(&note.with_flags())),
             },
             _ if self.quiet => {}
             Event::Stage(stage) => self.stage(stage, None),

@@ -40,7 +40,7 @@ pub enum DataError {
     #[error(
         "{}: input '{input}' expects shape {expected}, found {found}; save the data with the \
          samples along the first axis and the other sizes as the model has them (open sizes can be \
-         fixed with --shape)", path.display()
+         fixed with `shape`)", path.display()
     )]
     Shape {
         /// The file.

@@ -48,7 +48,7 @@ impl Preprocess {
                 spec.name,
                 crate::runtime::shape_text(&spec.shape)
             );
-            return Err(option_error("--calib", problem));
+            return Err(option_error("`calibration`", problem));
         };
         let layout = Preprocess::layout(spec, options.layout);
         let (channels, height, width) = match layout {
@@ -61,7 +61,7 @@ impl Preprocess {
         let resize = match options.resize {
             Some(size) if size < short => {
                 let problem = format!("{size} is less than the {height}x{width} pixels wanted");
-                return Err(option_error("--resize", problem));
+                return Err(option_error("`resize`", problem));
             }
             Some(size) => size,
             None => (f64::from(short) * 256.0 / 224.0).round() as u32,
@@ -110,11 +110,11 @@ impl Preprocess {
             let given = options.mean.is_some() || options.std.is_some() || options.scale.is_some();
             if self.dtype != DataType::Uint8 || given {
                 let problem = format!(
-                    "the input takes {}; image files fit float inputs, or uint8 without --mean, \
-                     --std and --scale",
+                    "the input takes {}; image files fit float inputs, or uint8 without `mean`, \
+                     `std` and `scale`",
                     self.dtype
                 );
-                return Err(option_error("--calib", problem));
+                return Err(option_error("`calibration`", problem));
             }
             (self.mean, self.std) = (vec![0.0; count], vec![1.0; count]);
             return Ok(());
@@ -138,13 +138,13 @@ impl Preprocess {
                 format!("expected 1 or {count} values, found {}", values.len()),
             )),
         };
-        self.mean = values("--mean", &options.mean, 0.0)?;
-        self.std = values("--std", &options.std, 1.0)?;
+        self.mean = values("`mean`", &options.mean, 0.0)?;
+        self.std = values("`std`", &options.std, 1.0)?;
         let bad = |v: &f32| !v.is_finite() || *v == 0.0;
         if self.std.iter().any(bad) || bad(&self.scale) || !self.mean.iter().all(|v| v.is_finite())
         {
-            let problem = "values must be finite, and --std and --scale not 0".into();
-            return Err(option_error("--mean, --std, --scale", problem));
+            let problem = "values must be finite, and `std` and `scale` not 0".into();
+            return Err(option_error("`mean`, `std`, `scale`", problem));
         }
         Ok(())
     }
@@ -256,9 +256,9 @@ fn color(given: Option<Color>, channels: Option<usize>) -> Result<Color, DataErr
         (given, Some(count)) => {
             let problem = format!(
                 "image files have 3 colour channels or 1 (gray), but the model's input has {count} \
-                 with --color {given:?} and this --layout; give .npy or .npz data or fix the options"
+                 with `color` {given:?} and this `layout`; give .npy or .npz data or fix the options"
             );
-            Err(option_error("--color", problem))
+            Err(option_error("`color`", problem))
         }
     }
 }
@@ -272,13 +272,13 @@ fn side(size: Option<usize>, crop: Option<u32>) -> Result<u32, DataError> {
     {
         let problem =
             format!("the model takes {size} pixels, so leave the option out or give {size}");
-        return Err(option_error("--crop", problem));
+        return Err(option_error("`crop`", problem));
     }
     let side = size.or(crop).unwrap_or(224);
     u32::try_from(side)
         .ok()
         .filter(|side| (1..=1 << 16).contains(side))
-        .ok_or_else(|| option_error("--crop", format!("{side} pixels are no size of an image")))
+        .ok_or_else(|| option_error("`crop`", format!("{side} pixels are no size of an image")))
 }
 
 #[cfg(test)]

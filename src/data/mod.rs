@@ -163,7 +163,7 @@ fn fix_shapes(
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<Vec<InputSpec>, DataError> {
     let bad = |problem: String| DataError::Option {
-        option: "--shape",
+        option: "`shape`",
         problem,
     };
     let mut inputs = inputs.to_vec();
@@ -252,7 +252,7 @@ impl Dataset {
         }
         let used = options.samples.unwrap_or(total).min(total);
         if used == 0 {
-            let text = "there is no sample, or --samples is 0; give at least one".into();
+            let text = "there is no sample, or `samples` is 0; give at least one".into();
             return Err(DataError::Samples(text));
         }
         if used < total {
@@ -275,7 +275,7 @@ impl Dataset {
 
     /// Refuses numbers of samples, and samples, that take more than is allowed.
     fn check_sizes(&self) -> Result<(), DataError> {
-        const ADVICE: &str = "fix sizes with --shape, or give data that the model was made for";
+        const ADVICE: &str = "fix sizes with `shape`, or give data that the model was made for";
         for (spec, shape) in self.inputs.iter().zip(&self.shapes) {
             let what = || format!("a sample of input '{}', of shape {shape:?},", spec.name);
             let asked = spanned(shape, PER_ELEMENT);
@@ -283,7 +283,7 @@ impl Dataset {
         }
         let names = || format!("a list of {} samples", self.used);
         let asked = spanned(&[self.used], PER_SAMPLE);
-        self.allowance.bytes(asked, names, "use fewer: --samples")?;
+        self.allowance.bytes(asked, names, "use fewer: `samples`")?;
         Ok(())
     }
 
@@ -313,10 +313,10 @@ impl Dataset {
         let all = images.len();
         let what = match exif {
             Exif::Ignore => {
-                "is left out, as PIL and torchvision do; --exif apply turns the images, as OpenCV does"
+                "is left out, as PIL and torchvision do; `exif` apply turns the images, as OpenCV does"
             }
             Exif::Apply => {
-                "is applied, as OpenCV does; --exif ignore leaves it out, as PIL and torchvision do"
+                "is applied, as OpenCV does; `exif` ignore leaves it out, as PIL and torchvision do"
             }
         };
         let note = format!("{turned} of {all} images carry an EXIF rotation, which {what}");
@@ -395,7 +395,7 @@ impl Dataset {
             let shape: Vec<usize> = spec.shape.iter().flatten().copied().collect();
             let what = || format!("a batch of input '{}', of shape {shape:?},", spec.name);
             let asked = spanned(&shape, spec.dtype.size().unwrap_or(1));
-            let advice = "run fewer samples at a time: --batch";
+            let advice = "run fewer samples at a time: `batch`";
             self.allowance.bytes(asked, what, advice)?;
         }
         let mut open = None;

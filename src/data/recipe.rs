@@ -80,7 +80,7 @@ impl Recipe {
                 let guess = guess.unwrap_or_else(|| kind.open_size(axis));
                 notes.push(format!(
                     "input '{}': the open size of axis {axis} is taken as {guess} (fix it with \
-                     --shape)",
+                     `shape`)",
                     spec.name
                 ));
                 guess

@@ -349,7 +349,7 @@ fn shapes_fix_open_sizes() {
         let text = synthetic(&inputs, &with(name, shape))
             .unwrap_err()
             .to_string();
-        assert!(text.starts_with("--shape: "), "{text}");
+        assert!(text.starts_with("`shape`: "), "{text}");
     }
     assert_eq!(
         synthetic(&inputs, &ReaderOptions::default()).unwrap().len(),

@@ -205,7 +205,7 @@ mod tests {
             graph: Some(main),
             ..Default::default()
         };
-        let mut graph = Graph::build(&Model { proto }).unwrap();
+        let mut graph = Graph::unmarked(&Model { proto }).unwrap();
         for (name, length) in ["x", "a", "b", "c", "d"].iter().zip(lengths) {
             graph.observe_shape(name, vec![length]);
         }

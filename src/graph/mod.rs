@@ -1,6 +1,6 @@
 //! The graph stage: a model's nodes and values with who makes and who reads what.
 //!
-//! [`Graph::build`] turns a [`Model`] into plain tables and checks with petgraph that it has no
+//! [`Graph::unmarked`] turns a [`Model`] into plain tables and checks with petgraph that it has no
 //! cycle. What operators mean is not known here: of constants these are the initializers. Shapes
 //! and folded constants are not inferred: [`Graph::observe`] takes them from ONNX Runtime.
 
@@ -97,11 +97,11 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Reads the main graph of `model`.
+    /// Reads the main graph of `model`; which values are constants is not marked yet.
     ///
     /// # Errors
     /// A graph that is missing, has a cycle, or a node that reads a name nothing defines.
-    pub fn build(model: &Model) -> Result<Self, GraphError> {
+    pub fn unmarked(model: &Model) -> Result<Self, GraphError> {
         let proto = model.proto.graph.as_ref().ok_or(GraphError::NoGraph)?;
         let opset = model.opset("").unwrap_or(1);
         let mut graph = Graph {

@@ -66,10 +66,10 @@ impl Consumer {
         }
     }
 
-    /// Whether every tap of the weight is told apart where the input is observed.
+    /// Whether every position of the kernel is told apart where the input is observed.
     #[must_use]
-    pub fn tells_taps_apart(&self) -> bool {
-        self.window.is_some() || self.layout.tap_axes.is_empty()
+    pub fn tells_kernel_apart(&self) -> bool {
+        self.window.is_some() || self.layout.kernel_axes.is_empty()
     }
 }
 
@@ -80,8 +80,8 @@ pub struct WeightLayout {
     pub out_axes: Vec<usize>,
     /// Axis of the input channels.
     pub in_axis: usize,
-    /// Axes of the taps of one input channel (a convolution's kernel), outermost first.
-    pub tap_axes: Vec<usize>,
+    /// Axes of the kernel of one input channel, outermost first.
+    pub kernel_axes: Vec<usize>,
     /// Number of blocks (a convolution's `group`): block `i` reads the `i`-th part of the input.
     pub blocks: usize,
     /// The axis that the blocks share out: one of the others, or that of a stack of matrices.

@@ -82,7 +82,7 @@ pub struct Entry {
 }
 
 /// Ends the reasons that [`Scope::normalized`] lifts.
-const HINT: &str = " (--prune-normalized lets them leave)";
+const HINT: &str = " (`normalized` lets them leave)";
 
 /// How many channels are left of every group.
 pub type Widths = Table<GroupId, usize>;
@@ -156,10 +156,10 @@ impl Groups {
             };
             for node in &group.producers {
                 if exclude.is_some_and(|set| matches(set, node)) {
-                    hold(node, "it matches --exclude");
+                    hold(node, "it matches `exclude`");
                 }
                 if only.is_some_and(|set| !matches(set, node)) {
-                    hold(node, "it does not match --only");
+                    hold(node, "it does not match `only`");
                 }
             }
         }

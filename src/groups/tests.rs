@@ -48,7 +48,7 @@ impl Operator for Weigh {
                 layout: WeightLayout {
                     out_axes: vec![0],
                     in_axis: 1,
-                    tap_axes: Vec::new(),
+                    kernel_axes: Vec::new(),
                     blocks: 1,
                     block_axis: 0,
                 },
@@ -133,7 +133,7 @@ fn graph(nodes: &[(&str, &[&str], &str)]) -> Graph {
         ..Default::default()
     };
     let model = Model { proto };
-    let mut graph = Graph::build(&model).unwrap();
+    let mut graph = Graph::unmarked(&model).unwrap();
     mark(&mut graph, &model, &Fake).unwrap();
     graph.observe_shape("x", vec![3, 1]);
     for (_, _, output) in nodes {

@@ -166,7 +166,7 @@ pub(super) fn sharing(
 fn rooted(consumer: &Consumer, stored: &Stored) -> Option<(Vec<usize>, usize)> {
     let layout = &consumer.layout;
     let axes = layout.out_axes.iter().chain([&layout.in_axis]);
-    let axes = axes.chain(&layout.tap_axes).chain([&layout.block_axis]);
+    let axes = axes.chain(&layout.kernel_axes).chain([&layout.block_axis]);
     let axes = axes.map(|&axis| stored.axes.get(axis).copied().flatten());
     Some((axes.collect::<Option<_>>()?, layout.blocks))
 }

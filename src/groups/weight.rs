@@ -51,8 +51,8 @@ impl WeightLayout {
 
     /// Columns of one block's matrix that belong to one input channel.
     #[must_use]
-    pub fn taps(&self, shape: &[usize]) -> usize {
-        self.tap_axes
+    pub fn kernel_positions(&self, shape: &[usize]) -> usize {
+        self.kernel_axes
             .iter()
             .filter_map(|&axis| shape.get(axis))
             .product()
@@ -61,7 +61,7 @@ impl WeightLayout {
     fn order(&self, rank: usize) -> IxDyn {
         let mut order = self.out_axes.clone();
         order.push(self.in_axis);
-        order.extend(&self.tap_axes);
+        order.extend(&self.kernel_axes);
         // Of a stack one matrix is looked at, and a matrix may stand behind axes of length one.
         let others: Vec<usize> = (0..rank).filter(|axis| !order.contains(axis)).collect();
         order.extend(others);
@@ -105,7 +105,7 @@ mod tests {
         let layout = WeightLayout {
             out_axes: vec![0],
             in_axis: 1,
-            tap_axes: vec![2],
+            kernel_axes: vec![2],
             blocks: 2,
             block_axis: 0,
         };
@@ -127,7 +127,7 @@ mod tests {
         let layout = WeightLayout {
             out_axes: vec![3],
             in_axis: 2,
-            tap_axes: vec![],
+            kernel_axes: vec![],
             blocks: 1,
             block_axis: 3,
         };
@@ -143,7 +143,7 @@ mod tests {
         let gemm = WeightLayout {
             out_axes: vec![1],
             in_axis: 0,
-            tap_axes: vec![],
+            kernel_axes: vec![],
             blocks: 1,
             block_axis: 1,
         };
@@ -158,7 +158,7 @@ mod tests {
         let transposed = WeightLayout {
             out_axes: vec![1, 2],
             in_axis: 0,
-            tap_axes: vec![],
+            kernel_axes: vec![],
             blocks: 2,
             block_axis: 0,
         };

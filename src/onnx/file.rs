@@ -76,10 +76,8 @@ pub(crate) fn explain_lost_pages() -> io::Result<()> {
 /// # Errors
 /// The system refuses the handler.
 #[cfg(unix)]
-pub(crate) fn explain_abort() -> io::Result<()> {
-    const MESSAGE: &str = "the run was given up for the reason above; if that is memory, allow more \
-        (--memory-limit MB), or prune fewer layers at a time (--only, --exclude)";
-    explain(signal_hook::consts::SIGABRT, MESSAGE)
+pub(crate) fn explain_abort(message: &'static str) -> io::Result<()> {
+    explain(signal_hook::consts::SIGABRT, message)
 }
 
 #[cfg(unix)]

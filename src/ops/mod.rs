@@ -50,9 +50,9 @@ const FAMILIES: &[&[&[Entry]]] = &[
 /// The graph of a model, with its constants and counts [marked](groups::mark).
 ///
 /// # Errors
-/// Those of [`Graph::build`] and of [`groups::mark`].
+/// Those of [`Graph::unmarked`] and of [`groups::mark`].
 pub fn graph(model: &Model) -> Result<Graph, GraphError> {
-    let mut graph = Graph::build(model)?;
+    let mut graph = Graph::unmarked(model)?;
     groups::mark(&mut graph, model, &RULES)?;
     Ok(graph)
 }

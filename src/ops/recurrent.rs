@@ -129,7 +129,7 @@ impl Recurrent {
             layout: WeightLayout {
                 out_axes: vec![1, 0],
                 in_axis: 2,
-                tap_axes: Vec::new(),
+                kernel_axes: Vec::new(),
                 blocks: 1,
                 block_axis: 1,
             },

@@ -38,12 +38,9 @@ pub(super) fn open<T>(
     }
     for (other, sizes) in sizes::others(specs, calibration) {
         if let Ok((mut samples, found)) = of_size(specs, &other, told, &mut attempt) {
-            samples.note(Note::worded(|words| {
-                let shape = words.pick("a shape of the input", "--shape");
-                format!(
-                    "the model does not run with images of the usual size: it gets {sizes} (fix it with {shape})"
-                )
-            }));
+            samples.note(Note::from(format!(
+                "the model does not run with images of the usual size: it gets {sizes} (fix it with `shape`)"
+            )));
             return Ok((samples, found));
         }
     }

@@ -1,4 +1,3 @@
-use std::fmt::{self, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::allowance::OverLimit;
@@ -8,7 +7,6 @@ use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::outputs::OutputError;
 use crate::repair::sequential::SequentialError;
-use crate::report::Words;
 use crate::runtime::RuntimeError;
 use crate::select::SelectError;
 use crate::statistics::StatisticsError;
@@ -16,13 +14,12 @@ use crate::surgery::SurgeryError;
 use crate::trials::TrialError;
 use crate::verify::VerifyError;
 
-/// Any stage's error. `{}` speaks to users of the library; `{:#}` names the flags of the command
-/// line where this stage's own words are about an option.
+/// Any stage's error. Options are named as in the library, in backticks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A number that is out of its range.
-    #[error("{option}: expected {expected}, found {found}")]
+    #[error("`{option}`: expected {expected}, found {found}")]
     Range {
         /// What it is called.
         option: &'static str,
@@ -32,7 +29,7 @@ pub enum Error {
         found: String,
     },
     /// A pattern of names that cannot be read.
-    #[error("{option}: {problem}")]
+    #[error("`{option}`: {problem}")]
     Pattern {
         /// What it is for.
         option: &'static str,
@@ -43,7 +40,10 @@ pub enum Error {
     #[error(transparent)]
     Output(#[from] OutputError),
     /// A pattern that no node's name matches.
-    #[error(fmt = idle_glob)]
+    #[error(
+        "`{option}` '{pattern}' matches no node that makes channels; {hint}`Prune::inspect` lists them (`*` matches \
+         `/` too)"
+    )]
     IdleGlob {
         /// The option.
         option: &'static str,
@@ -63,7 +63,7 @@ pub enum Error {
         error: Box<VerifyError>,
     },
     /// A plan that cannot be read.
-    #[error(fmt = no_plan)]
+    #[error("{}: {error}; give a plan that `Pruned::plan` wrote", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -71,10 +71,16 @@ pub enum Error {
         error: String,
     },
     /// A plan of combinations without the data that they come from.
-    #[error(fmt = untold_combinations)]
+    #[error(
+        "the plan keeps combinations of channels, which follow from the calibration data: give the `calibration` or \
+         `statistics` that it was made with"
+    )]
     UntoldCombinations,
     /// Statistics of other samples than the calibration's.
-    #[error(fmt = other_data)]
+    #[error(
+        "{}: the statistics are of {data} ({found}...), not of `calibration` as it is read now ({expected}...); give \
+         the same data and options, or gather them again", path.display()
+    )]
     OtherData {
         /// The file.
         path: PathBuf,
@@ -86,7 +92,7 @@ pub enum Error {
         expected: String,
     },
     /// A model that runs no batch that was tried.
-    #[error(fmt = no_batch)]
+    #[error("{error} (tried with batches of {tried})")]
     NoBatch {
         /// What the first of them ended in.
         error: Box<Error>,
@@ -94,13 +100,18 @@ pub enum Error {
         tried: String,
     },
     /// A sweep of a model that cannot be pruned.
-    #[error(fmt = nothing_to_prune)]
+    #[error(
+        "nothing to prune: every group is frozen (`Prune::inspect` says why); a sweep would give copies"
+    )]
     NothingToPrune,
     /// A selection without statistics.
-    #[error(fmt = no_statistics)]
+    #[error("channels cannot be selected without statistics; give `calibration` or `plan`")]
     NoStatistics,
     /// Ranks asked of files that have none.
-    #[error(fmt = no_rows)]
+    #[error(
+        "`estimator` copula needs ranks, and files of `statistics` hold sums only; give `calibration` without \
+         `statistics`, or leave `estimator` at gaussian"
+    )]
     NoRows,
     /// What takes more than is allowed.
     #[error(transparent)]
@@ -139,7 +150,7 @@ pub enum Error {
     #[error(transparent)]
     Verify(#[from] VerifyError),
     /// An error of a stage that does not know where its model or plan came from.
-    #[error(fmt = in_file)]
+    #[error("{}: {error}", path.display())]
     In {
         /// The file.
         path: PathBuf,
@@ -213,97 +224,17 @@ impl From<SequentialError> for Error {
     }
 }
 
-fn idle_glob(option: &str, pattern: &str, hint: &str, f: &mut Formatter<'_>) -> fmt::Result {
-    let words = Words::of(f);
-    write!(
-        f,
-        "{}{option} '{pattern}' matches no node that makes channels; {hint}{} lists them (`*` matches `/` too)",
-        words.pick("", "--"),
-        words.pick("`Prune::inspect`", "`onnx-mipp inspect`")
-    )
-}
-
-fn no_plan(path: &Path, error: &str, f: &mut Formatter<'_>) -> fmt::Result {
-    let writer = Words::of(f).pick("a run", "--plan-out");
-    let path = path.display();
-    write!(f, "{path}: {error}; give a plan that {writer} wrote")
-}
-
-fn untold_combinations(f: &mut Formatter<'_>) -> fmt::Result {
-    let given = Words::of(f).pick("calibration", "--calib or --stats");
-    write!(
-        f,
-        "the plan keeps combinations of channels, which follow from the calibration data: give the {given} that it \
-         was made with"
-    )
-}
-
-fn other_data(
-    path: &Path,
-    data: &str,
-    found: &str,
-    expected: &str,
-    f: &mut Formatter<'_>,
-) -> fmt::Result {
-    let given = Words::of(f).pick(
-        "the calibration data as they are read now",
-        "--calib as it is read now",
-    );
-    write!(
-        f,
-        "{}: the statistics are of {data} ({found}...), not of {given} ({expected}...); give the same data and \
-         options, or gather them again",
-        path.display()
-    )
-}
-
-fn no_batch(error: &Error, tried: &str, f: &mut Formatter<'_>) -> fmt::Result {
-    fmt::Display::fmt(error, f)?;
-    write!(f, " (tried with batches of {tried})")
-}
-
-fn nothing_to_prune(f: &mut Formatter<'_>) -> fmt::Result {
-    let inspect = Words::of(f).pick("`Prune::inspect`", "`onnx-mipp inspect`");
-    write!(
-        f,
-        "nothing to prune: every group is frozen ({inspect} says why); a sweep would give copies"
-    )
-}
-
-fn no_statistics(f: &mut Formatter<'_>) -> fmt::Result {
-    let give = Words::of(f).pick("calibration data or a plan", "--calib or --plan");
-    write!(
-        f,
-        "channels cannot be selected without statistics; give {give}"
-    )
-}
-
-fn no_rows(f: &mut Formatter<'_>) -> fmt::Result {
-    f.write_str(Words::of(f).pick(
-        "Estimator::Copula needs ranks, and files of statistics hold sums only; give calibration data without \
-         statistics, or choose Estimator::Gaussian",
-        "--estimator copula needs ranks, and files of --stats hold sums only; give --calib without --stats, or leave \
-         --estimator at gaussian",
-    ))
-}
-
-fn in_file(path: &Path, error: &Error, f: &mut Formatter<'_>) -> fmt::Result {
-    write!(f, "{}: ", path.display())?;
-    fmt::Display::fmt(error, f)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::with_flags;
 
     #[test]
     fn errors_have_the_words_of_their_reader() {
         let error = Error::NoStatistics.about(Path::new("net.onnx"), None);
+        let text = error.to_string();
         let start = "net.onnx: channels cannot be selected without statistics; give";
-        assert_eq!(
-            error.to_string(),
-            format!("{start} calibration data or a plan")
-        );
-        assert_eq!(format!("{error:#}"), format!("{start} --calib or --plan"));
+        assert_eq!(text, format!("{start} `calibration` or `plan`"));
+        assert_eq!(with_flags(&text), format!("{start} --calib or --plan"));
     }
 }

@@ -1,5 +1,6 @@
 //! The last stages: cut models are checked and compared with the original, and reported.
 
+use crate::flags::with_flags;
 use crate::onnx::Model;
 use crate::pipeline::calibration::Calibration;
 use crate::pipeline::cutting::{self, Cut};
@@ -65,18 +66,13 @@ pub(super) fn unchanged(subject: &Subject<'_>, options: &Options) -> Result<Judg
         _ => String::new(),
     };
     let ungrouped = report::ungrouped(&subject.graph, &subject.groups).len();
-    let note = Note::worded(|words| {
-        let see = words.pick("`Prune::inspect`", "`onnx-mipp inspect`");
-        let why = match (count, ungrouped) {
-            (0, 0) => {
-                "no convolution or matrix product with a constant weight makes channels".to_owned()
-            }
-            (0, _) => format!("no layer with weights makes channels that may leave (see {see})"),
-            _ => format!("all its groups are frozen (see {see})"),
-        };
-        format!("nothing to prune: {why}; the model is written unchanged{missed}")
-    });
-    Ok(whole(subject, options, note))
+    let why = match (count, ungrouped) {
+        (0, 0) => "no convolution or matrix product with a constant weight makes channels",
+        (0, _) => "no layer with weights makes channels that may leave (see `Prune::inspect`)",
+        _ => "all its groups are frozen (see `Prune::inspect`)",
+    };
+    let note = format!("nothing to prune: {why}; the model is written unchanged{missed}");
+    Ok(whole(subject, options, note.into()))
 }
 
 /// The model as it was.
@@ -122,7 +118,7 @@ pub(super) fn report(
             samples: found.evidence.samples(),
             compared: judged.comparison.map_or(0, |comparison| comparison.samples),
         },
-        asked: judged.asked.clone(),
+        asked: with_flags(&judged.asked).into_owned(),
         repair: match judged.repair {
             Repair::None => "none",
             Repair::Once => "once",

@@ -133,7 +133,7 @@ impl Samples {
         if let Some(batch) = self.asked {
             let what = || format!("a run of the model with batches of {batch} samples");
             let asked = one.saturating_mul(batch as u64);
-            return allowance.bytes(asked, what, "lower --batch");
+            return allowance.bytes(asked, what, "lower `batch`");
         }
         let most = allowance.bytes.saturating_sub(kept) / 2 / one.max(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
@@ -265,22 +265,15 @@ fn made_up(
 /// That inputs are made up.
 fn warning(calibration: &Calibration) -> Note {
     let is_told = !calibration.judges_by_synthetic();
-    Note::worded(|words| {
-        if is_told {
-            format!(
-                "WARNING: no calibration data given: only the statistics are of real data, trials run on made-up inputs, \
-             and nothing is known about the quality of the result. Give {} the data of one of the files of {}",
-                words.pick("calibration data:", "--calib with"),
-                words.pick("statistics", "--stats")
-            )
-        } else {
-            format!(
-                "WARNING: no calibration data given: inputs are made up, and nothing is known about the quality of the \
-             result. Give {} a few hundred real samples",
-                words.pick("calibration data:", "--calib with")
-            )
-        }
-    })
+    let text = if is_told {
+        "WARNING: no calibration data given: only the statistics are of real data, trials run on made-up inputs, \
+         and nothing is known about the quality of the result. Give `calibration` with the data of one of the files \
+         of `statistics`"
+    } else {
+        "WARNING: no calibration data given: inputs are made up, and nothing is known about the quality of the \
+         result. Give `calibration` with a few hundred real samples"
+    };
+    text.into()
 }
 
 /// Every eighth batch of `unit` samples is held back, as long as enough are left to see.

@@ -6,13 +6,15 @@ use crate::pipeline::Error;
 use crate::pipeline::cutting::{self, Choice, Cut, Repairing};
 use crate::pipeline::evidence::Evidence;
 use crate::pipeline::open::Subject;
-use crate::report::{Note, Words};
+use crate::report::Note;
 use crate::select::{self, Budget, Candidate, Limits, Rung, Search};
 use crate::verify::{Check, Divergence, VerifyError};
 
 /// Where the interval ends by this share of the change above it, more samples would make the model
 /// smaller.
 const WIDE: f64 = 0.5;
+/// What may be asked for instead.
+const LOOSER: &str = "`macs` 0.8";
 
 /// The smallest of the candidates whose outputs change by no more than `bound` on the held-back
 /// samples, by the upper end of the interval.
@@ -101,13 +103,11 @@ fn can_compare(subject: &Subject<'_>) -> bool {
 /// What the user should know where the samples are few, or no candidate keeps the bound.
 fn too_few(subject: &Subject<'_>, found: &[Divergence], is_whole: bool) -> Option<Note> {
     if !can_compare(subject) {
-        return Some(Note::worded(|words| {
-            format!(
-                "too few samples are held back to tell how a smaller model does on others: the model stays whole; \
-                 give a hundred calibration samples or more, or a budget such as {}",
-                looser(words)
-            )
-        }));
+        let note = format!(
+            "too few samples are held back to tell how a smaller model does on others: the model stays whole; give \
+             a hundred calibration samples or more, or a budget such as {LOOSER}"
+        );
+        return Some(note.into());
     }
     let held = subject.samples.compared().len();
     let known = found.iter().filter(|d| d.mean > 0.0 && d.high.is_finite());
@@ -124,17 +124,11 @@ fn too_few(subject: &Subject<'_>, found: &[Divergence], is_whole: bool) -> Optio
     }
     let least = found.iter().map(|d| d.mean).reduce(f64::min);
     least.filter(|_| is_whole).map(|least| {
-        Note::worded(|words| {
-            format!(
-                "the model stays whole: the least change of the outputs that was found is {:.2} %, on {held} \
-                 held-back samples; a budget such as {} allows more",
-                least * 100.0,
-                looser(words)
-            )
-        })
+        let note = format!(
+            "the model stays whole: the least change of the outputs that was found is {:.2} %, on {held} held-back \
+             samples; a budget such as {LOOSER} allows more",
+            least * 100.0
+        );
+        note.into()
     })
-}
-
-fn looser(words: Words) -> &'static str {
-    words.pick("Budget::Macs(0.8)", "--macs 0.8")
 }

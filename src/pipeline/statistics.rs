@@ -49,7 +49,7 @@ pub(super) fn gather(
     request: &Gathering<'_>,
 ) -> Result<(Statistics, Option<Staged>), Error> {
     let what = || "the calibration, for its statistics and the weights,".to_owned();
-    let advice = "prune fewer layers at a time (--only, --exclude), or allow more";
+    let advice = "prune fewer layers at a time (`only`, `exclude`), or allow more";
     let kept = kept(&subject.graph, &subject.groups);
     request.allowance.bytes(kept, what, advice)?;
     if !request.calibration.statistics.is_empty() {
@@ -117,7 +117,7 @@ fn stored(subject: &Subject<'_>, request: &Gathering<'_>) -> Result<Statistics, 
             None => all = Some(sums),
             Some(all) => all.merge(sums).map_err(|MergeError| {
                 let problem = "the statistics cannot be added to those before".to_owned();
-                unusable(path, problem, "gather them again with --stats-out")
+                unusable(path, problem, "gather them again with `save_statistics`")
             })?,
         }
     }

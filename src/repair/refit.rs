@@ -149,7 +149,7 @@ impl<'a> Refit<'a> {
     fn cut_shape(&self, matrices: &[Mat<f64>]) -> Vec<usize> {
         let layout = &self.consumer.layout;
         let mut shape = self.weight.shape.clone();
-        let taps = layout.taps(&shape).max(1);
+        let taps = layout.kernel_positions(&shape).max(1);
         let blocks = matrices.len();
         let per_output = layout.rows_per_output(&shape).max(1);
         let rows = matrices.first().map_or(0, Mat::nrows) / per_output;

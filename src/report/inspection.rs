@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::flags::with_flags;
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::groups::{ChannelMap, Elements, Group, Groups, Reason, Widths};
 use crate::onnx::DataType;
@@ -104,7 +105,7 @@ pub fn inspect(graph: &Graph, groups: &Groups) -> Inspection {
         frozen: group
             .frozen
             .iter()
-            .map(|reason| sentence(graph, reason))
+            .map(|reason| with_flags(&sentence(graph, reason)).into_owned())
             .collect(),
     };
     let least: Widths = groups
@@ -170,7 +171,7 @@ fn why_ungrouped(graph: &Graph, groups: &Groups, id: NodeId, weights: &[usize]) 
                 node: Some(id),
                 text: text.clone(),
             };
-            sentence(graph, &reason)
+            with_flags(&sentence(graph, &reason)).into_owned()
         });
     }
     let is_cut = |slot: usize| groups.uses.contains_key(&(id, slot));

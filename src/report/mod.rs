@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::flags::with_flags;
 use crate::graph::{Graph, GroupId};
 use crate::groups::{Group, Groups, Reason};
 use crate::select::{Score, Search, Selection, TradeOff, Trial};
@@ -19,7 +20,6 @@ use crate::verify::{Change, Comparison};
 pub use inspection::{GroupInspection, Inspection, Place, Ungrouped, inspect, ungrouped};
 pub use layers::{Layer, layers};
 pub use note::Note;
-pub(crate) use note::Words;
 
 /// Everything that a run found out. It shows itself as text, is written as JSON by serde, and as a
 /// page by [`Report::html`]; these speak of options in the words of the command line.
@@ -188,7 +188,7 @@ impl Report {
             frozen: group
                 .frozen
                 .iter()
-                .map(|reason| sentence(graph, reason))
+                .map(|reason| with_flags(&sentence(graph, reason)).into_owned())
                 .collect(),
         };
         groups.groups.entries().map(one).collect()

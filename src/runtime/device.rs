@@ -48,7 +48,7 @@ pub(super) fn cuda_advice(library: &Path, problem: &str) -> String {
     let advice = if !beside.is_file() {
         format!(
             "{provider} is missing beside the library; run `onnx-mipp setup --cuda` and name its \
-             library with --onnxruntime"
+             library with `library`"
         )
     } else if problem.contains("cannot open shared object") || problem.contains("LoadLibrary") {
         "a library of CUDA or cuDNN is missing; install CUDA 13 and cuDNN 9 (for example `pip \
@@ -60,7 +60,7 @@ pub(super) fn cuda_advice(library: &Path, problem: &str) -> String {
     };
     // What stands before names the place in ONNX Runtime's source.
     let words = problem.rsplit("FAIL : ").next().unwrap_or(problem).trim();
-    format!("{advice}, or use --device cpu. ONNX Runtime says: {words}")
+    format!("{advice}, or use `device` cpu. ONNX Runtime says: {words}")
 }
 
 /// y = x + x for one float: the least that makes a device compute.

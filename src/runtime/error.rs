@@ -11,7 +11,7 @@ pub enum RuntimeError {
     /// No library in any of the usual places.
     #[error(
         "no ONNX Runtime library found; run `onnx-mipp setup` to fetch it, or name it with \
-         --onnxruntime PATH or ORT_DYLIB_PATH. Looked in:\n{looked}"
+         `library` PATH or ORT_DYLIB_PATH. Looked in:\n{looked}"
     )]
     NotFound {
         /// The places, one a line.
@@ -32,7 +32,7 @@ pub enum RuntimeError {
     /// A library that was found but cannot be used.
     #[error(
         "cannot use the ONNX Runtime library {}: {problem}; run `onnx-mipp setup` and name its \
-         library with --onnxruntime, or name another one", path.display()
+         library with `library`, or name another one", path.display()
     )]
     Load {
         /// The library.
@@ -58,7 +58,7 @@ pub enum RuntimeError {
         found: String,
     },
     /// The CUDA device was asked for and cannot be used.
-    #[error("--device cuda:{id} cannot be used with {}: {problem}", library.display())]
+    #[error("`device` cuda:{id} cannot be used with {}: {problem}", library.display())]
     Cuda {
         /// The CUDA device id.
         id: u32,
@@ -86,7 +86,7 @@ pub enum RuntimeError {
     /// A profile that cannot be used.
     #[error(
         "ONNX Runtime's profile cannot be read: {problem}; use the ONNX Runtime that `onnx-mipp \
-         setup` fetches, or another budget than --latency"
+         setup` fetches, or another budget than `latency`"
     )]
     Profile {
         /// What is wrong with it.

@@ -34,7 +34,7 @@ pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, RuntimeError> {
 
 fn locate_with(explicit: Option<&Path>, env: Env) -> Result<PathBuf, RuntimeError> {
     if let Some(path) = explicit {
-        return given("--onnxruntime", path);
+        return given("`library`", path);
     }
     if let Some(path) = variable(env, "ORT_DYLIB_PATH") {
         return given("ORT_DYLIB_PATH", &path);
@@ -346,7 +346,7 @@ mod tests {
         assert!(check(&cut).unwrap_err().contains("cut short at 64 bytes"));
         for path in [&text, &nothing, &dir.path().join("none/at/all")] {
             let error = locate_with(Some(path), &empty).unwrap_err().to_string();
-            assert!(error.contains("--onnxruntime names"), "{error}");
+            assert!(error.contains("`library` names"), "{error}");
             let env = |name: &str| (name == "ORT_DYLIB_PATH").then(|| path.into());
             let error = locate_with(None, &env).unwrap_err().to_string();
             assert!(error.contains("ORT_DYLIB_PATH names"), "{error}");

@@ -191,7 +191,7 @@ impl Session {
         }
         let is_open = |spec: &InputSpec| spec.shape.iter().skip(1).any(Option::is_none);
         let advice = if self.inputs.iter().any(is_open) {
-            "; the model leaves sizes open: fix them with --shape or give --calib"
+            "; the model leaves sizes open: fix them with `shape` or give `calibration`"
         } else {
             ""
         };
@@ -268,8 +268,8 @@ impl Session {
     }
 }
 
-const OUT_OF_MEMORY: &str = "; this asks for more memory than the run may take (--memory-limit, by default half \
-    of the machine's memory): allow more, or run fewer samples at a time (--batch)";
+const OUT_OF_MEMORY: &str = "; this asks for more memory than the run may take (`memory_limit`, by default half \
+    of the machine's memory): allow more, or run fewer samples at a time (`batch`)";
 
 /// Whether ONNX Runtime's words are of memory that it did not get.
 fn is_of_memory(problem: &str) -> bool {

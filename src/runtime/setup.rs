@@ -129,7 +129,7 @@ fn fetch(cuda: bool, folder: &Path, log: &mut dyn FnMut(&str)) -> Result<(), Run
         &format!("fetch {package}"),
         &problems.join("; "),
         "install pip or uv and check the network, or install the package yourself and name its \
-         folder with --onnxruntime",
+         folder with `library`",
     ))
 }
 

@@ -154,7 +154,7 @@ fn cuda_without_a_gpu_is_an_error_and_auto_falls_back() {
         return; // This machine has one.
     };
     let text = error.to_string();
-    assert!(text.contains("--device cuda:0 cannot be used"), "{text}");
+    assert!(text.contains("`device` cuda:0 cannot be used"), "{text}");
     let auto = start(Device::Auto).unwrap();
     assert_eq!(auto.device(), "CPU");
     assert!(auto.notes()[0].contains("runs on the CPU"));

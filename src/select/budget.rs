@@ -28,11 +28,11 @@ pub enum Budget {
 impl std::fmt::Display for Budget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Budget::Macs(fraction) => write!(f, "--macs {fraction}"),
-            Budget::Params(fraction) => write!(f, "--params {fraction}"),
-            Budget::Latency(fraction) => write!(f, "--latency {fraction}"),
-            Budget::Ratio(fraction) => write!(f, "--ratio {fraction}"),
-            Budget::MutualInformation(share) => write!(f, "--mi {share}"),
+            Budget::Macs(fraction) => write!(f, "`macs` {fraction}"),
+            Budget::Params(fraction) => write!(f, "`params` {fraction}"),
+            Budget::Latency(fraction) => write!(f, "`latency` {fraction}"),
+            Budget::Ratio(fraction) => write!(f, "`ratio` {fraction}"),
+            Budget::MutualInformation(share) => write!(f, "`mi` {share}"),
             Budget::Divergence(bound) => {
                 write!(
                     f,
@@ -211,9 +211,9 @@ fn advice(limits: &Limits, reaches: impl Fn(&Limits) -> bool) -> &'static str {
         ..*limits
     };
     let lower = [
-        (with(1, limits.min_channels), "lower --align, "),
-        (with(limits.align, 1), "lower --min-channels, "),
-        (with(1, 1), "lower --align and --min-channels, "),
+        (with(1, limits.min_channels), "lower `align`, "),
+        (with(limits.align, 1), "lower `min_channels`, "),
+        (with(1, 1), "lower `align` and `min_channels`, "),
     ];
     let mut helping = lower
         .iter()

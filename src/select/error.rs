@@ -7,7 +7,7 @@ pub enum SelectError {
     /// The budget is out of reach.
     #[error(
         "{asked} cannot be reached: {reached} is the least that is possible because {why}; ask for \
-         less, {advice}or accept what is possible with --best-effort"
+         less, {advice}or accept what is possible with `best_effort`"
     )]
     Budget {
         /// The budget in words, such as `--macs 0.2`.
@@ -23,7 +23,7 @@ pub enum SelectError {
     #[error(
         "{asked} cannot be reached: the fastest of {trials} candidates takes {reached:.3} of the \
          latency; {why}, and what a run does beside its layers stays; ask for less, {advice}measure on a machine that does nothing else, or accept what is possible \
-         with --best-effort"
+         with `best_effort`"
     )]
     TooSlow {
         /// The budget in words, such as `--latency 0.2`.
@@ -45,7 +45,7 @@ pub enum SelectError {
     /// A plan that does not fit the model.
     #[error(
         "the plan does not fit the model at group '{group}': found {found}; use a plan that \
-         --plan-out wrote for this very model and options"
+         `Pruned::plan` wrote for this very model and options"
     )]
     Plan {
         /// The group.

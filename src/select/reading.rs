@@ -211,7 +211,7 @@ fn grams(
     let (weight, layout) = (weight?, &consumer.layout);
     let matrices = layout.matrices(&weight)?;
     let per_output = layout.rows_per_output(&weight.shape).max(1);
-    let taps = layout.taps(&weight.shape).max(1);
+    let taps = layout.kernel_positions(&weight.shape).max(1);
     let made = groups.made_by(consumer);
     let mut grams = Vec::new();
     for (block, matrix) in matrices.iter().enumerate() {

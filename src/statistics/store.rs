@@ -24,7 +24,7 @@ const KIND: &[u8] = b"onnx-mipp statistics ";
 /// No header is longer: it has a line or so for each layer.
 const MOST_HEADER: u64 = 1 << 28;
 
-const GATHER_AGAIN: &str = "gather the statistics again with --stats-out";
+const GATHER_AGAIN: &str = "gather the statistics again with `save_statistics`";
 
 /// What statistics belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ pub fn read(
     let pairs = || sums.taps.iter().zip(&header.taps);
     if sums.taps.len() != header.taps.len() || !pairs().all(|(tap, found)| is_same(tap, found)) {
         let problem = format!(
-            "the statistics are of other tensors of the model (gathered by version {}, or with another --shape)",
+            "the statistics are of other tensors of the model (gathered by version {}, or with another `shape`)",
             header.version
         );
         return Err(failed(problem, GATHER_AGAIN));

@@ -2,13 +2,14 @@
 //! that are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use crate::data::Batch;
 use crate::graph::{Graph, ValueId};
 use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
 use crate::onnx::{DataType, Model, Tensor};
 use crate::ops;
-use crate::runtime::{Runtime, Session};
+use crate::runtime::{Runtime, RuntimeError, Session};
 use crate::subgraph::{Schedule, SubgraphError, Track};
 use crate::taps::{self, Placed};
 
@@ -91,12 +92,12 @@ impl<'a> Subgraph<'a> {
         taps: Vec<Placed>,
     ) -> Self {
         let ends = (schedule.inputs(level), schedule.outputs(level));
-        Subgraph::between(model, graph, ends, taps)
+        Subgraph::between(model.clone(), graph, ends, taps)
     }
 
     /// The part of `model` from values that wait to values that will, with taps.
     pub fn between(
-        model: &Model,
+        mut model: Model,
         graph: &'a Graph,
         (inputs, outputs): (&[ValueId], &[ValueId]),
         taps: Vec<Placed>,
@@ -118,7 +119,6 @@ impl<'a> Subgraph<'a> {
         let sources = taps.iter().map(|placed| name(&placed.tap.value));
         let ends: Vec<&str> = outputs.iter().map(name).chain(sources).collect();
         let stops = inputs.iter().map(|value| (name(value), *value)).collect();
-        let mut model = model.clone();
         let inputs = cut_out(&mut model, graph, &ends, &stops);
         let mut untapped = 0;
         if let Some(main) = model.proto.graph.as_mut() {
@@ -149,16 +149,25 @@ impl<'a> Subgraph<'a> {
         }
     }
 
-    /// Opens it in ONNX Runtime.
+    /// Opens it for runs beside which other work is done.
+    pub fn open_beside(self, runtime: &'a Runtime) -> Result<OpenSubgraph<'a>, SubgraphError> {
+        self.open_with(runtime, Runtime::session_beside)
+    }
+
+    /// Opens it for runs that have the cores for themselves.
     pub fn open(self, runtime: &'a Runtime) -> Result<OpenSubgraph<'a>, SubgraphError> {
+        self.open_with(runtime, Runtime::session)
+    }
+
+    fn open_with(
+        self,
+        runtime: &'a Runtime,
+        session: impl Fn(&Runtime, &Model) -> Result<Session, RuntimeError>,
+    ) -> Result<OpenSubgraph<'a>, SubgraphError> {
         let is_empty = self.outputs.is_empty() && self.taps.is_empty();
-        let session = if is_empty {
-            None
-        } else {
-            Some(runtime.session_beside(&self.model)?)
-        };
+        let session = (!is_empty).then(|| session(runtime, &self.model));
         Ok(OpenSubgraph {
-            session,
+            session: session.transpose()?,
             subgraph: self,
             runtime,
         })
@@ -191,6 +200,14 @@ impl Subgraph<'_> {
         let mut all = self.expected.iter().zip(&found);
         all.try_for_each(|(told, shape)| told.check(self.graph, shape))
     }
+}
+
+/// What a subgraph computes of a batch.
+pub(crate) struct Computed {
+    /// What it leaves.
+    pub made: BTreeMap<ValueId, Tensor>,
+    /// What its taps gather, in their order.
+    pub gathered: Vec<Tensor>,
 }
 
 /// An open subgraph.
@@ -228,6 +245,33 @@ impl OpenSubgraph<'_> {
         Ok(found)
     }
 
+    /// What it makes of the values that `read` has, and what its taps gather at the positions of
+    /// `feeds`.
+    pub fn compute(
+        &mut self,
+        mut feeds: Batch,
+        mut read: impl FnMut(ValueId) -> io::Result<Option<Tensor>>,
+    ) -> Result<Computed, SubgraphError> {
+        let graph = self.subgraph.graph;
+        for &value in &self.subgraph.inputs {
+            let tensor = read(value)?;
+            // A missing one is named by the session's own error.
+            feeds.extend(tensor.map(|tensor| (graph.values[value].name.clone(), tensor)));
+        }
+        let mut found = self.checked(&feeds)?;
+        let gathered = found.split_off(self.subgraph.outputs.len().min(found.len()));
+        let values = self.subgraph.outputs.iter().copied();
+        Ok(Computed {
+            made: values.zip(found).collect(),
+            gathered,
+        })
+    }
+
+    /// What it reads of the values that were given to it.
+    pub fn inputs(&self) -> &[ValueId] {
+        &self.subgraph.inputs
+    }
+
     /// Runs one batch, puts what later subgraphs read in the cache and returns what the taps
     /// gather. `batch` has the model's inputs where this is the first subgraph.
     pub fn run(
@@ -235,7 +279,7 @@ impl OpenSubgraph<'_> {
         track: &mut Track,
         number: usize,
         batch: Option<&Batch>,
-        mut feeds: Batch,
+        feeds: Batch,
     ) -> Result<Vec<Tensor>, SubgraphError> {
         let graph = self.subgraph.graph;
         let given = |value: ValueId| {
@@ -243,18 +287,12 @@ impl OpenSubgraph<'_> {
             let found = batch?.iter().find(|(input, _)| input == name)?;
             Some(found.1.clone())
         };
-        for &value in &self.subgraph.inputs {
-            let tensor = match given(value) {
-                Some(tensor) => Some(tensor),
-                None => track.cache.get(number, value)?,
-            };
-            // A missing one is named by the session's own error.
-            feeds.extend(tensor.map(|tensor| (graph.values[value].name.clone(), tensor)));
-        }
-        let mut found = self.checked(&feeds)?;
-        let taps = found.split_off(self.subgraph.outputs.len());
+        let computed = self.compute(feeds, |value| match given(value) {
+            Some(tensor) => Ok(Some(tensor)),
+            None => track.cache.get(number, value),
+        })?;
         track.cache.open(number);
-        for (&value, tensor) in self.subgraph.outputs.iter().zip(found) {
+        for (value, tensor) in computed.made {
             track.cache.put(number, value, tensor)?;
         }
         for &value in &self.subgraph.passed {
@@ -262,26 +300,8 @@ impl OpenSubgraph<'_> {
                 track.cache.put(number, value, tensor)?;
             }
         }
-        Ok(taps)
+        Ok(computed.gathered)
     }
-}
-
-/// The part of a model that makes `ends` from the values `from`, which become its inputs where it
-/// reads them; returns these.
-pub(crate) fn part(
-    model: &mut Model,
-    graph: &Graph,
-    ends: &[ValueId],
-    from: &[ValueId],
-) -> Vec<ValueId> {
-    let name = |value: &ValueId| graph.values[*value].name.as_str();
-    let names: Vec<&str> = ends.iter().map(name).collect();
-    let stops = from.iter().map(|value| (name(value), *value)).collect();
-    let inputs = cut_out(model, graph, &names, &stops);
-    if let Some(main) = model.proto.graph.as_mut() {
-        main.output = names.into_iter().map(ops::build::bare_output).collect();
-    }
-    inputs
 }
 
 /// Errs where a model lacks one of the values.
@@ -428,7 +448,7 @@ mod tests {
         let positions = vec![(placed.positions.clone(), draw.places.tensor)];
         let first = vec![graph.find("input").unwrap()];
         let mut track = Track::new(Schedule::new(&graph, &[vec![input]]), 0);
-        let subgraph = Subgraph::between(&model, &graph, (&first, &[]), vec![placed]);
+        let subgraph = Subgraph::between(model, &graph, (&first, &[]), vec![placed]);
         let mut open = subgraph.open(&runtime)?;
         open.run(&mut track, 0, Some(&feeds), positions)
     }

@@ -9,7 +9,7 @@ mod schedule;
 mod spill;
 
 pub(crate) use checkpoints::{Crossing, starts};
-pub(crate) use extract::{OpenSubgraph, Subgraph, has_all, part};
+pub(crate) use extract::{OpenSubgraph, Subgraph, has_all};
 pub(crate) use schedule::{Schedule, tensors};
 pub(crate) use spill::SpillCache;
 
@@ -25,13 +25,13 @@ pub enum SubgraphError {
     /// The temporary file that holds activations.
     #[error(
         "activations between two parts of the model cannot be kept in a temporary file: {0}; make \
-         room there, set TMPDIR, or raise --memory"
+         room there, set TMPDIR, or raise `memory`"
     )]
     Spill(#[from] std::io::Error),
     /// A tensor that the model, as it was cut, does not have.
     #[error(
         "'{tensor}', which node '{node}' made before the cut, is asked for and not in the cut model any more: \
-         repair with --repair once, and report this fault of onnx-mipp with the model"
+         repair with `repair` once, and report this fault of onnx-mipp with the model"
     )]
     Missing {
         /// The tensor.
@@ -42,7 +42,7 @@ pub enum SubgraphError {
     /// A tensor of another shape than the widths that were chosen give it.
     #[error(
         "'{tensor}', which node '{node}' makes, has shape {found:?} where the cut leaves {expected:?} (the first \
-         axis is that of the samples): repair with --repair once, and report this fault of onnx-mipp with the model"
+         axis is that of the samples): repair with `repair` once, and report this fault of onnx-mipp with the model"
     )]
     Shape {
         /// The tensor.

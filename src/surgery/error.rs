@@ -7,7 +7,7 @@ pub enum SurgeryError {
     /// A node that cannot follow the channels that left.
     #[error(
         "node '{node}' cannot follow the pruning: {what}; exclude the layers around it with \
-         --exclude and report the model"
+         `exclude` and report the model"
     )]
     Node {
         /// The node.
@@ -24,7 +24,7 @@ pub enum SurgeryError {
         error: TensorError,
     },
     /// A repair whose equations cannot be solved.
-    #[error("the repair of node '{node}' failed: {error}; try --repair none")]
+    #[error("the repair of node '{node}' failed: {error}; try `repair` none")]
     Repair {
         /// The repaired node.
         node: String,

@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::data::Batch;
 use crate::graph::{Graph, NodeId, Table, ValueId};
 use crate::onnx::Tensor;
-use crate::runtime::Session;
 use crate::select::{CostModel, Scene};
-use crate::subgraph::{self, Schedule, SpillCache, SubgraphError};
-use crate::trials::{Made, Outputs, TrialError, TrialRequest, collect, names};
+use crate::subgraph::{OpenSubgraph, Schedule, SpillCache, Subgraph, SubgraphError};
+use crate::trials::{Made, Outputs, TrialError, TrialRequest, collect};
 
 /// Parts of a model, at most. The more, the less of the dense model is opened again for each trial,
 /// and the more values wait.
@@ -53,17 +52,8 @@ impl Division {
 
 /// The parts, open, and the dense values that they read.
 pub(super) struct DenseSubgraphs<'a> {
-    graph: &'a Graph,
-    parts: Vec<DenseSubgraph>,
+    parts: Vec<OpenSubgraph<'a>>,
     cache: SpillCache,
-}
-
-/// One part, open.
-struct DenseSubgraph {
-    /// `None` where nothing is asked of it, as between two outputs of the same depth.
-    session: Option<Session>,
-    inputs: Vec<ValueId>,
-    ends: Vec<ValueId>,
 }
 
 impl<'a> DenseSubgraphs<'a> {
@@ -74,9 +64,8 @@ impl<'a> DenseSubgraphs<'a> {
         batches: &[Batch],
     ) -> Result<(Self, Outputs), TrialError> {
         let graph = setting.scene.graph;
-        let parts = (0..division.count).map(|part| DenseSubgraph::open(setting, division, part));
+        let parts = (0..division.count).map(|part| open(setting, division, part));
         let mut parts = DenseSubgraphs {
-            graph,
             parts: parts.collect::<Result<_, _>>()?,
             cache: SpillCache::new(setting.memory / 2),
         };
@@ -109,7 +98,7 @@ impl<'a> DenseSubgraphs<'a> {
         changed: &mut Made,
     ) -> Result<(), TrialError> {
         for part in part..self.parts.len() {
-            let mut inputs = self.parts[part].inputs.iter();
+            let mut inputs = self.parts[part].inputs().iter();
             if inputs.any(|value| changed.contains_key(value)) {
                 let made = self.run(part, batch, changed)?;
                 changed.extend(made);
@@ -119,25 +108,12 @@ impl<'a> DenseSubgraphs<'a> {
     }
 
     fn run(&mut self, part: usize, batch: usize, changed: &Made) -> Result<Made, TrialError> {
-        let DenseSubgraph {
-            session,
-            inputs,
-            ends,
-        } = &mut self.parts[part];
-        let mut feeds = Batch::new();
-        for &value in inputs.iter() {
-            let tensor = match changed.get(&value) {
-                Some(tensor) => Some(tensor.clone()),
-                None => self.cache.get(batch, value).map_err(SubgraphError::Spill)?,
-            };
-            // A missing one is named by the session's own error.
-            feeds.extend(tensor.map(|tensor| (self.graph.values[value].name.clone(), tensor)));
-        }
-        let found = match session {
-            Some(session) => session.run(&feeds, &names(self.graph, ends))?,
-            None => Vec::new(),
-        };
-        Ok(ends.iter().copied().zip(found).collect())
+        let cache = &mut self.cache;
+        let found = self.parts[part].compute(Batch::new(), |value| match changed.get(&value) {
+            Some(tensor) => Ok(Some(tensor.clone())),
+            None => cache.get(batch, value),
+        })?;
+        Ok(found.made)
     }
 
     fn put(&mut self, batch: usize, value: ValueId, tensor: &Tensor) -> Result<(), SubgraphError> {
@@ -145,30 +121,22 @@ impl<'a> DenseSubgraphs<'a> {
     }
 }
 
-impl DenseSubgraph {
-    fn open(
-        setting: TrialRequest<'_>,
-        division: &Division,
-        part: usize,
-    ) -> Result<Self, TrialError> {
-        let graph = setting.scene.graph;
-        let schedule = &division.schedule;
-        let is_made_here = |value: &ValueId| {
-            let maker = graph.values[*value].producer;
-            maker.and_then(|node| schedule.stage(node)) == Some(part)
-        };
-        let passed = schedule.outputs(part).iter().copied();
-        let wanted: BTreeSet<ValueId> = passed.chain(all_outputs(graph)).collect();
-        let ends: Vec<ValueId> = wanted.into_iter().filter(is_made_here).collect();
-        let mut model = setting.model.clone();
-        let inputs = subgraph::part(&mut model, graph, &ends, schedule.inputs(part));
-        let session = (!ends.is_empty()).then(|| setting.runtime.session(&model));
-        Ok(DenseSubgraph {
-            session: session.transpose()?,
-            inputs,
-            ends,
-        })
-    }
+fn open<'a>(
+    setting: TrialRequest<'a>,
+    division: &Division,
+    part: usize,
+) -> Result<OpenSubgraph<'a>, SubgraphError> {
+    let graph = setting.scene.graph;
+    let schedule = &division.schedule;
+    let is_made_here = |value: &ValueId| {
+        let maker = graph.values[*value].producer;
+        maker.and_then(|node| schedule.stage(node)) == Some(part)
+    };
+    let passed = schedule.outputs(part).iter().copied();
+    let wanted: BTreeSet<ValueId> = passed.chain(all_outputs(graph)).collect();
+    let ends: Vec<ValueId> = wanted.into_iter().filter(is_made_here).collect();
+    let between = (schedule.inputs(part), ends.as_slice());
+    Subgraph::between(setting.model.clone(), graph, between, Vec::new()).open(setting.runtime)
 }
 
 fn all_outputs(graph: &Graph) -> Vec<ValueId> {

@@ -29,7 +29,7 @@ use crate::groups::Kept;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::runtime::{Runtime, RuntimeError};
 use crate::select::{Limits, Ranking, Scene, SelectError, Sensitivities, Sensitivity};
-use crate::subgraph::{self, Schedule, Subgraph, SubgraphError, Track};
+use crate::subgraph::{Schedule, Subgraph, SubgraphError, Track};
 use crate::surgery::{self, SurgeryError};
 
 /// Why a divergence could not be measured.
@@ -110,8 +110,8 @@ pub fn measure(
     let mut next = heads(0)?;
     for (level, trials) in trials.iter().enumerate() {
         let subgraph = Subgraph::new(setting.model, graph, &track.schedule, level, Vec::new());
-        let run = |heads: Vec<Head>| {
-            let mut subgraph = subgraph.open(setting.runtime)?;
+        let run = |heads: Vec<Subgraph<'_>>| {
+            let mut subgraph = subgraph.open_beside(setting.runtime)?;
             for (number, batch) in batches.iter().enumerate() {
                 subgraph.run(&mut track, number, Some(batch), Vec::new())?;
             }
@@ -165,15 +165,13 @@ fn trials(
     Ok(all)
 }
 
-/// The head of a trial, and what it is fed.
-struct Head {
-    model: Model,
-    inputs: Vec<ValueId>,
-}
-
 impl Trials {
     /// The heads at all widths.
-    fn heads(&self, setting: TrialRequest<'_>, by_inputs: bool) -> Result<Vec<Head>, TrialError> {
+    fn heads<'a>(
+        &self,
+        setting: TrialRequest<'a>,
+        by_inputs: bool,
+    ) -> Result<Vec<Subgraph<'a>>, TrialError> {
         let widths = self.widths.par_iter();
         widths
             .map(|&width| self.cut(setting, width, by_inputs))
@@ -181,12 +179,12 @@ impl Trials {
     }
 
     /// The head when the group has this width.
-    fn cut(
+    fn cut<'a>(
         &self,
-        setting: TrialRequest<'_>,
+        setting: TrialRequest<'a>,
         width: usize,
         by_inputs: bool,
-    ) -> Result<Head, TrialError> {
+    ) -> Result<Subgraph<'a>, TrialError> {
         let Scene {
             graph,
             groups,
@@ -200,9 +198,9 @@ impl Trials {
         };
         let kept = Kept::new(groups, &stays);
         let wanted = |node: NodeId| self.reach.head[node];
-        let mut model = surgery::cut(setting.model, graph, &kept, &repaired, &wanted)?;
-        let inputs = subgraph::part(&mut model, graph, &self.reach.ends, &self.reach.inputs);
-        Ok(Head { model, inputs })
+        let model = surgery::cut(setting.model, graph, &kept, &repaired, &wanted)?;
+        let between = (self.reach.inputs.as_slice(), self.reach.ends.as_slice());
+        Ok(Subgraph::between(model, graph, between, Vec::new()))
     }
 
     /// The outputs that change with this head.
@@ -210,39 +208,20 @@ impl Trials {
         &self,
         setting: TrialRequest<'_>,
         (track, parts): (&mut Track, &mut DenseSubgraphs<'_>),
-        head: Head,
+        head: Subgraph<'_>,
         batches: usize,
     ) -> Result<Outputs, TrialError> {
         let graph = setting.scene.graph;
-        let ends = &self.reach.ends;
         let mut outputs = Outputs::new();
-        if ends.is_empty() {
-            return Ok(outputs);
-        }
-        let mut session = setting.runtime.session(&head.model)?;
-        let names = names(graph, ends);
+        let mut head = head.open(setting.runtime)?;
         for number in 0..batches {
-            let mut feeds = Batch::new();
-            for &value in &head.inputs {
-                let kept = track
-                    .cache
-                    .get(number, value)
-                    .map_err(SubgraphError::Spill)?;
-                // A missing one is named by the session's own error.
-                feeds.extend(kept.map(|tensor| (graph.values[value].name.clone(), tensor)));
-            }
-            let found = session.run(&feeds, &names)?;
-            let mut changed: Made = ends.iter().copied().zip(found).collect();
+            let read = |value| track.cache.get(number, value);
+            let mut changed = head.compute(Batch::new(), read)?.made;
             parts.run_from(self.reach.part, number, &mut changed)?;
             collect(&mut outputs, graph, &changed)?;
         }
         Ok(outputs)
     }
-}
-
-fn names(graph: &Graph, values: &[ValueId]) -> Vec<String> {
-    let name = |&value: &ValueId| graph.values[value].name.clone();
-    values.iter().map(name).collect()
 }
 
 /// The allowed widths nearest to the shares, each once, without the whole.

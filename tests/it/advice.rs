@@ -41,7 +41,7 @@ fn normalised(more: impl FnOnce(&mut Builder, &str)) -> Found {
 
 #[test]
 fn the_way_past_a_norm_is_named_where_there_is_one() {
-    const HINT: &str = "it normalises over the channels (--prune-normalized lets them leave)";
+    const HINT: &str = "it normalises over the channels (`normalized` lets them leave)";
     let checked = |mut found: Found| {
         assert!(found.is_frozen_by(6, HINT), "{:?}", found.frozen());
         found
@@ -56,11 +56,7 @@ fn the_way_past_a_norm_is_named_where_there_is_one() {
         let mixed = b.node("Softmax", &[norm], vec![int("axis", -1)]);
         b.output(&mixed, 3);
     }));
-    assert!(
-        !held.is_frozen_by(6, "--prune-normalized"),
-        "{:?}",
-        held.frozen()
-    );
+    assert!(!held.is_frozen_by(6, "`normalized`"), "{:?}", held.frozen());
     assert!(held.is_frozen_by(6, "it normalises over the channels"));
 }
 

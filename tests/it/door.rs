@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use onnx_mipp::flags::with_flags;
 use onnx_mipp::{Budget, Calibration, Device, Limits, Model, Prune, Repair, RuntimeOptions};
 
 use crate::program::{fixture, mipp, runtime, text};
@@ -62,21 +63,21 @@ fn what_makes_no_sense_is_refused() {
     let runs = [
         (
             library().budget(Budget::Macs(2.0)),
-            "macs: expected a number above 0 and up to 1, found 2",
+            "`macs`: expected a number above 0 and up to 1, found 2",
         ),
         (
             library().budget(Budget::Ratio(f64::NAN)),
-            "ratio: expected a number from 0 on and below 1, found NaN",
+            "`ratio`: expected a number from 0 on and below 1, found NaN",
         ),
         (
             library().limits(limits),
-            "align: expected a whole number from 1 to 1048576, found 0",
+            "`align`: expected a whole number from 1 to 1048576, found 0",
         ),
         (
             library().calibration(Calibration::default().samples(0)),
-            "samples: expected a whole number from 1 to 100000000, found 0",
+            "`samples`: expected a whole number from 1 to 100000000, found 0",
         ),
-        (library().only(["[a"]), "only: error parsing glob '[a'"),
+        (library().only(["[a"]), "`only`: error parsing glob '[a'"),
     ];
     for (run, words) in runs {
         let error = run.run(&model).unwrap_err().to_string();
@@ -91,10 +92,10 @@ fn errors_name_options_as_their_readers_do() {
     let error = library().exclude(["no-such"]).inspect(&model).unwrap_err();
     let words = error.to_string();
     assert!(
-        words.starts_with("exclude 'no-such' matches no node"),
+        words.starts_with("`exclude` 'no-such' matches no node"),
         "{words}"
     );
-    let flags = format!("{error:#}");
+    let flags = with_flags(&words);
     assert!(
         flags.starts_with("--exclude 'no-such' matches no node"),
         "{flags}"

@@ -158,3 +158,26 @@ fn comments_end_at_one_column() {
     };
     assert_eq!(sources().iter().flat_map(wide).collect::<Vec<_>>(), []);
 }
+
+#[test]
+fn flags_are_named_by_the_face_alone() {
+    const FACE: [&str; 4] = ["bin", "cli", "flags", "report"];
+    // The flags of pip.
+    const NOT_OURS: [&str; 1] = ["runtime/setup.rs"];
+    let is_text = |line: &&str| !line.trim_start().starts_with("//");
+    let names_one = |line: &&str| {
+        let mut plain = line.split('`').step_by(2);
+        let is_flag = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase());
+        plain.any(|part| part.split("--").skip(1).any(is_flag))
+    };
+    let mut found = Vec::new();
+    for (file, text) in sources() {
+        if FACE.contains(&room(&file)) || NOT_OURS.contains(&file.as_str()) {
+            continue;
+        }
+        let (code, _) = text.split_once("\nmod tests {").unwrap_or((&text, ""));
+        let lines = code.lines().filter(is_text).filter(names_one);
+        found.extend(lines.map(|line| format!("{file}: {}", line.trim())));
+    }
+    assert_eq!(found, Vec::<String>::new());
+}

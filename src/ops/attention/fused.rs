@@ -46,7 +46,7 @@ impl FusedAttention {
             layout: WeightLayout {
                 out_axes: vec![1],
                 in_axis: 0,
-                tap_axes: Vec::new(),
+                kernel_axes: Vec::new(),
                 blocks: 1,
                 block_axis: 1,
             },

@@ -24,7 +24,7 @@ const CHANNELS: &str = "\
     `--head-dim` they freeze";
 
 const INSIDE: &str =
-    "its heads share an axis with what is inside them, which --head-dim does not cover";
+    "its heads share an axis with what is inside them, which `head_dim` does not cover";
 
 fn count(view: NodeView<'_>, name: &str) -> Result<usize, Freeze> {
     match usize::try_from(view.node.int(name, 0)) {

@@ -50,7 +50,7 @@ impl Operator for Reduce {
         // A mean that keeps its axis meets the channels again: a norm in pieces.
         let is_part_of_norm = self.0 == Kind::Mean && keeps;
         let text = if is_part_of_norm {
-            "it reduces over the channels (--prune-normalized lets them leave)"
+            "it reduces over the channels (`normalized` lets them leave)"
         } else {
             "it reduces over the channels"
         };

@@ -31,7 +31,7 @@ const OVER: &str = "\
     parameters are cut";
 
 /// Why channels over which a norm runs stay unless the user lets them leave.
-const OVER_CHANNELS: &str = "it normalises over the channels (--prune-normalized lets them leave)";
+const OVER_CHANNELS: &str = "it normalises over the channels (`normalized` lets them leave)";
 
 /// All axes but that of the channels.
 fn others(view: NodeView<'_>) -> Result<impl Iterator<Item = usize>, Freeze> {

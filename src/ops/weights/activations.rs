@@ -122,7 +122,7 @@ pub(in crate::ops) fn consumer(
         layout: WeightLayout {
             out_axes: vec![rows],
             in_axis: 0,
-            tap_axes: Vec::new(),
+            kernel_axes: Vec::new(),
             blocks: 1,
             block_axis: 0,
         },

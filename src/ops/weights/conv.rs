@@ -3,14 +3,12 @@
 use std::borrow::Cow;
 
 use crate::graph::{Freeze, NodeView, ValueId};
-use crate::groups::{
-    Alike, Bias, Cost, Edit, Elements, Kept, Operator, Walk, WeightLayout, Window,
-};
+use crate::groups::{Alike, Bias, Cost, Edit, Elements, Kept, Operator, Walk, Window};
 use crate::onnx::{Tensor, TensorError};
 use crate::ops::cost::{self, Work};
 use crate::ops::weights::convolution::{
-    BIAS, DATA, Out, Sizes, WEIGHT, WeightAxes, bias, blocks_left, consumer, geometry, rows,
-    same_pads, trace,
+    BIAS, DATA, Out, Sizes, WEIGHT, WeightAxes, bias, blocks_left, consumer, geometry, layout,
+    rows, same_pads, trace,
 };
 use crate::ops::weights::is_dense;
 use crate::ops::{Entry, quantize};
@@ -44,14 +42,7 @@ impl Operator for Conv {
             of: Elements::Weight(WEIGHT),
             positions: walk.per_sample(rows(view.output_shape()?)),
         });
-        let taps = 2..view.shape(view.need(WEIGHT)?)?.len();
-        let layout = WeightLayout {
-            out_axes: vec![0],
-            in_axis: 1,
-            tap_axes: taps.collect(),
-            blocks: sizes.blocks,
-            block_axis: 0,
-        };
+        let layout = layout(view, sizes.blocks)?;
         let axes = WeightAxes {
             input: sizes.inputs_per_block > 1 || sizes.blocks == 1,
             output: Out::Whole,

@@ -29,7 +29,7 @@ impl Operator for ConvTranspose {
         let layout = WeightLayout {
             out_axes: (1..view.shape(view.need(WEIGHT)?)?.len()).collect(),
             in_axis: 0,
-            tap_axes: Vec::new(),
+            kernel_axes: Vec::new(),
             blocks: sizes.blocks,
             block_axis: 0,
         };

@@ -199,6 +199,18 @@ fn output_atoms(
     ))
 }
 
+/// That of a weight with the output channels first, and the kernel behind the input channels.
+pub(super) fn layout(view: NodeView<'_>, blocks: usize) -> Result<WeightLayout, Freeze> {
+    let kernel = 2..view.shape(view.need(WEIGHT)?)?.len();
+    Ok(WeightLayout {
+        out_axes: vec![0],
+        in_axis: 1,
+        kernel_axes: kernel.collect(),
+        blocks,
+        block_axis: 0,
+    })
+}
+
 pub(super) fn consumer(
     view: NodeView<'_>,
     input: ValueId,

@@ -1,9 +1,7 @@
 //! DeformConv: a convolution that reads at places which another input moves.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{
-    AxisMap, Bias, Consumer, Cost, Edit, Elements, Kept, Operator, Walk, WeightLayout,
-};
+use crate::groups::{AxisMap, Bias, Consumer, Cost, Edit, Elements, Kept, Operator, Walk};
 use crate::ops::Entry;
 use crate::ops::cost::{self, Work};
 use crate::ops::weights::convolution::{self, Out, Sizes, WeightAxes};
@@ -47,14 +45,7 @@ impl Operator for DeformConv {
             }
         }
         share_out(view, walk)?;
-        let taps = 2..view.shape(view.need(WEIGHT)?)?.len();
-        let layout = WeightLayout {
-            out_axes: vec![0],
-            in_axis: 1,
-            tap_axes: taps.collect(),
-            blocks: sizes.blocks,
-            block_axis: 0,
-        };
+        let layout = convolution::layout(view, sizes.blocks)?;
         let axes = WeightAxes {
             input: sizes.inputs_per_block > 1 || sizes.blocks == 1,
             output: Out::Whole,

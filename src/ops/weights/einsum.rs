@@ -280,7 +280,7 @@ impl Traced<'_> {
             layout: WeightLayout {
                 out_axes: outs.iter().map(|&index| place(made[index])).collect(),
                 in_axis: place(label),
-                tap_axes: taps.iter().map(|&(_, label)| place(label)).collect(),
+                kernel_axes: taps.iter().map(|&(_, label)| place(label)).collect(),
                 blocks: 1,
                 block_axis: outs.first().map_or(0, |&index| place(made[index])),
             },

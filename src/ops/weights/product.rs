@@ -80,7 +80,7 @@ impl Product {
             layout: WeightLayout {
                 out_axes: vec![self.out_axis],
                 in_axis: self.in_axis,
-                tap_axes: Vec::new(),
+                kernel_axes: Vec::new(),
                 blocks: 1,
                 block_axis: self.out_axis,
             },

@@ -110,7 +110,7 @@ impl StackProduct {
             layout: WeightLayout {
                 out_axes: vec![self.out_axis],
                 in_axis: self.in_axis,
-                tap_axes: Vec::new(),
+                kernel_axes: Vec::new(),
                 blocks: weight.get(self.stack_axis).copied().unwrap_or(1),
                 block_axis: self.stack_axis,
             },

@@ -78,7 +78,7 @@ impl<'a> Dense<'a> {
         let taps = self.taps[taps_of(&self.levels, &self.stages[stage])].to_vec();
         let RepairRequest { model, graph, .. } = self.setting;
         let subgraph = Subgraph::new(model, graph, &self.track.schedule, stage, taps);
-        self.subgraph = Some(subgraph.open(self.setting.runtime)?);
+        self.subgraph = Some(subgraph.open_beside(self.setting.runtime)?);
         Ok(Some(self.stages[stage].clone()))
     }
 

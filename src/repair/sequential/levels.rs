@@ -123,6 +123,6 @@ fn can_be_fitted(groups: &Groups, index: usize, statistics: &Statistics) -> bool
             .is_some_and(|tap| tap.covered == 1 && tap.kernel_positions() == observed.kernel)
             && observed.blocks.len() == consumer.layout.blocks
     });
-    let is_plain = consumer.stack.is_none() && consumer.tells_taps_apart();
+    let is_plain = consumer.stack.is_none() && consumer.tells_kernel_apart();
     unfolded && is_plain && consumer.layout.out_axes.len() == 1
 }

@@ -233,7 +233,7 @@ impl<'a> BothModels<'a> {
         let cut = surgery::cut(model, graph, &self.kept, repaired, &runs_here)?;
         let taps = jobs.iter().flat_map(Job::pruned_taps).cloned().collect();
         let (inputs, outputs) = self.course.ends(graph, level);
-        let subgraph = Subgraph::between(&cut, graph, (inputs, &outputs), taps);
-        Ok(subgraph.open(self.setting.runtime)?)
+        let subgraph = Subgraph::between(cut, graph, (inputs, &outputs), taps);
+        Ok(subgraph.open_beside(self.setting.runtime)?)
     }
 }

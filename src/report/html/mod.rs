@@ -44,7 +44,7 @@ impl Report {
             (self.frozen())
             @if !self.notes.is_empty() {
                 h2 { "Notes" }
-                ul { @for note in &self.notes { li { (format!("{note:#}")) } } }
+                ul { @for note in &self.notes { li { (note.with_flags()) } } }
             }
         };
         page(&title, &body)
