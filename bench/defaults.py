@@ -96,9 +96,10 @@ def classifier(name: str, model: Path, calib: Arrays, judged: Arrays, labels: np
 
 
 def imagenet(name: str, folder: Path) -> Iterator[Case]:
-    with open(folder / "imagenet" / "labels.csv", newline="") as file:
+    """The folds of the photographs in `folder`."""
+    with open(folder / "labels.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    opened = (Image.open(folder / "imagenet" / row["file"]).convert("RGB") for row in rows)
+    opened = (Image.open(folder / row["file"]).convert("RGB") for row in rows)
     images = np.stack([prepared(image, *NORMALISED[name]) for image in opened])
     labels = np.array([int(row["class"]) for row in rows])
     folds = np.array_split(np.random.default_rng(0).permutation(len(rows)), FOLDS)
@@ -237,8 +238,10 @@ def sentences(name: str, folder: Path) -> Iterator[Case]:
 
 
 def cases(task: str, folder: Path) -> Iterator[Case]:
-    made = {name: imagenet for name in IMAGENET} | {name: fixture for name in NETS}
-    return (made | {"recogniser": recogniser, "sentences": sentences})[task](task, folder)
+    if task in IMAGENET:
+        return imagenet(task, folder / "imagenet")
+    made = {name: fixture for name in NETS} | {"recogniser": recogniser, "sentences": sentences}
+    return made[task](task, folder)
 
 
 def standard_error(metric: Callable[[Marks], float], before: Marks, after: Marks) -> float:

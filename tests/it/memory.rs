@@ -63,11 +63,11 @@ fn activations_are_not_kept() {
         folder.path().join("once.npy"),
         folder.path().join("twice.npy"),
     );
-    // With 512, rows read most positions of a sample, which then come out as they are; with more
+    // With 1024, rows read most positions of a sample, which then come out as they are; with more
     // samples they read few of each, which are gathered, from then on the same number whatever the
     // samples.
-    small::npy_f32(&once, &[1024, 1, 28, 28], &values.repeat(2));
-    small::npy_f32(&twice, &[2048, 1, 28, 28], &values.repeat(4));
+    small::npy_f32(&once, &[2048, 1, 28, 28], &values.repeat(4));
+    small::npy_f32(&twice, &[4096, 1, 28, 28], &values.repeat(8));
     let model = fixture("resnet_bn_torchscript.onnx");
     // With less than they are, so that both runs fill what is allowed.
     let options = ["--macs", "0.5", "--memory", "16"];

@@ -21,6 +21,20 @@ use crate::taps::{Placed, Tap};
 /// which has seen more (docs/design/decisions/035-rows-and-rounds.md).
 const ROWS_PER_INPUT: usize = 8;
 const LEAST_ROWS: usize = 8192;
+/// Rows of each sample, where these are no more than so many in all: in deep layers a sample has
+/// few positions, and each is worth reading (docs/design/decisions/036-rows-of-each-sample.md).
+const ROWS_PER_SAMPLE: usize = 64;
+const MOST_OF_SAMPLES: usize = 32_768;
+
+/// Rows of a sample that has that many positions, for a fit of so many inputs.
+fn rows(inputs: usize, samples: usize, positions: usize) -> usize {
+    let of_samples = ROWS_PER_SAMPLE.saturating_mul(samples);
+    let wanted = ROWS_PER_INPUT
+        .saturating_mul(inputs)
+        .max(LEAST_ROWS)
+        .max(of_samples.min(MOST_OF_SAMPLES));
+    wanted.div_ceil(samples.max(1)).clamp(1, positions.max(1))
+}
 
 /// All fits, level by level.
 pub(super) fn jobs<'a>(
@@ -75,10 +89,7 @@ impl<'a> Builder<'_, 'a> {
         let inputs = self.place(tap)?.narrowed(self.kept)?;
         let channels = inputs.channels;
         let per_block = channels / blocks.max(1) * kernel;
-        let wanted = ROWS_PER_INPUT.saturating_mul(per_block).max(LEAST_ROWS);
-        let rows = wanted
-            .div_ceil(samples.max(1))
-            .clamp(1, inputs.places.max(1));
+        let rows = rows(per_block, samples, inputs.places);
         let inputs = inputs.whole_for(graph, rows);
         let targets: Vec<Target<'_>> = users
             .iter()
@@ -264,5 +275,24 @@ impl<'a> Builder<'_, 'a> {
         }
         *self.names += 1;
         Placed::new(self.setting.graph, tap, *self.names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rows;
+
+    #[test]
+    fn few_positions_are_all_read_and_many_samples_give_few_rows() {
+        // 350 images: all of 7 x 7 positions, and 64 of more.
+        assert_eq!(rows(960, 350, 49), 49);
+        assert_eq!(rows(96, 350, 3136), 64);
+        // Many inputs take more of each.
+        assert_eq!(rows(9216, 350, 3136), 211);
+        // Few samples give what the least number asks for.
+        assert_eq!(rows(96, 64, 3136), 128);
+        assert_eq!(rows(96, 2048, 3136), 16);
+        assert_eq!(rows(96, 100_000, 49), 1);
+        assert_eq!(rows(usize::MAX, 0, 0), 1);
     }
 }
