@@ -11,6 +11,7 @@ are. The ways:
 - L1 sequential, L1 once: the channels with the largest weights at one ratio for all groups, by the same repair
 - noise: the program, calibrated on noise of amplitude 1/f^1.5 in the images' place
 - without data: the program, on inputs that it makes up
+- two steps: the program to the square root of the budget, and that model again to what the budget leaves of it
 
 Columns: `agreement` is how often the answer is the original's; `error` the squared change of the scores over their
 variance across the images. The standard error is that of the points lost, by 1000 draws of the images with replacement.
@@ -25,14 +26,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-from defaults import imagenet, outputs, percent_right, standard_error
+from defaults import imagenet
+from judged import outputs, percent_right, standard_error
 from peers.l1 import l1_plan
 from tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 NETS = ("mobilenet_v2", "efficientnet_lite0")
 BUDGETS = ("macs 0.9", "macs 0.8", "macs 0.7", "macs 0.6", "macs 0.5")
-WAYS = ("sequential", "once", "L1 sequential", "L1 once", "noise", "without data")
+WAYS = ("sequential", "once", "L1 sequential", "L1 once", "noise", "without data", "two steps")
 COLUMNS = ["net", "way", "budget", "MACs left", "before", "after", "lost", "standard error", "agreement", "error", "seconds"]
 
 
@@ -58,8 +60,19 @@ def options(way: str, budget: str, model: Path, program: Path, work: Path) -> li
     return [*chosen, f"--{name}", value]
 
 
+def pruned(program: Path, model: Path, out: Path, asked: list[str]) -> float:
+    """Prunes; the share of the MACs that is left."""
+    command = [str(program), str(model), str(out), "--json", "--quiet", *asked]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr}")
+    macs = json.loads(done.stdout)["macs"]
+    return macs["after"] / macs["before"]
+
+
 def row(net: str, folder: Path, way: str, budget: str, arguments: argparse.Namespace) -> list[str]:
     program, keep = arguments.bin.resolve(), arguments.keep
+    further = arguments.options.split()
     shares, seconds, before, after, errors = [], [], [], [], []
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -69,17 +82,19 @@ def row(net: str, folder: Path, way: str, budget: str, arguments: argparse.Names
                 images = case.calib["input"]
                 np.savez(work / "calib.npz", input=noise(images.shape) if way == "noise" else images)
                 data = [] if way == "without data" else ["--calib", str(work / "calib.npz")]
-                asked = options(way, budget, case.model, program, work)
-                command = [str(program), str(case.model), str(out), "--json", "--quiet", *data, *asked]
                 began = time.monotonic()
-                done = subprocess.run(command + arguments.options.split(), capture_output=True, text=True)
-                if done.returncode:
-                    raise SystemExit(f"{' '.join(command)}: {done.stderr}")
-                report = json.loads(done.stdout)
-                shares.append(report["macs"]["after"] / report["macs"]["before"])
+                if way == "two steps":
+                    name, value = budget.split()
+                    step = work / "step.onnx"
+                    share = pruned(program, case.model, step, [*data, f"--{name}", str(float(value) ** 0.5), *further])
+                    share *= pruned(program, step, out, [*data, f"--{name}", str(float(value) / share), *further])
+                else:
+                    asked = options(way, budget, case.model, program, work)
+                    share = pruned(program, case.model, out, [*data, *asked, *further])
+                shares.append(share)
                 seconds.append(time.monotonic() - began)
-                pruned = out
-            scores = [outputs(model, case.judged) for model in (case.model, pruned)]
+                made = out
+            scores = [outputs(model, case.judged) for model in (case.model, made)]
             before.append(case.mark(scores[0]))
             after.append(case.mark(scores[1]))
             whole, left = scores

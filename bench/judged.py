@@ -1,0 +1,98 @@
+"""How a pruned model is judged: on samples with a known truth that the program has not seen."""
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+ROOT = Path(__file__).resolve().parent.parent
+ZOO = ROOT / "fixtures" / "zoo"
+BATCH = 50
+DRAWS = 1000
+COLUMNS = ["task", "data", "options", "MACs left", "before", "after", "lost", "standard error", "seconds"]
+
+Arrays = dict[str, np.ndarray]
+# Of judged samples: what each is worth, as the metric reads it.
+Marks = np.ndarray
+
+
+@dataclass
+class Case:
+    """One model, what calibrates it and how its outputs are marked."""
+
+    name: str
+    model: Path
+    calib: Arrays
+    judged: Arrays
+    # From the outputs on `judged` to one row of marks a sample, and from these to points.
+    mark: Callable[[np.ndarray], Marks]
+    metric: Callable[[Marks], float]
+    # Options that the model needs where no data show its sizes.
+    shapes: list[str] = field(default_factory=list)
+
+
+def percent_right(marks: Marks) -> float:
+    return 100 * float(marks.mean())
+
+
+def outputs(model: Path, arrays: Arrays) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    count = len(next(iter(arrays.values())))
+    names = [source.name for source in session.get_inputs()]
+    fixed = session.get_inputs()[0].shape[0]
+    batch = fixed if isinstance(fixed, int) else BATCH
+    parts = []
+    for first in range(0, count, batch):
+        feeds = {name: arrays[name][first : first + batch] for name in names}
+        parts.append(session.run(None, feeds)[0])
+    return np.concatenate(parts)
+
+
+def standard_error(metric: Callable[[Marks], float], before: Marks, after: Marks) -> float:
+    random = np.random.default_rng(0)
+    draws = (random.integers(len(before), size=len(before)) for _ in range(DRAWS))
+    return float(np.std([metric(after[draw]) - metric(before[draw]) for draw in draws]))
+
+
+def prune(program: Path, case: Case, work: Path, with_data: bool, options: list[str]) -> tuple[dict, float]:
+    command = [str(program), str(case.model), str(work / "out.onnx"), "--json", "--quiet", *options]
+    if with_data:
+        np.savez(work / "calib.npz", **case.calib)
+        command += ["--calib", str(work / "calib.npz")]
+    else:
+        command += case.shapes
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr}")
+    return json.loads(done.stdout), time.monotonic() - began
+
+
+def row(task: str, cases: Iterator[Case], program: Path, with_data: bool, options: list[str]) -> list[str]:
+    """What COLUMNS name."""
+    shares, seconds, before, after = [], [], [], []
+    with tempfile.TemporaryDirectory() as work:
+        for number, case in enumerate(cases):
+            # Without data all folds have the same model.
+            if with_data or number == 0:
+                report, taken = prune(program, case, Path(work), with_data, options)
+                shares.append(report["macs"]["after"] / report["macs"]["before"])
+                seconds.append(taken)
+            before.append(case.mark(outputs(case.model, case.judged)))
+            after.append(case.mark(outputs(Path(work, "out.onnx"), case.judged)))
+    metric = case.metric
+    both = np.concatenate(before), np.concatenate(after)
+    first, second = map(metric, both)
+    data = "yes" if with_data else "no"
+    macs = ", ".join(f"{share:.3f}" for share in shares)
+    points = (first, second, first - second, standard_error(metric, *both))
+    figures = [f"{value:.1f}" for value in points]
+    return [task, data, " ".join(options), macs, *figures, f"{np.mean(seconds):.0f}"]

