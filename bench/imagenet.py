@@ -20,18 +20,16 @@ The models come from `python fixtures/zoo.py 'mobilenet_v2*' 'efficientnet_lite*
 
 import argparse
 import json
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 from defaults import imagenet
-from judged import outputs, percent_right, standard_error
+from judged import ROOT, outputs, percent_right, report, share, standard_error
 from peers.l1 import l1_plan
 from tables import Table
 
-ROOT = Path(__file__).resolve().parent.parent
 NETS = ("mobilenet_v2", "efficientnet_lite0")
 BUDGETS = ("macs 0.9", "macs 0.8", "macs 0.7", "macs 0.6", "macs 0.5")
 WAYS = ("sequential", "once", "L1 sequential", "L1 once", "noise", "without data", "two steps")
@@ -62,12 +60,7 @@ def options(way: str, budget: str, model: Path, program: Path, work: Path) -> li
 
 def pruned(program: Path, model: Path, out: Path, asked: list[str]) -> float:
     """Prunes; the share of the MACs that is left."""
-    command = [str(program), str(model), str(out), "--json", "--quiet", *asked]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}: {done.stderr}")
-    macs = json.loads(done.stdout)["macs"]
-    return macs["after"] / macs["before"]
+    return share(report(program, model, out, asked))
 
 
 def row(net: str, folder: Path, way: str, budget: str, arguments: argparse.Namespace) -> list[str]:
@@ -86,12 +79,12 @@ def row(net: str, folder: Path, way: str, budget: str, arguments: argparse.Names
                 if way == "two steps":
                     name, value = budget.split()
                     step = work / "step.onnx"
-                    share = pruned(program, case.model, step, [*data, f"--{name}", str(float(value) ** 0.5), *further])
-                    share *= pruned(program, step, out, [*data, f"--{name}", str(float(value) / share), *further])
+                    left = pruned(program, case.model, step, [*data, f"--{name}", str(float(value) ** 0.5), *further])
+                    left *= pruned(program, step, out, [*data, f"--{name}", str(float(value) / left), *further])
                 else:
                     asked = options(way, budget, case.model, program, work)
-                    share = pruned(program, case.model, out, [*data, *asked, *further])
-                shares.append(share)
+                    left = pruned(program, case.model, out, [*data, *asked, *further])
+                shares.append(left)
                 seconds.append(time.monotonic() - began)
                 made = out
             scores = [outputs(model, case.judged) for model in (case.model, made)]

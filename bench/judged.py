@@ -62,18 +62,26 @@ def standard_error(metric: Callable[[Marks], float], before: Marks, after: Marks
     return float(np.std([metric(after[draw]) - metric(before[draw]) for draw in draws]))
 
 
-def prune(program: Path, case: Case, work: Path, with_data: bool, options: list[str]) -> tuple[dict, float]:
-    command = [str(program), str(case.model), str(work / "out.onnx"), "--json", "--quiet", *options]
-    if with_data:
-        np.savez(work / "calib.npz", **case.calib)
-        command += ["--calib", str(work / "calib.npz")]
-    else:
-        command += case.shapes
-    began = time.monotonic()
+def report(program: Path, model: Path, out: Path, asked: list[str]) -> dict:
+    """The program's report on a model that it prunes."""
+    command = [str(program), str(model), str(out), "--json", "--quiet", *asked]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stderr}")
-    return json.loads(done.stdout), time.monotonic() - began
+    return json.loads(done.stdout)
+
+
+def share(report: dict) -> float:
+    """Of the MACs that is left."""
+    return report["macs"]["after"] / report["macs"]["before"]
+
+
+def prune(program: Path, case: Case, work: Path, with_data: bool, options: list[str]) -> tuple[dict, float]:
+    if with_data:
+        np.savez(work / "calib.npz", **case.calib)
+    inputs = ["--calib", str(work / "calib.npz")] if with_data else case.shapes
+    began = time.monotonic()
+    return report(program, case.model, work / "out.onnx", [*options, *inputs]), time.monotonic() - began
 
 
 def row(task: str, cases: Iterator[Case], program: Path, with_data: bool, options: list[str]) -> list[str]:
@@ -83,8 +91,8 @@ def row(task: str, cases: Iterator[Case], program: Path, with_data: bool, option
         for number, case in enumerate(cases):
             # Without data all folds have the same model.
             if with_data or number == 0:
-                report, taken = prune(program, case, Path(work), with_data, options)
-                shares.append(report["macs"]["after"] / report["macs"]["before"])
+                made, taken = prune(program, case, Path(work), with_data, options)
+                shares.append(share(made))
                 seconds.append(taken)
             before.append(case.mark(outputs(case.model, case.judged)))
             after.append(case.mark(outputs(Path(work, "out.onnx"), case.judged)))
