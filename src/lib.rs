@@ -79,6 +79,8 @@ pub mod taps;
 #[doc(hidden)]
 pub mod trials;
 #[doc(hidden)]
+pub mod tune;
+#[doc(hidden)]
 pub mod verify;
 
 #[doc(inline)]

@@ -136,6 +136,7 @@ impl Options {
                 ("none", Repair::None),
                 ("once", Repair::Once),
                 ("sequential", Repair::Sequential),
+                ("tuned", Repair::Tuned),
             ];
             run = run.repair(named("repair", name, &known)?);
         }

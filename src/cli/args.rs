@@ -165,9 +165,9 @@ struct SelectionArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Repair")]
 struct RepairArguments {
-    /// Rebuild what was removed from what was kept: from the original's statistics (once), or layer
-    /// by layer on what the smaller model makes [default: sequential with --calib, once without it
-    /// and in a sweep]
+    /// Rebuild what was removed from what was kept: from the original's statistics (once), layer by
+    /// layer on what the smaller model makes (sequential), or so and then along gradients, which
+    /// takes minutes (tuned) [default: sequential with --calib, once without it and in a sweep]
     #[arg(long, value_enum)]
     repair: Option<RepairArgument>,
     /// Megabytes of samples and activations that a sequential repair keeps in memory; more go to a
@@ -296,6 +296,7 @@ enum RepairArgument {
     None,
     Once,
     Sequential,
+    Tuned,
 }
 
 impl PruneArguments {
@@ -385,6 +386,7 @@ impl RepairArguments {
             RepairArgument::None => Repair::None,
             RepairArgument::Once => Repair::Once,
             RepairArgument::Sequential => Repair::Sequential,
+            RepairArgument::Tuned => Repair::Tuned,
         })
     }
 

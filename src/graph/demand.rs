@@ -58,6 +58,13 @@ impl Graph {
         found
     }
 
+    /// Bytes of all values that are made, together.
+    #[must_use]
+    pub fn made_bytes(&self) -> u64 {
+        let made = self.values.iter().filter(|value| value.producer.is_some());
+        made.map(size).fold(0, u64::saturating_add)
+    }
+
     /// Bytes of all initializers.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {

@@ -5,6 +5,7 @@
 //! the same places are interchangeable and form a *group*.
 
 mod axes;
+mod backward;
 mod constants;
 mod consumer;
 mod facets;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use globset::GlobSet;
 
 pub use axes::{Atom, Axes, AxisMap, Use};
+pub use backward::{Attribute, Backward, BackwardGraph};
 pub use constants::mark;
 pub use consumer::{Bias, Consumer, Cost, Elements, Stack, WeightLayout, Window};
 pub use facets::{Alike, Edit, Shifted, Told, Unscaled, Values};

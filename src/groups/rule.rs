@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use crate::graph::{Freeze, Node, NodeView, ValueId};
 use crate::groups::{
-    Alike, Carried, Cost, Dequantizer, Edit, Kept, Shifted, Size, Told, Unscaled, Walk,
+    Alike, Backward, Carried, Cost, Dequantizer, Edit, Kept, Shifted, Size, Told, Unscaled, Walk,
 };
 use crate::onnx::proto::NodeProto;
 use crate::onnx::{Tensor, TensorError};
@@ -224,6 +224,13 @@ pub trait Operator: Sync {
     /// What the node reads, where it makes each position behind the channels from the same position
     /// of that alone, with weights that all positions share.
     fn pointwise(&self, _view: NodeView<'_>) -> Option<ValueId> {
+        None
+    }
+
+    /// Gives the gradients of the inputs that they are wanted of, from those of the outputs; `None`
+    /// where that is not known: then nothing behind the node tells anything of what is before it.
+    /// The shapes of all values are known.
+    fn backward(&self, _view: NodeView<'_>, _back: &mut Backward<'_>) -> Option<()> {
         None
     }
 

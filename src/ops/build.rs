@@ -1,11 +1,12 @@
 //! Nodes that other stages add to a model: they exist in every opset that ONNX Runtime runs.
 
-use crate::onnx::DataType;
+use crate::groups::{Attribute, BackwardGraph};
 use crate::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Length};
 use crate::onnx::proto::type_proto::{Tensor as TensorType, Value};
 use crate::onnx::proto::{
     AttributeProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto,
 };
+use crate::onnx::{DataType, Tensor};
 
 /// A graph input of positions: int64 of one free dimension.
 #[must_use]
@@ -65,6 +66,57 @@ pub fn gather_nodes(
     let mut gather = node("Gather", &[&flat, positions], output);
     gather.attribute.push(int_attribute("axis", axis));
     [reshape_node(source, shape, &flat), gather]
+}
+
+/// `source` under another name.
+#[must_use]
+pub fn identity_node(source: &str, output: &str) -> NodeProto {
+    node("Identity", &[source], output)
+}
+
+/// The positions along `axis` of `source` whose indices are in the constant `positions`.
+#[must_use]
+pub fn pick_node(source: &str, positions: &str, axis: i64, output: &str) -> NodeProto {
+    let mut gather = node("Gather", &[source, positions], output);
+    gather.attribute.push(int_attribute("axis", axis));
+    gather
+}
+
+/// `weight` times the mean over `count` elements of the squared difference of `value` and `target`,
+/// and its gradient by `value`.
+pub(crate) fn squared_error(
+    made: &mut BackwardGraph,
+    (value, target): (&str, &str),
+    weight: f64,
+    count: usize,
+) -> (String, String) {
+    let mut number = |value: f64| {
+        let bytes = (value as f32).to_le_bytes().to_vec().into();
+        made.constant(Tensor {
+            dtype: DataType::Float,
+            shape: Vec::new(),
+            bytes,
+        })
+    };
+    let slope = number(2.0 * weight / count.max(1) as f64);
+    let weight = number(weight);
+    let difference = made.node("Sub", &[value, target], &[]);
+    let square = made.node("Mul", &[&difference, &difference], &[]);
+    let mean = made.node("ReduceMean", &[&square], &[Attribute::Int("keepdims", 0)]);
+    let error = made.node("Mul", &[&mean, &weight], &[]);
+    (error, made.node("Mul", &[&difference, &slope], &[]))
+}
+
+/// The sum of tensors of one shape.
+pub(crate) fn sum(made: &mut BackwardGraph, parts: &[String]) -> Option<String> {
+    match parts {
+        [] => None,
+        [one] => Some(one.clone()),
+        all => {
+            let all: Vec<&str> = all.iter().map(String::as_str).collect();
+            Some(made.node("Sum", &all, &[]))
+        }
+    }
 }
 
 /// The [pointwise](crate::groups::Operator::pointwise) `node` on some `positions` of what it reads.

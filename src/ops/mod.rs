@@ -5,6 +5,7 @@
 //! [`Operator`](crate::groups::Operator) ask. Each file has a table of its operators, and [`RULES`]
 //! knows those of all files. Operators that have no rule freeze what they touch.
 
+mod backward;
 pub mod build;
 pub mod constant;
 pub mod inputs;

@@ -1,21 +1,20 @@
 //! Pooling: works on each channel alone.
 
 use crate::graph::{Freeze, NodeId, NodeView, ValueId};
-use crate::groups::{Alike, Operator, Walk};
+use crate::groups::{Alike, Attribute, Backward, Operator, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::{input, number, repeated, reshaped, scaled, shape};
 
 const CHANNELS: &str = "channels keep their place";
 const MAX_UNPOOL: &str = "MaxUnpool";
 
 pub(super) const OPERATORS: &[Entry] = &[
+    Entry::standard(&["AveragePool"], &Pool(Kind::Average), CHANNELS),
+    Entry::standard(&["GlobalAveragePool"], &Pool(Kind::Mean), CHANNELS),
+    Entry::standard(&["MaxPool"], &Pool(Kind::Max), CHANNELS),
     Entry::standard(
-        &["AveragePool", "GlobalAveragePool"],
-        &Pool { averages: true },
-        CHANNELS,
-    ),
-    Entry::standard(
-        &["GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool"],
-        &Pool { averages: false },
+        &["GlobalLpPool", "GlobalMaxPool", "LpPool"],
+        &Pool(Kind::Other),
         CHANNELS,
     ),
     Entry::standard(
@@ -27,9 +26,15 @@ pub(super) const OPERATORS: &[Entry] = &[
     ),
 ];
 
-struct Pool {
-    averages: bool,
+enum Kind {
+    Average,
+    /// The average of all positions.
+    Mean,
+    Max,
+    Other,
 }
+
+struct Pool(Kind);
 
 /// The output of MaxPool that says where each maximum is, counted through all channels.
 const INDICES: usize = 1;
@@ -57,8 +62,106 @@ impl Operator for Pool {
     }
 
     fn alike(&self, _: NodeView<'_>) -> Option<Alike> {
-        self.averages.then_some(Alike::Adds)
+        matches!(self.0, Kind::Average | Kind::Mean).then_some(Alike::Adds)
     }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        match self.0 {
+            Kind::Average => of_average(view, back),
+            Kind::Mean => {
+                let whole = shape(view, 0)?;
+                let count: usize = whole.iter().skip(2).product();
+                let found = scaled(back, back.output()?, 1.0 / count.max(1) as f64);
+                let found = repeated(back, &found, whole)?;
+                back.give(0, found);
+                Some(())
+            }
+            Kind::Max => of_max(view, back),
+            Kind::Other => None,
+        }
+    }
+}
+
+/// By a transposed convolution with a kernel of equal numbers, where windows fill what is read.
+fn of_average(view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+    let (read, made) = (shape(view, 0)?, view.output_shape().ok()?);
+    let kernel = view.node.ints("kernel_shape")?;
+    let strides = view
+        .node
+        .ints("strides")
+        .map_or(vec![1; kernel.len()], <[i64]>::to_vec);
+    let is_padded = view
+        .node
+        .ints("pads")
+        .is_some_and(|pads| pads.iter().any(|&pad| pad != 0));
+    let has_holes = view
+        .node
+        .ints("dilations")
+        .is_some_and(|d| d.iter().any(|&d| d != 1));
+    let spatial = read.iter().skip(2).zip(made.iter().skip(2));
+    let mut fills = spatial
+        .zip(kernel.iter().zip(&strides))
+        .map(|((&read, &made), (&k, &s))| {
+            let (read, made) = (i64::try_from(read).ok()?, i64::try_from(made).ok()?);
+            Some(made.checked_sub(1)?.checked_mul(s)?.checked_add(k)? == read)
+        });
+    if is_padded || has_holes || !fills.all(|fills| fills == Some(true)) {
+        return None;
+    }
+    let lengths = kernel
+        .iter()
+        .map(|&length| usize::try_from(length).unwrap_or(1));
+    let weight: Vec<usize> = [*read.get(1)?, 1].into_iter().chain(lengths).collect();
+    let one = weight.iter().skip(2).product::<usize>();
+    let share = number(back, 1.0 / one.max(1) as f64);
+    let weight = repeated(back, &share, &weight)?;
+    let attributes = [
+        Attribute::Ints("strides", &strides),
+        Attribute::Int("group", i64::try_from(*read.get(1)?).ok()?),
+    ];
+    let found = back
+        .graph
+        .node("ConvTranspose", &[back.output()?, &weight], &attributes);
+    back.give(0, found);
+    Some(())
+}
+
+/// The gradient goes to where the maxima were, which the indices of the pooling say.
+fn of_max(view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+    const ADDS: i64 = 16;
+    if view.graph.opset < ADDS || view.node.int("storage_order", 0) != 0 {
+        return None;
+    }
+    let whole = shape(view, 0)?;
+    let names = ["kernel_shape", "strides", "pads", "dilations"];
+    let mut attributes: Vec<Attribute<'_>> = names
+        .iter()
+        .filter_map(|name| Some(Attribute::Ints(name, view.node.ints(name)?)))
+        .collect();
+    let padding = view.node.text("auto_pad", "NOTSET");
+    attributes.push(Attribute::Text("auto_pad", &padding));
+    attributes.push(Attribute::Int("ceil_mode", view.node.int("ceil_mode", 0)));
+    let [_, places] = back
+        .graph
+        .nodes_of("MaxPool", &[input(view, 0)?], &attributes);
+    let flat = [whole.iter().product::<usize>()];
+    let made = [view.output_shape().ok()?.iter().product::<usize>()];
+    let places = reshaped(back, &places, &made)?;
+    let gradient = reshaped(back, back.output()?, &made)?;
+    let zero = number(back, 0.0);
+    let zeros = repeated(back, &zero, &flat)?;
+    let attributes = [
+        Attribute::Int("axis", 0),
+        Attribute::Text("reduction", "add"),
+    ];
+    let found = back.graph.node(
+        "ScatterElements",
+        &[&zeros, &places, &gradient],
+        &attributes,
+    );
+    let found = reshaped(back, &found, whole)?;
+    back.give(0, found);
+    Some(())
 }
 
 /// Whether nothing reads the indices but nodes that undo the pooling, to the size that it had:

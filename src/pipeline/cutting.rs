@@ -182,7 +182,7 @@ fn narrowed(
     };
     let (cut_once, of_once) = cut(&once)?;
     let repaired = match evidence.seen() {
-        Some(seen) if request.repair == Repair::Sequential => {
+        Some(seen) if matches!(request.repair, Repair::Sequential | Repair::Tuned) => {
             let fitted = repair_layers(subject, seen, (stays, once), request.memory)?;
             let (fitted, of_fitted) = cut(&fitted)?;
             let (model, repair, mut notes) = nearer(subject, cut_once, fitted)?;

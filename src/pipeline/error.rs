@@ -12,6 +12,7 @@ use crate::select::SelectError;
 use crate::statistics::StatisticsError;
 use crate::surgery::SurgeryError;
 use crate::trials::TrialError;
+use crate::tune::TuneError;
 use crate::verify::VerifyError;
 
 /// Any stage's error. Options are named as in the library, in backticks.
@@ -143,6 +144,9 @@ pub enum Error {
     /// The sequential repair.
     #[error(transparent)]
     Sequential(Box<SequentialError>),
+    /// The tuning.
+    #[error(transparent)]
+    Tune(Box<TuneError>),
     /// The surgery.
     #[error(transparent)]
     Surgery(#[from] SurgeryError),
@@ -211,6 +215,7 @@ impl Error {
             | Error::Divergence(_)
             | Error::Select(_)
             | Error::Sequential(_)
+            | Error::Tune(_)
             | Error::Surgery(_)
             | Error::Verify(_) => true,
             _ => false,
@@ -221,6 +226,12 @@ impl Error {
 impl From<SequentialError> for Error {
     fn from(error: SequentialError) -> Self {
         Error::Sequential(Box::new(error))
+    }
+}
+
+impl From<TuneError> for Error {
+    fn from(error: TuneError) -> Self {
+        Error::Tune(Box::new(error))
     }
 }
 

@@ -123,6 +123,7 @@ pub(super) fn report(
             Repair::None => "none",
             Repair::Once => "once",
             Repair::Sequential => "sequential",
+            Repair::Tuned => "tuned",
         },
         macs: change(&CostModel::macs(graph, groups)),
         parameters: change(&CostModel::parameters(graph, groups)),

@@ -34,6 +34,7 @@ mod sizes;
 mod smallest;
 mod states;
 mod statistics;
+mod tuning;
 
 pub use calibration::Calibration;
 pub use compare::compare;
@@ -49,6 +50,7 @@ use std::path::Path;
 
 use crate::onnx::{self, Model};
 use crate::outputs::{Staged, Target};
+use crate::repair::Repair;
 use crate::report::{self, Inspection, Report};
 use crate::select::{Budget, Plan};
 use cutting::{Cut, Repairing};
@@ -124,6 +126,10 @@ fn narrow(
             cutting::cut(subject, &found.evidence, fitted, repairing(options))?
         }
     };
+    let cut = match options.repair() {
+        Repair::Tuned => tuning::tuned(subject, &found.evidence, cut, options.memory)?,
+        _ => cut,
+    };
     // Who asks for no budget asks for nothing worse in any way.
     let asks_nothing = options.budget.is_none() && options.plan.is_none();
     if asks_nothing && cut.model.byte_size() > subject.original.byte_size() {
@@ -161,7 +167,11 @@ pub(crate) fn sweep(
         let (goal, evidence): (_, &Evidence) = (Goal::Budget(budget), &found.evidence);
         let choice = cutting::choose(&subject, evidence, goal, &options.limits)?;
         let fitted = cutting::fit(&subject, evidence, choice, options.repair())?;
-        cutting::cut(&subject, evidence, fitted, repairing(options))
+        let cut = cutting::cut(&subject, evidence, fitted, repairing(options))?;
+        match options.repair() {
+            Repair::Tuned => tuning::tuned(&subject, evidence, cut, options.memory),
+            _ => Ok(cut),
+        }
     };
     let cuts = budgets.iter().map(cut).collect::<Result<_, _>>()?;
     let judged = judging::judge(&subject, cuts)?;

@@ -59,6 +59,7 @@ pub struct Subject<'o> {
     /// The file as it is.
     pub(super) original: Model,
     pub(super) samples: Samples,
+    pub(super) allowance: Allowance,
     pub(super) notes: Vec<Note>,
     pub(super) observer: &'o dyn Observer,
 }
@@ -137,6 +138,7 @@ pub fn open<'o>(
         runtime,
         original,
         samples,
+        allowance: request.allowance,
         notes,
         observer,
     })

@@ -189,6 +189,16 @@ impl Samples {
         self.seen.first() != self.compared.first()
     }
 
+    /// Samples that the model runs at least.
+    pub fn unit(&self) -> usize {
+        self.unit
+    }
+
+    /// The samples for the statistics, each unit of them alone.
+    pub fn units(&self) -> Result<impl Iterator<Item = Result<Batch, DataError>> + '_, DataError> {
+        self.dataset.batches(&self.seen, self.unit)
+    }
+
     pub fn batches<'a>(
         &'a self,
         wanted: &'a [usize],
@@ -233,7 +243,8 @@ impl Samples {
         self.dataset.specs(self.first_size().min(self.all.len()))
     }
 
-    fn first_size(&self) -> usize {
+    /// Samples of the probing run.
+    pub fn first_size(&self) -> usize {
         if self.is_open { self.probed } else { self.unit }
     }
 

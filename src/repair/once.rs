@@ -35,6 +35,8 @@ pub enum Repair {
     /// Once, then consumer after consumer on what the pruned model really makes
     /// ([`crate::repair::sequential`]).
     Sequential,
+    /// So, and then along gradients, all weights together ([`crate::tune`]).
+    Tuned,
 }
 
 /// Repairs every consumer that loses inputs.

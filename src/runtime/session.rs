@@ -24,6 +24,16 @@ pub struct InputSpec {
 }
 
 impl InputSpec {
+    /// What a tensor of that name is.
+    #[must_use]
+    pub fn of((name, tensor): &(String, Tensor)) -> InputSpec {
+        InputSpec {
+            name: name.clone(),
+            dtype: tensor.dtype,
+            shape: tensor.shape.iter().copied().map(Some).collect(),
+        }
+    }
+
     /// The inputs that a model's file states; `None` where one of them is no plain tensor, so that
     /// ONNX Runtime has to say what it is.
     #[must_use]

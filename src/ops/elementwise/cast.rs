@@ -1,7 +1,7 @@
 //! Cast, CastLike and Identity: the same elements, maybe of another type.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Alike, Carried, Operator, Size, Step, Told, Walk};
+use crate::groups::{Alike, Backward, Carried, Operator, Size, Step, Told, Walk};
 use crate::ops::elementwise::{KEEP, broadcast};
 use crate::ops::{Entry, sizes};
 
@@ -73,6 +73,12 @@ impl Operator for Identity {
 
     fn alike(&self, _: NodeView<'_>) -> Option<Alike> {
         Some(Alike::Adds)
+    }
+
+    fn backward(&self, _: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let gradient = back.output()?.to_owned();
+        back.give(0, gradient);
+        Some(())
     }
 
     fn told(&self, _: NodeView<'_>, slot: usize) -> Told {

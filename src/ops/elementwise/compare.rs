@@ -1,8 +1,9 @@
 //! Equal and Where, with which exporters write the target of an Expand.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Operator, Size, Walk};
+use crate::groups::{Backward, Operator, Size, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::{give_summed, input, number};
 use crate::ops::elementwise::{MEET, broadcast};
 use crate::ops::sizes::{self, MOST_FACTORS, filled_with};
 
@@ -46,6 +47,23 @@ impl Operator for Where {
 
     fn sizes(&self, view: NodeView<'_>, walk: &Walk<'_>) -> Option<Vec<Size>> {
         sizes::computed(view, walk).or_else(|| chosen(view, walk))
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let (gradient, made) = (back.output()?, view.output_shape().ok()?);
+        let (condition, zero) = (input(view, 0)?, number(back, 0.0));
+        for slot in [1, 2] {
+            if back.wants(slot) {
+                let chosen = if slot == 1 {
+                    [condition, gradient, &zero]
+                } else {
+                    [condition, &zero, gradient]
+                };
+                let found = back.graph.node("Where", &chosen, &[]);
+                give_summed(back, view, slot, &found, made)?;
+            }
+        }
+        Some(())
     }
 }
 

@@ -4,6 +4,7 @@
 pub(super) mod broadcast;
 mod cast;
 mod compare;
+mod derivatives;
 mod functions;
 mod products;
 mod rectifier;

@@ -1,7 +1,8 @@
 //! Mul and Div.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Carried, Operator, Size, Step, Told, Walk};
+use crate::groups::{Backward, Carried, Operator, Size, Step, Told, Walk};
+use crate::ops::backward::{give_summed, input, output, product};
 use crate::ops::elementwise::{MEET, broadcast};
 use crate::ops::sizes::{self, is_integer};
 use crate::ops::storage::of_all;
@@ -44,6 +45,30 @@ impl Operator for Mul {
         };
         // Of the quotient by a weight, nothing is taken back.
         (slot == 0 || !self.divides).then(|| Carried::in_place(slot, made, step))
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let (gradient, made) = (back.output()?, view.output_shape().ok()?);
+        let (left, right) = (input(view, 0)?, input(view, 1)?);
+        if back.wants(0) {
+            let found = if self.divides {
+                back.graph.node("Div", &[gradient, right], &[])
+            } else {
+                product(back, gradient, right)
+            };
+            give_summed(back, view, 0, &found, made)?;
+        }
+        if back.wants(1) {
+            let found = if self.divides {
+                let share = back.graph.node("Div", &[output(view)?, right], &[]);
+                let found = product(back, gradient, &share);
+                back.graph.node("Neg", &[&found], &[])
+            } else {
+                product(back, gradient, left)
+            };
+            give_summed(back, view, 1, &found, made)?;
+        }
+        Some(())
     }
 
     fn told(&self, view: NodeView<'_>, slot: usize) -> Told {

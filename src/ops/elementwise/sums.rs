@@ -1,7 +1,8 @@
 //! Add, Sub and Sum.
 
 use crate::graph::{Freeze, NodeView, ValueId};
-use crate::groups::{Alike, Carried, Operator, Shifted, Size, Step, Told, Walk};
+use crate::groups::{Alike, Backward, Carried, Operator, Shifted, Size, Step, Told, Walk};
+use crate::ops::backward::give_summed;
 use crate::ops::constant::is_weight;
 use crate::ops::elementwise::{MEET, broadcast};
 use crate::ops::storage::of_all;
@@ -59,6 +60,21 @@ impl Operator for Add {
         other_summand(view, own).filter(|_| !self.subtracts)
     }
 
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let gradient = back.output().filter(|_| !is_old(view))?;
+        let made = view.output_shape().ok()?;
+        if back.wants(0) {
+            give_summed(back, view, 0, gradient, made)?;
+        }
+        if back.wants(1) {
+            let turned = self
+                .subtracts
+                .then(|| back.graph.node("Neg", &[gradient], &[]));
+            give_summed(back, view, 1, turned.as_deref().unwrap_or(gradient), made)?;
+        }
+        Some(())
+    }
+
     fn told(&self, view: NodeView<'_>, slot: usize) -> Told {
         match (self.subtracts, slot) {
             (true, 0) => inputs::by_mean(view.constant(1)),
@@ -89,6 +105,16 @@ impl Operator for Sum {
 
     fn other_summand(&self, view: NodeView<'_>, own: ValueId) -> Option<ValueId> {
         other_summand(view, own)
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let (gradient, made) = (back.output()?, view.output_shape().ok()?);
+        for slot in 0..view.node.inputs.len() {
+            if back.wants(slot) {
+                give_summed(back, view, slot, gradient, made)?;
+            }
+        }
+        Some(())
     }
 }
 

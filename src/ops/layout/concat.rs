@@ -1,8 +1,9 @@
 //! Concat: maps laid end to end.
 
 use crate::graph::{Freeze, Graph, NodeView, ValueId, view::normalize_axis};
-use crate::groups::{AxisMap, Operator, Size, Walk};
+use crate::groups::{AxisMap, Backward, Operator, Size, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::{int, shape, sliced};
 use crate::ops::registry::named_as;
 use crate::ops::sizes::{MOST_FOLLOWED, is_index, is_integer};
 
@@ -48,6 +49,22 @@ impl Operator for Concat {
 
     fn reads_all_slots(&self) -> bool {
         true
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let along =
+            normalize_axis(view.node.int("axis", 1), view.output_shape().ok()?.len()).ok()?;
+        let mut start = 0;
+        for slot in 0..view.node.inputs.len() {
+            let end = start + int(*shape(view, slot)?.get(along)?);
+            if back.wants(slot) {
+                let bounds: [&[i64]; 3] = [&[start], &[end], &[int(along)]];
+                let found = sliced(back, view.graph.opset, back.output()?, bounds)?;
+                back.give(slot, found);
+            }
+            start = end;
+        }
+        Some(())
     }
 
     fn open_entry(&self, view: NodeView<'_>) -> Option<i64> {

@@ -1,7 +1,10 @@
 //! Reshape, Flatten, Squeeze and Unsqueeze: the same elements under other axes.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Atom, Axes, AxisMap, Carried, Operator, Size, SplitId, Step, Told, Walk};
+use crate::groups::{
+    Atom, Axes, AxisMap, Backward, Carried, Operator, Size, SplitId, Step, Told, Walk,
+};
+use crate::ops::backward::{reshaped, shape};
 use crate::ops::layout::concat::entries_given;
 use crate::ops::layout::expand::are_copies;
 use crate::ops::storage::{in_place, shape_of};
@@ -116,6 +119,12 @@ impl Operator for Reshape {
             axes: in_place(input, made),
             step: Step::Reshaped,
         })
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let found = reshaped(back, back.output()?, shape(view, 0)?)?;
+        back.give(0, found);
+        Some(())
     }
 
     fn told(&self, _: NodeView<'_>, slot: usize) -> Told {

@@ -1,8 +1,9 @@
 //! Slice: positions from one to another.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Edit, Kept, Operator, Size, Walk};
+use crate::groups::{AxisMap, Backward, Edit, Kept, Operator, Size, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::{int, padded, shape};
 use crate::ops::layout::{PARTS, int_tensor, to_int};
 
 pub(in crate::ops) const OPERATORS: &[Entry] = &[Entry::standard(&["Slice"], &Slice, PARTS)];
@@ -93,6 +94,19 @@ impl Operator for Slice {
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let bounds = |name: &str, slot| known_ints(view, name, slot);
+        let whole = shape(view, 0)?;
+        let (mut before, mut after) = (vec![0; whole.len()], vec![0; whole.len()]);
+        for range in Slice::ranges(view, bounds, |_| true).ok()? {
+            *before.get_mut(range.axis)? = int(range.start);
+            *after.get_mut(range.axis)? = int(whole.get(range.axis)?.checked_sub(range.end)?);
+        }
+        let found = padded(back, view.graph.opset, back.output()?, [&before, &after])?;
+        back.give(0, found);
+        Some(())
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {

@@ -1,8 +1,9 @@
 //! Split: sub-maps, one after the other.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Edit, Kept, Operator, Walk};
+use crate::groups::{Attribute, AxisMap, Backward, Edit, Kept, Operator, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::{number, repeated};
 use crate::ops::layout::{PARTS, int_tensor, to_int};
 
 pub(in crate::ops) const OPERATORS: &[Entry] = &[Entry::standard(&["Split"], &Split, PARTS)];
@@ -43,6 +44,26 @@ impl Operator for Split {
 
     fn reads_sizes(&self) -> bool {
         true
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let along = i64::try_from(Split::axis(view).ok()?).ok()?;
+        let mut parts = Vec::new();
+        for (output, gradient) in view.node.outputs.iter().zip(back.outputs) {
+            parts.push(match gradient {
+                Some(gradient) => gradient.clone(),
+                None => {
+                    let zero = number(back, 0.0);
+                    repeated(back, &zero, view.shape((*output)?).ok()?)?
+                }
+            });
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let found = back
+            .graph
+            .node("Concat", &parts, &[Attribute::Int("axis", along)]);
+        back.give(0, found);
+        Some(())
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {

@@ -1,8 +1,9 @@
 //! Transpose: axes move.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Carried, Operator, Step, Told, Walk};
+use crate::groups::{Backward, Carried, Operator, Step, Told, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::transposed;
 
 pub(in crate::ops) const OPERATORS: &[Entry] =
     &[Entry::standard(&["Transpose"], &Transpose, "axes move")];
@@ -45,6 +46,23 @@ impl Operator for Transpose {
             axes: perm.iter().copied().map(Some).collect(),
             step: Step::Transposed(perm),
         })
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let rank = view.output_shape().ok()?.len();
+        let mut turned: Vec<usize> = (0..rank).rev().collect();
+        for (to, &from) in view
+            .node
+            .ints("perm")
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
+            *turned.get_mut(usize::try_from(from).ok()?)? = to;
+        }
+        let found = transposed(back, back.output()?, &turned);
+        back.give(0, found);
+        Some(())
     }
 
     fn told(&self, _: NodeView<'_>, slot: usize) -> Told {

@@ -1,17 +1,15 @@
 //! Operators whose output has the input's shape, and that mix along some axes.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{Operator, Walk};
+use crate::groups::{Backward, Operator, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::{output, product, summed};
 
 const CHANNELS: &str = "channels on axes that are not mixed pass";
 
 pub(in crate::ops) const OPERATORS: &[Entry] = &[
-    Entry::standard(
-        &["Softmax", "LogSoftmax", "Hardmax"],
-        &AlongAxis(of_softmax),
-        CHANNELS,
-    ),
+    Entry::standard(&["Softmax"], &Softmax, CHANNELS),
+    Entry::standard(&["LogSoftmax", "Hardmax"], &AlongAxis(of_softmax), CHANNELS),
     Entry::standard(&["LpNormalization"], &AlongAxis(last), CHANNELS),
     Entry::standard(&["LRN"], &AlongAxis(|_, _| Ok(vec![1])), CHANNELS),
     Entry::standard(&["MeanVarianceNormalization"], &AlongAxis(listed), CHANNELS),
@@ -42,6 +40,26 @@ impl Operator for AlongAxis {
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
+    }
+}
+
+struct Softmax;
+
+impl Operator for Softmax {
+    fn trace(&self, view: NodeView<'_>, walk: &mut Walk<'_>) -> Result<(), Freeze> {
+        AlongAxis(of_softmax).trace(view, walk)
+    }
+
+    /// `y (g - sum(g y))`.
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let axes = of_softmax(view, view.output_shape().ok()?.len()).ok()?;
+        let (gradient, made) = (back.output()?, output(view)?);
+        let turned = product(back, gradient, made);
+        let level = summed(back, view.graph.opset, &turned, &axes)?;
+        let left = back.graph.node("Sub", &[gradient, &level], &[]);
+        let found = product(back, &left, made);
+        back.give(0, found);
+        Some(())
     }
 }
 

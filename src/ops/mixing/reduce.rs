@@ -1,7 +1,8 @@
 //! Operators that reduce some axes to one value.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{Operator, Size, Walk};
+use crate::groups::{Backward, Operator, Size, Walk};
+use crate::ops::backward::{repeated, reshaped, scaled, shape};
 use crate::ops::{Entry, sizes};
 
 const CHANNELS: &str = "\
@@ -19,12 +20,12 @@ pub(in crate::ops) const OPERATORS: &[Entry] = &[
             "ReduceLogSumExp",
             "ReduceMax",
             "ReduceMin",
-            "ReduceSum",
             "ReduceSumSquare",
         ],
         &Reduce(Kind::Other),
         CHANNELS,
     ),
+    Entry::standard(&["ReduceSum"], &Reduce(Kind::Sum), CHANNELS),
     Entry::standard(&["ReduceProd"], &Reduce(Kind::Product), CHANNELS),
     Entry::standard(&["ArgMax", "ArgMin"], &Reduce(Kind::Place), CHANNELS),
 ];
@@ -32,6 +33,7 @@ pub(in crate::ops) const OPERATORS: &[Entry] = &[
 #[derive(PartialEq, Eq)]
 enum Kind {
     Mean,
+    Sum,
     /// With which exporters compute sizes, too.
     Product,
     /// The place of one element, along one axis.
@@ -71,6 +73,24 @@ impl Operator for Reduce {
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let whole = shape(view, 0)?;
+        let reduced = self.axes(view, whole.len()).ok()?;
+        let count: usize = reduced.iter().filter_map(|&axis| whole.get(axis)).product();
+        let factor = match self.0 {
+            Kind::Mean => 1.0 / count.max(1) as f64,
+            Kind::Sum => 1.0,
+            Kind::Product | Kind::Place | Kind::Other => return None,
+        };
+        let kept = whole.iter().enumerate();
+        let kept = kept.map(|(axis, &length)| if reduced.contains(&axis) { 1 } else { length });
+        let found = scaled(back, back.output()?, factor);
+        let found = reshaped(back, &found, &kept.collect::<Vec<_>>())?;
+        let found = repeated(back, &found, whole)?;
+        back.give(0, found);
+        Some(())
     }
 
     fn computes_sizes(&self) -> bool {

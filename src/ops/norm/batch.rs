@@ -1,8 +1,9 @@
 //! BatchNormalization: scales and moves each channel on its own.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Alike, Operator, Shifted, Told, Unscaled, Walk};
-use crate::onnx::{Tensor, TensorError};
+use crate::groups::{Alike, Backward, Operator, Shifted, Told, Unscaled, Walk};
+use crate::onnx::{DataType, Tensor, TensorError};
+use crate::ops::backward::{input, product, reshaped, shape, summed};
 use crate::ops::constant::is_weight;
 use crate::ops::norm::{ALONE, others, per_channel};
 use crate::ops::{Entry, inputs};
@@ -69,6 +70,47 @@ impl Operator for BatchNormalization {
             })
         };
         Some(divide())
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let gradient = back.output().filter(|_| !trains(view))?;
+        let (channels, rank) = (shape(view, SCALE)?, shape(view, 0)?.len());
+        let along: Vec<usize> = (0..rank)
+            .map(|axis| {
+                if axis == 1 {
+                    channels.iter().product()
+                } else {
+                    1
+                }
+            })
+            .collect();
+        let others: Vec<usize> = (0..rank).filter(|&axis| axis != 1).collect();
+        let epsilon = f64::from(view.node.float("epsilon", 1e-5));
+        let inverse =
+            (view.constant(VARIANCE)?.to_f64().ok()? + epsilon).mapv(|v| v.sqrt().recip());
+        let inverse = Tensor::from_f64(DataType::Float, &inverse).ok()?;
+        let inverse = back.graph.constant(inverse);
+        if back.wants(0) {
+            let factor = product(back, input(view, SCALE)?, &inverse);
+            let factor = reshaped(back, &factor, &along)?;
+            let found = product(back, gradient, &factor);
+            back.give(0, found);
+        }
+        if back.wants(SCALE) {
+            let mean = reshaped(back, input(view, MEAN)?, &along)?;
+            let moved = back.graph.node("Sub", &[input(view, 0)?, &mean], &[]);
+            let found = product(back, gradient, &moved);
+            let found = summed(back, view.graph.opset, &found, &others)?;
+            let found = reshaped(back, &found, channels)?;
+            let found = product(back, &found, &inverse);
+            back.give(SCALE, found);
+        }
+        if back.wants(BIAS) {
+            let found = summed(back, view.graph.opset, gradient, &others)?;
+            let found = reshaped(back, &found, channels)?;
+            back.give(BIAS, found);
+        }
+        Some(())
     }
 
     fn shifted(&self, view: NodeView<'_>, slot: usize) -> Option<Shifted> {

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use crate::graph::{Freeze, NodeView, ValueId};
-use crate::groups::{Alike, Bias, Cost, Edit, Elements, Kept, Operator, Walk, Window};
+use crate::groups::{Alike, Backward, Bias, Cost, Edit, Elements, Kept, Operator, Walk, Window};
 use crate::onnx::{Tensor, TensorError};
 use crate::ops::cost::{self, Work};
 use crate::ops::weights::convolution::{
     BIAS, DATA, Out, Sizes, WEIGHT, WeightAxes, bias, blocks_left, consumer, geometry, layout,
     rows, same_pads, trace,
 };
-use crate::ops::weights::is_dense;
+use crate::ops::weights::{conv_backward, is_dense};
 use crate::ops::{Entry, quantize};
 
 pub(in crate::ops) const OPERATORS: &[Entry] = &[
@@ -86,8 +86,12 @@ impl Operator for Conv {
         (!self.of_integers && is_dense(view)).then_some(Alike::Weighs(WEIGHT))
     }
 
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        conv_backward::conv(view, &self.geometry(view)?, back)
+    }
+
     fn pointwise(&self, view: NodeView<'_>) -> Option<ValueId> {
-        let window = window(view).ok().filter(|_| !self.of_integers)?;
+        let window = self.geometry(view)?;
         let stays = window.kernel_positions() == 1 && window.input == window.output;
         let is_dense = window.strides.iter().all(|&stride| stride == 1);
         view.input(DATA).filter(|_| stays && is_dense)
@@ -95,6 +99,10 @@ impl Operator for Conv {
 }
 
 impl Conv {
+    fn geometry(&self, view: NodeView<'_>) -> Option<Window> {
+        window(view).ok().filter(|_| !self.of_integers)
+    }
+
     /// The slot of a constant that has an entry for each output.
     fn per_output(&self, view: NodeView<'_>) -> Result<Option<usize>, Freeze> {
         if self.of_integers {

@@ -1,8 +1,9 @@
 //! Gemm: a product with a constant matrix, or of two activations.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Alike, AxisMap, Bias, Cost, Operator, Walk};
+use crate::groups::{Alike, Attribute, AxisMap, Backward, Bias, Cost, Operator, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::{give_summed, input, scaled};
 use crate::ops::cost::{self, Work};
 use crate::ops::weights::activations::Activations;
 use crate::ops::weights::matrix_slot;
@@ -86,6 +87,42 @@ impl Operator for Gemm {
 
     fn alike(&self, view: NodeView<'_>) -> Option<Alike> {
         matrix_slot(view).map(Alike::Weighs)
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let (gradient, made) = (back.output()?, view.output_shape().ok()?);
+        let turns = |slot: usize| view.node.int(["transA", "transB"][slot], 0) != 0;
+        let (alpha, beta) = (view.node.float("alpha", 1.0), view.node.float("beta", 1.0));
+        let mut multiply = |left: (&str, bool), right: (&str, bool)| {
+            let turned = [i64::from(left.1), i64::from(right.1)];
+            let attributes = [
+                Attribute::Int("transA", turned[0]),
+                Attribute::Int("transB", turned[1]),
+                Attribute::Float("alpha", alpha),
+            ];
+            back.graph.node("Gemm", &[left.0, right.0], &attributes)
+        };
+        let (left, right) = (input(view, A)?, input(view, B)?);
+        let of_left = if turns(A) {
+            multiply((right, turns(B)), (gradient, true))
+        } else {
+            multiply((gradient, false), (right, !turns(B)))
+        };
+        let of_right = if turns(B) {
+            multiply((gradient, true), (left, turns(A)))
+        } else {
+            multiply((left, !turns(A)), (gradient, false))
+        };
+        for (slot, found) in [(A, of_left), (B, of_right)] {
+            if back.wants(slot) {
+                back.give(slot, found);
+            }
+        }
+        if back.wants(C) {
+            let found = scaled(back, gradient, f64::from(beta));
+            give_summed(back, view, C, &found, made)?;
+        }
+        Some(())
     }
 }
 

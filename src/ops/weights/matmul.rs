@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Alike, Bias, Cost, Operator, Walk};
+use crate::groups::{Alike, Backward, Bias, Cost, Operator, Walk};
 use crate::onnx::{Tensor, TensorError};
+use crate::ops::backward::{give_summed, input, reshaped, shape, transposed};
 use crate::ops::cost::{self, Work};
 use crate::ops::weights::activations::Activations;
 use crate::ops::weights::matrix_slot;
@@ -81,6 +82,58 @@ impl Operator for MatMul {
     fn alike(&self, view: NodeView<'_>) -> Option<Alike> {
         matrix_slot(view).map(Alike::Weighs)
     }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let gradient = back.output()?;
+        let (left, right) = (shape(view, A)?, shape(view, B)?);
+        if left.len() < 2 || right.len() < 2 {
+            return None;
+        }
+        if back.wants(A) {
+            let turned = turned(back, input(view, B)?, right.len());
+            let found = back.graph.node("MatMul", &[gradient, &turned], &[]);
+            let made = stacked(left, right, [left.len() - 2, left.len() - 1], left);
+            give_summed(back, view, A, &found, &made)?;
+        }
+        if !back.wants(B) {
+            return Some(());
+        }
+        let (inner, columns) = (*left.last()?, *right.last()?);
+        if right.len() == 2 {
+            // One matrix for all rows of the stack.
+            let rows = left.iter().rev().skip(1).product();
+            let data = reshaped(back, input(view, A)?, &[rows, inner])?;
+            let gradient = reshaped(back, gradient, &[rows, columns])?;
+            let data = transposed(back, &data, &[1, 0]);
+            let found = back.graph.node("MatMul", &[&data, &gradient], &[]);
+            back.give(B, found);
+            return Some(());
+        }
+        let turned = turned(back, input(view, A)?, left.len());
+        let found = back.graph.node("MatMul", &[&turned, gradient], &[]);
+        let made = stacked(left, right, [right.len() - 2, right.len() - 1], right);
+        give_summed(back, view, B, &found, &made)
+    }
+}
+
+/// Each matrix of a stack transposed.
+fn turned(back: &mut Backward<'_>, value: &str, rank: usize) -> String {
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(rank - 2, rank - 1);
+    transposed(back, value, &perm)
+}
+
+/// The axes that both stacks make together, with the last two `axes` of one behind them.
+fn stacked(left: &[usize], right: &[usize], axes: [usize; 2], of: &[usize]) -> Vec<usize> {
+    let rank = left.len().max(right.len());
+    let at = |shape: &[usize], axis: usize| {
+        let own = (axis + shape.len()).checked_sub(rank);
+        own.and_then(|own| shape.get(own)).copied().unwrap_or(1)
+    };
+    let stack = (0..rank.saturating_sub(2)).map(|axis| at(left, axis).max(at(right, axis)));
+    stack
+        .chain(axes.into_iter().filter_map(|axis| of.get(axis).copied()))
+        .collect()
 }
 
 struct MatMulInteger;

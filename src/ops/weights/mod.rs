@@ -2,6 +2,7 @@
 
 pub(super) mod activations;
 mod conv;
+mod conv_backward;
 mod conv_transpose;
 mod convolution;
 mod deform;

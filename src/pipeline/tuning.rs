@@ -1,0 +1,93 @@
+//! Behind a repair layer by layer: weights moved along gradients.
+
+use crate::pipeline::Error;
+use crate::pipeline::cutting::Cut;
+use crate::pipeline::evidence::Evidence;
+use crate::pipeline::open::Subject;
+use crate::repair::Repair;
+use crate::tune::{self, Progress, TuneRequest};
+use crate::verify::{Check, VerifyError};
+
+/// Samples in one run of a model that learns.
+const MOST_SAMPLES: usize = 16;
+/// What is held of a sample at a time, in its values: those of the smaller model, their gradients,
+/// and what they are drawn to.
+const PER_VALUE: u64 = 3;
+
+/// The model tuned, where that brings it nearer to the original on samples held back.
+///
+/// # Errors
+/// The models cannot be run.
+pub(super) fn tuned(
+    subject: &Subject<'_>,
+    evidence: &Evidence,
+    mut cut: Cut,
+    memory: u64,
+) -> Result<Cut, Error> {
+    let stays = cut.selection.plan.stays(&subject.groups)?;
+    let Some(seen) = evidence
+        .seen()
+        .filter(|_| !stays.iter().all(|&stays| stays))
+    else {
+        return Ok(cut);
+    };
+    let (model, graph) = seen.dense(subject);
+    let (unit, allowance) = (subject.samples.unit(), subject.allowance);
+    let held =
+        (graph.made_bytes() / subject.samples.first_size().max(1) as u64).saturating_mul(PER_VALUE);
+    let fitting = allowance.bytes / 4 / held.max(1) / unit.max(1) as u64;
+    let most = MOST_SAMPLES.div_ceil(unit);
+    let request = TuneRequest {
+        model,
+        graph,
+        groups: &subject.groups,
+        stays: &stays,
+        runtime: &subject.runtime,
+        memory,
+        allowance,
+        units: if subject.samples.is_open() {
+            usize::try_from(fitting).unwrap_or(most).clamp(1, most)
+        } else {
+            1
+        },
+        unit,
+        seed: subject.samples.seed(),
+    };
+    let observer = subject.observer;
+    let progress = |step| match step {
+        Progress::Steps(total) => observer.counting("tuning", total, "steps"),
+        Progress::Done => observer.advance(1),
+    };
+    let found = tune::tune(request, &cut.model, subject.samples.units()?, &progress)?;
+    let Some(found) = found else {
+        let note = "no weight of it can be tuned: it is repaired layer by layer";
+        cut.notes.push(note.into());
+        return Ok(cut);
+    };
+    let errors = errors(subject, [&cut.model, &found])?;
+    match errors {
+        Some([before, after]) if after > before => {
+            let note = format!(
+                "tuned, the outputs would be further from the original's on the samples held back (squared error over \
+                 the variance {after:.3} and {before:.3}): the repair layer by layer was kept"
+            );
+            cut.notes.push(note.into());
+        }
+        _ => (cut.model, cut.repair) = (found, Repair::Tuned),
+    }
+    Ok(cut)
+}
+
+/// How far the outputs of both are from the original's on the samples held back.
+fn errors(
+    subject: &Subject<'_>,
+    models: [&crate::onnx::Model; 2],
+) -> Result<Option<[f64; 2]>, Error> {
+    let mut check = Check::open(&subject.model, &models, &subject.runtime)?;
+    let held_back = subject.samples.batches(subject.samples.compared())?;
+    match check.squared_errors(held_back) {
+        Ok(found) => Ok(found.try_into().ok()),
+        Err(VerifyError::NotFinite { .. }) => Ok(Some([0.0, f64::INFINITY])),
+        Err(error) => Err(error.into()),
+    }
+}
