@@ -3,7 +3,7 @@
 use crate::graph::{Freeze, NodeId, NodeView, ValueId};
 use crate::groups::{Alike, Attribute, Backward, Operator, Walk};
 use crate::ops::Entry;
-use crate::ops::backward::{input, number, repeated, reshaped, scaled, shape};
+use crate::ops::backward::{all_ints, input, list, number, repeated, reshaped, scaled, shape};
 
 const CHANNELS: &str = "channels keep their place";
 const MAX_UNPOOL: &str = "MaxUnpool";
@@ -129,7 +129,7 @@ fn of_average(view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
 /// The gradient goes to where the maxima were, which the indices of the pooling say.
 fn of_max(view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
     const ADDS: i64 = 16;
-    if view.graph.opset < ADDS || view.node.int("storage_order", 0) != 0 {
+    if view.node.int("storage_order", 0) != 0 {
         return None;
     }
     let whole = shape(view, 0)?;
@@ -144,6 +144,9 @@ fn of_max(view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
     let [_, places] = back
         .graph
         .nodes_of("MaxPool", &[input(view, 0)?], &attributes);
+    if view.graph.opset < ADDS {
+        return of_apart(view, &places, back);
+    }
     let flat = [whole.iter().product::<usize>()];
     let made = [view.output_shape().ok()?.iter().product::<usize>()];
     let places = reshaped(back, &places, &made)?;
@@ -160,6 +163,25 @@ fn of_max(view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
         &attributes,
     );
     let found = reshaped(back, &found, whole)?;
+    back.give(0, found);
+    Some(())
+}
+
+/// The same where no two windows share a position.
+fn of_apart(view: NodeView<'_>, places: &str, back: &mut Backward<'_>) -> Option<()> {
+    let kernel = view.node.ints("kernel_shape")?;
+    let is_apart = view.node.ints("strides") == Some(kernel);
+    let pads = view.node.ints("pads").unwrap_or_default();
+    if !is_apart || pads.iter().any(|&pad| pad != 0) {
+        return None;
+    }
+    let whole = list(back, &all_ints(shape(view, 0)?))?;
+    let attributes = [
+        Attribute::Ints("kernel_shape", kernel),
+        Attribute::Ints("strides", kernel),
+    ];
+    let inputs = [back.output()?, places, &whole];
+    let found = back.graph.node(MAX_UNPOOL, &inputs, &attributes);
     back.give(0, found);
     Some(())
 }
