@@ -13,6 +13,7 @@ const EPSILON: f32 = 1e-12;
 const LEAST_SCALE: f32 = 1e-2;
 
 /// A tensor that learns.
+#[derive(Clone)]
 pub(super) struct Learner {
     /// Its name in the model.
     pub name: String,

@@ -36,8 +36,12 @@ use targets::{Target, targets};
 const PASSES: usize = 24;
 /// Samples behind a step, at least.
 const SAMPLES_PER_STEP: usize = 16;
-/// The largest step, as a part of a tensor's root mean square.
-const RATE: f32 = 5e-3;
+/// The largest step, as a part of a tensor's root mean square: the first that does no harm.
+const RATES: [f32; 3] = [1e-2, 3e-3, 1e-3];
+/// Steps after which that is seen, and by how much the error may have grown.
+const TRIED: usize = 20;
+const WORSE: f32 = 1.2;
+const LOOKED_AT: usize = 4;
 /// Steps until the largest.
 const WARM_UP: usize = 10;
 /// Batches that show the variance of targets.
@@ -151,6 +155,31 @@ fn prepared(
     Ok((!targets.is_empty()).then_some((graph, targets)))
 }
 
+/// The part of the largest rate that a step has: it rises first, and falls to 0 as a cosine does.
+fn course(step: usize, steps: usize) -> f32 {
+    let done = step as f32 / steps.max(1) as f32;
+    let falling = 0.5 * (1.0 + (std::f32::consts::PI * done).cos());
+    falling * ((step + 1) as f32 / WARM_UP as f32).min(1.0)
+}
+
+/// Draws batches.
+struct Draw<'a> {
+    units: &'a mut Units,
+    per_run: usize,
+    per_step: usize,
+    order: Vec<usize>,
+}
+
+impl Draw<'_> {
+    fn next(&mut self, rng: &mut ChaCha8Rng) -> Result<Batch, TuneError> {
+        if self.order.len() < self.per_run {
+            self.order = self.units.shuffled(rng);
+        }
+        let wanted = self.order.split_off(self.order.len() - self.per_run);
+        Ok(self.units.batch(&wanted, Some(rng))?)
+    }
+}
+
 struct Tuning {
     targets: Vec<Target>,
     dense: crate::runtime::Session,
@@ -191,56 +220,66 @@ impl Tuning {
         per_run: usize,
         progress: &dyn Fn(Progress),
     ) -> Result<Option<Network>, TuneError> {
-        let passes = std::env::var("MIPP_PASSES")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(PASSES);
-        let rate: f32 = std::env::var("MIPP_RATE")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(RATE);
+        let passes = std::env::var("MIPP_PASSES").ok().and_then(|v| v.parse().ok()).unwrap_or(PASSES);
         let runs = units.len() / per_run;
-        let per_step = SAMPLES_PER_STEP
-            .div_ceil(per_run * self.unit)
-            .min(runs.max(1));
+        let per_step = SAMPLES_PER_STEP.div_ceil(per_run * self.unit).min(runs.max(1));
         let steps = passes * runs / per_step;
+        let mut draw = Draw { units, per_run, per_step, order: Vec::new() };
         progress(Progress::Steps(steps));
-        let mut order: Vec<usize> = Vec::new();
-        for step in 0..steps {
-            let empty = |learner: &adam::Learner| vec![0.0; learner.values.len()];
-            let mut sums: Vec<Vec<f32>> = network.learners.iter().map(empty).collect();
-            let mut loss = 0.0;
-            for _ in 0..per_step {
-                if order.len() < per_run {
-                    order = units.shuffled(&mut self.rng);
-                }
-                let wanted = order.split_off(order.len() - per_run);
-                let batch = units.batch(&wanted, Some(&mut self.rng))?;
-                let gradients = self.gradients(&mut network, batch)?;
-                let Some((error, gradients)) = gradients.split_first() else {
+        let before = self.error(&mut network, &mut draw)?;
+        let start: Vec<adam::Learner> = network.learners.clone();
+        for rate in RATES {
+            network.learners.clone_from(&start);
+            let mut first = Vec::new();
+            for step in 0..steps {
+                let Some(error) = self.step(&mut network, &mut draw, rate * course(step, steps), step)? else {
                     return Ok(None);
                 };
-                loss += error.to_f32()?.iter().sum::<f32>() / per_step as f32;
-                if !adam::add(&mut sums, gradients) {
-                    return Ok(None);
+                if std::env::var("MIPP_LOSS").is_ok() && step % 10 == 0 { eprintln!("rate {rate} step {step} {error:.4}"); }
+                first.push(error);
+                if step + 1 == TRIED && rate > RATES[RATES.len() - 1] {
+                    let after = self.error(&mut network, &mut draw)?;
+                    if std::env::var("MIPP_LOSS").is_ok() { eprintln!("rate {rate}: {before:.4} {after:.4}"); }
+                    if after > before * WORSE { break; }
                 }
+                progress(Progress::Done);
             }
-            if std::env::var("MIPP_LOSS").is_ok() && step % 20 == 0 {
-                eprintln!("step {step} {loss:.4}");
-            }
-            let done = step as f32 / steps.max(1) as f32;
-            let falling = 0.5 * (1.0 + (std::f32::consts::PI * done).cos());
-            let rising = ((step + 1) as f32 / WARM_UP as f32).min(1.0);
-            let number = i32::try_from(step + 1).unwrap_or(i32::MAX);
-            adam::step(
-                &mut network.learners,
-                &sums,
-                rate * falling * rising,
-                number,
-            );
-            progress(Progress::Done);
+            if first.len() == steps { break; }
         }
         Ok(Some(network))
+    }
+
+    /// The error on some samples that are not mixed, the same each time.
+    fn error(&mut self, network: &mut Network, draw: &mut Draw<'_>) -> Result<f32, TuneError> {
+        let mut sum = 0.0;
+        for run in 0..LOOKED_AT {
+            let of_run = |place: usize| (run * draw.per_run + place) * 7919 % draw.units.len();
+            let wanted: Vec<usize> = (0..draw.per_run).map(of_run).collect();
+            let batch = draw.units.batch(&wanted, None)?;
+            let found = self.gradients(network, batch)?;
+            let error = found.first().map(Tensor::to_f32).transpose()?;
+            sum += error.map_or(0.0, |error| error.iter().sum::<f32>());
+        }
+        Ok(sum / LOOKED_AT as f32)
+    }
+
+    /// One step; the mean error of its runs before it.
+    fn step(&mut self, network: &mut Network, draw: &mut Draw<'_>, rate: f32, step: usize) -> Result<Option<f32>, TuneError> {
+        let empty = |learner: &adam::Learner| vec![0.0; learner.values.len()];
+        let mut sums: Vec<Vec<f32>> = network.learners.iter().map(empty).collect();
+        let mut loss = 0.0;
+        for _ in 0..draw.per_step {
+            let batch = draw.next(&mut self.rng)?;
+            let gradients = self.gradients(network, batch)?;
+            let Some((error, gradients)) = gradients.split_first() else { return Ok(None) };
+            loss += error.to_f32()?.iter().sum::<f32>() / draw.per_step as f32;
+            if !adam::add(&mut sums, gradients) {
+                return Ok(None);
+            }
+        }
+        let number = i32::try_from(step + 1).unwrap_or(i32::MAX);
+        adam::step(&mut network.learners, &sums, rate, number);
+        Ok(Some(loss))
     }
 
     /// The error on a batch, and the gradients of what learns.

@@ -87,6 +87,7 @@ pub(super) fn network(
         outputs.push(gradient);
     }
     let model = learning(pruned, made, (&error, &outputs), &learners, &found);
+    if let Ok(p) = std::env::var("MIPP_DUMP") { use prost::Message; let _ = std::fs::write(p, model.proto.encode_to_vec()); }
     Ok(Some(Network {
         session: runtime.session(&model)?,
         learners,

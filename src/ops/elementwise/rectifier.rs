@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use crate::graph::{Freeze, NodeView};
 use crate::groups::{Backward, Operator, Walk};
 use crate::ops::Entry;
-use crate::ops::backward::{input, is_greater, number, product};
+use crate::ops::backward::{input, is_greater, number, output, product};
 use crate::ops::elementwise::{KEEP, broadcast};
 
 pub(in crate::ops) const OPERATORS: &[Entry] = &[
@@ -25,7 +25,7 @@ impl Operator for Relu {
     }
 
     fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
-        passing(view, back, self.passes(view)?)
+        passing(view, back)
     }
 }
 
@@ -41,7 +41,7 @@ impl Operator for Clip {
     }
 
     fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
-        passing(view, back, self.passes(view)?)
+        passing(view, back)
     }
 }
 
@@ -55,24 +55,24 @@ fn end(view: NodeView<'_>, slot: usize, attribute: &str, default: f32) -> Option
     values.first().map(|&value| f64::from(value))
 }
 
-/// Of what lies in an interval the gradient passes.
-pub(super) fn passing(
-    view: NodeView<'_>,
-    back: &mut Backward<'_>,
-    interval: RangeInclusive<f64>,
-) -> Option<()> {
-    let (own, mut gradient) = (input(view, 0)?, back.output()?.to_owned());
-    let (low, high) = interval.into_inner();
-    if low > f64::from(f32::MIN) {
-        let low = number(back, low);
-        let inside = is_greater(back, own, &low);
-        gradient = product(back, &gradient, &inside);
-    }
-    if high < f64::from(f32::MAX) {
-        let high = number(back, high);
-        let inside = is_greater(back, &high, own);
-        gradient = product(back, &gradient, &inside);
-    }
-    back.give(0, gradient);
+/// The gradient of what is left as it is passes.
+fn passing(view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+    const COMPARES_FLOATS: i64 = 11;
+    let (own, made) = (input(view, 0)?, output(view)?);
+    let gradient = back.output()?;
+    let found = if view.graph.opset < COMPARES_FLOATS {
+        // What was moved lies between the two.
+        let above = is_greater(back, own, made);
+        let below = is_greater(back, made, own);
+        let moved = back.graph.node("Add", &[&above, &below], &[]);
+        let one = number(back, 1.0);
+        let stays = back.graph.node("Sub", &[&one, &moved], &[]);
+        product(back, gradient, &stays)
+    } else {
+        let stays = back.graph.node("Equal", &[own, made], &[]);
+        let zero = number(back, 0.0);
+        back.graph.node("Where", &[&stays, gradient, &zero], &[])
+    };
+    back.give(0, found);
     Some(())
 }
