@@ -1,10 +1,12 @@
 //! Behind a repair layer by layer: weights moved along gradients.
 
+use crate::onnx::Model;
 use crate::pipeline::Error;
 use crate::pipeline::cutting::Cut;
 use crate::pipeline::evidence::Evidence;
 use crate::pipeline::open::Subject;
 use crate::repair::Repair;
+use crate::report::Note;
 use crate::tune::{self, Progress, TuneRequest};
 use crate::verify::{Check, VerifyError};
 
@@ -39,13 +41,12 @@ pub(super) fn tuned(
     let most = MOST_SAMPLES.div_ceil(unit);
     let request = TuneRequest {
         model,
-        graph,
         groups: &subject.groups,
         stays: &stays,
         runtime: &subject.runtime,
         memory,
         allowance,
-        units: if subject.samples.is_open() {
+        per_run: if subject.samples.is_open() {
             usize::try_from(fitting).unwrap_or(most).clamp(1, most)
         } else {
             1
@@ -64,7 +65,7 @@ pub(super) fn tuned(
         cut.notes.push(note.into());
         return Ok(cut);
     };
-    let errors = errors(subject, [&cut.model, &found])?;
+    let errors = errors(subject, [&cut.model, &found.model])?;
     match errors {
         Some([before, after]) if after > before => {
             let note = format!(
@@ -73,16 +74,29 @@ pub(super) fn tuned(
             );
             cut.notes.push(note.into());
         }
-        _ => (cut.model, cut.repair) = (found, Repair::Tuned),
+        _ => {
+            cut.notes.extend(ended(&found.ends));
+            (cut.model, cut.repair) = (found.model, Repair::Tuned);
+        }
     }
     Ok(cut)
 }
 
+/// Where gradients end, in words.
+fn ended(nodes: &[String]) -> Option<Note> {
+    let (first, rest) = nodes.split_first()?;
+    let more = match rest.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    let note = format!(
+        "the gradients of '{first}'{more} are not known: what is before was tuned to what it makes itself"
+    );
+    Some(note.into())
+}
+
 /// How far the outputs of both are from the original's on the samples held back.
-fn errors(
-    subject: &Subject<'_>,
-    models: [&crate::onnx::Model; 2],
-) -> Result<Option<[f64; 2]>, Error> {
+fn errors(subject: &Subject<'_>, models: [&Model; 2]) -> Result<Option<[f64; 2]>, Error> {
     let mut check = Check::open(&subject.model, &models, &subject.runtime)?;
     let held_back = subject.samples.batches(subject.samples.compared())?;
     match check.squared_errors(held_back) {

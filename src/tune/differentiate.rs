@@ -7,6 +7,13 @@ use crate::groups::{Backward, BackwardGraph};
 use crate::onnx::DataType;
 use crate::ops;
 
+/// Gradients by value, and the nodes where they end: their rules do not know those of what is
+/// before them.
+pub(super) struct Gradients {
+    pub of: BTreeMap<ValueId, String>,
+    pub ends: Vec<NodeId>,
+}
+
 /// Adds to `made` what makes the gradients of the values that `may_learn`, from those of the
 /// values in `seeds`. A value of which some reader's part is not known has none.
 pub(super) fn differentiate(
@@ -14,8 +21,8 @@ pub(super) fn differentiate(
     seeds: Vec<(ValueId, String)>,
     may_learn: &dyn Fn(ValueId) -> bool,
     made: &mut BackwardGraph,
-) -> BTreeMap<ValueId, String> {
-    let depends = depends(graph, may_learn);
+) -> Gradients {
+    let (depends, mut ends) = (depends(graph, may_learn), Vec::new());
     // What is known of a value's gradient, the seeds first, and how many readers gave a part.
     let mut parts: Table<ValueId, Vec<String>> = vec![Vec::new(); graph.values.len()].into();
     let mut givers: Table<ValueId, usize> = vec![0; graph.values.len()].into();
@@ -35,20 +42,25 @@ pub(super) fn differentiate(
             ops::build::sum(made, all)
         });
         let outputs: Vec<Option<String>> = outputs.collect();
-        for (slot, gradient) in given(graph, id, &outputs, &wanted, made) {
+        let Some(given) = given(graph, id, &outputs, &wanted, made) else {
+            ends.push(id);
+            continue;
+        };
+        for (slot, gradient) in given {
             if let Some(value) = node.inputs.get(slot).copied().flatten() {
                 parts[value].push(gradient);
                 givers[value] += 1;
             }
         }
     }
-    let mut found = BTreeMap::new();
+    let mut of = BTreeMap::new();
     for (id, value) in graph.values.entries() {
         if may_learn(id) && givers[id] == value.readers.len() && !value.is_captured {
-            found.extend(ops::build::sum(made, &parts[id]).map(|gradient| (id, gradient)));
+            of.extend(ops::build::sum(made, &parts[id]).map(|gradient| (id, gradient)));
         }
     }
-    found
+    ends.reverse();
+    Gradients { of, ends }
 }
 
 /// What a node's rule gives; what it added counts for nothing where it gives up.
@@ -58,18 +70,16 @@ fn given(
     outputs: &[Option<String>],
     wanted: &[bool],
     made: &mut BackwardGraph,
-) -> Vec<(usize, String)> {
+) -> Option<Vec<(usize, String)>> {
     let before = (made.nodes.len(), made.constants.len());
     let view = graph.view(node);
     let mut back = Backward::new(made, outputs, wanted);
-    match ops::of(view.node).backward(view, &mut back) {
-        Some(()) => back.given(),
-        None => {
-            made.nodes.truncate(before.0);
-            made.constants.truncate(before.1);
-            Vec::new()
-        }
+    if ops::of(view.node).backward(view, &mut back).is_some() {
+        return Some(back.given());
     }
+    made.nodes.truncate(before.0);
+    made.constants.truncate(before.1);
+    None
 }
 
 /// Which values depend on one that may learn.

@@ -14,6 +14,7 @@ mod door;
 #[allow(dead_code)]
 mod evaluate;
 mod files;
+mod gradients;
 mod graphs;
 mod house;
 mod infer;

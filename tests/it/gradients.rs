@@ -1,0 +1,499 @@
+//! The gradients that rules give, against central differences of what ONNX Runtime computes: each
+//! operator alone in all its forms, and random graphs of several blocks.
+
+use std::collections::BTreeSet;
+
+use onnx_mipp::data::Batch;
+use onnx_mipp::graph::ValueId;
+use onnx_mipp::onnx::proto::{AttributeProto, ModelProto};
+use onnx_mipp::onnx::{DataType, Model, Tensor};
+use onnx_mipp::tune::{Drawn, Learning, learning};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::builder::{Builder, float, int, ints, text};
+use crate::graphs::net::{BLOCKS, of_layers};
+use crate::masked::{Found, batch, find, runtime};
+
+/// Half of the step of a difference, and how far a slope may be off, as a part of the gradient's
+/// length.
+const STEP: f32 = 1e-3;
+/// The same through many layers, where a step passes more kinks.
+const SMALL_STEP: f32 = 1e-4;
+const TOLERANCE: f64 = 0.02;
+
+/// The learning model of a model, with what its inputs are fed.
+struct Checked {
+    found: Found,
+    learning: Learning,
+    feeds: Batch,
+}
+
+impl Checked {
+    /// All outputs are drawn to random numbers; `None` where nothing learns.
+    fn new(proto: ModelProto, samples: usize) -> Option<Self> {
+        let found = find(proto);
+        let mut feeds = batch(&found.model, samples, 5);
+        let mut random = ChaCha8Rng::seed_from_u64(9);
+        let mut drawn = Vec::new();
+        for (value, known) in found.graph.values.entries() {
+            if !known.is_output || known.dtype != Some(DataType::Float) {
+                continue;
+            }
+            let shape = known.shape.clone().unwrap();
+            let count: usize = shape.iter().product();
+            let numbers = (0..count).map(|_| random.random_range(-1.0..1.0)).collect();
+            let target = format!("target/{}", known.name);
+            feeds.push((target.clone(), Tensor::from_f32(&shape, numbers).unwrap()));
+            let weight = 1.5;
+            drawn.push(Drawn {
+                value,
+                target,
+                weight,
+            });
+        }
+        let learning = learning(&found.model, &found.graph, &drawn)?;
+        Some(Checked {
+            found,
+            learning,
+            feeds,
+        })
+    }
+
+    fn name(&self, weight: ValueId) -> &str {
+        &self.found.graph.values[weight].name
+    }
+
+    fn learned(&self) -> BTreeSet<&str> {
+        let weights = self.learning.weights.iter();
+        weights.map(|&weight| self.name(weight)).collect()
+    }
+
+    /// The error and all gradients, with one weight moved by a step times a direction.
+    fn run(&self, moved: Option<(ValueId, &[f32], f32)>) -> Vec<Vec<f32>> {
+        let mut feeds = self.feeds.clone();
+        for &weight in &self.learning.weights {
+            let tensor = self.found.graph.values[weight].constant.clone().unwrap();
+            let mut values: Vec<f32> = tensor.to_f32().unwrap().into_iter().collect();
+            if let Some((of, direction, step)) = moved
+                && of == weight
+            {
+                let pairs = values.iter_mut().zip(direction);
+                pairs.for_each(|(value, part)| *value += step * part);
+            }
+            let tensor = Tensor::from_f32(&tensor.shape, values).unwrap();
+            feeds.push((self.name(weight).to_owned(), tensor));
+        }
+        let mut session = runtime().session(&self.learning.model).unwrap();
+        let found = session.run(&feeds, &self.learning.outputs).unwrap();
+        let values = found
+            .iter()
+            .map(|t| t.to_f32().unwrap().into_iter().collect());
+        values.collect()
+    }
+
+    /// Compares each weight's gradient along a random direction with the slope of the error.
+    fn check(&self, what: &str, step: f32) {
+        let gradients = self.run(None);
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        for (&weight, gradient) in self.learning.weights.iter().zip(&gradients[1..]) {
+            let known = self.found.graph.values[weight].constant.as_ref().unwrap();
+            assert_eq!(gradient.len(), known.len(), "{what}: {}", self.name(weight));
+            let direction: Vec<f32> = gradient
+                .iter()
+                .map(|_| if random.random::<bool>() { 1.0 } else { -1.0 })
+                .collect();
+            let at = |step: f32| f64::from(self.run(Some((weight, &direction, step)))[0][0]);
+            let slope = (at(step) - at(-step)) / f64::from(2.0 * step);
+            let pairs = gradient.iter().zip(&direction);
+            let along: f64 = pairs.map(|(g, d)| f64::from(g * d)).sum();
+            let length = gradient
+                .iter()
+                .map(|&g| f64::from(g).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            assert!(
+                length > 1e-4,
+                "{what}: {} has no gradient",
+                self.name(weight)
+            );
+            let off = (slope - along).abs() / length;
+            assert!(
+                off < TOLERANCE,
+                "{what}: {}: slope {slope}, gradient {along}",
+                self.name(weight)
+            );
+        }
+    }
+}
+
+/// Numbers that learn, and that no constants are: nothing of the model's input is added.
+fn data(b: &mut Builder, shape: &[usize], range: [f32; 2]) -> String {
+    let x = b.input("x", &[1, 1]);
+    let one = b.node("ReduceMean", &[&x], vec![int("keepdims", 0)]);
+    let zero = b.floats(&[], vec![0.0]);
+    let nothing = b.node("Mul", &[&one, &zero], vec![]);
+    let own = b.uniform(shape, range[0], range[1]);
+    b.node("Add", &[&own, &nothing], vec![])
+}
+
+/// Adds one operator behind a tensor; returns its output.
+type Make = fn(&mut Builder, &str) -> String;
+
+/// One operator behind data that learn, and what else of it has to.
+fn check(what: &str, opset: i64, data: &[usize], range: [f32; 2], weights: usize, make: Make) {
+    let mut b = Builder::new(opset);
+    let data = self::data(&mut b, data, range);
+    let made = make(&mut b, &data);
+    b.output(&made, 1);
+    let checked = Checked::new(b.finish(), 2).unwrap_or_else(|| panic!("{what}: nothing learns"));
+    assert_eq!(
+        checked.learned().len(),
+        1 + weights,
+        "{what}: {:?}",
+        checked.learned()
+    );
+    checked.check(what, STEP);
+}
+
+/// An operator of one input.
+fn check_function(op: &'static str, opset: i64, range: [f32; 2], attributes: Vec<AttributeProto>) {
+    let mut b = Builder::new(opset);
+    let data = data(&mut b, &[2, 12], range);
+    let made = b.node(op, &[&data], attributes);
+    b.output(&made, 2);
+    let checked = Checked::new(b.finish(), 2).unwrap_or_else(|| panic!("{op}: nothing learns"));
+    checked.check(op, STEP);
+}
+
+const WIDE: [f32; 2] = [-2.0, 2.0];
+
+#[test]
+fn functions() {
+    for (op, range) in [
+        ("Relu", WIDE),
+        ("Sigmoid", WIDE),
+        ("Tanh", WIDE),
+        ("Erf", WIDE),
+        ("Exp", WIDE),
+        ("Neg", WIDE),
+        ("Abs", WIDE),
+        ("Sqrt", [0.5, 2.0]),
+        ("Reciprocal", [0.5, 2.0]),
+        ("Identity", WIDE),
+        ("Dropout", WIDE),
+    ] {
+        check_function(op, 17, range, vec![]);
+    }
+    check_function("Relu", 9, WIDE, vec![]);
+    check_function("HardSwish", 14, [-4.0, 4.0], vec![]);
+    check_function("Gelu", 20, WIDE, vec![]);
+    check_function("HardSigmoid", 17, [-4.0, 4.0], vec![float("alpha", 0.3)]);
+    check_function("LeakyRelu", 17, WIDE, vec![float("alpha", 0.2)]);
+    check_function("Softmax", 13, WIDE, vec![int("axis", -1)]);
+    check_function("Softmax", 11, WIDE, vec![int("axis", 1)]);
+    let clip: Make = |b, x| {
+        let (low, high) = (b.floats(&[], vec![-0.5]), b.floats(&[], vec![1.0]));
+        b.node("Clip", &[x, &low, &high], vec![])
+    };
+    check("Clip", 13, &[2, 12], WIDE, 0, clip);
+    let power: Make = |b, x| {
+        let three = b.floats(&[], vec![3.0]);
+        b.node("Pow", &[x, &three], vec![])
+    };
+    check("Pow", 13, &[2, 12], WIDE, 0, power);
+}
+
+#[test]
+fn sums_and_products_that_repeat() {
+    for op in ["Add", "Sub", "Mul", "Div"] {
+        for (left, right) in [
+            (&[3, 1][..], &[2, 1, 4][..]),
+            (&[2, 3, 4], &[4]),
+            (&[4], &[2, 3, 1]),
+        ] {
+            let mut b = Builder::new(13);
+            let left = data(&mut b, left, [0.5, 1.5]);
+            let right = b.uniform(right, 0.5, 1.5);
+            let made = b.node(op, &[&left, &right], vec![]);
+            b.output(&made, 3);
+            let checked = Checked::new(b.finish(), 1).unwrap();
+            assert_eq!(checked.learned().len(), 2);
+            checked.check(op, STEP);
+        }
+    }
+    let chosen: Make = |b, x| {
+        let other = b.uniform(&[12], -1.0, 1.0);
+        let zero = b.floats(&[], vec![0.0]);
+        let above = b.node("Greater", &[x, &zero], vec![]);
+        b.node("Where", &[&above, x, &other], vec![])
+    };
+    check("Where", 13, &[2, 12], WIDE, 1, chosen);
+    let all: Make = |b, x| {
+        let other = b.uniform(&[12], -1.0, 1.0);
+        b.node("Sum", &[x, &other, x], vec![])
+    };
+    check("Sum", 13, &[2, 12], WIDE, 1, all);
+}
+
+#[test]
+fn convolutions() {
+    // Strides, dilations, pads before and after each axis, groups, the kernel, the data.
+    type Form = ([i64; 2], [i64; 2], [i64; 4], usize, [usize; 2], [usize; 4]);
+    let forms: [Form; 9] = [
+        ([1, 1], [1, 1], [0; 4], 1, [1, 1], [2, 4, 3, 5]),
+        ([1, 1], [1, 1], [1; 4], 1, [3, 3], [2, 4, 5, 6]),
+        ([2, 2], [1, 1], [1; 4], 1, [3, 3], [2, 4, 6, 7]),
+        ([2, 3], [1, 1], [0, 1, 1, 0], 1, [2, 3], [2, 4, 7, 9]),
+        ([1, 2], [2, 1], [2, 0, 0, 1], 2, [3, 2], [2, 4, 7, 6]),
+        ([2, 2], [1, 1], [0; 4], 1, [1, 1], [2, 4, 6, 6]),
+        ([3, 3], [1, 1], [0; 4], 4, [2, 2], [1, 4, 7, 8]),
+        ([1, 1], [1, 1], [1; 4], 4, [3, 3], [3, 4, 5, 5]),
+        ([2, 2], [2, 2], [2; 4], 4, [3, 3], [2, 4, 8, 9]),
+    ];
+    for opset in [8, 13] {
+        for (strides, dilations, pads, groups, kernel, read) in forms {
+            let mut b = Builder::new(opset);
+            let data = data(&mut b, &read, [-1.0, 1.0]);
+            let weight = b.uniform(&[8, 4 / groups, kernel[0], kernel[1]], -1.0, 1.0);
+            let bias = b.uniform(&[8], -1.0, 1.0);
+            let attributes = vec![
+                ints("strides", &strides),
+                ints("dilations", &dilations),
+                ints("pads", &pads),
+                int("group", i64::try_from(groups).unwrap()),
+            ];
+            let made = b.node("Conv", &[&data, &weight, &bias], attributes);
+            b.output(&made, 4);
+            let checked = Checked::new(b.finish(), 1).unwrap();
+            assert_eq!(checked.learned().len(), 3);
+            checked.check(
+                &format!("Conv {strides:?} {dilations:?} {pads:?} {groups} {kernel:?}"),
+                STEP,
+            );
+        }
+    }
+    let same: Make = |b, x| {
+        let weight = b.uniform(&[5, 3, 4], -1.0, 1.0);
+        let attributes = vec![ints("strides", &[2]), text("auto_pad", "SAME_UPPER")];
+        b.node("Conv", &[x, &weight], attributes)
+    };
+    check("Conv of one axis", 13, &[2, 3, 9], WIDE, 1, same);
+}
+
+#[test]
+fn products_of_matrices() {
+    for turned in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+        let mut b = Builder::new(13);
+        let shape = |rows: usize, columns: usize, turned: i64| match turned {
+            0 => [rows, columns],
+            _ => [columns, rows],
+        };
+        let data = data(&mut b, &shape(3, 4, turned[0]), [-1.0, 1.0]);
+        let weight = b.uniform(&shape(4, 5, turned[1]), -1.0, 1.0);
+        let bias = b.uniform(&[5], -1.0, 1.0);
+        let attributes = vec![
+            int("transA", turned[0]),
+            int("transB", turned[1]),
+            float("alpha", 0.7),
+            float("beta", 1.3),
+        ];
+        let made = b.node("Gemm", &[&data, &weight, &bias], attributes);
+        b.output(&made, 2);
+        let checked = Checked::new(b.finish(), 1).unwrap();
+        assert_eq!(checked.learned().len(), 3);
+        checked.check(&format!("Gemm {turned:?}"), STEP);
+    }
+    let matrix: Make = |b, x| {
+        let weight = b.uniform(&[4, 5], -1.0, 1.0);
+        b.node("MatMul", &[x, &weight], vec![])
+    };
+    check("MatMul", 13, &[2, 3, 4], WIDE, 1, matrix);
+    let stack: Make = |b, x| {
+        let weight = b.uniform(&[3, 1, 4, 5], -1.0, 1.0);
+        b.node("MatMul", &[x, &weight], vec![])
+    };
+    check("MatMul of stacks", 13, &[2, 3, 4], WIDE, 1, stack);
+    let left: Make = |b, x| {
+        let weight = b.uniform(&[6, 3], -1.0, 1.0);
+        b.node("MatMul", &[&weight, x], vec![])
+    };
+    check("MatMul from the left", 13, &[2, 3, 4], WIDE, 1, left);
+}
+
+#[test]
+fn norms() {
+    let batch: Make = |b, x| {
+        let (scale, bias) = (b.uniform(&[3], 0.5, 1.5), b.uniform(&[3], -1.0, 1.0));
+        let (mean, variance) = (b.uniform(&[3], -1.0, 1.0), b.uniform(&[3], 0.5, 2.0));
+        let inputs = [x, &scale, &bias, &mean, &variance];
+        b.node("BatchNormalization", &inputs, vec![float("epsilon", 1e-3)])
+    };
+    check("BatchNormalization", 15, &[2, 3, 4], WIDE, 2, batch);
+    let layer: Make = |b, x| {
+        let (scale, bias) = (b.uniform(&[3, 4], 0.5, 1.5), b.uniform(&[3, 4], -1.0, 1.0));
+        b.node(
+            "LayerNormalization",
+            &[x, &scale, &bias],
+            vec![int("axis", 1)],
+        )
+    };
+    check("LayerNormalization", 17, &[2, 3, 4], WIDE, 2, layer);
+    let root: Make = |b, x| {
+        let scale = b.uniform(&[4], 0.5, 1.5);
+        b.node("SimplifiedLayerNormalization", &[x, &scale], vec![])
+    };
+    check(
+        "SimplifiedLayerNormalization",
+        17,
+        &[2, 3, 4],
+        WIDE,
+        1,
+        root,
+    );
+}
+
+#[test]
+fn pools_and_means() {
+    for (what, opset, make) in [
+        (
+            "GlobalAveragePool",
+            13,
+            (|b, x| b.node("GlobalAveragePool", &[x], vec![])) as Make,
+        ),
+        ("AveragePool", 13, |b, x| {
+            let attributes = vec![ints("kernel_shape", &[2, 3]), ints("strides", &[2, 1])];
+            b.node("AveragePool", &[x], attributes)
+        }),
+        ("MaxPool apart", 13, |b, x| {
+            let attributes = vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
+            b.node("MaxPool", &[x], attributes)
+        }),
+        ("MaxPool that overlaps", 17, |b, x| {
+            let pads = ints("pads", &[1, 1, 1, 1]);
+            let attributes = vec![
+                ints("kernel_shape", &[3, 3]),
+                ints("strides", &[2, 2]),
+                pads,
+            ];
+            b.node("MaxPool", &[x], attributes)
+        }),
+        ("ReduceMean", 13, |b, x| {
+            b.node("ReduceMean", &[x], vec![ints("axes", &[1, -1])])
+        }),
+        ("ReduceSum", 13, |b, x| {
+            let axes = b.ints(&[2]);
+            b.node("ReduceSum", &[x, &axes], vec![int("keepdims", 0)])
+        }),
+    ] {
+        check(what, opset, &[2, 3, 6, 7], WIDE, 0, make);
+    }
+}
+
+#[test]
+fn layouts() {
+    for (what, opset, make) in [
+        (
+            "Reshape",
+            13,
+            (|b, x| {
+                let shape = b.ints(&[0, -1]);
+                b.node("Reshape", &[x, &shape], vec![])
+            }) as Make,
+        ),
+        ("Flatten", 13, |b, x| b.node("Flatten", &[x], vec![])),
+        ("Unsqueeze", 13, |b, x| {
+            let axes = b.ints(&[1]);
+            b.node("Unsqueeze", &[x, &axes], vec![])
+        }),
+        ("Transpose", 13, |b, x| {
+            b.node("Transpose", &[x], vec![ints("perm", &[1, 2, 0])])
+        }),
+        ("Transpose that turns all", 13, |b, x| {
+            b.node("Transpose", &[x], vec![])
+        }),
+        ("Concat", 13, |b, x| {
+            let turned = b.node("Neg", &[x], vec![]);
+            b.node("Concat", &[x, &turned, x], vec![int("axis", 1)])
+        }),
+        ("Slice", 13, |b, x| {
+            let (starts, ends) = (b.ints(&[1, -3]), b.ints(&[9, -1]));
+            let axes = b.ints(&[1, 2]);
+            b.node("Slice", &[x, &starts, &ends, &axes], vec![])
+        }),
+        ("Slice of an old opset", 9, |b, x| {
+            let bounds = vec![ints("starts", &[1]), ints("ends", &[3]), ints("axes", &[2])];
+            b.node("Slice", &[x], bounds)
+        }),
+        ("Split", 13, |b, x| {
+            let sizes = b.ints(&[1, 3]);
+            let parts = b.nodes("Split", &[x, &sizes], 2, vec![int("axis", 2)]);
+            b.node("Neg", &[&parts[1]], vec![])
+        }),
+    ] {
+        check(what, opset, &[2, 3, 4], WIDE, 0, make);
+    }
+}
+
+/// Every weight of what is made of known rules learns, through several blocks.
+#[test]
+fn random_graphs_of_blocks() {
+    let mut learned = 0;
+    for seed in 0..40 {
+        let opset = [13, 17][usize::from(seed % 2 == 0)];
+        let layers: Vec<_> = (0..3)
+            .map(|at| (BLOCKS[(seed * 7 + at) as usize % BLOCKS.len()], seed + at))
+            .collect();
+        let proto = of_layers(opset, seed, Some(8), &layers);
+        let Some(checked) = Checked::new(proto, 2) else {
+            continue;
+        };
+        if !checked.learning.ends.is_empty() {
+            continue;
+        }
+        checked.check(&format!("seed {seed}"), SMALL_STEP);
+        learned += checked.learned().len();
+    }
+    assert!(learned > 200, "{learned}");
+}
+
+/// A weight of which one reader's gradient is not known must not move for the other's sake.
+#[test]
+fn what_is_read_in_unknown_ways_does_not_learn() {
+    let mut b = Builder::new(17);
+    let x = b.input("x", &[2, 3, 6, 6]);
+    let shared = b.uniform(&[3, 1, 1], 0.5, 1.5);
+    let own = b.uniform(&[3, 1, 1], 0.5, 1.5);
+    let known = b.node("Mul", &[&x, &shared], vec![]);
+    let unknown = b.node("Mul", &[&known, &own], vec![]);
+    let unknown = b.node("Softplus", &[&unknown], vec![]);
+    let read = b.node("Softplus", &[&shared], vec![]);
+    let made = b.node("Add", &[&known, &unknown], vec![]);
+    let made = b.node("Add", &[&made, &read], vec![]);
+    b.output(&made, 4);
+    assert!(Checked::new(b.finish(), 2).is_none());
+}
+
+/// The model with weights as inputs is the model.
+#[test]
+fn a_learning_model_makes_what_the_model_makes() {
+    let proto = of_layers(17, 3, Some(8), &[(BLOCKS[0], 1), (BLOCKS[1], 2)]);
+    let checked = Checked::new(proto, 2).unwrap();
+    let found = &checked.found;
+    let made = crate::masked::run(&found.model, &batch(&found.model, 2, 5));
+    let targets = checked
+        .feeds
+        .iter()
+        .filter(|(name, _)| name.starts_with("target/"));
+    let errors = made.iter().zip(targets).map(|(made, (_, target))| {
+        let (made, target) = (made.to_f64().unwrap(), target.to_f64().unwrap());
+        1.5 * (made - target).mapv(|d| d * d).mean().unwrap()
+    });
+    let expected: f64 = errors.sum();
+    let error = f64::from(checked.run(None)[0][0]);
+    assert!(
+        (error - expected).abs() < 1e-4 * expected,
+        "{error} {expected}"
+    );
+    let _: &Model = &found.model;
+}
