@@ -23,7 +23,7 @@ const RATES: [f32; 3] = [1e-2, 3e-3, 1e-3];
 /// Steps after which that is seen, on so many batches, and by what factor the error may have grown.
 const FIRST_STEPS: usize = 20;
 const BATCHES_SEEN: usize = 4;
-const MOST_GROWTH: f32 = 1.2;
+const MOST_GROWTH: f32 = 1.3;
 /// Steps until the largest.
 const WARM_UP: usize = 10;
 
