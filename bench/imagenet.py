@@ -7,7 +7,7 @@ FOLDER has JPEGs and labels.csv (file, class), 600 images of ImageNet from the p
 EliSchwartz/imagenet-sample-images. Three folds, drawn at random: two calibrate, the third is judged, so that all 600
 are. The ways:
 
-- sequential, once: the program, by that repair
+- sequential, once, tuned: the program, by that repair
 - L1 sequential, L1 once: the channels with the largest weights at one ratio for all groups, by the same repair
 - noise: the program, calibrated on noise of amplitude 1/f^1.5 in the images' place
 - without data: the program, on inputs that it makes up
@@ -32,7 +32,7 @@ from tables import Table
 
 NETS = ("mobilenet_v2", "efficientnet_lite0")
 BUDGETS = ("macs 0.9", "macs 0.8", "macs 0.7", "macs 0.6", "macs 0.5")
-WAYS = ("sequential", "once", "L1 sequential", "L1 once", "noise", "without data", "two steps")
+WAYS = ("sequential", "once", "tuned", "L1 sequential", "L1 once", "noise", "without data", "two steps")
 COLUMNS = ["net", "way", "budget", "MACs left", "before", "after", "lost", "standard error", "agreement", "error", "seconds"]
 
 
@@ -49,7 +49,7 @@ def noise(shape: tuple[int, ...]) -> np.ndarray:
 def options(way: str, budget: str, model: Path, program: Path, work: Path) -> list[str]:
     name, value = budget.split()
     repair = way.split()[-1]
-    chosen = ["--repair", repair] if repair in ("sequential", "once") else []
+    chosen = ["--repair", repair] if repair in ("sequential", "once", "tuned") else []
     if way.startswith("L1"):
         if name != "macs":
             raise SystemExit(f"{way}: the budget must be of MACs, found {budget}")

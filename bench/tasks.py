@@ -1,6 +1,7 @@
 """What budgets cost on tasks that are no classification: docs/results/accuracy.md has the tables.
 
-    python bench/tasks.py FOLDER [--task NAME ...] [--budget "macs 0.6" ...] [--bin PATH] [--csv docs/results]
+    python bench/tasks.py FOLDER [--task NAME ...] [--budget "macs 0.6" ...] [--repair NAME]
+                          [--bin PATH] [--csv docs/results]
 
 Models that others made, samples whose truth is known, and no labels for the program:
 
@@ -241,6 +242,7 @@ def main() -> None:
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--budget", nargs="+", default=list(BUDGETS), help='"macs 0.8", "params 0.5", ...')
     parser.add_argument("--bin", type=Path, default=ROOT / "target" / "release" / "onnx-mipp", help="the program")
+    parser.add_argument("--repair", help="tuned, ... in place of the default")
     parser.add_argument("--csv", type=Path, help="folder of tasks.csv")
     arguments = parser.parse_args()
     table = Table("tasks", COLUMNS, COLUMNS[:3], arguments.csv)
@@ -248,6 +250,8 @@ def main() -> None:
         for budget in arguments.budget:
             cases = TASKS[task](task, arguments.folder)
             options = f"--{budget}".split()
+            if arguments.repair:
+                options += ["--repair", arguments.repair]
             table.add(*row(task, cases, arguments.bin.resolve(), True, options))
 
 

@@ -45,6 +45,7 @@ mod statistics;
 mod surface;
 mod targets;
 mod trials;
+mod tuned;
 mod ungrouped;
 mod wire;
 mod without_data;
