@@ -1,5 +1,7 @@
 //! Behind a repair layer by layer: weights moved along gradients.
 
+use std::ops::RangeInclusive;
+
 use crate::onnx::Model;
 use crate::pipeline::Error;
 use crate::pipeline::cutting::Cut;
@@ -7,11 +9,16 @@ use crate::pipeline::evidence::Evidence;
 use crate::pipeline::open::Subject;
 use crate::repair::Repair;
 use crate::report::Note;
+use crate::select::CostModel;
 use crate::tune::{self, Progress, TuneRequest};
 use crate::verify::{Check, VerifyError};
 
 /// Samples in one run of a model that learns.
 const MOST_SAMPLES: usize = 16;
+/// Multiply-accumulates of the original on all samples of all passes, about, and how many passes
+/// there are at least and at most: what costs little is seen more often.
+const WORK: f64 = 2.5e12;
+const PASSES: RangeInclusive<usize> = 16..=64;
 /// What is held of a sample at a time, in its values: those of the smaller model, their gradients,
 /// and what they are drawn to.
 const PER_VALUE: u64 = 3;
@@ -52,6 +59,7 @@ pub(super) fn tuned(
             1
         },
         unit,
+        passes: passes(subject),
         seed: subject.samples.seed(),
     };
     let observer = subject.observer;
@@ -80,6 +88,14 @@ pub(super) fn tuned(
         }
     }
     Ok(cut)
+}
+
+/// How often all samples are seen.
+fn passes(subject: &Subject<'_>) -> usize {
+    let macs = CostModel::macs(&subject.graph, &subject.groups);
+    let of_pass = macs.total(&subject.groups.widths()) * subject.samples.seen().len() as f64;
+    let wanted = (WORK / of_pass.max(1.0)) as usize;
+    wanted.clamp(*PASSES.start(), *PASSES.end())
 }
 
 /// Where gradients end, in words.

@@ -12,8 +12,7 @@ use crate::tune::samples::Units;
 use crate::tune::targets::{self, Target};
 use crate::tune::{Progress, TuneError, TuneRequest};
 
-/// How often each sample is seen, as long as that takes no more than so many steps.
-const PASSES: usize = 24;
+/// No more steps are taken.
 const MOST_STEPS: usize = 2000;
 /// Samples behind a step, at least.
 const SAMPLES_PER_STEP: usize = 16;
@@ -35,6 +34,7 @@ pub(super) struct Course {
     units: Units,
     per_run: usize,
     per_step: usize,
+    passes: usize,
     /// Units that are still to be seen in this pass.
     left: Vec<usize>,
     rng: ChaCha8Rng,
@@ -56,6 +56,7 @@ impl Course {
             units,
             per_run,
             per_step: of_step.clamp(1, runs.max(1)),
+            passes: request.passes,
             left: Vec::new(),
             rng: ChaCha8Rng::seed_from_u64(request.seed),
         })
@@ -92,7 +93,7 @@ impl Course {
         mut network: Network,
         progress: &dyn Fn(Progress),
     ) -> Result<Option<Network>, TuneError> {
-        let runs = PASSES * (self.units.len() / self.per_run);
+        let runs = self.passes * (self.units.len() / self.per_run);
         let steps = (runs / self.per_step).clamp(1, MOST_STEPS);
         let first = FIRST_STEPS.min(steps);
         progress(Progress::Steps(steps));

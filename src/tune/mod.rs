@@ -74,6 +74,8 @@ pub struct TuneRequest<'a> {
     pub per_run: usize,
     /// The samples of a unit.
     pub unit: usize,
+    /// How often each sample is seen.
+    pub passes: usize,
     /// Chooses the order of the samples and their mixtures.
     pub seed: u64,
 }

@@ -50,7 +50,7 @@ fn it_brings_outputs_nearer_on_other_samples() {
         fixture("mobilenet_bn_torchscript.onnx"),
         fixture("calib.npz"),
     );
-    let asked = ["--macs", "0.35", "--samples", "192", "--repair"];
+    let asked = ["--macs", "0.35", "--samples", "96", "--repair"];
     let with = |repair: &str, path: &Path| {
         let options = [&asked[..], &[repair]].concat();
         report(&prune(&model, &data, path, &options))["repair"].clone()
