@@ -47,7 +47,11 @@ impl BackwardGraph {
             name: made.first().cloned(),
             input: inputs.iter().map(|&name| name.to_owned()).collect(),
             output: made.to_vec(),
-            attribute: attributes.iter().map(Attribute::to_proto).collect(),
+            attribute: attributes
+                .iter()
+                .copied()
+                .map(Attribute::to_proto)
+                .collect(),
             ..Default::default()
         });
         made
@@ -75,10 +79,10 @@ pub enum Attribute<'a> {
 }
 
 impl Attribute<'_> {
-    fn to_proto(&self) -> AttributeProto {
+    fn to_proto(self) -> AttributeProto {
         use attribute_proto::AttributeType;
         let mut made = AttributeProto::default();
-        let (name, kind) = match *self {
+        let (name, kind) = match self {
             Attribute::Int(name, int) => {
                 made.i = Some(int);
                 (name, AttributeType::Int)

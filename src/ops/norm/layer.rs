@@ -43,9 +43,9 @@ impl Operator for LayerNormalization {
         pass(view, walk, input)
     }
 
-    /// With `h` the normalised values, `f` the inverse of their deviation and `g` the gradient times
-    /// the scale, `f (g - mean(g) - h mean(g h))`; without the mean of `g` where the norm takes none
-    /// off.
+    /// With `h` the normalised values, `f` the inverse of their deviation and `g` the gradient
+    /// times the scale, `f (g - mean(g) - h mean(g h))`; without the mean of `g` where the norm
+    /// takes none off.
     fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
         let (gradient, made) = (back.output()?, shape(view, 0)?);
         let first = normalize_axis(view.node.int("axis", -1), made.len()).ok()?;
