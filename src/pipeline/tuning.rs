@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use crate::graph::Graph;
 use crate::onnx::Model;
 use crate::pipeline::Error;
 use crate::pipeline::cutting::Cut;
@@ -9,8 +10,9 @@ use crate::pipeline::evidence::Evidence;
 use crate::pipeline::open::Subject;
 use crate::repair::Repair;
 use crate::report::Note;
+use crate::runtime::RuntimeError;
 use crate::select::CostModel;
-use crate::tune::{self, Progress, TuneRequest};
+use crate::tune::{self, Progress, TuneError, TuneRequest};
 use crate::verify::{Check, VerifyError};
 
 /// Samples in one run of a model that learns.
@@ -41,23 +43,15 @@ pub(super) fn tuned(
         return Ok(cut);
     };
     let (model, graph) = seen.dense(subject);
-    let (unit, allowance) = (subject.samples.unit(), subject.allowance);
-    let held =
-        (graph.made_bytes() / subject.samples.first_size().max(1) as u64).saturating_mul(PER_VALUE);
-    let fitting = allowance.bytes / 4 / held.max(1) / unit.max(1) as u64;
-    let most = MOST_SAMPLES.div_ceil(unit);
+    let unit = subject.samples.unit().max(1);
     let request = TuneRequest {
         model,
         groups: &subject.groups,
         stays: &stays,
         runtime: &subject.runtime,
         memory,
-        allowance,
-        per_run: if subject.samples.is_open() {
-            usize::try_from(fitting).unwrap_or(most).clamp(1, most)
-        } else {
-            1
-        },
+        allowance: subject.allowance,
+        per_run: per_run(subject, graph),
         unit,
         passes: passes(subject),
         seed: subject.samples.seed(),
@@ -67,11 +61,17 @@ pub(super) fn tuned(
         Progress::Steps(total) => observer.counting("tuning", total, "steps"),
         Progress::Done => observer.advance(1),
     };
-    let found = tune::tune(request, &cut.model, subject.samples.units()?, &progress)?;
-    let Some(found) = found else {
-        let note = "no weight of it can be tuned: it is repaired layer by layer";
-        cut.notes.push(note.into());
-        return Ok(cut);
+    let found = match tune::tune(request, &cut.model, subject.samples.units()?, &progress) {
+        Err(TuneError::Runtime(error @ RuntimeError::Open { .. })) => Err(error.to_string()),
+        found => found?.ok_or_else(|| "no weight of it can be tuned".to_owned()),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(why) => {
+            let note = format!("{why}: the repair layer by layer was kept");
+            cut.notes.push(note.into());
+            return Ok(cut);
+        }
     };
     let errors = errors(subject, [&cut.model, &found.model])?;
     match errors {
@@ -88,6 +88,19 @@ pub(super) fn tuned(
         }
     }
     Ok(cut)
+}
+
+/// Units in a run, of which the values have room.
+fn per_run(subject: &Subject<'_>, graph: &Graph) -> usize {
+    if !subject.samples.is_open() {
+        return 1;
+    }
+    let unit = subject.samples.unit().max(1);
+    let made = graph.made_bytes() / subject.samples.first_size().max(1) as u64;
+    let held = made.saturating_mul(PER_VALUE).max(1);
+    let most = MOST_SAMPLES.div_ceil(unit);
+    let fitting = subject.allowance.bytes / 4 / held / unit as u64;
+    usize::try_from(fitting).unwrap_or(most).clamp(1, most)
 }
 
 /// How often all samples are seen.

@@ -52,7 +52,7 @@ impl Learner {
     }
 }
 
-/// Moves all tensors by one step, each along the mean of its gradients over `runs` runs.
+/// Moves all tensors by one step, each along the sum of its gradients, whose length does not count.
 pub(super) fn step(learners: &mut [Learner], sums: &[Vec<f32>], rate: f32, step: i32) {
     let all = learners.par_iter_mut().zip(sums);
     all.for_each(|(learner, gradient)| learner.step(gradient, rate, step));
@@ -72,4 +72,61 @@ pub(super) fn add(sums: &mut [Vec<f32>], gradients: &[Tensor]) -> bool {
         }
         fits
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first step has the same length everywhere, whatever the gradient's.
+    #[test]
+    fn the_first_step_is_a_part_of_the_root_mean_square() {
+        let mut learners = [Learner::new("w".to_owned(), vec![2], vec![3.0, -4.0])];
+        step(&mut learners, &[vec![0.5, -1e-3]], 0.01, 1);
+        let length = 0.01 * (12.5_f32).sqrt();
+        let expected = [3.0 - length, -4.0 + length];
+        let found = &learners[0].values;
+        let mut pairs = found.iter().zip(expected);
+        assert!(
+            pairs.all(|(found, expected)| (found - expected).abs() < 1e-5),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn it_finds_the_least_of_a_square() {
+        let start = vec![1.0, -2.0];
+        let mut learners = [Learner::new("w".to_owned(), vec![2], start)];
+        for number in 1..=2000 {
+            let values = &learners[0].values;
+            let slope = vec![values[0] - 0.5, 100.0 * (values[1] - 0.25)];
+            step(
+                &mut learners,
+                &[slope],
+                0.01 / (number as f32).sqrt(),
+                number,
+            );
+        }
+        let found = &learners[0].values;
+        assert!(
+            (found[0] - 0.5).abs() < 1e-2 && (found[1] - 0.25).abs() < 1e-2,
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_added() {
+        let mut sums = vec![vec![1.0, 2.0]];
+        let tensor = |values: [f32; 2]| {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+            Tensor {
+                dtype: crate::onnx::DataType::Float,
+                shape: vec![2],
+                bytes: bytes.collect::<Vec<u8>>().into(),
+            }
+        };
+        assert!(add(&mut sums, &[tensor([0.5, -2.0])]));
+        assert_eq!(sums, [[1.5, 0.0]]);
+        assert!(!add(&mut sums, &[tensor([0.5, f32::NAN])]));
+    }
 }

@@ -71,6 +71,10 @@ fn target(graph: &Graph, kept: &Kept<'_>, value: ValueId, axis: usize) -> Option
         let Some(map) = kept.map(value, axis) else {
             continue;
         };
+        if map.len() != *length {
+            // It was of another batch that the channels were found.
+            return None;
+        }
         let stays = kept.positions(map);
         if stays.len() < *length {
             *length = stays.len();

@@ -1,12 +1,14 @@
 //! The gradients that rules give, against central differences of what ONNX Runtime computes: each
 //! operator alone in all its forms, and random graphs of several blocks.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use onnx_mipp::data::Batch;
 use onnx_mipp::graph::ValueId;
 use onnx_mipp::onnx::proto::{AttributeProto, ModelProto};
 use onnx_mipp::onnx::{DataType, Model, Tensor};
+use onnx_mipp::runtime::Session;
 use onnx_mipp::tune::{Drawn, Learning, learning};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -26,6 +28,7 @@ const TOLERANCE: f64 = 0.02;
 struct Checked {
     found: Found,
     learning: Learning,
+    session: RefCell<Session>,
     feeds: Batch,
 }
 
@@ -53,8 +56,10 @@ impl Checked {
             });
         }
         let learning = learning(&found.model, &found.graph, &drawn)?;
+        let session = runtime().session(&learning.model).unwrap();
         Some(Checked {
             found,
+            session: RefCell::new(session),
             learning,
             feeds,
         })
@@ -71,6 +76,10 @@ impl Checked {
 
     /// The error and all gradients, with one weight moved by a step times a direction.
     fn run(&self, moved: Option<(ValueId, &[f32], f32)>) -> Vec<Vec<f32>> {
+        let outputs = match moved {
+            Some(_) => &self.learning.outputs[..1],
+            None => &self.learning.outputs,
+        };
         let mut feeds = self.feeds.clone();
         for &weight in &self.learning.weights {
             let tensor = self.found.graph.values[weight].constant.clone().unwrap();
@@ -84,8 +93,8 @@ impl Checked {
             let tensor = Tensor::from_f32(&tensor.shape, values).unwrap();
             feeds.push((self.name(weight).to_owned(), tensor));
         }
-        let mut session = runtime().session(&self.learning.model).unwrap();
-        let found = session.run(&feeds, &self.learning.outputs).unwrap();
+        let mut session = self.session.borrow_mut();
+        let found = session.run(&feeds, outputs).unwrap();
         let values = found
             .iter()
             .map(|t| t.to_f32().unwrap().into_iter().collect());
@@ -424,6 +433,21 @@ fn layouts() {
             let bounds = vec![ints("starts", &[1]), ints("ends", &[3]), ints("axes", &[2])];
             b.node("Slice", &[x], bounds)
         }),
+        ("Pad", 13, |b, x| {
+            let pads = b.ints(&[0, 1, 2, 0, 0, 3]);
+            b.node("Pad", &[x, &pads], vec![])
+        }),
+        ("Pad of an old opset", 9, |b, x| {
+            b.node("Pad", &[x], vec![ints("pads", &[0, 1, 0, 0, 0, 2])])
+        }),
+        ("Gather of one", 13, |b, x| {
+            let first = b.index(0);
+            b.node("Gather", &[x, &first], vec![int("axis", 1)])
+        }),
+        ("Gather in a row", 13, |b, x| {
+            let positions = b.ints(&[1, 2]);
+            b.node("Gather", &[x, &positions], vec![int("axis", 2)])
+        }),
         ("Split", 13, |b, x| {
             let sizes = b.ints(&[1, 3]);
             let parts = b.nodes("Split", &[x, &sizes], 2, vec![int("axis", 2)]);
@@ -432,6 +456,35 @@ fn layouts() {
     ] {
         check(what, opset, &[2, 3, 4], WIDE, 0, make);
     }
+}
+
+#[test]
+fn sizes_that_are_whole_times() {
+    for (place, rounding, scale) in [
+        ("half_pixel", "round_prefer_floor", 3.0),
+        ("asymmetric", "floor", 3.0),
+        ("asymmetric", "round_prefer_floor", 2.0),
+    ] {
+        let mut b = Builder::new(13);
+        let read = data(&mut b, &[2, 3, 3, 4], WIDE);
+        let scales = b.floats(&[4], vec![1.0, 1.0, 2.0, scale]);
+        let attributes = vec![
+            text("coordinate_transformation_mode", place),
+            text("nearest_mode", rounding),
+        ];
+        let made = b.node("Resize", &[&read, "", &scales], attributes);
+        b.output(&made, 4);
+        let checked = Checked::new(b.finish(), 1).unwrap();
+        checked.check(&format!("Resize {place} {rounding}"));
+    }
+    // Rounded to the nearest, the third copy is the next position's.
+    let mut b = Builder::new(13);
+    let read = data(&mut b, &[1, 2, 2, 2], WIDE);
+    let scales = b.floats(&[4], vec![1.0, 1.0, 3.0, 3.0]);
+    let attributes = vec![text("coordinate_transformation_mode", "asymmetric")];
+    let made = b.node("Resize", &[&read, "", &scales], attributes);
+    b.output(&made, 4);
+    assert!(Checked::new(b.finish(), 1).is_none());
 }
 
 /// Every weight of what is made of known rules learns, through several blocks. A step passes kinks

@@ -50,7 +50,7 @@ fn it_brings_outputs_nearer_on_other_samples() {
         fixture("mobilenet_bn_torchscript.onnx"),
         fixture("calib.npz"),
     );
-    let asked = ["--macs", "0.35", "--samples", "96", "--repair"];
+    let asked = ["--macs", "0.35", "--samples", "64", "--repair"];
     let with = |repair: &str, path: &Path| {
         let options = [&asked[..], &[repair]].concat();
         report(&prune(&model, &data, path, &options))["repair"].clone()
@@ -121,7 +121,8 @@ fn the_result_of_a_search_is_tuned() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.onnx");
     let (model, data) = (fixture("vgg_folded_torchscript.onnx"), fixture("calib.npz"));
-    let run = prune(&model, &data, &output, &["--repair", "tuned"]);
+    let options = ["--samples", "96", "--repair", "tuned"];
+    let run = prune(&model, &data, &output, &options);
     assert_eq!(report(&run)["repair"], "tuned", "{}", notes(&run));
     assert!(
         report(&run)["search"]["candidates"]

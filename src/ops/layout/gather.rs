@@ -1,8 +1,9 @@
 //! Gather: positions that indices pick, or rows of a table that numbers look up.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Carried, Edit, Kept, Operator, Size, Step, Told, Walk};
+use crate::groups::{AxisMap, Backward, Carried, Edit, Kept, Operator, Size, Step, Told, Walk};
 use crate::onnx::Tensor;
+use crate::ops::backward::{int, padded, reshaped, shape};
 use crate::ops::constant::is_weight;
 use crate::ops::layout::{PARTS, to_int};
 use crate::ops::storage::{is_stored, shape_of};
@@ -60,6 +61,25 @@ impl Operator for Gather {
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
+    }
+
+    /// Of positions in a row.
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let read = shape(view, 0)?;
+        let (axis, positions) = Gather::positions(view).ok()?;
+        let (first, count) = (*positions.first()?, positions.len());
+        if !positions.iter().copied().eq(first..first + count) {
+            return None;
+        }
+        let mut part = read.to_vec();
+        *part.get_mut(axis)? = count;
+        let (mut before, mut after) = (vec![0; read.len()], vec![0; read.len()]);
+        *before.get_mut(axis)? = int(first);
+        *after.get_mut(axis)? = int(read.get(axis)?.checked_sub(first + count)?);
+        let found = reshaped(back, back.output()?, &part)?;
+        let found = padded(back, view.graph.opset, &found, [&before, &after])?;
+        back.give(0, found);
+        Some(())
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {

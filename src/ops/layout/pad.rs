@@ -1,8 +1,9 @@
 //! Pad: channels keep their place, or get more beside them.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Edit, Kept, Operator, Walk};
+use crate::groups::{AxisMap, Backward, Edit, Kept, Operator, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::{int, shape, sliced};
 use crate::ops::layout::RESIZED;
 
 pub(in crate::ops) const OPERATORS: &[Entry] = &[Entry::standard(&["Pad"], &Pad, RESIZED)];
@@ -79,6 +80,31 @@ impl Operator for Pad {
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
+    }
+
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let read = shape(view, 0)?;
+        let pads = Pad::pads(view, read.len()).ok()?;
+        let cuts = pads
+            .iter()
+            .any(|&(_, before, after)| before < 0 || after < 0);
+        if cuts || view.node.text("mode", "constant") != "constant" {
+            return None;
+        }
+        let (mut axes, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for (axis, before, _) in pads {
+            axes.push(int(axis));
+            starts.push(before);
+            ends.push(before.checked_add(int(*read.get(axis)?))?);
+        }
+        let found = sliced(
+            back,
+            view.graph.opset,
+            back.output()?,
+            [&starts, &ends, &axes],
+        )?;
+        back.give(0, found);
+        Some(())
     }
 
     fn rewrite(&self, view: NodeView<'_>, kept: &Kept<'_>) -> Result<Vec<Edit>, Freeze> {

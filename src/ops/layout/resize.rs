@@ -1,8 +1,9 @@
 //! Resize and Upsample: other axes than the channels' get longer or shorter.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Operator, Walk};
+use crate::groups::{Attribute, AxisMap, Backward, Operator, Walk};
 use crate::ops::Entry;
+use crate::ops::backward::{all_ints, scaled, shape};
 use crate::ops::layout::RESIZED;
 
 pub(in crate::ops) const OPERATORS: &[Entry] = &[
@@ -37,6 +38,51 @@ impl Operator for Resize {
     fn reads_sizes(&self) -> bool {
         true
     }
+
+    /// Of copies, as many along each axis: their sum.
+    fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {
+        let copies = copies(view)?;
+        let (kernel, count) = (all_ints(&copies), copies.iter().product::<usize>());
+        let attributes = [
+            Attribute::Ints("kernel_shape", &kernel),
+            Attribute::Ints("strides", &kernel),
+        ];
+        let mean = back
+            .graph
+            .node("AveragePool", &[back.output()?], &attributes);
+        let found = scaled(back, &mean, count as f64);
+        back.give(0, found);
+        Some(())
+    }
+}
+
+/// How often each position is repeated along each axis behind the channels, where that is all that
+/// the node does: output `i` is input `i / s`, rounded down.
+fn copies(view: NodeView<'_>) -> Option<Vec<usize>> {
+    /// Before, positions were not centred, and rounded down.
+    const CENTRES: i64 = 11;
+    let (read, made) = (shape(view, 0)?, view.output_shape().ok()?);
+    let whole =
+        |(&read, &made): (&usize, &usize)| (read > 0 && made % read == 0).then(|| made / read);
+    let copies: Vec<usize> = read.iter().zip(made).map(whole).collect::<Option<_>>()?;
+    let (outer, inner) = copies.split_at_checked(2)?;
+    let is_nearest = view.node.text("mode", "nearest") == "nearest";
+    let (place, rounding) = if view.graph.opset < CENTRES {
+        ("asymmetric".to_owned(), "floor".to_owned())
+    } else {
+        let place = view
+            .node
+            .text("coordinate_transformation_mode", "half_pixel");
+        (place, view.node.text("nearest_mode", "round_prefer_floor"))
+    };
+    let rounds_down = match (place.as_str(), rounding.as_str()) {
+        ("asymmetric", "floor") => true,
+        ("half_pixel" | "pytorch_half_pixel", "round_prefer_floor") => true,
+        ("asymmetric", "round_prefer_floor") => inner.iter().all(|&copies| copies <= 2),
+        _ => false,
+    };
+    let is_known = is_nearest && rounds_down && !inner.is_empty() && outer == [1, 1];
+    is_known.then(|| inner.to_vec())
 }
 
 /// Resize's `sizes` input, which may speak of some axes only.
