@@ -100,12 +100,8 @@ mod tests {
         for number in 1..=2000 {
             let values = &learners[0].values;
             let slope = vec![values[0] - 0.5, 100.0 * (values[1] - 0.25)];
-            step(
-                &mut learners,
-                &[slope],
-                0.01 / (number as f32).sqrt(),
-                number,
-            );
+            let rate = 0.01 * (1.0 - number as f32 / 2000.0);
+            step(&mut learners, &[slope], rate, number);
         }
         let found = &learners[0].values;
         assert!(
