@@ -107,7 +107,7 @@ def prune(
     only: str | Iterable[str] = (),
     head_dim: bool = False,
     prune_normalized: bool = False,
-    repair: Literal["none", "once", "sequential"] | None = None,
+    repair: Literal["none", "once", "sequential", "tuned"] | None = None,
     memory: int | None = None,
     samples: int | None = None,
     batch: int | None = None,

@@ -2,7 +2,7 @@
 //! nodes of the model's own format.
 
 use crate::onnx::proto::{AttributeProto, NodeProto, attribute_proto};
-use crate::onnx::{Names, Tensor};
+use crate::onnx::{DataType, Names, Tensor};
 
 /// What is added to a model so that it makes gradients, too.
 pub struct BackwardGraph {
@@ -55,6 +55,15 @@ impl BackwardGraph {
             ..Default::default()
         });
         made
+    }
+
+    /// Adds one number; returns its name.
+    pub fn number(&mut self, value: f64) -> String {
+        self.constant(Tensor {
+            dtype: DataType::Float,
+            shape: Vec::new(),
+            bytes: (value as f32).to_le_bytes().to_vec().into(),
+        })
     }
 
     /// Adds a constant; returns its name.

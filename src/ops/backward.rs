@@ -15,12 +15,7 @@ pub(super) fn all_ints(lengths: &[usize]) -> Vec<i64> {
 
 /// One number.
 pub(super) fn number(back: &mut Backward<'_>, value: f64) -> String {
-    let tensor = Tensor {
-        dtype: DataType::Float,
-        shape: Vec::new(),
-        bytes: (value as f32).to_le_bytes().to_vec().into(),
-    };
-    back.graph.constant(tensor)
+    back.graph.number(value)
 }
 
 /// A list of integers.

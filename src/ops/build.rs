@@ -1,12 +1,12 @@
 //! Nodes that other stages add to a model: they exist in every opset that ONNX Runtime runs.
 
 use crate::groups::{Attribute, BackwardGraph};
+use crate::onnx::DataType;
 use crate::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Length};
 use crate::onnx::proto::type_proto::{Tensor as TensorType, Value};
 use crate::onnx::proto::{
     AttributeProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto,
 };
-use crate::onnx::{DataType, Tensor};
 
 /// A graph input of positions: int64 of one free dimension.
 #[must_use]
@@ -90,16 +90,8 @@ pub(crate) fn squared_error(
     weight: f64,
     count: usize,
 ) -> (String, String) {
-    let mut number = |value: f64| {
-        let bytes = (value as f32).to_le_bytes().to_vec().into();
-        made.constant(Tensor {
-            dtype: DataType::Float,
-            shape: Vec::new(),
-            bytes,
-        })
-    };
-    let slope = number(2.0 * weight / count.max(1) as f64);
-    let weight = number(weight);
+    let slope = made.number(2.0 * weight / count.max(1) as f64);
+    let weight = made.number(weight);
     let difference = made.node("Sub", &[value, target], &[]);
     let square = made.node("Mul", &[&difference, &difference], &[]);
     let mean = made.node("ReduceMean", &[&square], &[Attribute::Int("keepdims", 0)]);

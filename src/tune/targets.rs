@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::graph::{Graph, ValueId};
 use crate::groups::{Alike, Consumer, Groups, Kept};
-use crate::onnx::proto::NodeProto;
 use crate::onnx::{DataType, Model, Tensor};
 use crate::ops;
 
@@ -139,15 +138,12 @@ pub(super) fn making(model: &Model, targets: &[Target]) -> Model {
                 ));
                 source = made;
             }
-            main.node.push(named(&source, target));
+            let made = ops::build::identity_node(&source, &target.made());
+            main.node.push(made);
             main.output.push(ops::build::bare_output(&target.made()));
         }
     }
     model
-}
-
-fn named(source: &str, target: &Target) -> NodeProto {
-    ops::build::identity_node(source, &target.made())
 }
 
 /// Sums of each channel.
