@@ -33,7 +33,7 @@ OPTIONS = {
     "once": ["--macs", "0.5", "--repair", "once"],
     "sequential": ["--macs", "0.5", "--repair", "sequential"],
     "mi": ["--mi", "0.9", "--estimator", "copula", "--repair", "none"],
-    "wide": ["--params", "0.6", "--head-dim", "--prune-normalized", "--align", "1", "--best-effort"],
+    "wide": ["--params", "0.6", "--heads", "inside", "--prune-normalized", "--align", "1", "--best-effort"],
 }
 # Of a report: what the clock says, and where the run was.
 LEFT_OUT = ("latency_ms", "seconds", "command", "input", "version")

@@ -11,7 +11,7 @@ use clap::Parser;
 use onnx_mipp::data::Batch;
 use onnx_mipp::data::{self, ReaderOptions};
 use onnx_mipp::graph::{Graph, NodeId};
-use onnx_mipp::groups::{Groups, Kept, Scope};
+use onnx_mipp::groups::{Groups, Heads, Kept, Scope};
 use onnx_mipp::onnx::proto::NodeProto;
 use onnx_mipp::onnx::{self, DataType, Model, Tensor};
 use onnx_mipp::ops;
@@ -65,7 +65,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     probe(&model, &mut graph, &runtime, &shown)?;
     let probed = began.elapsed().as_secs_f64();
     let scope = Scope {
-        head_dim: arguments.head_dim,
+        heads: if arguments.head_dim {
+            Heads::Inside
+        } else {
+            Heads::Whole
+        },
         ..Scope::default()
     };
     let groups = Groups::find(&graph, scope, &ops::RULES);

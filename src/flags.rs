@@ -14,7 +14,7 @@ const NAMES: &[(&str, &str)] = &[
     ("estimator", "--estimator"),
     ("exclude", "--exclude"),
     ("exif", "--exif"),
-    ("head_dim", "--head-dim"),
+    ("heads", "--heads"),
     ("latency", "--latency"),
     ("layout", "--layout"),
     ("library", "--onnxruntime"),

@@ -86,7 +86,7 @@ pub mod verify;
 #[doc(inline)]
 pub use data::{Color, Exif, ImageOptions, Layout};
 #[doc(inline)]
-pub use groups::Scope;
+pub use groups::{Heads, Scope};
 #[doc(inline)]
 pub use onnx::Model;
 #[doc(inline)]

@@ -105,7 +105,7 @@ def prune(
     no_combine: bool = False,
     exclude: str | Iterable[str] = (),
     only: str | Iterable[str] = (),
-    head_dim: bool = False,
+    heads: Literal["best", "whole", "inside"] | None = None,
     prune_normalized: bool = False,
     repair: Literal["none", "once", "sequential", "tuned"] | None = None,
     memory: int | None = None,
@@ -148,7 +148,7 @@ def prune(
     options = dict(
         macs=macs, params=params, latency=latency, ratio=ratio, mi=mi, align=align, min_channels=min_channels,
         best_effort=best_effort, estimator=estimator, no_combine=no_combine, exclude=_several(exclude), only=_several(only),
-        head_dim=head_dim, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
+        heads=heads, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
         shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
         crop=crop, layout=layout, color=color, exif=exif, seed=seed, stats=_several(stats), stats_out=stats_out,
         device=device, threads=threads, memory_limit=memory_limit, onnxruntime=_library(onnxruntime),
@@ -173,7 +173,7 @@ def inspect(
     *,
     exclude: str | Iterable[str] = (),
     only: str | Iterable[str] = (),
-    head_dim: bool = False,
+    heads: Literal["best", "whole", "inside"] | None = None,
     prune_normalized: bool = False,
     shape: dict[str, Sequence[int]] | None = None,
     device: str | None = None,
@@ -186,7 +186,7 @@ def inspect(
     Raises :class:`Error` with the command's message.
     """
     options = dict(
-        exclude=_several(exclude), only=_several(only), head_dim=head_dim, prune_normalized=prune_normalized,
+        exclude=_several(exclude), only=_several(only), heads=heads, prune_normalized=prune_normalized,
         shape=_shapes(shape), device=device, threads=threads, memory_limit=memory_limit,
         onnxruntime=_library(onnxruntime),
     )

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use onnx_mipp::{
-    Budget, Calibration, Color, Device, Estimator, Exif, ImageOptions, Layout, Limits, Plan, Prune,
-    Repair, RuntimeOptions, Scope, Stop,
+    Budget, Calibration, Color, Device, Estimator, Exif, Heads, ImageOptions, Layout, Limits, Plan,
+    Prune, Repair, RuntimeOptions, Scope, Stop,
 };
 use pyo3::prelude::*;
 
@@ -51,7 +51,8 @@ pub struct Options {
     no_combine: bool,
     exclude: Vec<String>,
     only: Vec<String>,
-    head_dim: bool,
+    #[pyo3(default)]
+    heads: Option<String>,
     prune_normalized: bool,
     #[pyo3(default)]
     repair: Option<String>,
@@ -102,13 +103,23 @@ impl Options {
         self.plan_file.as_deref()
     }
 
+    fn heads(&self) -> PyResult<Heads> {
+        let known = [
+            ("best", Heads::Best),
+            ("whole", Heads::Whole),
+            ("inside", Heads::Inside),
+        ];
+        let name = self.heads.as_deref();
+        name.map_or(Ok(Heads::Best), |name| named("heads", name, &known))
+    }
+
     /// The run that is asked for, which `stop` ends early.
     pub fn prune(&self, stop: &Stop) -> PyResult<Prune> {
         let mut run = Prune::new()
             .calibration(self.calibration()?)
             .limits(self.limits()?)
             .scope(Scope {
-                head_dim: self.head_dim,
+                heads: self.heads()?,
                 normalized: self.prune_normalized,
             })
             .exclude(&self.exclude)

@@ -6,7 +6,7 @@ mod data;
 use std::path::PathBuf;
 
 use crate::allowance::Allowance;
-use crate::groups::Scope;
+use crate::groups::{Heads, Scope};
 use crate::pipeline::{Calibration, DEFAULT_MEMORY, Globs, Opening, Options};
 use crate::repair::Repair;
 use crate::runtime::{Device, RuntimeOptions, Stop};
@@ -255,9 +255,10 @@ struct NodeArguments {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Attention and norms")]
 struct ScopeArguments {
-    /// Remove channels inside the heads of an attention instead of whole heads
-    #[arg(long)]
-    head_dim: bool,
+    /// What leaves of an attention: whole heads, channels inside them, or what loses less: inside,
+    /// where data tell how every head's channels can be combined, else whole
+    #[arg(long, value_enum, default_value_t)]
+    heads: HeadsArgument,
     /// Let channels leave over which a norm runs, such as a transformer's residual stream; the norm
     /// then runs over those that are left
     #[arg(long)]
@@ -289,6 +290,14 @@ enum EstimatorArgument {
     #[default]
     Gaussian,
     Copula,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum HeadsArgument {
+    #[default]
+    Best,
+    Whole,
+    Inside,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -414,7 +423,11 @@ fn opening(
     Ok(Opening {
         calibration,
         scope: Scope {
-            head_dim: scope.head_dim,
+            heads: match scope.heads {
+                HeadsArgument::Best => Heads::Best,
+                HeadsArgument::Whole => Heads::Whole,
+                HeadsArgument::Inside => Heads::Inside,
+            },
             normalized: scope.prune_normalized,
         },
         exclude: globs("--exclude", &nodes.exclude)?,

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::combine::places::Places;
 use crate::graph::{Graph, GroupId, NodeId, Table, Value, ValueId};
-use crate::groups::Alike;
-use crate::groups::{ChannelMap, Group, Groups};
+use crate::groups::{Alike, Group, Groups};
 use crate::onnx::{DataType, Tensor, TensorError};
 use crate::ops;
-use crate::select::group_of;
 
 /// A group whose channels may be turned.
 #[derive(Debug, Default)]
@@ -19,21 +18,16 @@ pub(super) struct Linear {
     pub prepared: BTreeMap<ValueId, Tensor>,
 }
 
-/// Where the channels of one group are; nothing but them lies along these axes.
-#[derive(Default)]
-struct Places {
-    values: BTreeMap<ValueId, usize>,
-    uses: BTreeMap<(NodeId, usize), usize>,
-    /// They share an axis with others, come in another order, or lie along two axes.
-    is_mixed: bool,
-}
-
 /// The groups that may be turned.
-pub(super) fn find(graph: &Graph, groups: &Groups) -> BTreeMap<GroupId, Linear> {
-    let places = places(groups);
-    let candidates = groups.groups.entries().zip(&places);
+pub(super) fn find(
+    graph: &Graph,
+    groups: &Groups,
+    places: &Table<GroupId, Places>,
+) -> BTreeMap<GroupId, Linear> {
+    let candidates = groups.groups.entries().zip(places);
+    let is_whole = |places: &Places| !places.is_mixed && !places.is_twice;
     let candidates = candidates
-        .filter(|((_, group), places)| !places.is_mixed && is_candidate(graph, groups, group));
+        .filter(|((_, group), places)| is_whole(places) && is_candidate(graph, groups, group));
     candidates
         .filter_map(|((index, _), places)| {
             let found = Finder {
@@ -58,44 +52,6 @@ fn is_candidate(graph: &Graph, groups: &Groups, group: &Group) -> bool {
         && !group.consumers.iter().any(reads_computed)
 }
 
-/// All places of every group, in one pass.
-fn places(groups: &Groups) -> Table<GroupId, Places> {
-    let group_of = group_of(groups);
-    let mut places: Table<GroupId, Places> =
-        groups.groups.iter().map(|_| Places::default()).collect();
-    let owners = |map: &ChannelMap| -> BTreeSet<GroupId> {
-        let owners = map.iter().filter_map(|&channel| group_of.get(channel));
-        owners.copied().collect()
-    };
-    let mut note = |map: &ChannelMap, put: &mut dyn FnMut(&mut Places) -> bool| {
-        for owner in owners(map) {
-            let (Some(places), Some(group)) = (places.get_mut(owner), groups.groups.get(owner))
-            else {
-                continue;
-            };
-            let is_first = put(places);
-            places.is_mixed |= !is_first || *map != group.channels;
-        }
-    };
-    for (value, axes) in groups.values.entries() {
-        for (axis, map) in axes.iter().enumerate() {
-            if let Some(map) = map {
-                note(map, &mut |places| {
-                    places.values.insert(value, axis).is_none()
-                });
-            }
-        }
-    }
-    for (&at, axes) in &groups.uses {
-        for (axis, map) in axes.iter().enumerate() {
-            if let Some(map) = map {
-                note(map, &mut |places| places.uses.insert(at, axis).is_none());
-            }
-        }
-    }
-    places
-}
-
 /// Looks at every node that one group touches.
 struct Finder<'a> {
     graph: &'a Graph,
@@ -113,7 +69,7 @@ impl Finder<'_> {
                 return None;
             }
             nodes.insert(value.producer?);
-            nodes.extend(self.data_readers(value).map(|&(node, _)| node));
+            nodes.extend(data_readers(self.graph, value).map(|&(node, _)| node));
         }
         if self
             .places
@@ -132,6 +88,7 @@ impl Finder<'_> {
                     scaling.push(node);
                     Some(())
                 }
+                Alike::Multiplies => None,
             };
             is_alike?;
         }
@@ -196,7 +153,7 @@ impl Finder<'_> {
         let Some(Alike::Weighs(_)) = ops::alike(self.graph.view(maker)) else {
             return None;
         };
-        if reads != [0] || !makes || self.data_readers(source).count() != 1 {
+        if reads != [0] || !makes || data_readers(self.graph, source).count() != 1 {
             return None;
         }
         let unscaled = match ops::of(view.node).unscaled(view)? {
@@ -206,7 +163,7 @@ impl Finder<'_> {
         let of_maker = (maker, 0)..(maker.next(), 0);
         for (&(_, slot), &axis) in self.places.uses.range(of_maker) {
             let value = self.graph.view(maker).input(slot)?;
-            if self.is_zero(value) {
+            if is_zero(self.graph, value) {
                 continue;
             }
             let tensor = self.graph.values[value].constant.as_ref()?;
@@ -217,7 +174,7 @@ impl Finder<'_> {
         }
         for (slot, tensor) in unscaled.constants {
             let value = view.input(slot)?;
-            if !self.is_own(value) || self.places.uses.get(&(node, slot)) != Some(&0) {
+            if !is_own(self.graph, value) || self.places.uses.get(&(node, slot)) != Some(&0) {
                 return None;
             }
             self.found.prepared.insert(value, tensor);
@@ -232,36 +189,39 @@ impl Finder<'_> {
     fn constant(&mut self, node: NodeId, slot: usize) -> Option<()> {
         let value = self.graph.view(node).input(slot)?;
         let axis = *self.places.uses.get(&(node, slot))?;
-        if self.is_zero(value) {
+        if is_zero(self.graph, value) {
             return Some(());
         }
-        let is_own = self.is_own(value);
+        let is_own = is_own(self.graph, value);
         is_own.then(|| self.found.constants.push((value, axis)))
     }
+}
 
-    fn is_zero(&self, value: ValueId) -> bool {
-        let constant = self.graph.values[value].constant.as_ref();
-        let values = constant.and_then(|tensor| tensor.to_f64().ok());
-        values.is_some_and(|values| values.iter().all(|&value| value == 0.0))
-    }
+/// Whether a constant is all zeros, which stay zeros in any basis.
+pub(super) fn is_zero(graph: &Graph, value: ValueId) -> bool {
+    let constant = graph.values[value].constant.as_ref();
+    let values = constant.and_then(|tensor| tensor.to_f64().ok());
+    values.is_some_and(|values| values.iter().all(|&value| value == 0.0))
+}
 
-    /// Who reads more of a value than its type and lengths.
-    fn data_readers<'v>(&self, value: &'v Value) -> impl Iterator<Item = &'v (NodeId, usize)> {
-        let nodes = &self.graph.nodes;
-        let reads = |&&(node, slot): &&(NodeId, usize)| {
-            let operator = ops::of(&nodes[node]);
-            operator.reads_data(slot) && !operator.starts_sizes()
-        };
-        value.readers.iter().filter(reads)
-    }
+/// Who reads more of a value than its type and lengths.
+pub(super) fn data_readers<'v>(
+    graph: &'v Graph,
+    value: &'v Value,
+) -> impl Iterator<Item = &'v (NodeId, usize)> {
+    let reads = |&&(node, slot): &&(NodeId, usize)| {
+        let operator = ops::of(&graph.nodes[node]);
+        operator.reads_data(slot) && !operator.starts_sizes()
+    };
+    value.readers.iter().filter(reads)
+}
 
-    /// Whether the constant is stored as it is, in floats, and one node alone reads its data.
-    fn is_own(&self, value: ValueId) -> bool {
-        let value = &self.graph.values[value];
-        let is_float = matches!(value.dtype, Some(DataType::Float | DataType::Double));
-        let is_stored = value.producer.is_none() && value.constant.is_some();
-        let readers = value.readers.iter();
-        let readers = readers.filter(|(node, _)| !ops::of(&self.graph.nodes[*node]).starts_sizes());
-        is_float && is_stored && readers.count() == 1 && !value.is_output && !value.is_captured
-    }
+/// Whether the constant is stored as it is, in floats, and one node alone reads its data.
+pub(super) fn is_own(graph: &Graph, value: ValueId) -> bool {
+    let value = &graph.values[value];
+    let is_float = matches!(value.dtype, Some(DataType::Float | DataType::Double));
+    let is_stored = value.producer.is_none() && value.constant.is_some();
+    let readers = value.readers.iter();
+    let readers = readers.filter(|(node, _)| !ops::of(&graph.nodes[*node]).starts_sizes());
+    is_float && is_stored && readers.count() == 1 && !value.is_output && !value.is_captured
 }

@@ -6,23 +6,26 @@
 //! basis of those directions that tell most about the consumers' outputs, a few of them tell more
 //! than as many channels do. So the stage hands on a model, its graph and its statistics in that
 //! basis, and all that follows prunes them as it would prune any channels (docs/method/groups.md).
+//! What is inside an attention's heads has such a basis for each head.
 
+mod heads;
 mod linear;
+mod places;
+mod positions;
 mod scaling;
 mod turn;
 
 use std::collections::BTreeMap;
 
-use faer::Mat;
-
 use crate::graph::{Graph, GroupId, Table, ValueId};
 use crate::groups::Groups;
 use crate::linalg::LinalgError;
-use crate::mi;
 use crate::onnx::{Model, Tensor, TensorError};
 use crate::select::{Scene, SelectError};
 use crate::statistics::Statistics;
+use heads::Head;
 use linear::Linear;
+use turn::Turn;
 
 /// Why channels could not be combined.
 #[derive(Debug, thiserror::Error)]
@@ -64,12 +67,30 @@ pub struct Combined {
 /// Per group, whether its channels may be combined: nothing but linear layers touches them.
 #[must_use]
 pub fn combinable(graph: &Graph, groups: &Groups) -> Table<GroupId, bool> {
-    let found = linear::find(graph, groups);
     let mut combinable = Table::from(vec![false; groups.groups.len()]);
-    for index in found.into_keys() {
+    for index in turnable(graph, groups).into_keys() {
         combinable[index] = true;
     }
     combinable
+}
+
+/// A group whose channels may be turned.
+enum Turnable {
+    /// All in one basis.
+    Linear(Linear),
+    /// Each head's in its own.
+    Heads(Vec<Head>),
+}
+
+/// The groups that may be turned.
+fn turnable(graph: &Graph, groups: &Groups) -> BTreeMap<GroupId, Turnable> {
+    let places = places::places(groups);
+    let heads = heads::find(graph, groups, &places).into_iter();
+    let heads = heads.map(|(index, heads)| (index, Turnable::Heads(heads)));
+    let mut all: BTreeMap<GroupId, Turnable> = heads.collect();
+    let linear = linear::find(graph, groups, &places).into_iter();
+    all.extend(linear.map(|(index, linear)| (index, Turnable::Linear(linear))));
+    all
 }
 
 /// Turns the channels of the groups that are `wanted`, may be combined and pruned, and can be
@@ -89,22 +110,14 @@ pub fn combine(
         groups,
         statistics,
     };
-    let mut linear = linear::find(graph, groups);
-    let mut bases = BTreeMap::new();
+    let mut turnable = turnable(graph, groups);
+    let mut turns = BTreeMap::new();
     for group in scene.prunable().into_iter().filter(|&group| wanted(group)) {
-        let Some(linear) = linear.remove(&group) else {
-            continue;
-        };
-        let readings = scene.readings(group, &vec![true; groups.channel_count])?;
-        let failed = |error| CombineError::Directions {
-            group: groups.groups[group].name.clone(),
-            error,
-        };
-        let channels = groups.groups[group].channels.len();
-        let basis = mi::basis(&readings, channels).map_err(failed)?;
-        bases.insert(group, (linear, basis));
+        if let Some(found) = turnable.remove(&group) {
+            turns.insert(group, Turn::of(scene, group, found)?);
+        }
     }
-    if bases.is_empty() {
+    if turns.is_empty() {
         return Ok(None);
     }
     let mut combined = Combined {
@@ -112,35 +125,32 @@ pub fn combine(
         graph: graph.clone(),
         groups: vec![false; groups.groups.len()].into(),
     };
-    for (group, (linear, basis)) in bases {
-        combined.turn(&linear, &basis, &groups.groups[group].name)?;
+    for (group, turn) in turns {
+        combined.turn(&turn, &groups.groups[group].name)?;
         combined.groups[group] = true;
-        statistics.turn(&groups.groups[group].consumers, &basis);
+        statistics.turn(&turn.readers, &turn.bases);
     }
     Ok(Some(combined))
 }
 
 impl Combined {
     /// Turns the constants that the channels of one group lie on.
-    fn turn(&mut self, linear: &Linear, basis: &Mat<f64>, group: &str) -> Result<(), CombineError> {
-        for &(value, axis) in &linear.constants {
-            let name = self.graph.values[value].name.clone();
+    fn turn(&mut self, turn: &Turn, group: &str) -> Result<(), CombineError> {
+        for (&value, tensor) in &turn.prepared {
+            self.put(value, tensor.clone());
+        }
+        for (&(value, axis), parts) in &turn.parts {
+            let place = &self.graph.values[value];
             let failed = |error| CombineError::Constant {
                 group: group.to_owned(),
-                tensor: name.clone(),
+                tensor: place.name.clone(),
                 error,
             };
-            let found = self.graph.values[value].constant.as_ref();
-            let Some(tensor) = linear.prepared.get(&value).or(found) else {
+            let Some(tensor) = &place.constant else {
                 continue;
             };
-            let turned = turn::along(tensor, axis, basis).map_err(failed)?;
+            let turned = turn::along(tensor, axis, parts, &turn.bases).map_err(failed)?;
             self.put(value, turned);
-        }
-        let turned = |value: &ValueId| linear.constants.iter().any(|(own, _)| own == value);
-        let rest = linear.prepared.iter().filter(|(value, _)| !turned(value));
-        for (&value, tensor) in rest {
-            self.put(value, tensor.clone());
         }
         Ok(())
     }

@@ -27,6 +27,22 @@ pub enum Alike {
     Adds,
     /// It scales and moves each channel on its own, by constants.
     Scales,
+    /// It multiplies stacks of matrices that are both computed: the columns of the second are those
+    /// of what it makes.
+    Multiplies,
+}
+
+/// Consecutive indexes that an output takes from the first input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The axis.
+    pub axis: usize,
+    /// The first of them.
+    pub first: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Whether the axis goes, as there is only one.
+    pub is_dropped: bool,
 }
 
 /// A node that scales channels, divided: what it scales them by, and constants with which it only

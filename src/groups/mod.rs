@@ -29,7 +29,7 @@ pub use axes::{Atom, Axes, AxisMap, Use};
 pub use backward::{Attribute, Backward, BackwardGraph};
 pub use constants::mark;
 pub use consumer::{Bias, Consumer, Cost, Elements, Stack, WeightLayout, Window};
-pub use facets::{Alike, Edit, Shifted, Told, Unscaled, Values};
+pub use facets::{Alike, Edit, Shifted, Taken, Told, Unscaled, Values};
 pub use kept::Kept;
 pub use lengths::Size;
 pub use rule::{Operator, Rules, UNKNOWN};
@@ -47,11 +47,24 @@ pub type ChannelMap = Vec<ChannelId>;
 /// Per axis of a tensor, its channels; `None` where the axis never changes.
 pub type ChannelAxes = Vec<Option<ChannelMap>>;
 
+/// What leaves of an attention.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Heads {
+    /// Channels inside the heads where every head's may be [combined](crate::combine), else whole
+    /// heads.
+    #[default]
+    Best,
+    /// Whole heads.
+    Whole,
+    /// Channels inside the heads, the same of each.
+    Inside,
+}
+
 /// What may leave beyond what is exact and whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Channels inside the heads of an attention leave instead of whole heads.
-    pub head_dim: bool,
+    /// What leaves of an attention.
+    pub heads: Heads,
     /// Channels over which a norm runs may leave; the norm then runs over those that are left.
     pub normalized: bool,
 }

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 
 use crate::graph::{Freeze, Node, NodeView, ValueId};
 use crate::groups::{
-    Alike, Backward, Carried, Cost, Dequantizer, Edit, Kept, Shifted, Size, Told, Unscaled, Walk,
+    Alike, Backward, Carried, Cost, Dequantizer, Edit, Kept, Shifted, Size, Taken, Told, Unscaled,
+    Walk,
 };
 use crate::onnx::proto::NodeProto;
 use crate::onnx::{Tensor, TensorError};
@@ -192,6 +193,12 @@ pub trait Operator: Sync {
     /// What the node does to channels, where that is the same for all of an axis, or but for
     /// constants. Asked where it has one output.
     fn alike(&self, _view: NodeView<'_>) -> Option<Alike> {
+        None
+    }
+
+    /// Per output, the indexes of one axis of the first input that it holds; `None` where the node
+    /// does anything else.
+    fn taken(&self, _view: NodeView<'_>) -> Option<Vec<Taken>> {
         None
     }
 

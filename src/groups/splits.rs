@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Freeze, NodeId};
-use crate::groups::{Atom, Axes, AxisMap, Walk};
+use crate::groups::{Atom, Axes, AxisMap, Heads, Walk};
 
 /// A split: the node and the first of the output axes that share the channels.
 pub type SplitId = (NodeId, usize);
@@ -165,7 +165,7 @@ impl Walk<'_> {
     /// The axes of each split that serve best: those with the wanted part in a product of
     /// activations, else those that nothing freezes.
     pub(super) fn choices(&self) -> Choices {
-        let wanted = if self.scope.head_dim {
+        let wanted = if self.scope.heads == Heads::Inside {
             Role::Matrix
         } else {
             Role::Stack

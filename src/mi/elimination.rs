@@ -25,6 +25,21 @@ pub struct Reading {
     pub absent: Vec<usize>,
 }
 
+impl Reading {
+    /// How it reads consecutive inputs, each a candidate of its own; `None` where there are fewer.
+    pub(crate) fn part(&self, first: usize, count: usize) -> Option<Reading> {
+        let fits = first.checked_add(count)? <= self.covariance.nrows();
+        let part = |whole: &Mat<f64>| whole.submatrix(first, first, count, count).to_owned();
+        fits.then(|| Reading {
+            covariance: part(&self.covariance),
+            gram: part(&self.gram),
+            noise: self.noise,
+            candidates: (0..count).map(|input| vec![input]).collect(),
+            absent: Vec::new(),
+        })
+    }
+}
+
 /// One channel that left.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Removal {

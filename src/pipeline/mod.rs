@@ -22,6 +22,7 @@ mod compare;
 mod cutting;
 mod error;
 mod evidence;
+mod heads;
 mod hint;
 mod judging;
 mod latency;
@@ -40,7 +41,9 @@ pub use calibration::Calibration;
 pub use compare::compare;
 pub use cutting::apply;
 pub use error::Error;
+use heads::Wish;
 pub use observer::{Event, Observer, Silent};
+use open::open_for;
 pub use open::{Opening, Subject, open};
 pub(crate) use options::DEFAULT_MEMORY;
 pub use options::{Globs, Options};
@@ -92,7 +95,7 @@ pub(crate) fn prune(
     keep: Option<&Target>,
     observer: &dyn Observer,
 ) -> Result<(Pruned, Option<Staged>), Error> {
-    let subject = open(model, &options.opening, observer)?;
+    let subject = open_for(model, &options.opening, Wish::of(options), observer)?;
     let (judged, found) = if subject.is_prunable() {
         narrow(&subject, options, keep)?
     } else {
@@ -157,7 +160,7 @@ pub(crate) fn sweep(
     keep: Option<&Target>,
     observer: &dyn Observer,
 ) -> Result<(Vec<Pruned>, Option<Staged>), Error> {
-    let subject = open(model, &options.opening, observer)?;
+    let subject = open_for(model, &options.opening, Wish::of(options), observer)?;
     if !subject.is_prunable() {
         return Err(Error::NothingToPrune);
     }

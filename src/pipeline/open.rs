@@ -8,6 +8,7 @@ use crate::groups::{Group, Groups, Scope};
 use crate::onnx::Model;
 use crate::ops;
 use crate::pipeline::calibration::Calibration;
+use crate::pipeline::heads::{self, Wish};
 use crate::pipeline::observer::Observer;
 use crate::pipeline::options::Globs;
 use crate::pipeline::samples::Samples;
@@ -92,13 +93,29 @@ fn is_free(group: &Group) -> bool {
     group.frozen.is_empty()
 }
 
-/// Opens a model: the stage before all others.
+/// Opens a model: the stage before all others. With samples, channels inside the heads of an
+/// attention leave where they can be combined.
 ///
 /// # Errors
 /// The model or the data cannot be read or run, or a pattern matches nothing.
 pub fn open<'o>(
     original: Model,
     request: &Opening,
+    observer: &'o dyn Observer,
+) -> Result<Subject<'o>, Error> {
+    let wish = if request.calibration.judges_by_synthetic() {
+        Wish::Whole
+    } else {
+        Wish::Combined
+    };
+    open_for(original, request, wish, observer)
+}
+
+/// Opens a model whose attentions are narrowed as it is wished, where that is left open.
+pub(super) fn open_for<'o>(
+    original: Model,
+    request: &Opening,
+    wish: Wish<'_>,
     observer: &'o dyn Observer,
 ) -> Result<Subject<'o>, Error> {
     original.check_expansion(request.allowance)?;
@@ -109,8 +126,8 @@ pub fn open<'o>(
     observer.stage("reading the model");
     let (mut samples, graph) = observed(&model, graph, &runtime, request)?;
     graph.check_demand(request.allowance, &ops::repetitions)?;
-    let mut groups = Groups::find(&graph, request.scope, &ops::RULES);
-    restrict(&graph, &mut groups, request)?;
+    let (mut groups, scope) = heads::groups(&graph, request.scope, wish);
+    restrict(&graph, &mut groups, request, scope)?;
     debug_assert_eq!(checks::partition(&groups), Ok(()));
     let kept = statistics::kept(&graph, &groups);
     samples.fit(
@@ -209,7 +226,12 @@ fn keeps_samples(graph: &Graph, many: usize) -> bool {
 }
 
 /// Freezes what the patterns take out. One that matches nothing is a slip.
-fn restrict(graph: &Graph, groups: &mut Groups, request: &Opening) -> Result<(), Error> {
+fn restrict(
+    graph: &Graph,
+    groups: &mut Groups,
+    request: &Opening,
+    scope: Scope,
+) -> Result<(), Error> {
     let producers = groups.groups.iter().flat_map(|group| &group.producers);
     let names: Vec<&str> = producers
         .map(|&node| graph.nodes[node].name.as_str())
@@ -228,11 +250,6 @@ fn restrict(graph: &Graph, groups: &mut Groups, request: &Opening) -> Result<(),
     let set = |globs: &Option<Globs>| globs.as_ref().map(|globs| globs.set.clone());
     let (exclude, only) = (set(&request.exclude), set(&request.only));
     groups.restrict(graph, exclude.as_ref(), only.as_ref());
-    groups.check_hints(
-        graph,
-        request.scope,
-        &ops::RULES,
-        (exclude.as_ref(), only.as_ref()),
-    );
+    groups.check_hints(graph, scope, &ops::RULES, (exclude.as_ref(), only.as_ref()));
     Ok(())
 }

@@ -284,6 +284,7 @@ mod tests {
 
     fn view(observed: &Observed) -> View<'_> {
         View {
+            consumer: 0,
             observed,
             block: 0,
             gram: Mat::identity(4, 4),

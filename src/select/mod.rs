@@ -72,6 +72,16 @@ pub struct Scene<'a> {
     pub statistics: &'a Statistics,
 }
 
+/// How one block of a consumer reads a group.
+pub(crate) struct ReadBy {
+    /// The consumer.
+    pub consumer: usize,
+    /// The block of its inputs.
+    pub block: usize,
+    /// What it reads.
+    pub reading: Reading,
+}
+
 impl<'a> Scene<'a> {
     /// Indexes of the groups that may be pruned and can be judged.
     #[must_use]
@@ -85,12 +95,20 @@ impl<'a> Scene<'a> {
     }
 
     /// How the consumers of a group read it when only the channels with `stays` are left elsewhere.
-    pub(crate) fn readings(
+    pub(crate) fn read_by(
         &self,
         group: GroupId,
         stays: &[bool],
-    ) -> Result<Vec<Reading>, SelectError> {
-        Ok(readings(&self.views(group, stays)?))
+    ) -> Result<Vec<ReadBy>, SelectError> {
+        let views = self.views(group, stays)?;
+        let read = views.par_iter().filter_map(|view| {
+            Some(ReadBy {
+                consumer: view.consumer,
+                block: view.block,
+                reading: view.reading()?,
+            })
+        });
+        Ok(read.collect())
     }
 
     fn views(self, group: GroupId, stays: &[bool]) -> Result<Vec<View<'a>>, SelectError> {

@@ -17,7 +17,9 @@ const NOISE_SHARE: f64 = 5.0;
 
 /// How one consumer, or one block of it, reads a group, whatever the samples.
 pub(super) struct View<'a> {
+    pub consumer: usize,
     pub observed: &'a Observed,
+    /// The block of the consumer's inputs.
     pub block: usize,
     /// `W' W` over the outputs that stay and all taps, and the number of these rows.
     pub gram: Mat<f64>,
@@ -117,13 +119,10 @@ pub(super) fn views<'a>(
             continue;
         };
         let grams = match consumer.partner {
-            Some(partner) => weighed_by(graph, groups, statistics, partner),
+            Some(partner) => weighed_by(graph, groups, statistics, partner, observed.blocks.len()),
             None => grams(graph, groups, consumer, stays)?,
         };
-        let per_block = match consumer.partner {
-            Some(_) => map.len() / grams.len().max(1),
-            None => consumer.per_block(map.len()),
-        };
+        let per_block = consumer.per_block(map.len());
         for (block, weighed) in grams.into_iter().enumerate() {
             // The matrices of a stack may all read the same.
             let seen = block % consumer.observed_blocks().max(1);
@@ -142,6 +141,7 @@ pub(super) fn views<'a>(
                 }
             }
             views.push(View {
+                consumer: index,
                 observed,
                 block: seen,
                 gram: weighed.gram,
@@ -169,6 +169,7 @@ fn weighed_by(
     groups: &Groups,
     statistics: &Statistics,
     partner: usize,
+    blocks: usize,
 ) -> Vec<Weighed> {
     let Some((observed, consumer)) = statistics.of(partner).zip(groups.consumers.get(partner))
     else {
@@ -184,16 +185,27 @@ fn weighed_by(
         .copied()
         .unwrap_or(1)
         .max(1);
-    let gram = |covariance: &Covariance| {
-        let mean = &covariance.mean;
-        let second = |i: usize, j: usize| covariance.at(i, j) + mean[i] * mean[j];
-        Weighed {
-            gram: Mat::from_fn(mean.len(), mean.len(), |i, j| second(i, j) * rows as f64),
-            rows,
-            weights: None,
-        }
+    // Where one factor has fewer matrices, as keys that several heads of queries share, each of them
+    // meets several of the other one's.
+    let others = observed.blocks.len();
+    let met = |block: usize| {
+        let first = block * others / blocks.max(1);
+        first..((block + 1) * others / blocks.max(1)).max(first + 1)
     };
-    observed.blocks.iter().map(gram).collect()
+    let weighed = |block: usize| -> Option<Weighed> {
+        let met = observed.blocks.get(met(block))?;
+        let size = met.first()?.mean.len();
+        let second = |i: usize, j: usize| {
+            let of = |one: &Covariance| one.at(i, j) + one.mean[i] * one.mean[j];
+            met.iter().map(of).sum::<f64>() * rows as f64
+        };
+        Some(Weighed {
+            gram: Mat::from_fn(size, size, second),
+            rows: rows * met.len(),
+            weights: None,
+        })
+    };
+    (0..blocks).map_while(weighed).collect()
 }
 
 /// Per block, `W' W` over the outputs that stay and all taps, and the number of these rows.

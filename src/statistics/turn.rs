@@ -1,30 +1,74 @@
 //! Statistics in another basis of the channels.
 
+use std::collections::BTreeSet;
+
 use faer::{Mat, MatRef};
 
 use crate::statistics::subsamples::Subsamples;
-use crate::statistics::{Covariance, Statistics};
+use crate::statistics::{Covariance, Observed, Statistics};
 
 impl Statistics {
-    /// Turns what was seen at the inputs of `consumers`, which read the channels of `basis` and no
-    /// others: from here on, channel `i` is the sum of `basis[i, j]` times what channel `j` was.
-    /// `basis` is orthogonal, so that shrinkage stays what it is.
-    pub(crate) fn turn(&mut self, consumers: &[usize], basis: &Mat<f64>) {
-        let seen = consumers
-            .iter()
-            .filter_map(|&consumer| self.of_consumer.get(consumer));
-        let mut seen: Vec<usize> = seen.copied().flatten().collect();
-        seen.sort_unstable();
-        seen.dedup();
-        for index in seen {
-            let Some(observed) = self.covariances.get_mut(index) else {
+    /// Turns what was seen at the inputs of consumers, each with the places of `bases`: from here
+    /// on, channel `i` is the sum of `basis[i, j]` times what channel `j` was. A place is the block
+    /// of inputs, or the first of the inputs in a single block, and the basis that it gets; a
+    /// consumer without any has the first basis everywhere. Bases are orthogonal, so that shrinkage
+    /// stays what it is.
+    pub(crate) fn turn(&mut self, readers: &[(usize, Vec<(usize, usize)>)], bases: &[Mat<f64>]) {
+        let mut seen = BTreeSet::new();
+        for (consumer, places) in readers {
+            let Some(index) = self.of_consumer.get(*consumer).copied().flatten() else {
                 continue;
             };
-            let kernel = observed.kernel.max(1);
-            for block in &mut observed.blocks {
+            let Some(observed) = self
+                .covariances
+                .get_mut(index)
+                .filter(|_| seen.insert(index))
+            else {
+                continue;
+            };
+            observed.turn(places, bases);
+        }
+    }
+}
+
+impl Observed {
+    fn turn(&mut self, places: &[(usize, usize)], bases: &[Mat<f64>]) {
+        let Some(first) = bases.first() else {
+            return;
+        };
+        let inputs = self.blocks.first().map_or(0, |block| block.mean.len());
+        let kernel = self.kernel.max(1);
+        // Parts of one block turn together.
+        let whole = (inputs / kernel > first.nrows()).then(|| {
+            let mut whole = Mat::<f64>::identity(inputs, inputs);
+            for &(start, basis) in places {
+                let Some(basis) = bases.get(basis) else {
+                    continue;
+                };
+                let size = basis.nrows();
+                if start + size <= inputs {
+                    whole
+                        .submatrix_mut(start, start, size, size)
+                        .copy_from(basis);
+                }
+            }
+            whole
+        });
+        let of_block = |block: usize| match &whole {
+            Some(whole) => Some(whole),
+            None if places.is_empty() => Some(first),
+            None => {
+                let place = places.iter().find(|(own, _)| *own == block);
+                place.and_then(|&(_, basis)| bases.get(basis))
+            }
+        };
+        for (index, block) in self.blocks.iter_mut().enumerate() {
+            if let Some(basis) = of_block(index) {
                 block.turn(basis.as_ref(), kernel);
             }
-            for parts in &mut observed.parts {
+        }
+        for (index, parts) in self.parts.iter_mut().enumerate() {
+            if let Some(basis) = of_block(index) {
                 parts.turn(basis.as_ref());
             }
         }
@@ -131,7 +175,8 @@ mod tests {
             of_consumer: vec![None, Some(0), Some(0)],
             samples: 15,
         };
-        statistics.turn(&[1, 2], &basis);
+        let readers = [1, 2].map(|consumer| (consumer, Vec::new()));
+        statistics.turn(&readers, std::slice::from_ref(&basis));
         let (found, expected) = (statistics.of(1).unwrap(), observed(&turned, 15));
         let near = |a: &Mat<f64>, b: &Mat<f64>| assert!((a - b).norm_max() < 1e-10);
         near(&found.blocks[0].matrix(), &expected.blocks[0].matrix());

@@ -37,8 +37,7 @@ pub struct Tap {
     pub window: Option<Window>,
     /// Elements at the end of the tensor that each channel covers.
     pub covered: usize,
-    /// An axis before the channels' whose indexes each make inputs of their own: what the matrices
-    /// of a stack read. The channels come last then.
+    /// An axis whose indexes each make inputs of their own: what the matrices of a stack read.
     pub stack: Option<usize>,
 }
 
@@ -57,21 +56,22 @@ impl Tap {
 
     /// The tensor's shape and channel axis, with the inputs of a stack of matrices side by side.
     fn gathered(&self, graph: &Graph) -> Option<(Vec<usize>, usize)> {
-        let mut shape = graph.values.get(self.value)?.shape.clone()?;
+        let shape = graph.values.get(self.value)?.shape.clone()?;
         let Some(stack) = self.stack else {
             return Some((shape, self.axis));
         };
-        let is_apt = stack < self.axis && self.axis + 1 == shape.len();
-        let count = is_apt.then(|| shape.remove(stack))?;
-        *shape.last_mut()? *= count;
-        Some((shape, self.axis - 1))
+        let count = shape.get(stack)?.checked_mul(*shape.get(self.axis)?)?;
+        let others = (0..shape.len()).filter(|axis| ![stack, self.axis].contains(axis));
+        let mut gathered: Vec<usize> = others.filter_map(|axis| shape.get(axis)).copied().collect();
+        gathered.push(count);
+        Some((gathered, shape.len().checked_sub(2)?))
     }
 
-    /// The order of axes in which the inputs of a stack of matrices lie side by side; none where
-    /// they do.
-    fn side_by_side(&self) -> Option<Vec<i64>> {
+    /// The order of the `rank` axes in which the inputs of a stack of matrices lie side by side;
+    /// none where they do.
+    fn side_by_side(&self, rank: usize) -> Option<Vec<i64>> {
         let stack = self.stack?;
-        let others = (0..self.axis).filter(|&axis| axis != stack);
+        let others = (0..rank).filter(|axis| ![stack, self.axis].contains(axis));
         let order = others.chain([stack, self.axis]).map(i64::try_from);
         order.collect::<Result<_, _>>().ok()
     }

@@ -38,8 +38,10 @@ pub(crate) fn append(main: &mut proto::GraphProto, graph: &Graph, placed: &Place
         return;
     };
     let named = |what: &str| format!("{}/{what}", placed.output);
-    let mut source = &graph.values[placed.tap.value].name;
-    let (beside, perm) = (named("beside"), placed.tap.side_by_side());
+    let value = &graph.values[placed.tap.value];
+    let mut source = &value.name;
+    let rank = value.shape.as_ref().map_or(0, Vec::len);
+    let (beside, perm) = (named("beside"), placed.tap.side_by_side(rank));
     if let Some(perm) = perm {
         let node = ops::build::transpose_node(source, &beside, perm);
         main.node.push(node);

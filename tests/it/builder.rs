@@ -103,10 +103,13 @@ impl Builder {
     /// An initializer of values in `low..high`.
     pub fn uniform(&mut self, shape: &[usize], low: f32, high: f32) -> String {
         let count = shape.iter().product();
-        let values = (0..count)
-            .map(|_| self.random.random_range(low..high))
-            .collect();
+        let values = (0..count).map(|_| self.draw(low, high)).collect();
         self.floats(shape, values)
+    }
+
+    /// A value in `low..high`.
+    pub fn draw(&mut self, low: f32, high: f32) -> f32 {
+        self.random.random_range(low..high)
     }
 
     /// A weight whose sums over `fan` inputs stay of the size of the inputs.

@@ -37,7 +37,7 @@ fn combined(model: &Model, graph: &Graph, groups: &Groups, data: &Batch) -> Opti
 }
 
 /// Sizes of the groups that may be turned.
-fn combinable(found: &Found) -> Vec<usize> {
+pub(crate) fn combinable(found: &Found) -> Vec<usize> {
     let can = combine::combinable(&found.graph, &found.groups);
     let groups = found.groups.groups.iter().zip(&can);
     let sizes = groups.filter(|(_, can)| **can);
@@ -65,7 +65,7 @@ fn assert_same(model: &Model, graph: &Graph, groups: &Groups, [seen, unseen]: [&
     assert!(changed > 1);
 }
 
-fn is_same(found: &Found) {
+pub(crate) fn is_same(found: &Found) {
     let [seen, unseen] =
         [(16, 3), (3, 4)].map(|(samples, seed)| batch(&found.model, samples, seed));
     assert_same(&found.model, &found.graph, &found.groups, [&seen, &unseen]);

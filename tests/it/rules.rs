@@ -8,6 +8,7 @@ mod empty;
 mod frozen;
 mod functions;
 mod fused;
+mod heads;
 mod joins;
 mod layers;
 mod lengths;

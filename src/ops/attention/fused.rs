@@ -2,7 +2,7 @@
 
 use crate::graph::{Freeze, NodeView, ValueId};
 use crate::groups::{
-    AxisMap, Bias, Consumer, Cost, Edit, Elements, Kept, Operator, Walk, WeightLayout,
+    AxisMap, Bias, Consumer, Cost, Edit, Elements, Heads, Kept, Operator, Walk, WeightLayout,
 };
 use crate::ops::Entry;
 use crate::ops::attention::{CHANNELS, INSIDE, count, inner_cost, mask, no_cache, repeated};
@@ -67,7 +67,7 @@ impl Operator for FusedAttention {
         const MASK: usize = 5;
         let (weight, bias) = (FusedAttention::WEIGHT, FusedAttention::BIAS);
         no_cache(view, &[PAST])?;
-        if walk.scope().head_dim {
+        if walk.scope().heads == Heads::Inside {
             return Err(Freeze::new(INSIDE));
         }
         if view.constant(weight).is_none()

@@ -7,7 +7,7 @@ mod rotary;
 mod standard;
 
 use crate::graph::{Freeze, NodeView, ValueId};
-use crate::groups::{AxisMap, Cost, Edit, Elements, Kept, Walk};
+use crate::groups::{AxisMap, Cost, Edit, Elements, Heads, Kept, Walk};
 use crate::ops::Entry;
 
 pub(super) const FILES: &[&[Entry]] = &[
@@ -21,10 +21,10 @@ pub(super) const FILES: &[&[Entry]] = &[
 /// What the attentions of com.microsoft mean for channels.
 const CHANNELS: &str = "\
     heads leave whole; `num_heads`, `qkv_hidden_sizes`, the bias and a mask per head follow. With \
-    `--head-dim` they freeze";
+    `--heads inside` they freeze";
 
 const INSIDE: &str =
-    "its heads share an axis with what is inside them, which `head_dim` does not cover";
+    "its heads share an axis with what is inside them, which `heads` does not cover";
 
 fn count(view: NodeView<'_>, name: &str) -> Result<usize, Freeze> {
     match usize::try_from(view.node.int(name, 0)) {
@@ -163,7 +163,7 @@ fn flat(
         let Some(query) = walk.axis(one[0], 2) else {
             return Ok(None);
         };
-        if walk.scope().head_dim {
+        if walk.scope().heads == Heads::Inside {
             return Err(Freeze::new(INSIDE));
         }
         let query = heads(walk, &query, queries)?;
@@ -173,7 +173,7 @@ fn flat(
     let Some([query, key, value]) = three(view, walk, 2)? else {
         return Ok(None);
     };
-    if walk.scope().head_dim {
+    if walk.scope().heads == Heads::Inside {
         return Err(Freeze::new(INSIDE));
     }
     let query = heads(walk, &query, queries)?;

@@ -1,7 +1,7 @@
 //! com.microsoft.MultiHeadAttention: queries, keys and values come apart.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Edit, Kept, Operator, Walk};
+use crate::groups::{Edit, Heads, Kept, Operator, Walk};
 use crate::ops::Entry;
 use crate::ops::attention::{
     CHANNELS, INSIDE, count, heads, heads_left, inner_cost, mask, no_cache, three, tie_heads,
@@ -38,7 +38,7 @@ impl Operator for MultiHeadAttention {
         let Some([query, key, value]) = three(view, walk, 2)? else {
             return Ok(());
         };
-        if walk.scope().head_dim {
+        if walk.scope().heads == Heads::Inside {
             return Err(Freeze::new(INSIDE));
         }
         let firsts = heads(walk, &query, number)?;

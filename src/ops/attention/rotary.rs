@@ -1,7 +1,7 @@
 //! RotaryEmbedding, of the standard domain and of com.microsoft: turns pairs inside each head.
 
 use crate::graph::{Freeze, NodeView};
-use crate::groups::{Edit, Kept, Operator, Walk};
+use crate::groups::{Edit, Heads, Kept, Operator, Walk};
 use crate::ops::Entry;
 use crate::ops::attention::{INSIDE, heads, heads_left, repeated};
 
@@ -52,7 +52,7 @@ impl Operator for RotaryEmbedding {
             .ok_or_else(|| Freeze::new("it has no output"))?;
         if let Some(map) = walk.axis(input, rank.saturating_sub(1)) {
             if rank == 3 {
-                if walk.scope().head_dim {
+                if walk.scope().heads == Heads::Inside {
                     return Err(Freeze::new(INSIDE));
                 }
                 let count = self.count(view, map.len())?;

@@ -13,7 +13,7 @@ pub(in crate::ops) const OPERATORS: &[Entry] = &[Entry::standard(
     &Attention,
     "\
         heads leave whole; the query heads that share a head of keys and values leave with it, and \
-        each alone where there is only one. With heads on an axis of their own, `--head-dim` works \
+        each alone where there is only one. With heads on an axis of their own, `--heads inside` works \
         too and sets `scale`. A cache of keys and values freezes",
 )];
 

@@ -1,7 +1,9 @@
 //! Gather: positions that indices pick, or rows of a table that numbers look up.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Backward, Carried, Edit, Kept, Operator, Size, Step, Told, Walk};
+use crate::groups::{
+    AxisMap, Backward, Carried, Edit, Kept, Operator, Size, Step, Taken, Told, Walk,
+};
 use crate::onnx::Tensor;
 use crate::ops::backward::{int, padded, reshaped, shape};
 use crate::ops::constant::is_weight;
@@ -61,6 +63,19 @@ impl Operator for Gather {
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
+    }
+
+    fn taken(&self, view: NodeView<'_>) -> Option<Vec<Taken>> {
+        let (axis, positions) = Gather::positions(view).ok()?;
+        let (first, count) = (*positions.first()?, positions.len());
+        let is_row = positions.iter().copied().eq(first..first + count);
+        let taken = Taken {
+            axis,
+            first,
+            count,
+            is_dropped: shape(view, 1)?.is_empty(),
+        };
+        is_row.then(|| vec![taken])
     }
 
     /// Of positions in a row.

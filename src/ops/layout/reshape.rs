@@ -13,7 +13,7 @@ use crate::ops::{Entry, sizes};
 const CHANNELS: &str = "\
     channels follow the elements. Where an axis of channels is split (shuffle, attention heads), \
     whole indexes of one of the new axes leave together: heads where a product of two activations \
-    stacks matrices along them (what is inside them with `--head-dim`), else an axis that nothing \
+    stacks matrices along them (what is inside them with `--heads inside`), else an axis that nothing \
     further on freezes and that leaves the most channels apart; the target shape is rewritten. \
     Where heads are merged with what is inside them and the two come from different weights (one \
     head of values for all), heads leave and the inside stays";

@@ -1,7 +1,7 @@
 //! Slice: positions from one to another.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{AxisMap, Backward, Edit, Kept, Operator, Size, Walk};
+use crate::groups::{AxisMap, Backward, Edit, Kept, Operator, Size, Taken, Walk};
 use crate::ops::Entry;
 use crate::ops::backward::{int, padded, shape};
 use crate::ops::layout::{PARTS, int_tensor, to_int};
@@ -94,6 +94,28 @@ impl Operator for Slice {
             .output(0)
             .ok_or_else(|| Freeze::new("it has no output"))?;
         walk.set(output, axes)
+    }
+
+    fn taken(&self, view: NodeView<'_>) -> Option<Vec<Taken>> {
+        let whole = shape(view, 0)?;
+        let bounds = |name: &str, slot| known_ints(view, name, slot);
+        let mut ranges = Slice::ranges(view, bounds, |_| true).ok()?;
+        ranges.retain(|range| whole.get(range.axis) != Some(&(range.end - range.start)));
+        let &[
+            Range {
+                axis, start, end, ..
+            },
+        ] = ranges.as_slice()
+        else {
+            return None;
+        };
+        let taken = Taken {
+            axis,
+            first: start,
+            count: end - start,
+            is_dropped: false,
+        };
+        Some(vec![taken])
     }
 
     fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {

@@ -1,7 +1,7 @@
 //! Split: sub-maps, one after the other.
 
 use crate::graph::{Freeze, NodeView, view::normalize_axis};
-use crate::groups::{Attribute, AxisMap, Backward, Edit, Kept, Operator, Walk};
+use crate::groups::{Attribute, AxisMap, Backward, Edit, Kept, Operator, Taken, Walk};
 use crate::ops::Entry;
 use crate::ops::backward::{number, repeated};
 use crate::ops::layout::{PARTS, int_tensor, to_int};
@@ -44,6 +44,23 @@ impl Operator for Split {
 
     fn reads_sizes(&self) -> bool {
         true
+    }
+
+    fn taken(&self, view: NodeView<'_>) -> Option<Vec<Taken>> {
+        let axis = Split::axis(view).ok()?;
+        let mut first = 0;
+        let part = |output: &Option<_>| {
+            let count = *view.shape((*output)?).ok()?.get(axis)?;
+            let taken = Taken {
+                axis,
+                first,
+                count,
+                is_dropped: false,
+            };
+            first += count;
+            Some(taken)
+        };
+        view.node.outputs.iter().map(part).collect()
     }
 
     fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {

@@ -1,7 +1,7 @@
 //! Products of two activations, such as an attention's scores: both sides' channels meet.
 
 use crate::graph::{Freeze, NodeView, ValueId};
-use crate::groups::{Bias, Consumer, Cost, Elements, Role, Walk, WeightLayout};
+use crate::groups::{Bias, Consumer, Cost, Elements, Role, Stack, Walk, WeightLayout};
 use crate::ops::elementwise::broadcast;
 
 /// Which of the last two axes of each factor are kept and summed over: `left` is `[rows, summed]`,
@@ -104,12 +104,20 @@ impl Activations {
 }
 
 /// One factor as data, of which the other is the weight; its matrices have their rows along `rows`.
+/// Matrices that lie along one more axis than that of the samples, such as heads, are told apart.
 pub(in crate::ops) fn consumer(
     view: NodeView<'_>,
     (slot, input): (usize, ValueId),
     axis: usize,
     rows: usize,
 ) -> Consumer {
+    let shape = view.shape(input).unwrap_or_default();
+    let along = axis.min(rows).checked_sub(1).filter(|&along| along > 0);
+    let matrices = along.and_then(|along| Some((along, *shape.get(along)?)));
+    let stack = matrices.map(|(along, _)| Stack {
+        input: Some(along),
+        output: along,
+    });
     Consumer {
         node: view.id,
         input,
@@ -123,12 +131,12 @@ pub(in crate::ops) fn consumer(
             out_axes: vec![rows],
             in_axis: 0,
             kernel_axes: Vec::new(),
-            blocks: 1,
+            blocks: matrices.map_or(1, |(_, count)| count),
             block_axis: 0,
         },
         bias: Bias::Added,
         gain: 1.0,
         partner: None,
-        stack: None,
+        stack,
     }
 }

@@ -80,7 +80,9 @@ impl Operator for MatMul {
     }
 
     fn alike(&self, view: NodeView<'_>) -> Option<Alike> {
-        matrix_slot(view).map(Alike::Weighs)
+        let is_computed = |slot: usize| view.constant(slot).is_none();
+        let multiplies = (is_computed(A) && is_computed(B)).then_some(Alike::Multiplies);
+        matrix_slot(view).map(Alike::Weighs).or(multiplies)
     }
 
     fn backward(&self, view: NodeView<'_>, back: &mut Backward<'_>) -> Option<()> {

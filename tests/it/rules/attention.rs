@@ -4,20 +4,20 @@ use super::*;
 use crate::builder::{INT64, int};
 use crate::masked::find_with;
 use onnx_mipp::graph::GroupId;
-use onnx_mipp::groups::Scope;
+use onnx_mipp::groups::{Heads, Scope};
 
-const HEAD_DIM: Scope = Scope {
-    head_dim: true,
+pub(super) const HEAD_DIM: Scope = Scope {
+    heads: Heads::Inside,
     normalized: false,
 };
 /// Positions, heads and the length of a head's inner axis.
-const LENGTH: usize = 5;
-const HEADS: i64 = 4;
-const INNER: i64 = 6;
-const WIDTH: usize = (HEADS * INNER) as usize;
+pub(super) const LENGTH: usize = 5;
+pub(super) const HEADS: i64 = 4;
+pub(super) const INNER: i64 = 6;
+pub(super) const WIDTH: usize = (HEADS * INNER) as usize;
 
 /// Positions of 8 numbers as the model's input, and a matrix to `outputs` of them.
-fn rows(b: &mut Builder, input: &str, inputs: usize, outputs: usize) -> String {
+pub(super) fn rows(b: &mut Builder, input: &str, inputs: usize, outputs: usize) -> String {
     let weight = b.weight(&[inputs, outputs], inputs);
     let bias = b.uniform(&[outputs], -0.5, 0.5);
     let made = b.node("MatMul", &[input, &weight], vec![]);
@@ -25,14 +25,14 @@ fn rows(b: &mut Builder, input: &str, inputs: usize, outputs: usize) -> String {
 }
 
 /// (N, L, C) as (N, heads, L, inner).
-fn heads(b: &mut Builder, input: &str, heads: i64) -> String {
+pub(super) fn heads(b: &mut Builder, input: &str, heads: i64) -> String {
     let shape = b.ints(&[0, 0, heads, -1]);
     let apart = b.node("Reshape", &[input, &shape], vec![]);
     b.node("Transpose", &[&apart], vec![ints("perm", &[0, 2, 1, 3])])
 }
 
 /// The softmax of the scores times the values, with heads before positions.
-fn attend(b: &mut Builder, query: &str, key: &str, value: &str) -> String {
+pub(super) fn attend(b: &mut Builder, query: &str, key: &str, value: &str) -> String {
     let turned = b.node("Transpose", &[key], vec![ints("perm", &[0, 1, 3, 2])]);
     let scores = b.node("MatMul", &[query, &turned], vec![]);
     let scale = b.floats(&[], vec![0.4]);
@@ -44,7 +44,7 @@ fn attend(b: &mut Builder, query: &str, key: &str, value: &str) -> String {
 }
 
 /// Heads side by side again and a matrix to the model's output.
-fn finish(mut b: Builder, heads: &str, width: usize, scope: Scope) -> Found {
+pub(super) fn finish(mut b: Builder, heads: &str, width: usize, scope: Scope) -> Found {
     let back = b.node("Transpose", &[heads], vec![ints("perm", &[0, 2, 1, 3])]);
     let shape = b.ints(&[0, 0, width as i64]);
     let rejoined = b.node("Reshape", &[&back, &shape], vec![]);
@@ -53,7 +53,7 @@ fn finish(mut b: Builder, heads: &str, width: usize, scope: Scope) -> Found {
     find_with(b.finish(), scope)
 }
 
-fn separate(scope: Scope) -> Found {
+pub(super) fn separate(scope: Scope) -> Found {
     let mut b = Builder::new(17);
     b.input("x", &[LENGTH, 8]);
     let mut parts = Vec::new();
@@ -84,7 +84,7 @@ fn channels_inside_the_heads_leave_when_asked() {
 }
 
 /// One matrix for queries, keys and values, cut by `cut` into three of (N, heads, L, inner).
-fn fused(scope: Scope, cut: impl Fn(&mut Builder, &str) -> Vec<String>) -> Found {
+pub(super) fn fused(scope: Scope, cut: impl Fn(&mut Builder, &str) -> Vec<String>) -> Found {
     let mut b = Builder::new(17);
     b.input("x", &[LENGTH, 8]);
     let all = rows(&mut b, "x", 8, 3 * WIDTH);

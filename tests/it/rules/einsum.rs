@@ -3,7 +3,7 @@
 use super::*;
 use crate::builder::{int, text};
 use crate::masked::find_with;
-use onnx_mipp::groups::Scope;
+use onnx_mipp::groups::{Heads, Scope};
 use onnx_mipp::onnx::proto::ModelProto;
 
 fn equation(text_of: &str) -> Vec<onnx_mipp::onnx::proto::AttributeProto> {
@@ -49,7 +49,7 @@ fn heads_leave_whole() {
 #[test]
 fn channels_inside_the_heads_leave_when_asked() {
     let scope = Scope {
-        head_dim: true,
+        heads: Heads::Inside,
         ..Scope::default()
     };
     let found = find_with(attention(), scope);

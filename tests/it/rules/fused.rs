@@ -3,11 +3,11 @@
 use super::*;
 use crate::builder::{float, int};
 use crate::masked::find_with;
-use onnx_mipp::groups::Scope;
+use onnx_mipp::groups::{Heads, Scope};
 
 const MICROSOFT: &str = "com.microsoft";
 const HEAD_DIM: Scope = Scope {
-    head_dim: true,
+    heads: Heads::Inside,
     normalized: false,
 };
 

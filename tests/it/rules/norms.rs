@@ -4,11 +4,11 @@
 use super::*;
 use crate::builder::{float, int};
 use crate::masked::find_with;
-use onnx_mipp::groups::Scope;
+use onnx_mipp::groups::{Heads, Scope};
 use onnx_mipp::onnx::proto::ModelProto;
 
 const NORMALIZED: Scope = Scope {
-    head_dim: false,
+    heads: Heads::Whole,
     normalized: true,
 };
 const WIDTH: usize = 6;
