@@ -5,6 +5,7 @@ mod convert;
 mod error;
 mod find;
 mod images;
+mod padding;
 mod picture;
 mod recipe;
 mod source;
@@ -22,6 +23,7 @@ use crate::runtime::InputSpec;
 
 pub use error::DataError;
 pub(crate) use find::is_data;
+pub(crate) use padding::{Padding, is_mask};
 use source::{Opened, Source};
 
 /// Number of samples made up when none is asked for.

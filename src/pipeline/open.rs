@@ -2,7 +2,7 @@
 //! are found.
 
 use crate::allowance::Allowance;
-use crate::data::{Batch, DataError};
+use crate::data::{self, Batch, DataError, Padding};
 use crate::graph::Graph;
 use crate::groups::{Group, Groups, Scope};
 use crate::onnx::Model;
@@ -147,6 +147,7 @@ pub(super) fn open_for<'o>(
         );
         notes.push(note.into());
     }
+    notes.extend(padded(&samples)?);
     observer.notes(&notes);
     Ok(Subject {
         model,
@@ -159,6 +160,17 @@ pub(super) fn open_for<'o>(
         notes,
         observer,
     })
+}
+
+/// That positions are left out which an input calls padding.
+fn padded(samples: &Samples) -> Result<Option<Note>, Error> {
+    let specs = samples.first_specs();
+    let Some(mask) = specs.iter().find(|spec| data::is_mask(&spec.name)) else {
+        return Ok(None);
+    };
+    let padding = Padding::of(&samples.first_batch()?);
+    let note = format!("what '{}' calls padding does not count", mask.name);
+    Ok(padding.map(|_| note.into()))
 }
 
 /// The samples in sizes that the model takes, and the graph with what every value is then.

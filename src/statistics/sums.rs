@@ -3,7 +3,7 @@
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::data::{Batch, DataError};
+use crate::data::{Batch, DataError, Padding};
 use crate::graph::Graph;
 use crate::groups::Groups;
 use crate::linalg::products;
@@ -123,11 +123,12 @@ impl Sums {
                 .and_then(|(_, tensor)| tensor.shape.first())
                 .copied();
             let samples = samples.unwrap_or(1);
+            let padding = Padding::of(&batch);
             let mut feeds = batch;
             let mut draws = Vec::new();
             for (index, gatherer) in gatherers.iter().enumerate() {
                 let seed = taps::seed(options.seed, index as u64, number as u64);
-                let draw = gatherer.draw(seed);
+                let draw = gatherer.draw(seed, padding.as_ref());
                 let draw = draw.ok_or_else(|| TapError::Shape {
                     tensor: gatherer.tensor.clone(),
                     shape: Vec::new(),
@@ -338,10 +339,10 @@ impl Gatherer {
         };
     }
 
-    fn draw(&self, seed: u64) -> Option<Draw> {
+    fn draw(&self, seed: u64, padding: Option<&Padding>) -> Option<Draw> {
         match &self.patches {
             Some(patches) => self.placed.draw_elements(patches.elements()),
-            None => self.placed.draw(self.rows, seed),
+            None => self.placed.draw(self.rows, seed, padding),
         }
     }
 
@@ -359,9 +360,8 @@ impl Gatherer {
             return Ok(());
         }
         if self.moments.len() == 1 && self.kept.is_none() && products::is_single(self.inputs) {
-            self.waiting
-                .0
-                .push(self.placed.unpack(name, tensor, entries)?);
+            let rows = self.placed.unpack(name, tensor, entries)?;
+            self.waiting.0.push(draw.counted(rows));
             self.waiting.1 += units;
             let rows: usize = self.waiting.0.iter().map(Mat::nrows).sum();
             if rows * self.inputs >= MOST_WAITING {
@@ -369,7 +369,7 @@ impl Gatherer {
             }
             return Ok(());
         }
-        let data = self.placed.unpack(name, tensor, entries)?;
+        let data = draw.counted(self.placed.unpack(name, tensor, entries)?);
         if let Some(kept) = &mut self.kept {
             kept.add(&data, units);
         }
@@ -464,7 +464,9 @@ mod tests {
                 .session(&taps::tapped(&model, &graph, &placed))
                 .unwrap();
             assert_eq!(session.outputs(), names, "and nothing else");
-            let draws = gatherers.iter().map(|g| g.placed.draw(g.rows, 0).unwrap());
+            let draws = gatherers
+                .iter()
+                .map(|g| g.placed.draw(g.rows, 0, None).unwrap());
             let positions = placed.iter().map(|p| p.positions.clone());
             let mut feeds = batch.clone();
             feeds.extend(positions.zip(draws.map(|draw| draw.reads.tensor)));

@@ -444,7 +444,7 @@ mod tests {
         assert!(placed.channels >= 16);
         placed.channels = change(placed.channels);
         placed.shape[1] = placed.channels;
-        let draw = placed.draw(3, 1).unwrap();
+        let draw = placed.draw(3, 1, None).unwrap();
         let positions = vec![(placed.positions.clone(), draw.places.tensor)];
         let first = vec![graph.find("input").unwrap()];
         let mut track = Track::new(Schedule::new(&graph, &[vec![input]]), 0);

@@ -143,7 +143,7 @@ mod tests {
         assert!(plain.len() > 2, "{}", plain.len());
         let all: Vec<Placed> = plain.iter().chain(&repeated).cloned().collect();
         for placed in &all {
-            let draw = placed.draw(5, 1).unwrap();
+            let draw = placed.draw(5, 1, None).unwrap();
             feeds.push((placed.positions.clone(), draw.places.tensor));
         }
         let names: Vec<String> = all.iter().map(|placed| placed.output.clone()).collect();

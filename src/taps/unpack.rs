@@ -216,7 +216,7 @@ mod tests {
             pointwise: None,
             is_whole: false,
         };
-        let draw = gathered.draw(3, 1).unwrap();
+        let draw = gathered.draw(3, 1, None).unwrap();
         assert_eq!(draw.places.at.len(), 3);
         let value = |at: usize| (at * at) as f32 + 1.0;
         let whole = Tensor::from_f32(&[2, 2, 5], (0..20).map(value).collect()).unwrap();

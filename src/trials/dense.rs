@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::data::Batch;
+use crate::data::{Batch, Padding};
 use crate::graph::{Graph, NodeId, Table, ValueId};
 use crate::onnx::Tensor;
 use crate::select::{CostModel, Scene};
@@ -62,6 +62,7 @@ impl<'a> DenseSubgraphs<'a> {
         setting: TrialRequest<'a>,
         division: &Division,
         batches: &[Batch],
+        paddings: &[Option<Padding>],
     ) -> Result<(Self, Outputs), TrialError> {
         let graph = setting.scene.graph;
         let parts = (0..division.count).map(|part| open(setting, division, part));
@@ -70,7 +71,7 @@ impl<'a> DenseSubgraphs<'a> {
             cache: SpillCache::new(setting.memory / 2),
         };
         let mut outputs = Outputs::new();
-        for (number, batch) in batches.iter().enumerate() {
+        for (number, (batch, padding)) in batches.iter().zip(paddings).enumerate() {
             for (name, tensor) in batch {
                 if let Some(value) = graph.find(name) {
                     parts.put(number, value, tensor)?;
@@ -83,7 +84,7 @@ impl<'a> DenseSubgraphs<'a> {
                         parts.put(number, value, tensor)?;
                     }
                 }
-                collect(&mut outputs, graph, &made)?;
+                collect(&mut outputs, graph, &made, padding.as_ref())?;
             }
         }
         Ok((parts, outputs))

@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use dense::{DenseSubgraphs, Division};
 use reach::Reach;
 
-use crate::data::{Batch, DataError};
+use crate::data::{Batch, DataError, Padding};
 use crate::graph::{Graph, GroupId, NodeId, Table, ValueId};
 use crate::groups::Kept;
 use crate::onnx::{Model, Tensor, TensorError};
@@ -102,7 +102,8 @@ pub fn measure(
         requests[level + 1].extend(&trials.reach.inputs);
     }
     let mut track = Track::new(Schedule::new(graph, &requests), setting.memory / 2);
-    let (mut parts, dense) = DenseSubgraphs::open(setting, &division, batches)?;
+    let paddings: Vec<Option<Padding>> = batches.iter().map(Padding::of).collect();
+    let (mut parts, dense) = DenseSubgraphs::open(setting, &division, batches, &paddings)?;
     let heads = |level: usize| match trials.get(level) {
         Some(trials) => trials.heads(setting, effort.by_inputs),
         None => Ok(Vec::new()),
@@ -116,8 +117,8 @@ pub fn measure(
                 subgraph.run(&mut track, number, Some(batch), Vec::new())?;
             }
             let heads = heads.into_iter();
-            let found = heads
-                .map(|head| trials.run(setting, (&mut track, &mut parts), head, batches.len()));
+            let found =
+                heads.map(|head| trials.run(setting, (&mut track, &mut parts), head, &paddings));
             found.collect::<Result<Vec<Outputs>, TrialError>>()
         };
         // The next group is repaired and cut meanwhile.
@@ -209,16 +210,16 @@ impl Trials {
         setting: TrialRequest<'_>,
         (track, parts): (&mut Track, &mut DenseSubgraphs<'_>),
         head: Subgraph<'_>,
-        batches: usize,
+        batches: &[Option<Padding>],
     ) -> Result<Outputs, TrialError> {
         let graph = setting.scene.graph;
         let mut outputs = Outputs::new();
         let mut head = head.open(setting.runtime)?;
-        for number in 0..batches {
+        for (number, padding) in batches.iter().enumerate() {
             let read = |value| track.cache.get(number, value);
             let mut changed = head.compute(Batch::new(), read)?.made;
             parts.run_from(self.reach.part, number, &mut changed)?;
-            collect(&mut outputs, graph, &changed)?;
+            collect(&mut outputs, graph, &changed, padding.as_ref())?;
         }
         Ok(outputs)
     }
@@ -248,8 +249,13 @@ type Outputs = BTreeMap<ValueId, (Vec<f64>, usize)>;
 /// Values of one batch.
 type Made = BTreeMap<ValueId, Tensor>;
 
-/// Adds a batch's outputs.
-fn collect(all: &mut Outputs, graph: &Graph, made: &Made) -> Result<(), TrialError> {
+/// Adds a batch's outputs, with zeros where its samples are padded.
+fn collect(
+    all: &mut Outputs,
+    graph: &Graph,
+    made: &Made,
+    padding: Option<&Padding>,
+) -> Result<(), TrialError> {
     for (&end, tensor) in made {
         if graph.values[end].is_output && crate::ops::constant::is_weight(tensor.dtype) {
             let failed = |error| TrialError::Output {
@@ -257,7 +263,11 @@ fn collect(all: &mut Outputs, graph: &Graph, made: &Made) -> Result<(), TrialErr
                 error,
             };
             let (values, count) = all.entry(end).or_default();
-            values.extend(tensor.to_f64().map_err(failed)?);
+            let mut own: Vec<f64> = tensor.to_f64().map_err(failed)?.into_iter().collect();
+            if let Some(padding) = padding {
+                padding.fill(&mut own, &tensor.shape, 0.0);
+            }
+            values.extend(own);
             *count += samples(tensor);
         }
     }

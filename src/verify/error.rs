@@ -1,6 +1,6 @@
 //! How far pruned models are from the original on given samples, to choose among them.
 
-use crate::data::{Batch, DataError};
+use crate::data::{Batch, DataError, Padding};
 use crate::verify::{Check, VerifyError, floats, is_number};
 
 impl Check {
@@ -22,6 +22,7 @@ impl Check {
         for batch in batches {
             let batch = batch?;
             let samples = batch.first().and_then(|(_, t)| t.shape.first().copied());
+            let padding = Padding::of(&batch);
             let expected = self.before.run(&batch, &names)?;
             let mut values = Vec::new();
             for ((name, tensor), spread) in names.iter().zip(&expected).zip(&mut spreads) {
@@ -30,7 +31,11 @@ impl Check {
                     error,
                 };
                 let found = if is_number(tensor) {
-                    Some(floats(tensor).map_err(failed)?)
+                    let mut values = floats(tensor).map_err(failed)?;
+                    if let Some(padding) = &padding {
+                        padding.fill(&mut values, &tensor.shape, f64::NAN);
+                    }
+                    Some(values)
                 } else {
                     None
                 };
@@ -83,7 +88,8 @@ impl OutputVariance {
         let size = (values.len() / samples.max(1)).max(1);
         for row in values.chunks(size) {
             if self.first.is_empty() {
-                self.first = row.to_vec();
+                let finite = |&value: &f64| if value.is_finite() { value } else { 0.0 };
+                self.first = row.iter().map(finite).collect();
                 self.above = vec![0.0; row.len()];
             }
             self.count += 1.0;
@@ -122,6 +128,10 @@ mod tests {
         one.add(&[3.0, 4.0], 1);
         assert_eq!(one.share(50.0), 2.0);
         assert_eq!(OutputVariance::default().share(50.0), 50.0);
+        // What is no number does not count, wherever it comes.
+        let mut some = OutputVariance::default();
+        some.add(&[f64::NAN, 1.0, f64::NAN, 3.0], 2);
+        assert_eq!(some.share(2.0), 1.0);
     }
 
     #[test]

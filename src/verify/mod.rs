@@ -11,7 +11,7 @@ use serde::Serialize;
 pub use divergence::Divergence;
 use divergence::Moves;
 
-use crate::data::{Batch, DataError};
+use crate::data::{Batch, DataError, Padding};
 use crate::onnx::{DataType, Model, Tensor, TensorError};
 use crate::runtime::{InputSpec, Runtime, RuntimeError, Session, median};
 
@@ -126,10 +126,16 @@ impl Check {
                 .first()
                 .and_then(|(_, t)| t.shape.first().copied())
                 .unwrap_or(1);
+            let padding = Padding::of(&batch);
             let expected = self.before.run(&batch, &names)?;
             for (after, sums) in self.after.iter_mut().zip(&mut all) {
                 let found = after.run(&batch, &names)?;
-                add(sums, &names, (&expected, &found), samples)?;
+                add(
+                    sums,
+                    &names,
+                    (&expected, &found),
+                    (samples, padding.as_ref()),
+                )?;
             }
         }
         Ok(all.into_iter().map(ComparisonSums::finish).collect())
@@ -164,12 +170,12 @@ impl Check {
     }
 }
 
-/// Adds one batch's outputs.
+/// Adds one batch's outputs. What stands at padding of the samples does not count.
 fn add(
     sums: &mut ComparisonSums,
     names: &[String],
     (expected, found): (&[Tensor], &[Tensor]),
-    samples: usize,
+    (samples, padding): (usize, Option<&Padding>),
 ) -> Result<(), VerifyError> {
     sums.moves.resize_with(names.len(), Moves::default);
     let outputs = names.iter().zip(expected).zip(found);
@@ -192,8 +198,11 @@ fn add(
         if !is_number(expected) {
             continue;
         }
-        let left = floats(expected).map_err(failed)?;
+        let mut left = floats(expected).map_err(failed)?;
         let right = floats(found).map_err(failed)?;
+        if let Some(padding) = padding {
+            padding.fill(&mut left, &expected.shape, f64::NAN);
+        }
         let mut pairs = left.iter().zip(&right);
         if !pairs.all(|(l, r)| r.is_finite() || !l.is_finite()) {
             return Err(VerifyError::NotFinite {
@@ -249,8 +258,13 @@ impl ComparisonSums {
             if let Some(moves) = self.moves.get_mut(place) {
                 moves.add(left, right);
             }
-            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-            let (ll, rr, lr) = (dot(left, left), dot(right, right), dot(left, right));
+            let pairs = left.iter().zip(right).filter(|(left, _)| left.is_finite());
+            let (mut ll, mut rr, mut lr) = (0.0, 0.0, 0.0);
+            for (left, right) in pairs {
+                ll += left * left;
+                rr += right * right;
+                lr += left * right;
+            }
             let same = ll == 0.0 && rr == 0.0;
             self.cosines += if same {
                 1.0

@@ -39,11 +39,16 @@ impl Builder {
 
     /// A float input with an open batch before the axes of `shape`.
     pub fn input(&mut self, name: &str, shape: &[usize]) -> String {
+        self.input_of(name, FLOAT, shape)
+    }
+
+    pub fn input_of(&mut self, name: &str, elem_type: i32, shape: &[usize]) -> String {
         let mut info = open(name, shape.len() + 1);
         for (dim, &length) in dims(&mut info)[1..].iter_mut().zip(shape) {
             *dim = size(length);
         }
         dims(&mut info)[0].value = Some(Length::DimParam("N".to_owned()));
+        tensor_type(&mut info).elem_type = Some(elem_type);
         self.graph.input.push(info);
         name.to_owned()
     }

@@ -29,6 +29,7 @@ mod names;
 mod open_sizes;
 mod operators;
 mod packaging;
+mod padding;
 mod pages;
 mod pictures;
 mod planted;

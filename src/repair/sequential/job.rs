@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use faer::Mat;
 use rayon::prelude::*;
 
+use crate::data::Padding;
 use crate::graph::{Graph, ValueId};
 use crate::linalg::products;
 use crate::onnx::Tensor;
@@ -93,10 +94,15 @@ impl<'a> Job<'a> {
     }
 
     /// The positions for one batch.
-    pub fn draw(&self, seed: u64, level: usize, job: usize, batch: usize) -> Option<Draw> {
+    pub fn draw(
+        &self,
+        seed: u64,
+        (level, job, batch): (usize, usize, usize),
+        padding: Option<&Padding>,
+    ) -> Option<Draw> {
         let tap = (level as u64) << 32 | job as u64;
         let seed = taps::seed(seed, tap, batch as u64);
-        self.inputs.draw(self.rows, seed)
+        self.inputs.draw(self.rows, seed, padding)
     }
 
     /// What the dense model's taps read: the input for it, and the positions.
@@ -145,17 +151,18 @@ impl<'a> Job<'a> {
                 kept.push_inputs(block, keep.0, keep.1);
             }
         }
-        let samples = rows / none.len().max(1);
+        let per_sample = draw.per_sample();
+        let samples = rows / per_sample.max(1);
         if other.is_none() {
             self.seen += samples;
         }
-        let held = ridge::held(self.seen.saturating_sub(samples), samples, none.len());
+        let held = ridge::held(self.seen.saturating_sub(samples), samples, per_sample);
         let apart: Vec<Centred> = if self.held.is_empty() {
             Vec::new()
         } else {
             centred.iter().map(|block| block.some(&held)).collect()
         };
-        let count = held.len() / none.len().max(1);
+        let count = held.len() / per_sample.max(1);
         for (moments, block) in self.held.iter_mut().zip(&apart) {
             match block {
                 Centred::Single(rows) => drop(moments.add_single(rows.clone(), count)),
@@ -184,7 +191,7 @@ impl<'a> Job<'a> {
     ) -> Result<Vec<Centred>, SequentialError> {
         let count = self.moments.len().max(1);
         let per_block = placed.channels * placed.tap.kernel_positions() / count;
-        let samples = |rows: usize| rows / found.none.len().max(1);
+        let samples = |rows: usize| rows / found.draw.per_sample().max(1);
         if products::is_single(per_block) {
             let inputs: Mat<f32> = found.inputs(placed, tensor)?;
             if let [moments] = self.moments.as_mut_slice() {

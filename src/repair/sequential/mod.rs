@@ -33,7 +33,7 @@ mod ties;
 
 use std::ops::Range;
 
-use crate::data::{Batch, DataError};
+use crate::data::{Batch, DataError, Padding};
 use crate::graph::{Graph, NodeId};
 use crate::groups::{Groups, Kept};
 use crate::onnx::Model;
@@ -115,6 +115,7 @@ pub fn repair(
         kept,
         course: Course::new(&setting, &kept, &pruned.collect::<Vec<_>>())?,
         dense: Dense::new(&setting, &jobs, setting.memory / 2),
+        padding: Vec::new(),
     };
     let mut repaired = once;
     let mut first = Some(batches);
@@ -151,6 +152,8 @@ struct BothModels<'a> {
     kept: Kept<'a>,
     course: Course,
     dense: Dense<'a>,
+    /// Of each batch that was seen.
+    padding: Vec<Option<Padding>>,
 }
 
 impl<'a> BothModels<'a> {
@@ -168,6 +171,9 @@ impl<'a> BothModels<'a> {
         let mut last: Option<Sampled> = None;
         for (number, batch) in batches.enumerate() {
             let batch = batch?;
+            if let Some(batch) = &batch {
+                self.padding.push(Padding::of(batch));
+            }
             let stage = stage.as_ref();
             let stage = stage.map(|levels| (levels, self.dense_feeds(jobs, levels, number)));
             let jobs = &mut jobs[level];
@@ -205,8 +211,9 @@ impl<'a> BothModels<'a> {
 
     /// The positions for each job of a level in one batch.
     fn draws(&self, level: usize, jobs: &[Job<'_>], number: usize) -> Vec<Draw> {
+        let padding = self.padding.get(number).and_then(Option::as_ref);
         let all = jobs.iter().enumerate();
-        all.filter_map(|(index, job)| job.draw(self.setting.seed, level, index, number))
+        all.filter_map(|(index, job)| job.draw(self.setting.seed, (level, index, number), padding))
             .collect()
     }
 

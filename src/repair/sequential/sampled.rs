@@ -30,7 +30,7 @@ impl Found<'_> {
     ) -> Result<Mat<T>, SequentialError> {
         let entries = (&self.draw.reads, self.draw.padding.as_slice());
         self.read(placed, tensor, |name, tensor| {
-            placed.unpack(name, tensor, entries)
+            Ok(self.draw.counted(placed.unpack(name, tensor, entries)?))
         })
     }
 
@@ -42,7 +42,7 @@ impl Found<'_> {
     ) -> Result<Mat<f32>, SequentialError> {
         let entries = (&self.draw.places, self.none);
         self.read(placed, tensor, |name, tensor| {
-            placed.unpack(name, tensor, entries)
+            Ok(self.draw.counted(placed.unpack(name, tensor, entries)?))
         })
     }
 
@@ -53,7 +53,8 @@ impl Found<'_> {
         tensor: Option<&Tensor>,
     ) -> Result<Mat<f32>, SequentialError> {
         self.read(placed, tensor, |name, tensor| {
-            placed.unpack_picked(name, tensor, self.none.len())
+            let rows = placed.unpack_picked(name, tensor, self.none.len())?;
+            Ok(self.draw.counted(rows))
         })
     }
 
