@@ -68,7 +68,7 @@ impl Padding {
     /// what does not count.
     pub fn fill(&self, values: &mut [f64], shape: &[usize], filler: f64) {
         let fits = shape.first() == Some(&self.samples()) && self.is_along(shape);
-        // Two axes are those of scores per class, of as many classes as there are positions by chance.
+        // Of two axes the second is that of classes, of which there may be as many by chance.
         let fits = fits && shape.len() > 2;
         let inner = values.len() / self.counts.len().max(1);
         if !fits || inner == 0 {

@@ -185,8 +185,8 @@ fn weighed_by(
         .copied()
         .unwrap_or(1)
         .max(1);
-    // Where one factor has fewer matrices, as keys that several heads of queries share, each of them
-    // meets several of the other one's.
+    // Keys that several heads of queries share are fewer matrices, each of which meets several of
+    // the other factor's.
     let others = observed.blocks.len();
     let met = |block: usize| {
         let first = block * others / blocks.max(1);

@@ -91,7 +91,7 @@ impl Placed {
         let all: Vec<usize> = all.collect();
         let share = padding.map_or(1.0, Padding::share);
         let wanted = (rows as f64 / share).ceil() as usize;
-        let places: Vec<usize> = if wanted >= all.len() || self.is_whole {
+        let places: Vec<usize> = if wanted >= all.len() {
             all
         } else {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
