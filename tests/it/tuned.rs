@@ -120,8 +120,11 @@ fn what_cannot_learn_is_repaired_layer_by_layer() {
 fn the_result_of_a_search_is_tuned() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.onnx");
-    let (model, data) = (fixture("vgg_folded_torchscript.onnx"), fixture("calib.npz"));
-    let options = ["--samples", "96", "--repair", "tuned"];
+    let (model, data) = (
+        fixture("resnet_folded_torchscript.onnx"),
+        fixture("calib.npz"),
+    );
+    let options = ["--samples", "64", "--repair", "tuned"];
     let run = prune(&model, &data, &output, &options);
     assert_eq!(report(&run)["repair"], "tuned", "{}", notes(&run));
     assert!(
