@@ -79,7 +79,7 @@ pub struct Group {
     /// Nodes with a weight whose output the channels are.
     pub producers: Vec<NodeId>,
     /// Positions of each channel along the weights that have the fewest of them: a head has its
-    /// inner axis's length.
+    /// inner axis's length. One for channels inside heads, which matrices have along an axis.
     pub positions: usize,
     /// Indexes into [`Groups::consumers`]: who reads the channels linearly.
     pub consumers: Vec<usize>,

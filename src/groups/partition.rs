@@ -6,7 +6,7 @@ use crate::graph::{Graph, NodeId, Table};
 use crate::groups::ties;
 use crate::groups::walk::{Reason, Walk};
 use crate::groups::{
-    Atom, Axes, AxisMap, ChannelAxes, ChannelId, ChannelMap, Elements, Entry, Group, Groups,
+    Atom, Axes, AxisMap, ChannelAxes, ChannelId, ChannelMap, Elements, Entry, Group, Groups, Role,
 };
 
 /// Resolves the united atoms of a finished walk.
@@ -30,6 +30,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
             frozen[channel].insert(reason);
         }
     }
+    let of_matrices = of_matrices(&walk, &resolve);
     let mut groups = Groups {
         channel_count,
         groups: Table::default(),
@@ -62,9 +63,27 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     let reasons: Vec<&Reason> = reasons.into_iter().map(|(reason, _)| reason).collect();
     let facts = Facts::of(graph, &groups, (&frozen, &reasons), &first_origin);
     groups.groups = collect(graph, &groups, &facts).into();
+    of_one_position(&mut groups, &of_matrices);
     let weights = walk.weights.iter().copied();
     groups.sharing = ties::sharing(graph, &groups, walk.rules, weights);
     groups
+}
+
+/// The channels along axes of matrices in products of activations.
+fn of_matrices(walk: &Walk<'_>, resolve: &dyn Fn(&[Atom]) -> ChannelMap) -> BTreeSet<ChannelId> {
+    let roles = walk.splits.roles.iter();
+    let maps = roles.filter(|(_, role)| *role == Role::Matrix);
+    maps.flat_map(|(map, _)| resolve(map)).collect()
+}
+
+/// What is inside a head is an axis of matrices, however many heads there are.
+fn of_one_position(groups: &mut Groups, of_matrices: &BTreeSet<ChannelId>) {
+    for group in &mut groups.groups {
+        let first = group.channels.first();
+        if first.is_some_and(|first| of_matrices.contains(first)) {
+            group.positions = 1;
+        }
+    }
 }
 
 fn entry(

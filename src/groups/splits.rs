@@ -59,9 +59,7 @@ impl Walk<'_> {
 
     /// Says what a product of two activations does along an axis.
     pub fn see(&mut self, map: &AxisMap, role: Role) {
-        if self.splits.exploring {
-            self.splits.roles.push((map.clone(), role));
-        }
+        self.splits.roles.push((map.clone(), role));
     }
 
     /// Lays the atoms of consecutive elements along new axes of these lengths.

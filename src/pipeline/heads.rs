@@ -16,8 +16,9 @@ pub(super) enum Wish<'a> {
     /// Nothing does: no data tell how to combine them.
     Whole,
     /// They leave where they can be combined, each head's in its own way: that loses less than
-    /// whole heads (docs/design/decisions/042-heads-in-their-own-bases.md).
-    Combined,
+    /// whole heads (docs/design/decisions/042-heads-in-their-own-bases.md). Widths are multiples of
+    /// this.
+    Combined(usize),
     /// This plan has them or not.
     Plan(&'a Plan),
 }
@@ -28,7 +29,7 @@ impl<'a> Wish<'a> {
         match &options.plan {
             Some(plan) => Wish::Plan(plan),
             None if is_told && options.combine && options.estimator == Estimator::Gaussian => {
-                Wish::Combined
+                Wish::Combined(options.limits.align)
             }
             None => Wish::Whole,
         }
@@ -54,17 +55,21 @@ pub(super) fn groups(graph: &Graph, scope: Scope, wish: Wish<'_>) -> (Groups, Sc
             let fits = plan.stays(&inside.0).is_ok();
             if fits { inside } else { whole }
         }
-        Wish::Combined => {
+        Wish::Combined(align) => {
             let inside = find(Heads::Inside);
-            let is_better = are_combined(graph, &whole.0, &inside.0);
+            let is_better = are_combined(graph, (&whole.0, &inside.0), LEAST_WIDTHS * align.max(1));
             if is_better { inside } else { whole }
         }
     }
 }
 
-/// Whether every group that differs from those of whole heads may be combined, and no weight stays
-/// that would lose something with whole heads.
-fn are_combined(graph: &Graph, whole: &Groups, inside: &Groups) -> bool {
+/// So many widths have heads at least of which the inside leaves: else whole ones can be fitted
+/// better to a budget.
+const LEAST_WIDTHS: usize = 3;
+
+/// Whether every group that differs from those of whole heads has at least `least` channels and may
+/// be combined, and no weight stays that would lose something with whole heads.
+fn are_combined(graph: &Graph, (whole, inside): (&Groups, &Groups), least: usize) -> bool {
     let free = |groups: &Groups| -> BTreeMap<Vec<NodeId>, usize> {
         let free = groups.groups.iter().filter(|group| group.frozen.is_empty());
         free.map(|group| (group.producers.clone(), group.channels.len()))
@@ -83,5 +88,5 @@ fn are_combined(graph: &Graph, whole: &Groups, inside: &Groups) -> bool {
         let is_free = group.frozen.is_empty();
         is_free && of_whole.get(&group.producers) != Some(&group.channels.len())
     });
-    other.all(|(_, &may_be)| may_be)
+    other.all(|(group, &may_be)| may_be && group.channels.len() >= least)
 }

@@ -15,6 +15,7 @@ use crate::pipeline::samples::Samples;
 use crate::pipeline::{Error, batch, checks, hint, sizes, statistics};
 use crate::report::Note;
 use crate::runtime::{InputSpec, Runtime, RuntimeError, RuntimeOptions};
+use crate::select::Limits;
 use crate::shapes::{forecast, infer, probe};
 
 /// What opening a model needs to know.
@@ -106,7 +107,7 @@ pub fn open<'o>(
     let wish = if request.calibration.judges_by_synthetic() {
         Wish::Whole
     } else {
-        Wish::Combined
+        Wish::Combined(Limits::default().align)
     };
     open_for(original, request, wish, observer)
 }
