@@ -79,8 +79,11 @@ pub struct Group {
     /// Nodes with a weight whose output the channels are.
     pub producers: Vec<NodeId>,
     /// Positions of each channel along the weights that have the fewest of them: a head has its
-    /// inner axis's length. One for channels inside heads, which matrices have along an axis.
+    /// inner axis's length.
     pub positions: usize,
+    /// Whether matrices in products of activations have the channels along an axis, as they have
+    /// what is inside a head.
+    pub is_inner: bool,
     /// Indexes into [`Groups::consumers`]: who reads the channels linearly.
     pub consumers: Vec<usize>,
     /// Why the group must stay whole; empty where it may be pruned.

@@ -63,7 +63,7 @@ pub(super) fn partition(graph: &Graph, walk: Walk<'_>) -> Groups {
     let reasons: Vec<&Reason> = reasons.into_iter().map(|(reason, _)| reason).collect();
     let facts = Facts::of(graph, &groups, (&frozen, &reasons), &first_origin);
     groups.groups = collect(graph, &groups, &facts).into();
-    of_one_position(&mut groups, &of_matrices);
+    mark_inner(&mut groups, &of_matrices);
     let weights = walk.weights.iter().copied();
     groups.sharing = ties::sharing(graph, &groups, walk.rules, weights);
     groups
@@ -76,13 +76,10 @@ fn of_matrices(walk: &Walk<'_>, resolve: &dyn Fn(&[Atom]) -> ChannelMap) -> BTre
     maps.flat_map(|(map, _)| resolve(map)).collect()
 }
 
-/// What is inside a head is an axis of matrices, however many heads there are.
-fn of_one_position(groups: &mut Groups, of_matrices: &BTreeSet<ChannelId>) {
+fn mark_inner(groups: &mut Groups, of_matrices: &BTreeSet<ChannelId>) {
     for group in &mut groups.groups {
         let first = group.channels.first();
-        if first.is_some_and(|first| of_matrices.contains(first)) {
-            group.positions = 1;
-        }
+        group.is_inner = first.is_some_and(|first| of_matrices.contains(first));
     }
 }
 
@@ -248,6 +245,7 @@ fn describe(graph: &Graph, facts: &Facts<'_>, channels: Vec<ChannelId>) -> Group
     Group {
         name,
         positions: 1,
+        is_inner: false,
         channels,
         producers,
         consumers,

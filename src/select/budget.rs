@@ -79,13 +79,16 @@ impl Default for Limits {
 
 impl Limits {
     /// Widths that a group may have, the present one first, then descending. A channel of several
-    /// positions, such as a head, brings a part of the alignment with it.
+    /// positions, such as a head, brings a part of the alignment with it, unless matrices have the
+    /// channels along an axis of a length that is aligned.
     #[must_use]
     pub fn widths(&self, group: &Group) -> Vec<usize> {
         let align = self.align.max(1);
+        let is_axis = group.is_inner && group.channels.len().is_multiple_of(align);
+        let positions = if is_axis { 1 } else { group.positions };
         let brought = (1..=align)
             .rev()
-            .find(|part| align.is_multiple_of(*part) && group.positions.is_multiple_of(*part));
+            .find(|part| align.is_multiple_of(*part) && positions.is_multiple_of(*part));
         let align = align / brought.unwrap_or(1);
         allowed_widths(group.channels.len(), align, self.min_channels)
     }
