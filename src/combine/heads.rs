@@ -100,12 +100,13 @@ impl Follower<'_> {
             (Some(Alike::Weighs(weight)), &[slot], false) => self.read(node, weight, slot),
             (Some(Alike::Multiplies), [_, _], false) => self.meet(node),
             (Some(Alike::Multiplies), [1], true) => {
-                let (maker, positions) = self.of(node, 1)?;
-                self.carry(
-                    node,
-                    maker,
-                    positions.multiplied(view.output_shape().ok()?)?,
-                )
+                // Columns: along an axis of stacks each matrix has a factor of its own.
+                let value = view.input(1)?;
+                let axis = *self.places.values.get(&value)?;
+                let rank = view.shape(value).ok()?.len();
+                let (maker, positions) = self.of(node, 1).filter(|_| axis + 1 == rank)?;
+                let made = positions.multiplied(view.output_shape().ok()?)?;
+                self.carry(node, maker, made)
             }
             (_, &[slot], true) => self.moved(node, slot),
             _ => None,

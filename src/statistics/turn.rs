@@ -36,10 +36,10 @@ impl Observed {
         let Some(first) = bases.first() else {
             return;
         };
-        let inputs = self.blocks.first().map_or(0, |block| block.mean.len());
         let kernel = self.kernel.max(1);
+        let inputs = self.blocks.first().map_or(0, |block| block.mean.len()) / kernel;
         // Parts of one block turn together.
-        let whole = (inputs / kernel > first.nrows()).then(|| {
+        let whole = (inputs > first.nrows()).then(|| {
             let mut whole = Mat::<f64>::identity(inputs, inputs);
             for &(start, basis) in places {
                 let Some(basis) = bases.get(basis) else {

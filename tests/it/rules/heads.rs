@@ -73,6 +73,21 @@ fn heads_of_one_projection_in_five_axes_may_be_turned() {
     }
 }
 
+/// Heads of one number each are told apart by their scores, and no combination of them is.
+#[test]
+fn heads_themselves_are_not_combined() {
+    let mut b = Builder::new(17);
+    b.input("x", &[LENGTH, 8]);
+    let parts = [(); 3].map(|()| {
+        let made = rows(&mut b, "x", 8, HEADS as usize);
+        heads(&mut b, &made, HEADS)
+    });
+    let made = attend(&mut b, &parts[0], &parts[1], &parts[2]);
+    let found = finish(b, &made, HEADS as usize, Default::default());
+    assert_eq!(found.free(), [HEADS as usize]);
+    assert_eq!(combinable(&found), [0; 0]);
+}
+
 /// What treats the channels of a head apart rules its queries and keys out, and not its values.
 #[test]
 fn an_activation_inside_the_heads_is_in_the_way() {
