@@ -3,20 +3,20 @@
     python bench/defaults.py FOLDER [--task NAME ...] [--bin PATH] [--data with without] [--options "--macs 0.8"]
                              [--csv docs/results]
 
-Runs `onnx-mipp IN OUT` with `--calib` and without, and no other option but --options, and judges both models with labels, on samples
-that the program has not seen:
+Runs `onnx-mipp IN OUT` with `--calib` and without, and no other option but --options, and judges both models with labels,
+on samples that the program has not seen:
 
 - mobilenet_v2, efficientnet_lite0: top-1 on 600 photographs of ImageNet in FOLDER/imagenet, which has them as JPEGs and
   labels.csv (file, class), from the public repository EliSchwartz/imagenet-sample-images. Three folds, drawn at random:
   two calibrate, the third is judged, so that all are.
-- recogniser, sentences: as in bench/tasks.py, with FOLDER/stsb.
+- recogniser, sentences, voice: as in bench/tasks.py, with FOLDER/stsb.
 - resnet, vgg, mobilenet, densenet: top-1 of the fixtures on fixtures/eval.npz, calibrated on fixtures/calib.npz.
 
 The table is printed, and with --csv kept in defaults.csv of that folder.
 
-The standard error is that of the difference, by 1000 draws of the judged samples with replacement. The models that are not fixtures
-come from `python fixtures/zoo.py 'mobilenet_v2*' 'efficientnet_lite0*' ppocr_rec 'minilm*'`. Needs numpy, onnxruntime, Pillow,
-and tokenizers for the sentences.
+The standard error is that of the difference, by 1000 draws of the judged samples with replacement. The models that are
+not fixtures come from `python fixtures/zoo.py 'mobilenet_v2*' 'efficientnet_lite0*' ppocr_rec 'minilm*' silero_vad_sequence`.
+Needs numpy, onnxruntime, Pillow, tokenizers for the sentences and espeak-ng for the voice.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from judged import COLUMNS, ROOT, ZOO, Arrays, Case, percent_right, row
 from photographs import NORMALISED, prepared
 from PIL import Image
 from tables import Table
-from tasks import recogniser, sentences
+from tasks import recogniser, sentences, voice
 
 FIXTURES = ROOT / "fixtures"
 NETS = ("resnet", "vgg", "mobilenet", "densenet")
 IMAGENET = ("mobilenet_v2", "efficientnet_lite0")
-TASKS = (*IMAGENET, "recogniser", "sentences", *NETS)
+TASKS = (*IMAGENET, "recogniser", "sentences", "voice", *NETS)
 FOLDS = 3
 
 
@@ -65,7 +65,7 @@ def fixture(name: str, _: Path) -> Iterator[Case]:
 def cases(task: str, folder: Path) -> Iterator[Case]:
     if task in IMAGENET:
         return imagenet(task, folder / "imagenet")
-    made = {name: fixture for name in NETS} | {"recogniser": recogniser, "sentences": sentences}
+    made = {name: fixture for name in NETS} | {"recogniser": recogniser, "sentences": sentences, "voice": voice}
     return made[task](task, folder)
 
 

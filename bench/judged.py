@@ -22,6 +22,25 @@ Arrays = dict[str, np.ndarray]
 Marks = np.ndarray
 
 
+def outputs(model: Path, arrays: Arrays) -> np.ndarray:
+    session = opened(model)
+    count = len(next(iter(arrays.values())))
+    names = [source.name for source in session.get_inputs()]
+    fixed = session.get_inputs()[0].shape[0]
+    batch = fixed if isinstance(fixed, int) else BATCH
+    parts = []
+    for first in range(0, count, batch):
+        feeds = {name: arrays[name][first : first + batch] for name in names}
+        parts.append(session.run(None, feeds)[0])
+    return np.concatenate(parts)
+
+
+def opened(model: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 @dataclass
 class Case:
     """One model, what calibrates it and how its outputs are marked."""
@@ -35,25 +54,12 @@ class Case:
     metric: Callable[[Marks], float]
     # Options that the model needs where no data show its sizes.
     shapes: list[str] = field(default_factory=list)
+    # The first output on `judged`.
+    run: Callable[[Path, Arrays], np.ndarray] = outputs
 
 
 def percent_right(marks: Marks) -> float:
     return 100 * float(marks.mean())
-
-
-def outputs(model: Path, arrays: Arrays) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    count = len(next(iter(arrays.values())))
-    names = [source.name for source in session.get_inputs()]
-    fixed = session.get_inputs()[0].shape[0]
-    batch = fixed if isinstance(fixed, int) else BATCH
-    parts = []
-    for first in range(0, count, batch):
-        feeds = {name: arrays[name][first : first + batch] for name in names}
-        parts.append(session.run(None, feeds)[0])
-    return np.concatenate(parts)
 
 
 def standard_error(metric: Callable[[Marks], float], before: Marks, after: Marks) -> float:
@@ -94,8 +100,8 @@ def row(task: str, cases: Iterator[Case], program: Path, with_data: bool, option
                 made, taken = prune(program, case, Path(work), with_data, options)
                 shares.append(share(made))
                 seconds.append(taken)
-            before.append(case.mark(outputs(case.model, case.judged)))
-            after.append(case.mark(outputs(Path(work, "out.onnx"), case.judged)))
+            before.append(case.mark(case.run(case.model, case.judged)))
+            after.append(case.mark(case.run(Path(work, "out.onnx"), case.judged)))
     metric = case.metric
     both = np.concatenate(before), np.concatenate(after)
     first, second = map(metric, both)

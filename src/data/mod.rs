@@ -145,8 +145,8 @@ pub fn open(
 }
 
 /// Makes data up for `inputs`: photographs of things that hide each other, sentences, sounds,
-/// Gaussian noise for other numbers and small integers for other integers. The same seed gives the
-/// same bytes.
+/// noise of any strength for other numbers and small integers for other integers. The same seed
+/// gives the same bytes.
 ///
 /// # Errors
 /// When --shape does not fit the inputs, or no samples are asked for.

@@ -24,6 +24,12 @@ const OTHER_SIZE: usize = 64;
 const LINE_HEIGHT: usize = 64;
 /// A row of so many numbers is taken for a sound.
 const LEAST_SOUND: usize = 4000;
+/// Of noise that stands for anything: the exponent of the amplitude over the frequency, and the
+/// deviation. Shorter rows have no spectrum.
+const SMOOTHEST: f32 = 1.5;
+const FAINTEST: f32 = 0.01;
+const STRONGEST: f32 = 2.0;
+const LEAST_SPECTRUM: usize = 16;
 /// The stream of random numbers that all inputs of a sample share; those of single inputs come
 /// before.
 const SHARED: u64 = 0xffff;
@@ -46,7 +52,8 @@ enum Kind {
         last: bool,
     },
     Sound,
-    Gaussian,
+    /// Rows of noise, from white to smooth and from faint to strong.
+    Noise,
     Sentence(TokenInput, Vocabulary),
     Integers,
     Constant(i64),
@@ -117,7 +124,7 @@ impl Recipe {
             }
             Kind::Planes { last } => self.floats(planes(rng, &self.shape, *last)),
             Kind::Sound => self.floats(rows.flat_map(|_| sound::wave(rng, length)).collect()),
-            Kind::Gaussian => self.floats((0..count).map(|_| draw::normal(rng)).collect()),
+            Kind::Noise => self.floats(noise(rng, count / length, length)),
             Kind::Sentence(part, source) => {
                 // All inputs of a sample tell of the same sentences.
                 let row = |row: usize| {
@@ -160,7 +167,7 @@ impl Kind {
             }
             Kind::Planes { .. } => "noise with the spectrum of natural images".to_owned(),
             Kind::Sound => format!("made-up sounds of {SOUND_LENGTH} values per second"),
-            Kind::Gaussian => "Gaussian noise of unit variance".to_owned(),
+            Kind::Noise => "noise of any smoothness and strength".to_owned(),
             Kind::Sentence(part, source) => tokens::text(*part, *source),
             Kind::Integers => "random integers from 0 to 99".to_owned(),
             Kind::Constant(value) => format!("the constant {value}"),
@@ -204,7 +211,7 @@ fn kind(spec: &InputSpec, inputs: &[InputSpec], options: &ReaderOptions) -> Kind
     if is_float {
         return match *spec.shape.as_slice() {
             [_, last] | [_, Some(1), last] if !is_whole && is_sound(last, &name) => Kind::Sound,
-            _ => Kind::Gaussian,
+            _ => Kind::Noise,
         };
     }
     if name == "sr" || has(&["sample_rate", "sampling_rate"]) {
@@ -290,6 +297,22 @@ fn picture(rng: &mut ChaCha8Rng, [height, width]: [usize; 2], subject: Subject) 
         let pixel = pixels.get(y as usize * width + x as usize);
         Rgb(pixel.map_or([0; 3], |pixel| pixel.map(|value| value.round() as u8)))
     })
+}
+
+/// Rows of noise with amplitude 1/f^a, of one a and one deviation for all of them: nothing is known
+/// of the values, and what only a faint or only a smooth row makes active must not seem dead.
+fn noise(rng: &mut ChaCha8Rng, rows: usize, length: usize) -> Vec<f32> {
+    let exponent = draw::uniform(rng, 0.0, SMOOTHEST);
+    let deviation = draw::log_uniform(rng, FAINTEST, STRONGEST);
+    let row = |_| {
+        if length < LEAST_SPECTRUM {
+            (0..length).map(|_| draw::normal(rng)).collect()
+        } else {
+            spectrum::line(rng, length, exponent)
+        }
+    };
+    let values: Vec<f32> = (0..rows).flat_map(row).collect();
+    values.into_iter().map(|value| value * deviation).collect()
 }
 
 /// Planes of noise with amplitude 1/f^1.5, of zero mean and unit variance, that are four fifths

@@ -237,7 +237,7 @@ fn what_fits_is_told_by_type_shape_and_name() {
             [None, Some(64), Some(14), Some(14)].as_slice(),
             "spectrum",
         ),
-        ("x", Float, &[None, Some(80), Some(300)], "Gaussian"),
+        ("x", Float, &[None, Some(80), Some(300)], "noise of any"),
         ("x", Float, &[None, Some(16_000)], "sounds"),
         ("waveform", Float, &[None, Some(1), None], "sounds"),
         ("attention_mask", Float, &[None, Some(8)], "constant 1"),
@@ -255,5 +255,40 @@ fn what_fits_is_told_by_type_shape_and_name() {
         let (recipe, note) = made(&spec(name, dtype, shape));
         assert!(note.contains(text), "{name}: {note}");
         assert!(!recipe.sample(0, 0, 0).is_empty());
+    }
+}
+
+/// White rows differ from their neighbours by twice their variance, smooth ones by much less.
+#[test]
+fn noise_that_stands_for_anything_is_faint_and_strong_white_and_smooth() {
+    let (recipe, _) = made(&spec("x", DataType::Float, &[None, Some(2), Some(512)]));
+    let figures = |index| {
+        let values = f32s(&recipe.sample(0, 0, index));
+        let row = &values[..512];
+        let variance = mean(&row.iter().map(|v| v * v).collect::<Vec<_>>());
+        let steps = row.windows(2).map(|pair| (pair[1] - pair[0]).powi(2));
+        let share = mean(&steps.collect::<Vec<_>>()) / variance;
+        (variance.sqrt(), share)
+    };
+    let (mut sizes, mut shares): (Vec<f64>, Vec<f64>) = (0..64).map(figures).unzip();
+    sizes.sort_by(f64::total_cmp);
+    shares.sort_by(f64::total_cmp);
+    assert!(sizes[0] >= 0.01 && sizes[6] < 0.03, "{sizes:?}");
+    assert!(sizes[57] > 0.9 && sizes[63] <= 2.0, "{sizes:?}");
+    assert!(shares[0] < 0.1 && shares[63] > 1.0, "{shares:?}");
+}
+
+/// Rows that are too short for a spectrum are normal: no row is zero.
+#[test]
+fn short_rows_of_noise_are_normal() {
+    let (recipe, _) = made(&spec("x", DataType::Float, &[None, Some(64), Some(1)]));
+    for index in 0..16 {
+        let values = f32s(&recipe.sample(0, 0, index));
+        let variance = mean(&values.iter().map(|v| v * v).collect::<Vec<_>>());
+        let fourth = mean(&values.iter().map(|v| v.powi(4)).collect::<Vec<_>>());
+        assert!(
+            (1.5..8.0).contains(&(fourth / variance.powi(2))),
+            "{values:?}"
+        );
     }
 }
