@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 /// What the library calls an option, and what the command line does.
 const NAMES: &[(&str, &str)] = &[
+    ("agreement", "--agreement"),
     ("align", "--align"),
     ("batch", "--batch"),
     ("best_effort", "--best-effort"),
@@ -19,9 +20,13 @@ const NAMES: &[(&str, &str)] = &[
     ("layout", "--layout"),
     ("library", "--onnxruntime"),
     ("macs", "--macs"),
+    ("max_change", "--max-change"),
+    ("max_drop", "--max-drop"),
     ("mean", "--mean"),
     ("memory", "--memory"),
     ("memory_limit", "--memory-limit"),
+    ("metric", "--metric"),
+    ("metric_timeout", "--metric-timeout"),
     ("mi", "--mi"),
     ("min_channels", "--min-channels"),
     ("normalized", "--prune-normalized"),

@@ -43,6 +43,7 @@ pub mod graph;
 pub mod groups;
 #[doc(hidden)]
 pub mod linalg;
+mod metric;
 #[doc(hidden)]
 pub mod mi;
 #[doc(hidden)]
@@ -87,6 +88,8 @@ pub mod verify;
 pub use data::{Color, Exif, ImageOptions, Layout};
 #[doc(inline)]
 pub use groups::{Heads, Scope};
+#[doc(inline)]
+pub use metric::{Metric, MetricError};
 #[doc(inline)]
 pub use onnx::Model;
 #[doc(inline)]

@@ -8,6 +8,7 @@ use globset::Glob;
 
 use crate::allowance::Allowance;
 use crate::groups::Scope;
+use crate::metric::Metric;
 use crate::onnx::Model;
 use crate::outputs::{Outputs, Target};
 use crate::pipeline::{
@@ -47,10 +48,18 @@ impl Prune {
         self
     }
 
-    /// How small the model gets.
+    /// How small the model gets, or what it must be worth. Of several budgets all are kept; ratios,
+    /// shares of MI and latencies have limits to what they go with ([`Budget::excludes`]).
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
-        self.options.budget = Some(budget);
+        self.options.budgets.push(budget);
+        self
+    }
+
+    /// Measures the original and the result, and the candidates of [`Budget::Drop`].
+    #[must_use]
+    pub fn metric(mut self, metric: Metric) -> Self {
+        self.options.metric = Some(metric);
         self
     }
 
@@ -186,8 +195,16 @@ impl Prune {
     /// What is asked for, where it makes sense.
     fn checked(&self) -> Result<Options, Error> {
         let mut options = self.options.clone();
-        if let Some(budget) = options.budget {
+        for (place, &budget) in options.budgets.iter().enumerate() {
             in_reach(budget)?;
+            let mut before = options.budgets.iter().take(place);
+            if let Some(other) = before.find(|other| other.excludes(&budget)) {
+                let (first, second) = (other.name(), budget.name());
+                return Err(Error::Apart { first, second });
+            }
+            if matches!(budget, Budget::Drop(_)) && options.metric.is_none() {
+                return Err(Error::NoMetric);
+            }
         }
         within("align", options.limits.align, &ranges::WIDTHS)?;
         within("min_channels", options.limits.min_channels, &ranges::WIDTHS)?;
@@ -218,22 +235,18 @@ fn within<T: PartialOrd + Display>(
 }
 
 fn in_reach(budget: Budget) -> Result<(), Error> {
-    let (option, found, is_in, expected) = match budget {
-        Budget::Macs(share) => ("macs", share, ranges::is_share(share), ranges::SHARE),
-        Budget::Params(share) => ("params", share, ranges::is_share(share), ranges::SHARE),
-        Budget::Latency(share) => ("latency", share, ranges::is_share(share), ranges::SHARE),
-        Budget::MutualInformation(share) => ("mi", share, ranges::is_share(share), ranges::SHARE),
-        Budget::Ratio(ratio) => ("ratio", ratio, ranges::is_ratio(ratio), ranges::RATIO),
-        Budget::Divergence(bound) => {
-            let is_bound = bound.is_finite() && bound > 0.0;
-            ("divergence", bound, is_bound, "a number above 0")
-        }
+    let found = budget.value();
+    let (is_in, expected) = match budget {
+        Budget::Ratio(_) => (ranges::is_ratio(found), ranges::RATIO),
+        Budget::Agreement(_) => (ranges::is_part(found), ranges::PART),
+        Budget::Drop(_) => (ranges::is_drop(found), ranges::DROP),
+        _ => (ranges::is_share(found), ranges::SHARE),
     };
     if is_in {
         Ok(())
     } else {
         Err(Error::Range {
-            option,
+            option: budget.name(),
             expected: expected.to_owned(),
             found: found.to_string(),
         })

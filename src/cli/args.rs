@@ -17,7 +17,9 @@ use globset::Glob;
 
 use super::files::Paths;
 use super::values::{MEMORY, MEMORY_LIMIT, THREADS, shape, whole};
-use budget::{BudgetArguments, BudgetLists, LimitArguments};
+use budget::{
+    BudgetLists, LimitArguments, MetricArguments, QualityArguments, SizeArguments, budgets,
+};
 use data::{CalibrationArguments, shapes};
 
 /// Makes a trained ONNX model smaller, without retraining: keeps the channels that carry the
@@ -117,6 +119,8 @@ pub struct SweepArguments {
     #[command(flatten)]
     budgets: BudgetLists,
     #[command(flatten)]
+    metric: MetricArguments,
+    #[command(flatten)]
     limits: LimitArguments,
     #[command(flatten)]
     selection: SelectionArguments,
@@ -205,7 +209,11 @@ pub struct PruneArguments {
     #[command(flatten)]
     calibration: CalibrationArguments,
     #[command(flatten)]
-    budget: BudgetArguments,
+    size: SizeArguments,
+    #[command(flatten)]
+    quality: QualityArguments,
+    #[command(flatten)]
+    metric: MetricArguments,
     #[command(flatten)]
     limits: LimitArguments,
     #[command(flatten)]
@@ -225,7 +233,7 @@ pub struct PruneArguments {
         long,
         value_name = "FILE.json",
         help_heading = "Output",
-        conflicts_with = "budget"
+        conflicts_with_all = ["size", "quality"]
     )]
     plan: Option<PathBuf>,
     /// Write the plan: the channels kept in every group
@@ -314,7 +322,8 @@ impl PruneArguments {
         let calibration = self.calibration.calibration(&self.statistics.stats);
         Ok(Options {
             opening: opening(calibration, &self.nodes, &self.scope, &self.runtime)?,
-            budget: self.budget.budget(),
+            budgets: budgets(&self.size, &self.quality),
+            metric: self.metric.metric()?,
             plan: None,
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),
@@ -357,7 +366,8 @@ impl SweepArguments {
         let calibration = self.calibration.calibration(&self.statistics.stats);
         Ok(Options {
             opening: opening(calibration, &self.nodes, &self.scope, &self.runtime)?,
-            budget: None,
+            budgets: Vec::new(),
+            metric: self.metric.metric()?,
             plan: None,
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),

@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::flags::with_flags;
 use crate::outputs::{OutputError, Outputs};
 use crate::pipeline::{self, Opening, Options};
+use crate::runtime::Stop;
 use crate::shown;
 use args::{
     Arguments, Command, CompareArguments, InspectArguments, OutputArguments, PruneArguments,
@@ -36,8 +37,9 @@ const NAME: &str = "onnx-mipp";
 /// process should have [`crate::runtime::restart_without_telemetry`] behind it; it ends here on a
 /// signal, and leaves nothing behind.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let stop = Stop::default();
     #[cfg(unix)]
-    if let Err(error) = signals::watch() {
+    if let Err(error) = signals::watch(stop.clone()) {
         terminal::warning(&format!("a signal will leave temporary files: {error}"));
     }
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -50,7 +52,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(config::Error::Usage(error)) => Err(error),
     };
     let result = match parsed {
-        Ok(parsed) => follow(parsed, &command_line(&arguments)),
+        Ok(parsed) => follow(parsed, &command_line(&arguments), &stop),
         Err(error) => {
             // Asking for help comes this way too, with code 0. A closed pipe is no matter.
             match shown::page(&error.render().to_string()) {
@@ -88,7 +90,7 @@ pub fn config_options(text: &str) -> Result<Options, String> {
     parsed.prune.options()
 }
 
-fn follow(arguments: Arguments, line: &str) -> Result<(), String> {
+fn follow(arguments: Arguments, line: &str, stop: &Stop) -> Result<(), String> {
     match arguments.command {
         Some(Command::Setup { cuda }) => setup(cuda),
         Some(Command::Inspect(arguments)) => inspect(&arguments),
@@ -96,7 +98,7 @@ fn follow(arguments: Arguments, line: &str) -> Result<(), String> {
         Some(Command::Sweep(arguments)) => sweep(&arguments, line),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { folder }) => man(folder.as_deref()),
-        None => prune(&arguments.prune, line),
+        None => prune(&arguments.prune, line, stop),
     }
 }
 
@@ -112,14 +114,15 @@ fn inspect(arguments: &InspectArguments) -> Result<(), String> {
     }
 }
 
-fn prune(arguments: &PruneArguments, line: &str) -> Result<(), String> {
+fn prune(arguments: &PruneArguments, line: &str, stop: &Stop) -> Result<(), String> {
     let needed = "IN.onnx and OUT.onnx are needed; see `onnx-mipp --help`";
     let input = arguments.input.as_deref().ok_or(needed)?;
     let output = arguments.output.as_deref();
     if output.is_none() && !arguments.dry_run {
         return Err(needed.to_owned());
     }
-    let (options, paths) = (arguments.options()?, arguments.paths());
+    let (mut options, paths) = (arguments.options()?, arguments.paths());
+    options.opening.runtime.stop = stop.clone();
     hold(&options.opening);
     let terminal = Terminal::new(&arguments.shown);
     let run = Run {

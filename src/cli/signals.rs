@@ -10,16 +10,19 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
+use super::terminal;
 use crate::onnx;
+use crate::runtime::Stop;
 
 /// From here on an interrupt, a termination and a hangup end the process with exit code 128 and the
 /// signal's number, without temporary files; while outputs take their places, when all have done
-/// so. A hangup that was ignored at the start, as under nohup, stays so. A file that meets the
+/// so. A first interrupt of a search that has a result already makes it end with that: it is
+/// `stop` that is asked. A hangup that was ignored at the start, as under nohup, stays so. A file that meets the
 /// limit of a shell's `ulimit -f` is an error like that of a full disk.
 ///
 /// # Errors
 /// The system refuses the handlers.
-pub fn watch() -> io::Result<()> {
+pub fn watch(stop: Stop) -> io::Result<()> {
     let mut wanted = vec![SIGINT, SIGTERM];
     if !is_ignored(SIGHUP) {
         wanted.push(SIGHUP);
@@ -32,7 +35,16 @@ pub fn watch() -> io::Result<()> {
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            if let Some(signal) = signals.forever().next() {
+            for signal in signals.forever() {
+                if signal == SIGINT && stop.has_result() && !stop.is_stopped() {
+                    stop.stop();
+                    crate::metric::end_command();
+                    terminal::say(
+                        "interrupted: ends with the smallest model so far; again ends at once",
+                    );
+                    continue;
+                }
+                crate::metric::end_command();
                 let _removed = crate::outputs::remove_all();
                 // Not the ordinary end: ONNX Runtime may be at work in other threads.
                 low_level::exit(128 + signal);

@@ -11,6 +11,8 @@ pub(crate) use crate::pipeline::ranges::{BATCHES, PIXELS, SAMPLES, THREADS, WIDT
 /// Megabytes: up to 16 terabytes, and a limit that leaves room for ONNX Runtime itself.
 pub const MEMORY: RangeInclusive<u64> = 0..=1 << 24;
 pub const MEMORY_LIMIT: RangeInclusive<u64> = 256..=1 << 24;
+/// Up to a week.
+pub const SECONDS: RangeInclusive<u64> = 1..=604_800;
 pub const SEEDS: RangeInclusive<u64> = 0..=u64::MAX;
 
 /// Reads a whole number within the range.
@@ -65,5 +67,19 @@ pub fn ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if ranges::is_ratio(value) => Ok(value),
         _ => Err(format!("expected {}", ranges::RATIO)),
+    }
+}
+
+pub fn part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if ranges::is_part(value) => Ok(value),
+        _ => Err(format!("expected {}", ranges::PART)),
+    }
+}
+
+pub fn drop(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if ranges::is_drop(value) => Ok(value),
+        _ => Err(format!("expected {}", ranges::DROP)),
     }
 }

@@ -31,6 +31,7 @@ pub(super) struct Fitted {
 }
 
 /// A model cut and repaired, not yet checked.
+#[derive(Clone)]
 pub(super) struct Cut {
     pub model: Model,
     pub selection: Selection,
@@ -39,6 +40,8 @@ pub(super) struct Cut {
     pub repair: Repair,
     /// What the user should know of it.
     pub notes: Vec<Note>,
+    /// What the metric is of it, where that is known.
+    pub metric: Option<f64>,
 }
 
 /// How a cut model is repaired.
@@ -59,27 +62,29 @@ type Noted = (Model, Repair, Vec<Note>);
 pub(super) fn choose(
     subject: &Subject<'_>,
     evidence: &Evidence,
-    goal: Goal<'_>,
+    goal: &Goal<'_>,
     limits: &Limits,
 ) -> Result<Choice, Error> {
     let asked = goal.asked();
-    let budget = match goal {
-        Goal::Budget(budget) => budget,
-        Goal::Plan(plan) => {
-            let selection = given(subject, plan.clone());
-            return Ok(Choice { selection, asked });
-        }
-    };
+    if let Goal::Plan(plan) = goal {
+        let selection = given(subject, (*plan).clone());
+        return Ok(Choice { selection, asked });
+    }
     let seen = evidence.seen().ok_or(Error::NoStatistics)?;
     let scene = seen.scene(subject);
     subject.observer.stage("selecting channels");
-    let selection = match (budget, evidence) {
-        (Budget::Latency(wanted), Evidence::Timed(_, losses, time)) => {
+    let (time, others): (Vec<Budget>, Vec<Budget>) = goal
+        .budgets()
+        .iter()
+        .partition(|budget| matches!(budget, Budget::Latency(_)));
+    let selection = match (time.first(), evidence) {
+        (Some(wanted), Evidence::Timed(_, losses, time)) => {
             subject.observer.stage("measuring candidates");
             let measure = |widths: &Widths| latency::share(subject, widths);
+            let wanted = (wanted.value(), others.as_slice());
             select::select_measured(scene, wanted, limits, (Some(losses), time), measure)?
         }
-        _ => select::select(scene, budget, limits, evidence.losses())?,
+        _ => select::select(scene, &others, limits, evidence.losses())?,
     };
     let selection = seen.marked(selection);
     Ok(Choice { selection, asked })
@@ -162,6 +167,7 @@ pub(super) fn cut(
         asked,
         repair,
         notes,
+        metric: None,
     })
 }
 

@@ -4,6 +4,7 @@ use crate::allowance::OverLimit;
 use crate::combine::CombineError;
 use crate::data::DataError;
 use crate::graph::GraphError;
+use crate::metric::MetricError;
 use crate::onnx::OnnxError;
 use crate::outputs::OutputError;
 use crate::repair::sequential::SequentialError;
@@ -108,6 +109,55 @@ pub enum Error {
     /// A selection without statistics.
     #[error("channels cannot be selected without statistics; give `calibration` or `plan`")]
     NoStatistics,
+    /// Options that cannot be used together.
+    #[error("`{first}` cannot be used with `{second}`")]
+    Apart {
+        /// The one.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// A bound of quality that the samples cannot show.
+    #[error(
+        "{asked} needs {needed} samples that are held back, and there are {held}: {}",
+        advice_for(*all)
+    )]
+    FewSamples {
+        /// The budget.
+        asked: String,
+        /// Held-back samples that could show it if all agreed.
+        needed: usize,
+        /// Those that there are.
+        held: usize,
+        /// Calibration samples of which so many are held back; `None` where none are enough.
+        all: Option<usize>,
+    },
+    /// Agreement asked of a model that does not classify.
+    #[error(
+        "`agreement` needs an output of scores per class, of two axes, and the model has none: ask for `max_change`, \
+         or measure it with `metric`"
+    )]
+    NoScores,
+    /// A budget of a metric without one.
+    #[error("`max_drop` needs a `metric` that may drop")]
+    NoMetric,
+    /// The user's metric fails.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// A temporary folder cannot be made.
+    #[error("a temporary folder for the model cannot be made: {0}")]
+    Workspace(std::io::Error),
+    /// Budgets that no model keeps all of.
+    #[error(
+        "the budgets contradict each other: of the largest model with {costs}, {measured}; ask for less, or accept it \
+         with `best_effort`"
+    )]
+    Contradiction {
+        /// The budgets of costs.
+        costs: String,
+        /// What of the others it measures.
+        measured: String,
+    },
     /// Ranks asked of files that have none.
     #[error(
         "`estimator` copula needs ranks, and files of `statistics` hold sums only; give `calibration` without \
@@ -161,6 +211,14 @@ pub enum Error {
         /// What is wrong.
         error: Box<Error>,
     },
+}
+
+/// How many samples to give.
+fn advice_for(all: Option<usize>) -> String {
+    match all {
+        Some(all) => format!("give `calibration` with {all} or more"),
+        None => "ask for less, or measure it with `metric`".to_owned(),
+    }
 }
 
 impl Error {

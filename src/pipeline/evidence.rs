@@ -6,7 +6,6 @@ use crate::onnx::Model;
 use crate::outputs::{Staged, Target};
 use crate::pipeline::combining::{Combining, combine};
 use crate::pipeline::open::Subject;
-use crate::pipeline::options::Goal;
 use crate::pipeline::statistics::{Gathering, gather};
 use crate::pipeline::{Error, Options, latency};
 use crate::repair::Repair;
@@ -244,14 +243,4 @@ fn trade_off(
     let untried = Sensitivities(vec![Vec::new(); subject.groups.groups.len()].into());
     let own = Ranking::of(scene)?.all_losses(scene, limits, &untried);
     Ok(select::trade_off(scene, limits, &own))
-}
-
-impl Goal<'_> {
-    /// The budgets that the data are asked for.
-    pub fn budgets(self) -> Vec<Budget> {
-        match self {
-            Goal::Plan(_) => Vec::new(),
-            Goal::Budget(budget) => vec![budget],
-        }
-    }
 }

@@ -6,10 +6,12 @@ use crate::pipeline::calibration::Calibration;
 use crate::pipeline::cutting::{self, Cut};
 use crate::pipeline::evidence::Found;
 use crate::pipeline::open::Subject;
+use crate::pipeline::options::in_words;
+use crate::pipeline::quality::Gauge;
 use crate::pipeline::{Error, Options};
 use crate::repair::Repair;
 use crate::report::{self, Note, Report};
-use crate::select::{CostModel, Plan, Selection};
+use crate::select::{Budget, CostModel, Plan, Selection};
 use crate::verify::{self, Change, Check, Runs};
 
 /// A finished model with how it came about.
@@ -18,6 +20,7 @@ pub(super) struct Judged {
     pub selection: Selection,
     comparison: Option<verify::Comparison>,
     latency: Option<Change<f64>>,
+    metric: Option<Change<f64>>,
     asked: String,
     repair: Repair,
     pub notes: Vec<Note>,
@@ -27,7 +30,12 @@ pub(super) struct Judged {
 ///
 /// # Errors
 /// A model cannot be run, or has another signature than the original.
-pub(super) fn judge(subject: &Subject<'_>, cuts: Vec<Cut>) -> Result<Vec<Judged>, Error> {
+pub(super) fn judge(
+    subject: &Subject<'_>,
+    cuts: Vec<Cut>,
+    gauge: Option<&Gauge<'_>>,
+) -> Result<Vec<Judged>, Error> {
+    let metrics = metrics(&cuts, gauge)?;
     subject.observer.stage("checking the result");
     let models: Vec<&Model> = cuts.iter().map(|cut| &cut.model).collect();
     let mut check = Check::open(&subject.model, &models, &subject.runtime)?;
@@ -39,17 +47,31 @@ pub(super) fn judge(subject: &Subject<'_>, cuts: Vec<Cut>) -> Result<Vec<Judged>
     let runs = if is_measured { Runs::MANY } else { Runs::FEW };
     let times = check.latency(&subject.samples.one()?, runs)?;
     debug_assert_eq!((comparisons.len(), times.len()), (cuts.len(), cuts.len()));
-    let all = cuts.into_iter().zip(comparisons).zip(times);
-    let judged = all.map(|((cut, comparison), latency)| Judged {
+    let all = cuts.into_iter().zip(comparisons).zip(times).zip(metrics);
+    let judged = all.map(|(((cut, comparison), latency), metric)| Judged {
         model: cut.model,
         selection: cut.selection,
         comparison: is_told.then_some(comparison),
         latency: Some(latency),
+        metric,
         asked: cut.asked,
         repair: cut.repair,
         notes: cut.notes,
     });
     Ok(judged.collect())
+}
+
+/// What the metric is of the original and of each of the models.
+fn metrics(cuts: &[Cut], gauge: Option<&Gauge<'_>>) -> Result<Vec<Option<Change<f64>>>, Error> {
+    let Some(gauge) = gauge else {
+        return Ok(vec![None; cuts.len()]);
+    };
+    let before = gauge.original()?;
+    let measure = |cut: &Cut| {
+        let after = cut.metric.map_or_else(|| gauge.measure(&cut.model), Ok)?;
+        Ok(Some(Change { before, after }))
+    };
+    cuts.iter().map(measure).collect()
 }
 
 /// The model of which nothing may leave, as it was.
@@ -61,9 +83,12 @@ pub(super) fn unchanged(subject: &Subject<'_>, options: &Options) -> Result<Judg
         plan.stays(&subject.groups)?;
     }
     let count = subject.groups.groups.len();
-    let missed = match options.budget {
-        Some(budget) if options.plan.is_none() => format!("; {budget} is not reached"),
-        _ => String::new(),
+    let costs = options.budgets.iter().filter(|budget| !budget.is_quality());
+    let costs: Vec<Budget> = costs.copied().collect();
+    let missed = if costs.is_empty() || options.plan.is_some() {
+        String::new()
+    } else {
+        format!("; {} is not reached", in_words(&costs))
     };
     let ungrouped = report::ungrouped(&subject.graph, &subject.groups).len();
     let why = match (count, ungrouped) {
@@ -84,6 +109,7 @@ pub(super) fn whole(subject: &Subject<'_>, options: &Options, note: Note) -> Jud
         selection: cutting::given(subject, plan),
         comparison: None,
         latency: None,
+        metric: None,
         asked: options.goal().asked(),
         repair: options.repair(),
         notes: vec![note],
@@ -132,6 +158,7 @@ pub(super) fn report(
             after: judged.model.byte_size(),
         },
         latency_ms: judged.latency,
+        metric: judged.metric,
         candidates: selection.trials.clone(),
         search: selection.search.clone(),
         groups: Report::groups(graph, groups, selection, statistics, synthetic),

@@ -29,6 +29,7 @@ mod latency;
 mod observer;
 mod open;
 mod options;
+mod quality;
 pub(crate) mod ranges;
 mod samples;
 mod sizes;
@@ -60,6 +61,8 @@ use cutting::{Cut, Repairing};
 use evidence::{Asking, Evidence, Found};
 use judging::Judged;
 use options::Goal;
+use quality::{Demands, Gauge};
+use smallest::Smallest;
 
 /// A pruned model with how it came about.
 #[derive(Debug, Clone)]
@@ -114,27 +117,35 @@ fn narrow(
     keep: Option<&Target>,
 ) -> Result<(Judged, Found), Error> {
     let goal = options.goal();
-    let budgets = goal.budgets();
-    let mut found = evidence::ask(subject, &Asking::of(options, &budgets, keep))?;
-    let cut = match goal {
-        Goal::Budget(Budget::Divergence(bound)) => {
-            let how = (&options.limits, repairing(options));
-            smallest::smallest(subject, &found.evidence, bound, how)?
-        }
-        goal => {
-            let choice = cutting::choose(subject, &found.evidence, goal, &options.limits)?;
-            let fitted = cutting::fit(subject, &found.evidence, choice, options.repair())?;
-            // The repair layer by layer makes its own.
-            found.evidence.drop_moments();
-            cutting::cut(subject, &found.evidence, fitted, repairing(options))?
-        }
+    let gauge = Gauge::of(subject, options);
+    let demands = Demands::of(subject, goal.budgets(), gauge.as_ref());
+    if !matches!(goal, Goal::Default(_)) {
+        demands.check()?;
+    }
+    let mut found = evidence::ask(subject, &Asking::of(options, goal.budgets(), keep))?;
+    let cut = if demands.is_empty() {
+        let choice = cutting::choose(subject, &found.evidence, &goal, &options.limits)?;
+        let fitted = cutting::fit(subject, &found.evidence, choice, options.repair())?;
+        // The repair layer by layer makes its own.
+        found.evidence.drop_moments();
+        cutting::cut(subject, &found.evidence, fitted, repairing(options))?
+    } else {
+        let search = Smallest {
+            subject,
+            evidence: &found.evidence,
+            goal: &goal,
+            demands: &demands,
+            limits: &options.limits,
+            repairing: repairing(options),
+        };
+        search.find()?
     };
     let cut = match options.repair() {
-        Repair::Tuned => tuning::tuned(subject, &found.evidence, cut, options.memory)?,
+        Repair::Tuned => tuned(subject, &found.evidence, (cut, &demands), options.memory)?,
         _ => cut,
     };
     // Who asks for no budget asks for nothing worse in any way.
-    let asks_nothing = options.budget.is_none() && options.plan.is_none();
+    let asks_nothing = matches!(goal, Goal::Default(_));
     if asks_nothing && cut.model.byte_size() > subject.original.byte_size() {
         let note = "what may leave would make the file larger: the model is written unchanged";
         let found = Found {
@@ -143,9 +154,32 @@ fn narrow(
         };
         return Ok((judging::whole(subject, options, note.into()), found));
     }
-    let mut judged = judging::judge(subject, vec![cut])?;
+    let mut judged = judging::judge(subject, vec![cut], gauge.as_ref())?;
     let judged = judged.pop().ok_or(Error::NoStatistics)?;
     Ok((judged, found))
+}
+
+/// The model tuned, where it keeps then what is demanded of it.
+fn tuned(
+    subject: &Subject<'_>,
+    evidence: &Evidence,
+    (cut, demands): (Cut, &Demands<'_>),
+    memory: u64,
+) -> Result<Cut, Error> {
+    let before = (!demands.is_empty()).then(|| cut.clone());
+    let mut tuned = tuning::tuned(subject, evidence, cut, memory)?;
+    let Some(mut before) = before else {
+        return Ok(tuned);
+    };
+    let worth = demands.measure(&tuned.model)?;
+    if worth.used <= 1.0 {
+        tuned.metric = worth.metric;
+        return Ok(tuned);
+    }
+    let note =
+        "tuned, the model would not keep the quality that is asked for: it stays as it was before";
+    before.notes.push(note.into());
+    Ok(before)
 }
 
 /// Prunes a model to each of the budgets: calibration and trials are shared, selection and repair
@@ -167,8 +201,8 @@ pub(crate) fn sweep(
     let found = evidence::ask(&subject, &Asking::of(options, budgets, keep))?;
     let cut = |&budget: &Budget| -> Result<Cut, Error> {
         observer.notes(&[format!("for {budget}:").into()]);
-        let (goal, evidence): (_, &Evidence) = (Goal::Budget(budget), &found.evidence);
-        let choice = cutting::choose(&subject, evidence, goal, &options.limits)?;
+        let (goal, evidence): (_, &Evidence) = (Goal::Budgets(vec![budget]), &found.evidence);
+        let choice = cutting::choose(&subject, evidence, &goal, &options.limits)?;
         let fitted = cutting::fit(&subject, evidence, choice, options.repair())?;
         let cut = cutting::cut(&subject, evidence, fitted, repairing(options))?;
         match options.repair() {
@@ -177,7 +211,8 @@ pub(crate) fn sweep(
         }
     };
     let cuts = budgets.iter().map(cut).collect::<Result<_, _>>()?;
-    let judged = judging::judge(&subject, cuts)?;
+    let gauge = Gauge::of(&subject, options);
+    let judged = judging::judge(&subject, cuts, gauge.as_ref())?;
     let all = judged.into_iter();
     let pruned = all.map(|judged| finish(&subject, judged, &found, options));
     Ok((pruned.collect(), found.staged))

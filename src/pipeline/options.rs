@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
+use crate::metric::Metric;
 use crate::pipeline::Error;
 use crate::pipeline::open::Opening;
 use crate::regular;
@@ -14,7 +15,7 @@ use crate::statistics::Estimator;
 /// Change of the outputs on held-back samples, as a share of their variance, when no budget is
 /// given. Chosen on networks of several kinds, all of which lose less than a point with it
 /// (docs/results.md).
-const DEFAULT_DIVERGENCE: f64 = 0.005;
+const DEFAULT_CHANGE: f64 = 0.005;
 /// Share of every group's MI that is kept where files of statistics are all that is known of the
 /// data.
 const DEFAULT_MI_STATISTICS: f64 = 0.998;
@@ -30,8 +31,10 @@ pub(crate) const DEFAULT_MEMORY: u64 = 256_000_000;
 pub struct Options {
     /// The samples, which groups may be pruned, and where models run.
     pub opening: Opening,
-    /// The budget; `None`: what costs little accuracy.
-    pub budget: Option<Budget>,
+    /// The budgets, all of which are kept; none: what costs little accuracy.
+    pub budgets: Vec<Budget>,
+    /// What measures the original and the result, and decides a budget of its drop.
+    pub metric: Option<Metric>,
     /// A plan to apply instead of selecting.
     pub plan: Option<Plan>,
     /// Limits on widths.
@@ -53,7 +56,8 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             opening: Opening::default(),
-            budget: None,
+            budgets: Vec::new(),
+            metric: None,
             plan: None,
             limits: Limits::default(),
             estimator: Estimator::default(),
@@ -66,28 +70,51 @@ impl Default for Options {
 }
 
 /// What decides which channels stay.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Goal<'a> {
     Plan(&'a Plan),
-    Budget(Budget),
+    Budgets(Vec<Budget>),
+    /// What costs little accuracy.
+    Default(Budget),
 }
 
 impl Goal<'_> {
     /// As the report names it.
-    pub fn asked(self) -> String {
+    pub fn asked(&self) -> String {
         match self {
             Goal::Plan(_) => "a plan".to_owned(),
-            Goal::Budget(budget) => budget.to_string(),
+            Goal::Default(Budget::Change(bound)) => {
+                let percent = bound * 100.0;
+                format!("nothing, which allows the outputs a change of {percent} %")
+            }
+            Goal::Default(budget) => budget.to_string(),
+            Goal::Budgets(budgets) => in_words(budgets),
+        }
+    }
+
+    /// The budgets that the data are asked for.
+    pub fn budgets(&self) -> &[Budget] {
+        match self {
+            Goal::Plan(_) => &[],
+            Goal::Budgets(budgets) => budgets,
+            Goal::Default(budget) => std::slice::from_ref(budget),
         }
     }
 }
 
+/// Budgets as on the command line.
+pub(super) fn in_words(budgets: &[Budget]) -> String {
+    let words: Vec<String> = budgets.iter().map(Budget::to_string).collect();
+    words.join(" ")
+}
+
 impl Options {
-    /// The plan, or else the budget, by default one that costs little accuracy.
+    /// The plan, or else the budgets, by default one that costs little accuracy.
     pub(super) fn goal(&self) -> Goal<'_> {
         match &self.plan {
             Some(plan) => Goal::Plan(plan),
-            None => Goal::Budget(self.budget.unwrap_or(self.default_budget())),
+            None if self.budgets.is_empty() => Goal::Default(self.default_budget()),
+            None => Goal::Budgets(self.budgets.clone()),
         }
     }
 
@@ -98,7 +125,7 @@ impl Options {
         } else if calibration.is_synthetic() {
             Budget::MutualInformation(DEFAULT_MI_STATISTICS)
         } else {
-            Budget::Divergence(DEFAULT_DIVERGENCE)
+            Budget::Change(DEFAULT_CHANGE)
         }
     }
 

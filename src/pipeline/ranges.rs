@@ -16,6 +16,19 @@ pub(crate) const SHARE: &str = "a number above 0 and up to 1";
 /// Shares of what leaves.
 pub(crate) const RATIO: &str = "a number from 0 on and below 1";
 
+/// Shares that are neither none nor all.
+pub(crate) const PART: &str = "a number above 0 and below 1";
+/// What a metric may drop by, in its own units.
+pub(crate) const DROP: &str = "a number from 0 on";
+
+pub(crate) fn is_part(value: f64) -> bool {
+    value > 0.0 && value < 1.0
+}
+
+pub(crate) fn is_drop(value: f64) -> bool {
+    value >= 0.0 && value.is_finite()
+}
+
 pub(crate) fn is_share(value: f64) -> bool {
     value > 0.0 && value <= 1.0
 }

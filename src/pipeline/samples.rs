@@ -179,6 +179,11 @@ impl Samples {
         &self.compared
     }
 
+    /// Samples of which so many would be held back; `None` where no number of them would.
+    pub fn calibration_for(&self, held: usize) -> Option<usize> {
+        (held <= MOST_COMPARED).then(|| held.saturating_mul(HOLD_BACK).max(HOLD_BACK * self.unit))
+    }
+
     /// Every sample once, in order.
     pub fn all(&self) -> &[usize] {
         &self.all

@@ -1,134 +1,229 @@
-//! The default budget: the smallest model whose outputs hardly change on samples that nothing was
-//! fitted to.
+//! Budgets of quality, of which the default is one: the smallest model that keeps them, by what is
+//! measured of candidates.
 
-use crate::onnx::Model;
+use std::time::Instant;
+
 use crate::pipeline::Error;
 use crate::pipeline::cutting::{self, Choice, Cut, Repairing};
 use crate::pipeline::evidence::Evidence;
 use crate::pipeline::open::Subject;
-use crate::report::Note;
+use crate::pipeline::options::{Goal, in_words};
+use crate::pipeline::quality::{Demands, Worth};
+use crate::report::{self, Note};
 use crate::select::{self, Budget, Candidate, Limits, Rung, Search};
-use crate::verify::{Check, Divergence, VerifyError};
+use crate::verify::Divergence;
 
+/// So many candidates are measured at most: by default, and where the user asks for a quality.
+const MOST_DEFAULT: usize = 5;
+const MOST_ASKED: usize = 8;
 /// Where the interval ends by this share of the change above it, more samples would make the model
 /// smaller.
 const WIDE: f64 = 0.5;
 /// What may be asked for instead.
 const LOOSER: &str = "`macs` 0.8";
 
-/// The smallest of the candidates whose outputs change by no more than `bound` on the held-back
-/// samples, by the upper end of the interval.
-///
-/// # Errors
-/// Those of the stages that each candidate goes through.
-pub(super) fn smallest(
-    subject: &Subject<'_>,
-    evidence: &Evidence,
-    bound: f64,
-    (limits, repairing): (&Limits, Repairing),
-) -> Result<Cut, Error> {
-    let scene = evidence.seen().ok_or(Error::NoStatistics)?.scene(subject);
-    let losses = evidence.losses().ok_or(Error::NoStatistics)?;
-    let rungs = if can_compare(subject) {
-        select::ladder(scene, limits, losses, bound)
-    } else {
-        vec![Rung::whole(scene)]
-    };
-    let expected: Vec<f64> = rungs.iter().map(|rung| rung.loss).collect();
-    let (mut best, mut found) = (None, Vec::new());
-    let measured = select::smallest(&expected, bound, |place| {
-        let rung = &rungs[place];
-        let note = format!("at {:.3} of the MACs:", rung.macs);
-        subject.observer.notes(&[note.into()]);
-        let cut = cut_at(subject, evidence, (rung, bound), repairing)?;
-        let divergence = divergence(subject, &cut.model)?;
-        found.push(divergence);
-        if divergence.high <= bound {
-            best = Some(cut);
+/// A search for the smallest model.
+pub(super) struct Smallest<'a> {
+    pub subject: &'a Subject<'a>,
+    pub evidence: &'a Evidence,
+    pub goal: &'a Goal<'a>,
+    pub demands: &'a Demands<'a>,
+    pub limits: &'a Limits,
+    pub repairing: Repairing,
+}
+
+/// A candidate that was measured.
+struct Tried {
+    rung: Rung,
+    worth: Worth,
+}
+
+impl Smallest<'_> {
+    /// The smallest of the candidates that keeps the bounds of quality, and budgets of costs beside
+    /// them. Where the run is interrupted after one was found, that one.
+    ///
+    /// # Errors
+    /// Those of the stages that each candidate goes through, and budgets that no model keeps all
+    /// of.
+    pub fn find(&self) -> Result<Cut, Error> {
+        let scene = self.evidence.seen().ok_or(Error::NoStatistics)?;
+        let scene = scene.scene(self.subject);
+        let losses = self.evidence.losses().ok_or(Error::NoStatistics)?;
+        let bounds = self.demands.bounds()?;
+        let is_open = !self.demands.compares() || self.demands.can_compare();
+        let rungs = if is_open {
+            let reach = (self.goal.budgets(), self.demands.reach());
+            select::ladder(scene, self.limits, losses, reach)
+        } else {
+            vec![Rung::whole(scene)]
+        };
+        let (mut best, mut tried) = (None, Vec::new());
+        let mut notes = Vec::new();
+        match self.search(&rungs, &mut best, &mut tried) {
+            Err(_) if best.is_some() && self.subject.runtime.stop().is_stopped() => {
+                self.subject.runtime.stop().resume();
+                notes.push(
+                    "interrupted: this is the smallest model that was found until then".into(),
+                );
+            }
+            done => done?,
         }
-        Ok::<f64, Error>(divergence.high)
-    })?;
-    let is_whole = best.is_none();
-    let mut cut = match best {
-        Some(cut) => cut,
-        None => cut_at(subject, evidence, (&Rung::whole(scene), bound), repairing)?,
-    };
-    cut.notes.extend(too_few(subject, &found, is_whole));
-    let candidate = |(place, measured): (usize, f64)| Candidate {
-        macs: rungs[place].macs,
-        expected: rungs[place].loss,
-        measured,
-    };
-    cut.selection.search = Some(Search {
-        bound,
-        candidates: measured.into_iter().map(candidate).collect(),
-    });
-    Ok(cut)
-}
-
-fn cut_at(
-    subject: &Subject<'_>,
-    evidence: &Evidence,
-    (rung, bound): (&Rung, f64),
-    repairing: Repairing,
-) -> Result<Cut, Error> {
-    let seen = evidence.seen().ok_or(Error::NoStatistics)?;
-    subject.observer.stage("selecting channels");
-    let selection = select::select_at(seen.scene(subject), &rung.widths)?;
-    let choice = Choice {
-        selection: seen.marked(selection),
-        asked: Budget::Divergence(bound).to_string(),
-    };
-    let fitted = cutting::fit(subject, evidence, choice, repairing.repair)?;
-    cutting::cut(subject, evidence, fitted, repairing)
-}
-
-/// How far the outputs of a smaller model are from the original's on the held-back samples:
-/// infinitely far where that cannot be told.
-fn divergence(subject: &Subject<'_>, model: &Model) -> Result<Divergence, Error> {
-    let mut check = Check::open(&subject.model, &[model], &subject.runtime)?;
-    let held_back = subject.samples.batches(subject.samples.compared())?;
-    let found = match check.compare(held_back) {
-        Err(VerifyError::NotFinite { .. }) => None,
-        found => found?.pop().and_then(|comparison| comparison.divergence),
-    };
-    Ok(found.unwrap_or(Divergence::UNKNOWN))
-}
-
-/// Whether the held-back samples can tell how far a smaller model is from the original.
-fn can_compare(subject: &Subject<'_>) -> bool {
-    subject.samples.holds_back() && subject.samples.compared().len() > 1
-}
-
-/// What the user should know where the samples are few, or no candidate keeps the bound.
-fn too_few(subject: &Subject<'_>, found: &[Divergence], is_whole: bool) -> Option<Note> {
-    if !can_compare(subject) {
-        let note = format!(
-            "too few samples are held back to tell how a smaller model does on others: the model stays whole; give \
-             a hundred calibration samples or more, or a budget such as {LOOSER}"
-        );
-        return Some(note.into());
+        self.subject.runtime.stop().set_result(false);
+        let is_whole = best.is_none();
+        let mut cut = match best {
+            Some(cut) => cut,
+            None => self.first(&rungs, &mut tried)?,
+        };
+        notes.extend(self.note(&tried, is_whole));
+        cut.notes.extend(notes);
+        cut.selection.search = Some(Search {
+            bounds,
+            candidates: tried.iter().map(Tried::candidate).collect(),
+        });
+        Ok(cut)
     }
-    let held = subject.samples.compared().len();
-    let known = found.iter().filter(|d| d.mean > 0.0 && d.high.is_finite());
-    let excess = known.map(|d| d.high / d.mean - 1.0).reduce(f64::min);
-    if let Some(excess) = excess.filter(|excess| *excess > WIDE) {
-        let all = subject.samples.all().len();
-        // It falls with the root of their number.
-        let wanted = all as f64 * (excess / WIDE).powi(2);
-        let note = format!(
-            "{held} held-back samples tell little of how far the outputs move: with about {wanted:.0} calibration \
-             samples in place of {all} a smaller model may keep the bound"
-        );
-        return Some(note.into());
+
+    fn search(
+        &self,
+        rungs: &[Rung],
+        best: &mut Option<Cut>,
+        tried: &mut Vec<Tried>,
+    ) -> Result<(), Error> {
+        let expected = |rung: &Rung| self.demands.expected(rung.loss);
+        let expected: Vec<f64> = rungs.iter().map(expected).collect();
+        let most = match self.goal {
+            Goal::Default(_) => MOST_DEFAULT,
+            _ => MOST_ASKED,
+        };
+        select::smallest(&expected, (1.0, most), |place| {
+            let rung = &rungs[place];
+            let (cut, worth) = self.attempt(rung, most - tried.len() - 1)?;
+            let used = worth.used;
+            if used <= 1.0 {
+                *best = Some(cut);
+                self.subject.runtime.stop().set_result(true);
+            }
+            let rung = rung.clone();
+            tried.push(Tried { rung, worth });
+            Ok::<f64, Error>(used)
+        })?;
+        Ok(())
     }
-    let least = found.iter().map(|d| d.mean).reduce(f64::min);
-    least.filter(|_| is_whole).map(|least| {
-        let note = format!(
-            "the model stays whole: the least change of the outputs that was found is {:.2} %, on {held} held-back \
-             samples; a budget such as {LOOSER} allows more",
-            least * 100.0
-        );
-        note.into()
-    })
+
+    /// A candidate, cut, repaired and measured; at most so many more will be.
+    fn attempt(&self, rung: &Rung, more: usize) -> Result<(Cut, Worth), Error> {
+        let begin = Instant::now();
+        let observer = self.subject.observer;
+        observer.notes(&[format!("at {:.3} of the MACs:", rung.macs).into()]);
+        let mut cut = self.cut_at(rung)?;
+        let worth = self.demands.measure(&cut.model)?;
+        cut.metric = worth.metric;
+        if !matches!(self.goal, Goal::Default(_)) {
+            let bounds = self.demands.bounds()?;
+            let found = report::measured(&bounds, &worth.measured);
+            let answer = if worth.used <= 1.0 { "kept" } else { "missed" };
+            let seconds = begin.elapsed().as_secs_f64();
+            let note = format!(
+                "{answer}: {found} ({seconds:.0} s; at most {more} more, {:.0} s)",
+                seconds * more as f64
+            );
+            observer.notes(&[note.into()]);
+        }
+        Ok((cut, worth))
+    }
+
+    /// The largest of the candidates, where no smaller one keeps the bounds.
+    fn first(&self, rungs: &[Rung], tried: &mut Vec<Tried>) -> Result<Cut, Error> {
+        let scene = self.evidence.seen().ok_or(Error::NoStatistics)?;
+        let whole = Rung::whole(scene.scene(self.subject));
+        let first = match rungs.first() {
+            Some(first) if first.widths != whole.widths => first,
+            _ => return self.cut_at(&whole),
+        };
+        let (cut, worth) = self.attempt(first, 0)?;
+        if worth.used > 1.0 && !self.limits.best_effort {
+            let costs = self.goal.budgets().iter();
+            let costs: Vec<Budget> = costs.filter(|b| !b.is_quality()).copied().collect();
+            return Err(Error::Contradiction {
+                costs: in_words(&costs),
+                measured: report::measured(&self.demands.bounds()?, &worth.measured),
+            });
+        }
+        let rung = first.clone();
+        tried.push(Tried { rung, worth });
+        Ok(cut)
+    }
+
+    fn cut_at(&self, rung: &Rung) -> Result<Cut, Error> {
+        let seen = self.evidence.seen().ok_or(Error::NoStatistics)?;
+        self.subject.observer.stage("selecting channels");
+        let selection = select::select_at(seen.scene(self.subject), &rung.widths)?;
+        let choice = Choice {
+            selection: seen.marked(selection),
+            asked: self.goal.asked(),
+        };
+        let repair = self.repairing.repair;
+        let fitted = cutting::fit(self.subject, self.evidence, choice, repair)?;
+        cutting::cut(self.subject, self.evidence, fitted, self.repairing)
+    }
+
+    /// What the user should know where the samples are few, or no candidate keeps the bounds.
+    fn note(&self, tried: &[Tried], is_whole: bool) -> Option<Note> {
+        let samples = &self.subject.samples;
+        if self.demands.compares() && !self.demands.can_compare() {
+            let note = format!(
+                "too few samples are held back to tell how a smaller model does on others: the model stays whole; \
+                 give a hundred calibration samples or more, or a budget such as {LOOSER}"
+            );
+            return Some(note.into());
+        }
+        let held = samples.compared().len();
+        let found: Vec<Divergence> = tried.iter().filter_map(Tried::divergence).collect();
+        let is_change = |budget: &Budget| matches!(budget, Budget::Change(_));
+        let excess = found.iter().filter(|d| d.mean > 0.0 && d.high.is_finite());
+        let excess = excess.map(|d| d.high / d.mean - 1.0).reduce(f64::min);
+        let decides = self.goal.budgets().iter().any(is_change);
+        if let Some(excess) = excess.filter(|excess| decides && *excess > WIDE) {
+            let all = samples.all().len();
+            // It falls with the root of their number.
+            let wanted = all as f64 * (excess / WIDE).powi(2);
+            let note = format!(
+                "{held} held-back samples tell little of how far the outputs move: with about {wanted:.0} \
+                 calibration samples in place of {all} a smaller model may keep the bound"
+            );
+            return Some(note.into());
+        }
+        if !is_whole {
+            return None;
+        }
+        if !matches!(self.goal, Goal::Default(_)) {
+            let note = "no candidate that was tried keeps the quality that is asked for: the model is the largest \
+                        that may be";
+            return Some(note.into());
+        }
+        let least = found.iter().map(|d| d.mean).reduce(f64::min);
+        least.map(|least| {
+            let note = format!(
+                "the model stays whole: the least change of the outputs that was found is {:.2} %, on {held} \
+                 held-back samples; a budget such as {LOOSER} allows more",
+                least * 100.0
+            );
+            note.into()
+        })
+    }
+}
+
+impl Tried {
+    fn divergence(&self) -> Option<Divergence> {
+        self.worth.comparison?.divergence
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            macs: self.rung.macs,
+            expected: self.rung.loss,
+            measured: self.worth.measured.clone(),
+            kept: self.worth.used <= 1.0,
+        }
+    }
 }

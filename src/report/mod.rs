@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::flags::with_flags;
 use crate::graph::{Graph, GroupId};
 use crate::groups::{Group, Groups, Reason};
-use crate::select::{Score, Search, Selection, TradeOff, Trial};
+use crate::select::{Bound, Score, Search, Selection, TradeOff, Trial};
 use crate::statistics::Statistics;
 use crate::verify::{Change, Comparison};
 
@@ -50,9 +50,11 @@ pub struct Report {
     pub bytes: Change<u64>,
     /// Milliseconds of one run, on this machine, before and after.
     pub latency_ms: Option<Change<f64>>,
+    /// The metric before and after; `None` where none was given.
+    pub metric: Option<Change<f64>>,
     /// The candidates that a budget of latency measured, in this order; empty for other budgets.
     pub candidates: Vec<Trial>,
-    /// How the default budget found the size; `None` with other budgets.
+    /// How the default budget, or budgets of quality, found the size; `None` with others.
     pub search: Option<Search>,
     /// Every group.
     pub groups: Vec<GroupReport>,
@@ -104,6 +106,37 @@ pub struct GroupReport {
     pub data_weight: Option<f64>,
     /// Why it was frozen; empty where it was not.
     pub frozen: Vec<String>,
+}
+
+/// What a candidate measured by the bounds of a search, in words.
+#[must_use]
+pub fn measured(bounds: &[Bound], values: &[f64]) -> String {
+    let one = |(bound, value): (&Bound, &f64)| match (bound.of, bound.original) {
+        ("agreement", _) => format!("at least {:.1} % agree", value * 100.0),
+        ("max_drop", Some(original)) => {
+            let [value, original] = [*value, original].map(figure);
+            format!("the metric is {value}, the original's {original}")
+        }
+        _ if value.is_finite() => format!("the outputs change by up to {:.2} %", value * 100.0),
+        _ => "the outputs change without a bound".to_owned(),
+    };
+    let all: Vec<String> = bounds.iter().zip(values).map(one).collect();
+    all.join("; ")
+}
+
+/// A number of any size for people: six digits that count, and no zeros behind them.
+fn figure(value: f64) -> String {
+    let size = value.abs().max(f64::MIN_POSITIVE).log10().floor();
+    if !(-5.0..15.0).contains(&size) {
+        return format!("{value:.5e}");
+    }
+    let digits = (5.0 - size).max(0.0) as usize;
+    let text = format!("{value:.digits$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 /// What a comparison of two models found.

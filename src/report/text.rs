@@ -44,6 +44,10 @@ impl fmt::Display for Report {
             rows.push(total("latency", latency, |ms| format!("{ms:.2} ms")));
         }
         table(f, &rows)?;
+        if let Some(Change { before, after }) = self.metric {
+            let [before, after] = [before, after].map(super::figure);
+            writeln!(f, "\nthe metric was {before} and is {after}")?;
+        }
         writeln!(f)?;
         self.write_comparison(f)
     }
@@ -63,26 +67,35 @@ impl Report {
         Some(format!("{candidates} took {shares} of the latency"))
     }
 
-    /// What the candidates of the default budget changed.
+    /// What the candidates of a search measured.
     pub(super) fn searched(&self) -> Option<String> {
-        let candidates = self.search.iter().flat_map(|search| &search.candidates);
+        let search = self.search.as_ref()?;
+        let is_change = matches!(search.bounds.as_slice(), [bound] if bound.of == "max_change");
         let one = |candidate: &Candidate| {
             let Candidate { macs, measured, .. } = candidate;
-            if measured.is_finite() {
-                format!("{macs:.3} of the MACs by up to {:.2} %", measured * 100.0)
+            if is_change {
+                let measured = measured.first().filter(|high| high.is_finite());
+                measured.map_or_else(
+                    || format!("{macs:.3} of the MACs without a bound"),
+                    |high| format!("{macs:.3} of the MACs by up to {:.2} %", high * 100.0),
+                )
             } else {
-                format!("{macs:.3} of the MACs without a bound")
+                let kept = if candidate.kept { "" } else { ", which misses" };
+                let found = super::measured(&search.bounds, measured);
+                format!("{macs:.3} of the MACs ({found}{kept})")
             }
         };
-        let tried: Vec<String> = candidates.map(one).collect();
+        let tried: Vec<String> = search.candidates.iter().map(one).collect();
         let (last, others) = tried.split_last()?;
         let tried = match others {
             [] => last.clone(),
             others => format!("{} and {last}", others.join(", ")),
         };
-        Some(format!(
-            "sizes tried on the held-back samples: the outputs change at {tried}"
-        ))
+        Some(if is_change {
+            format!("sizes tried on the held-back samples: the outputs change at {tried}")
+        } else {
+            format!("sizes tried: {tried}")
+        })
     }
 
     /// Whether the model was pruned without data to compare it on.
@@ -276,7 +289,11 @@ fn closeness(f: &mut fmt::Formatter<'_>, found: &Comparison, whose: &str) -> fmt
         write!(f, ", change {mean:.2} % (up to {high:.2} %)")?;
     }
     match found.top1_agreement {
-        Some(agreement) => writeln!(f, ", top-1 agreement {:.1} %", agreement * 100.0),
+        Some(agreement) => write!(f, ", top-1 agreement {:.1} %", agreement * 100.0)?,
+        None => return writeln!(f),
+    }
+    match found.top1_agreement_low {
+        Some(low) => writeln!(f, " (at least {:.1} %)", low * 100.0),
         None => writeln!(f),
     }
 }

@@ -56,6 +56,11 @@ pub struct Runtime {
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
 impl Runtime {
+    /// What may ask everything that runs here to stop.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
     /// Finds and loads the library and makes sure that the device works. Several runtimes may be
     /// started in one process when they use the same library.
     ///

@@ -44,25 +44,59 @@ pub fn allowed_widths(width: usize, align: usize, least: usize) -> Vec<usize> {
     std::iter::once(width).chain(steps).collect()
 }
 
-/// Narrows the groups until `model` costs at most `target`, always taking the step that loses the
-/// least per cost saved, then takes steps back that the rest of the budget allows. Returns the
-/// widths of all groups.
+/// What a model may cost.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The cost as a function of the widths.
+    pub cost: CostModel,
+    /// What it may be at most.
+    pub most: f64,
+}
+
+impl Target {
+    /// Whether a model of these widths costs no more.
+    #[must_use]
+    pub fn is_met(&self, widths: &Widths) -> bool {
+        self.cost.total(widths) <= self.most
+    }
+}
+
+/// Whether all of them are.
 #[must_use]
-pub fn allocate(choices: &[Choice], model: &CostModel, mut widths: Widths, target: f64) -> Widths {
-    let models: Vec<CostModel> = choices
-        .iter()
-        .map(|choice| model.touching(choice.group))
-        .collect();
+pub fn are_met(targets: &[Target], widths: &Widths) -> bool {
+    targets.iter().all(|target| target.is_met(widths))
+}
+
+/// Narrows the groups until the targets are met, always taking the step that loses the least per
+/// cost saved, then takes steps back that the rest of the targets allows. Of several targets those
+/// count that are not yet met, each as a share of the whole model's cost. Returns the widths of all
+/// groups.
+#[must_use]
+pub fn allocate(choices: &[Choice], targets: &[Target], mut widths: Widths) -> Widths {
+    let costs = Costs::of(choices, targets, &widths);
     let mut places = vec![0usize; choices.len()];
-    let next = |index: usize, places: &[usize], widths: &Widths| {
-        next_step(&choices[index], places[index], &models[index], widths)
+    let next = |index: usize, missed: &[bool], places: &[usize], widths: &Widths| {
+        let saved = |trial: &Widths| costs.saved(index, missed, widths, trial);
+        next_step(&choices[index], places[index], widths, saved)
     };
     let all = 0..choices.len();
-    let mut steps: Vec<_> = all
-        .clone()
-        .map(|index| next(index, &places, &widths))
-        .collect();
-    while model.total(&widths) > target {
+    let mut steps: Vec<Option<(f64, usize)>> = Vec::new();
+    let mut missed: Vec<bool> = Vec::new();
+    loop {
+        let still: Vec<bool> = targets
+            .iter()
+            .map(|target| !target.is_met(&widths))
+            .collect();
+        if !still.contains(&true) {
+            break;
+        }
+        if still != missed {
+            missed = still;
+            let every = all
+                .clone()
+                .map(|index| next(index, &missed, &places, &widths));
+            steps = every.collect();
+        }
         let mut best: Option<(f64, usize, usize)> = None;
         for (index, step) in steps.iter().enumerate() {
             let Some((score, place)) = *step else {
@@ -78,15 +112,55 @@ pub fn allocate(choices: &[Choice], model: &CostModel, mut widths: Widths, targe
         debug_assert!(places[index] <= place);
         let group = choices[index].group;
         widths[group] = choices[index].widths[places[index]];
-        for other in all.clone().filter(|&other| models[other].touches(group)) {
-            steps[other] = next(other, &places, &widths);
+        for other in all.clone().filter(|&other| costs.touches(other, group)) {
+            steps[other] = next(other, &missed, &places, &widths);
         }
     }
     loop {
-        take_back(choices, model, &mut places, &mut widths, target);
-        if !swap(choices, model, &mut places, &mut widths, target) {
+        take_back(choices, targets, &mut places, &mut widths);
+        if !swap(choices, targets, &mut places, &mut widths) {
             return widths;
         }
+    }
+}
+
+/// What steps save of the targets' costs.
+struct Costs {
+    /// Of every choice and every target, the part of the cost that it changes.
+    parts: Vec<Vec<CostModel>>,
+    /// What makes costs of several kinds comparable.
+    weights: Vec<f64>,
+}
+
+impl Costs {
+    fn of(choices: &[Choice], targets: &[Target], whole: &Widths) -> Self {
+        let parts = |choice: &Choice| {
+            let touching = targets
+                .iter()
+                .map(|target| target.cost.touching(choice.group));
+            touching.collect()
+        };
+        let weight = |target: &Target| 1.0 / target.cost.total(whole).max(f64::MIN_POSITIVE);
+        Costs {
+            parts: choices.iter().map(parts).collect(),
+            weights: match targets {
+                [_] => vec![1.0],
+                several => several.iter().map(weight).collect(),
+            },
+        }
+    }
+
+    /// What the targets that are `missed` cost less after a step of one choice.
+    fn saved(&self, index: usize, missed: &[bool], before: &Widths, after: &Widths) -> f64 {
+        let parts = self.parts[index].iter().zip(&self.weights).zip(missed);
+        let wanted = parts.filter(|(_, missed)| **missed);
+        let saved =
+            wanted.map(|((part, weight), _)| weight * (part.total(before) - part.total(after)));
+        saved.sum()
+    }
+
+    fn touches(&self, index: usize, group: GroupId) -> bool {
+        self.parts[index].iter().any(|part| part.touches(group))
     }
 }
 
@@ -95,15 +169,14 @@ pub fn allocate(choices: &[Choice], model: &CostModel, mut widths: Widths, targe
 fn next_step(
     choice: &Choice,
     place: usize,
-    model: &CostModel,
     widths: &Widths,
+    saved: impl Fn(&Widths) -> f64,
 ) -> Option<(f64, usize)> {
-    let present = model.total(widths);
     let mut trial = widths.clone();
     let mut best: Option<(f64, usize)> = None;
     for next in place + 1..choice.widths.len() {
         trial[choice.group] = choice.widths[next];
-        let saved = present - model.total(&trial);
+        let saved = saved(&trial);
         let lost = choice.losses[next] - choice.losses[place];
         let score = if saved > 0.0 {
             lost / saved
@@ -117,14 +190,8 @@ fn next_step(
     best
 }
 
-/// Undoes the steps that lose most for what they cost, as long as the target holds.
-fn take_back(
-    choices: &[Choice],
-    model: &CostModel,
-    places: &mut [usize],
-    widths: &mut Widths,
-    target: f64,
-) {
+/// Undoes the steps that lose most for what they cost, as long as the targets hold.
+fn take_back(choices: &[Choice], targets: &[Target], places: &mut [usize], widths: &mut Widths) {
     loop {
         let mut best: Option<(f64, usize)> = None;
         for (index, choice) in choices.iter().enumerate() {
@@ -134,7 +201,7 @@ fn take_back(
             let mut trial = widths.clone();
             trial[choice.group] = choice.widths[before];
             let gained = choice.losses[places[index]] - choice.losses[before];
-            if model.total(&trial) <= target && best.is_none_or(|(most, _)| gained > most) {
+            if are_met(targets, &trial) && best.is_none_or(|(most, _)| gained > most) {
                 best = Some((gained, index));
             }
         }
@@ -145,14 +212,8 @@ fn take_back(
 }
 
 /// Narrows one group by up to two steps to widen another by one, where that loses less in all and
-/// the target holds; the best such exchange. False when there is none.
-fn swap(
-    choices: &[Choice],
-    model: &CostModel,
-    places: &mut [usize],
-    widths: &mut Widths,
-    target: f64,
-) -> bool {
+/// the targets hold; the best such exchange. False when there is none.
+fn swap(choices: &[Choice], targets: &[Target], places: &mut [usize], widths: &mut Widths) -> bool {
     const STEPS: [usize; 2] = [1, 2];
     let mut best: Option<(f64, usize, usize, usize)> = None;
     let mut trial = widths.clone();
@@ -176,7 +237,7 @@ fn swap(
                 trial[other.group] = width;
                 // A margin keeps rounding from exchanging the same two groups for ever.
                 let is_better = best.is_none_or(|(most, ..)| gain > most) && gain > 1e-9;
-                if is_better && model.total(&trial) <= target {
+                if is_better && are_met(targets, &trial) {
                     best = Some((gain, wider, narrower, place));
                 }
             }

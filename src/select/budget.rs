@@ -2,7 +2,7 @@
 
 use crate::graph::{GroupId, Table};
 use crate::groups::{Group, Widths};
-use crate::select::allocate::{Choice, allocate, allowed_widths};
+use crate::select::allocate::{Choice, Target, allocate, allowed_widths};
 use crate::select::cost::CostModel;
 use crate::select::search::{Trial, best, search};
 use crate::select::{Losses, Scene, SelectError, Stop};
@@ -21,38 +21,98 @@ pub enum Budget {
     Ratio(f64),
     /// This share of every group's mutual information is left.
     MutualInformation(f64),
-    /// The outputs on samples that nothing was fitted to diverge by no more than this.
-    Divergence(f64),
+    /// The outputs on samples that nothing was fitted to change by no more than this share of their
+    /// variance.
+    Change(f64),
+    /// This share of the samples that nothing was fitted to is classified as by the original.
+    Agreement(f64),
+    /// The metric falls by no more than this.
+    Drop(f64),
 }
 
 impl std::fmt::Display for Budget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Budget::Macs(fraction) => write!(f, "`macs` {fraction}"),
-            Budget::Params(fraction) => write!(f, "`params` {fraction}"),
-            Budget::Latency(fraction) => write!(f, "`latency` {fraction}"),
-            Budget::Ratio(fraction) => write!(f, "`ratio` {fraction}"),
-            Budget::MutualInformation(share) => write!(f, "`mi` {share}"),
-            Budget::Divergence(bound) => {
-                write!(
-                    f,
-                    "nothing, which allows the outputs a change of {} %",
-                    bound * 100.0
-                )
-            }
-        }
+        write!(f, "`{}` {}", self.name(), self.value())
     }
 }
 
 impl Budget {
+    /// What the option is called.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Budget::Macs(_) => "macs",
+            Budget::Params(_) => "params",
+            Budget::Latency(_) => "latency",
+            Budget::Ratio(_) => "ratio",
+            Budget::MutualInformation(_) => "mi",
+            Budget::Change(_) => "max_change",
+            Budget::Agreement(_) => "agreement",
+            Budget::Drop(_) => "max_drop",
+        }
+    }
+
+    /// The number that is asked for.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        match *self {
+            Budget::Macs(value)
+            | Budget::Params(value)
+            | Budget::Latency(value)
+            | Budget::Ratio(value)
+            | Budget::MutualInformation(value)
+            | Budget::Change(value)
+            | Budget::Agreement(value)
+            | Budget::Drop(value) => value,
+        }
+    }
+
     /// Whether groups share it, so that it needs to know what each of them loses.
     #[must_use]
     pub fn is_shared(&self) -> bool {
+        !matches!(self, Budget::Ratio(_) | Budget::MutualInformation(_))
+    }
+
+    /// Whether it says what a model must be worth, and not what it may cost: the smallest model
+    /// that is worth that is wanted.
+    #[must_use]
+    pub fn is_quality(&self) -> bool {
         matches!(
             self,
-            Budget::Macs(_) | Budget::Params(_) | Budget::Latency(_) | Budget::Divergence(_)
+            Budget::Change(_) | Budget::Agreement(_) | Budget::Drop(_)
         )
     }
+
+    /// Whether the two cannot be asked for together.
+    #[must_use]
+    pub fn excludes(&self, other: &Budget) -> bool {
+        let is_timed = matches!(self, Budget::Latency(_)) || matches!(other, Budget::Latency(_));
+        self.name() == other.name()
+            || !(self.is_shared() && other.is_shared())
+            || is_timed && (self.is_quality() || other.is_quality())
+    }
+
+    /// The cost that it bounds, which the widths alone decide, with what it counts.
+    fn cost(&self, scene: Scene<'_>) -> Option<(CostModel, &'static str)> {
+        let (graph, groups) = (scene.graph, scene.groups);
+        match self {
+            Budget::Macs(_) => Some((CostModel::macs(graph, groups), "MACs")),
+            Budget::Params(_) => Some((CostModel::parameters(graph, groups), "parameters")),
+            _ => None,
+        }
+    }
+}
+
+/// What the budgets allow a model to cost, as far as its widths alone decide that.
+#[must_use]
+pub(super) fn targets(scene: Scene<'_>, budgets: &[Budget]) -> Vec<Target> {
+    let whole = scene.groups.widths();
+    let target = |budget: &Budget| {
+        let (cost, _) = budget.cost(scene)?;
+        let most = cost.total(&whole) * budget.value();
+        Some(Target { cost, most })
+    };
+    budgets.iter().filter_map(target).collect()
 }
 
 /// Limits on the widths of groups.
@@ -97,40 +157,19 @@ impl Limits {
 /// Where each group's elimination stops.
 pub(super) fn stops(
     scene: Scene<'_>,
-    budget: Budget,
+    budgets: &[Budget],
     limits: &Limits,
     losses: Option<&Losses>,
 ) -> Result<Table<GroupId, Stop>, SelectError> {
     let widths = scene.groups.widths();
     let stop_at = |widths: Widths| widths.iter().map(|&width| Stop::Width(width)).collect();
-    match budget {
-        Budget::Latency(_) | Budget::Divergence(_) => Err(SelectError::Unmeasured),
-        Budget::MutualInformation(share) => Ok(vec![Stop::Mi(share); widths.len()].into()),
-        Budget::Ratio(ratio) => ratio_widths(scene, ratio, limits, widths).map(stop_at),
-        Budget::Macs(fraction) => {
-            let model = CostModel::macs(scene.graph, scene.groups);
-            shared(
-                scene,
-                budget,
-                limits,
-                losses,
-                (&model, fraction, "MACs"),
-                widths,
-            )
-            .map(stop_at)
+    match budgets {
+        [Budget::MutualInformation(share)] => Ok(vec![Stop::Mi(*share); widths.len()].into()),
+        [Budget::Ratio(ratio)] => ratio_widths(scene, *ratio, limits, widths).map(stop_at),
+        costs if costs.iter().all(|budget| budget.cost(scene).is_some()) => {
+            shared(scene, costs, limits, losses).map(stop_at)
         }
-        Budget::Params(fraction) => {
-            let model = CostModel::parameters(scene.graph, scene.groups);
-            shared(
-                scene,
-                budget,
-                limits,
-                losses,
-                (&model, fraction, "parameters"),
-                widths,
-            )
-            .map(stop_at)
-        }
+        _ => Err(SelectError::Unmeasured),
     }
 }
 
@@ -174,36 +213,51 @@ fn ratio_widths(
     Ok(widths)
 }
 
+/// The widths at which the least is lost of those that keep the budgets.
 fn shared(
     scene: Scene<'_>,
-    budget: Budget,
+    budgets: &[Budget],
     limits: &Limits,
     losses: Option<&Losses>,
-    (model, fraction, what): (&CostModel, f64, &str),
-    widths: Widths,
 ) -> Result<Widths, SelectError> {
-    let whole = model.total(&widths);
-    let target = whole * fraction;
-    if whole <= target {
-        return Ok(widths);
-    }
-    let found_within = |limits: &Limits| {
+    let targets = targets(scene, budgets);
+    let whole = scene.groups.widths();
+    let within = |limits: &Limits| {
         let choices = choices(scene, limits, losses);
-        allocate(&choices, model, widths.clone(), target)
+        allocate(&choices, &targets, whole.clone())
     };
-    let found = found_within(limits);
-    let reached = model.total(&found);
-    if reached > target && !limits.best_effort && !scene.prunable().is_empty() {
-        let reaches = |limits: &Limits| model.total(&found_within(limits)) <= target;
-        let reached = format!("{:.3} of the {what}", reached / whole);
-        return Err(unreached(
-            scene,
-            budget,
-            limits,
-            (reached, advice(limits, reaches)),
-        ));
-    }
+    let found = within(limits);
+    kept(scene, budgets, limits, &found, within)?;
     Ok(found)
+}
+
+/// Refuses widths that miss one of the budgets, where `within` finds those that other limits
+/// allow.
+fn kept(
+    scene: Scene<'_>,
+    budgets: &[Budget],
+    limits: &Limits,
+    found: &Widths,
+    within: impl Fn(&Limits) -> Widths,
+) -> Result<(), SelectError> {
+    if limits.best_effort || scene.prunable().is_empty() {
+        return Ok(());
+    }
+    let whole = scene.groups.widths();
+    for budget in budgets {
+        let Some((cost, what)) = budget.cost(scene) else {
+            continue;
+        };
+        let most = cost.total(&whole) * budget.value();
+        let reached = cost.total(found);
+        if reached > most {
+            let reaches = |limits: &Limits| cost.total(&within(limits)) <= most;
+            let reached = format!("{:.3} of the {what}", reached / cost.total(&whole));
+            let found = (reached, advice(limits, reaches));
+            return Err(unreached(scene, *budget, limits, found));
+        }
+    }
+    Ok(())
 }
 
 /// Which lower limits reach a budget that `limits` keep out of reach.
@@ -224,11 +278,11 @@ fn advice(limits: &Limits, reaches: impl Fn(&Limits) -> bool) -> &'static str {
     helping.next().map_or("", |(_, advice)| advice)
 }
 
-/// The widest widths found that `measure` finds to keep a budget of latency, with all that were
-/// measured.
+/// The widest widths found that `measure` finds to keep a budget of latency, beside others that
+/// the widths alone decide, with all that were measured.
 pub(super) fn measured_widths<E: From<SelectError>>(
     scene: Scene<'_>,
-    asked: f64,
+    (asked, budgets): (f64, &[Budget]),
     limits: &Limits,
     (losses, model): (Option<&Losses>, &CostModel),
     measure: impl FnMut(&Widths) -> Result<f64, E>,
@@ -238,15 +292,25 @@ pub(super) fn measured_widths<E: From<SelectError>>(
         return Ok((whole, Vec::new()));
     }
     let total = model.total(&whole);
+    let start = shared(scene, budgets, limits, losses)?;
+    let mut targets = targets(scene, budgets);
+    targets.push(Target {
+        cost: model.clone(),
+        most: total,
+    });
     let choices = choices(scene, limits, losses);
     let choose = |share: f64| {
-        let widths = allocate(&choices, model, whole.clone(), total * share);
+        let mut targets = targets.clone();
+        if let Some(time) = targets.last_mut() {
+            time.most = total * share;
+        }
+        let widths = allocate(&choices, &targets, whole.clone());
         let modelled = model.total(&widths) / total;
         (widths, modelled)
     };
     let trials = search(asked, choose, measure)?;
     let Some(best) = best(asked, &trials) else {
-        return Ok((whole, trials));
+        return Ok((start, trials));
     };
     // A time that is not a number keeps no budget.
     let is_kept = best.measured <= asked;
@@ -300,7 +364,11 @@ pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<Trad
     let mut points: Vec<TradeOff> = Vec::new();
     for step in (1..=STEPS).rev() {
         let share = f64::from(step) / f64::from(STEPS);
-        let widths = allocate(&choices, &model, whole.clone(), total * share);
+        let target = Target {
+            cost: model.clone(),
+            most: total * share,
+        };
+        let widths = allocate(&choices, &[target], whole.clone());
         let loss = choices.iter().map(|choice| choice.loss_at(&widths));
         let point = TradeOff {
             macs: if total > 0.0 {

@@ -17,7 +17,7 @@ mod sensitivity;
 mod smallest;
 mod spent;
 
-pub use allocate::{Choice, allocate, allowed_widths};
+pub use allocate::{Choice, Target, allocate, allowed_widths};
 pub use budget::{Budget, Limits, TradeOff, trade_off};
 pub use confidence::Interval;
 pub use cost::{CostModel, group_of};
@@ -26,7 +26,7 @@ pub use plan::{Plan, PlannedGroup};
 pub use ranking::Ranking;
 pub use search::Trial;
 pub use sensitivity::{Sensitivities, Sensitivity};
-pub use smallest::{Candidate, Rung, Search, ladder, smallest};
+pub use smallest::{Bound, Candidate, REACH, Rung, Search, ladder, smallest};
 pub use spent::{Goes, Spent, spent};
 
 use crate::graph::{Graph, GroupId, Table};
@@ -57,7 +57,7 @@ pub struct Selection {
     pub scores: Table<GroupId, Option<Score>>,
     /// The candidates that a budget of latency measured; empty for other budgets.
     pub trials: Vec<Trial>,
-    /// The search of a budget of divergence; `None` for other budgets.
+    /// The search of budgets of quality; `None` for others.
     pub search: Option<Search>,
 }
 
@@ -119,34 +119,35 @@ impl<'a> Scene<'a> {
 /// Per group, what the outputs lose at each of its allowed widths, the present one first.
 pub type Losses = Table<GroupId, Vec<f64>>;
 
-/// Chooses the channels that stay. A budget that groups share needs `losses`.
+/// Chooses the channels that stay within all of the budgets. One that groups share needs `losses`.
 ///
 /// # Errors
 /// The budget cannot be met, or not without measuring, or the statistics cannot be used.
 pub fn select(
     scene: Scene<'_>,
-    budget: Budget,
+    budgets: &[Budget],
     limits: &Limits,
     losses: Option<&Losses>,
 ) -> Result<Selection, SelectError> {
-    let stop = budget::stops(scene, budget, limits, losses)?;
+    let stop = budget::stops(scene, budgets, limits, losses)?;
     follow(scene, &stop, limits)
 }
 
-/// Chooses the channels that stay where a run may take the share `asked` of the original's time.
-/// `time` says what a run takes at given widths, up to a factor; `measure` runs a model of these
+/// Chooses the channels that stay where a run may take the share `asked` of the original's time, and
+/// the other `budgets`, which the widths alone decide, are kept too. `time` says what a run takes at given widths, up to a factor; `measure` runs a model of these
 /// widths and says what share of the original's time it takes.
 ///
 /// # Errors
 /// The budget cannot be met, the statistics cannot be used, or `measure` fails.
 pub fn select_measured<E: From<SelectError>>(
     scene: Scene<'_>,
-    asked: f64,
+    (asked, budgets): (f64, &[Budget]),
     limits: &Limits,
     (losses, time): (Option<&Losses>, &CostModel),
     measure: impl FnMut(&Widths) -> Result<f64, E>,
 ) -> Result<Selection, E> {
-    let (widths, trials) = budget::measured_widths(scene, asked, limits, (losses, time), measure)?;
+    let (widths, trials) =
+        budget::measured_widths(scene, (asked, budgets), limits, (losses, time), measure)?;
     let selection = select_at(scene, &widths)?;
     Ok(Selection {
         trials,

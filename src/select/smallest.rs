@@ -1,25 +1,26 @@
-//! The smallest model that keeps a bound which has to be measured.
+//! The smallest model that keeps bounds which have to be measured.
 //!
 //! On the way from the whole model down there is a ladder of candidates, each the best use of so
 //! many MACs by the losses of its groups. These say in which proportion two candidates lose; how
 //! much, a few measured candidates say.
 
 use crate::groups::Widths;
-use crate::select::allocate::allocate;
-use crate::select::budget::choices;
-use crate::select::{CostModel, Limits, Losses, Scene};
+use crate::select::allocate::{Target, allocate, are_met};
+use crate::select::budget::{choices, targets};
+use crate::select::{Budget, CostModel, Limits, Losses, Scene};
 
-/// So many candidates are measured at most.
-const MOST_MEASURED: usize = 5;
 /// A candidate that measures this share of the bound is near enough.
 const NEAR: f64 = 0.9;
 /// What is aimed at, so that expectations a little too low still find it.
 const AIM: f64 = 0.98;
+/// After so many misses in a row, expectations count no more: a measure that is coarse or noisy
+/// hardly tells the candidates apart.
+const STUBBORN: usize = 3;
 /// Steps of the ladder, as a share of the MACs.
 const STEP: f64 = 0.01;
-/// The ladder ends where the losses are this many times the bound: measured ones never were so much
-/// smaller.
-const REACH: f64 = 16.0;
+/// The ladder of a bound on the change ends where the losses are this many times the bound: measured
+/// ones never were so much smaller.
+pub const REACH: f64 = 16.0;
 
 /// A candidate.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,42 +46,79 @@ impl Rung {
 }
 
 /// A candidate that was measured.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Candidate {
     /// The share of the MACs that is left.
     pub macs: f64,
     /// What its groups were expected to lose, in sum.
     pub expected: f64,
-    /// What was measured.
-    pub measured: f64,
+    /// What was measured, by the bounds: of an interval, the end that decides.
+    pub measured: Vec<f64>,
+    /// Whether it keeps all of the bounds.
+    pub kept: bool,
+}
+
+/// What a candidate has to be worth.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Bound {
+    /// The option that asks for it: `max_change`, `agreement` or `max_drop`.
+    pub of: &'static str,
+    /// What is asked.
+    pub bound: f64,
+    /// What the original measures, where it is a metric.
+    pub original: Option<f64>,
 }
 
 /// A search for the smallest model.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Search {
-    /// What a candidate may measure at most.
-    pub bound: f64,
+    /// What a candidate has to keep.
+    pub bounds: Vec<Bound>,
     /// The candidates that were measured, in this order.
     pub candidates: Vec<Candidate>,
 }
 
-/// Candidates from the whole model down, as far as they can keep `bound`.
+/// Candidates from the largest model that keeps the budgets of costs down, as far as the groups'
+/// losses can stay within `reach`.
 #[must_use]
-pub fn ladder(scene: Scene<'_>, limits: &Limits, losses: &Losses, bound: f64) -> Vec<Rung> {
+pub fn ladder(
+    scene: Scene<'_>,
+    limits: &Limits,
+    losses: &Losses,
+    (budgets, reach): (&[Budget], f64),
+) -> Vec<Rung> {
     let model = CostModel::macs(scene.graph, scene.groups);
     let whole = scene.groups.widths();
     let total = model.total(&whole);
     let choices = choices(scene, limits, Some(losses));
-    let mut rungs = vec![Rung::whole(scene)];
-    let mut share = 1.0 - STEP;
-    while share > 0.0 && total > 0.0 {
-        let widths = allocate(&choices, &model, whole.clone(), total * share);
-        let rung = Rung {
-            macs: model.total(&widths) / total,
+    let costs = targets(scene, budgets);
+    let rung = |targets: &[Target]| {
+        let widths = allocate(&choices, targets, whole.clone());
+        Rung {
+            macs: if total > 0.0 {
+                model.total(&widths) / total
+            } else {
+                1.0
+            },
             loss: choices.iter().map(|choice| choice.loss_at(&widths)).sum(),
             widths,
-        };
-        let is_out = rung.macs > share || rung.loss > bound * REACH;
+        }
+    };
+    let first = if are_met(&costs, &whole) {
+        Rung::whole(scene)
+    } else {
+        rung(&costs)
+    };
+    let mut share = first.macs - STEP;
+    let mut rungs = vec![first];
+    while share > 0.0 && total > 0.0 {
+        let mut targets = vec![Target {
+            cost: model.clone(),
+            most: total * share,
+        }];
+        targets.extend(costs.iter().cloned());
+        let rung = rung(&targets);
+        let is_out = rung.macs > share || rung.loss > reach;
         share = rung.macs.min(share) - STEP;
         if rungs.last().is_some_and(|last| last.macs > rung.macs) {
             rungs.push(rung);
@@ -94,33 +132,45 @@ pub fn ladder(scene: Scene<'_>, limits: &Limits, losses: &Losses, bound: f64) ->
 
 /// Looks for the last candidate that measures `bound` or less, where `expected` has what each is
 /// expected to measure, up to a factor that changes slowly; the first is known to measure nothing.
-/// Returns which were measured, and what: the last of them that kept the bound is the smallest that
-/// did.
+/// Measures `most` of them at most. Returns which were measured, and what: the last of them that
+/// kept the bound is the smallest that did.
 ///
 /// # Errors
 /// Those of `measure`.
 pub fn smallest<E>(
     expected: &[f64],
-    bound: f64,
+    (bound, most): (f64, usize),
     mut measure: impl FnMut(usize) -> Result<f64, E>,
 ) -> Result<Vec<(usize, f64)>, E> {
     let mut measured = Vec::new();
     // The last that keeps the bound, and the first after it that does not, with what they measured.
     let mut within: (usize, Option<f64>) = (0, None);
     let mut beyond: (usize, Option<f64>) = (expected.len(), None);
-    while measured.len() < MOST_MEASURED {
-        let Some(next) = next(expected, bound, within, beyond) else {
+    let mut missed = 0;
+    while measured.len() < most {
+        let next = if missed < STUBBORN {
+            next(expected, bound, within, beyond)
+        } else {
+            middle(within.0, beyond.0)
+        };
+        let Some(next) = next else {
             break;
         };
         let found = measure(next)?;
         measured.push((next, found));
         match found <= bound {
             true if found >= bound * NEAR => break,
-            true => within = (next, Some(found)),
-            false => beyond = (next, Some(found)),
+            true => (within, missed) = ((next, Some(found)), 0),
+            false => (beyond, missed) = ((next, Some(found)), missed + 1),
         }
     }
     Ok(measured)
+}
+
+/// The candidate halfway between two.
+fn middle(within: usize, beyond: usize) -> Option<usize> {
+    let between = within + 1..beyond;
+    (!between.is_empty()).then(|| between.start + between.len() / 2)
 }
 
 /// The last candidate between the two that should keep the bound; none where none is left or
@@ -137,7 +187,7 @@ fn next(
     }
     if beyond.1.is_some_and(|measured| !measured.is_finite()) {
         // It says nothing of how much less the others lose.
-        return Some(between.start + between.len() / 2);
+        return middle(within.0, beyond.0);
     }
     let known = |(place, measured): (usize, Option<f64>)| {
         let expected = expected.get(place).filter(|&&expected| expected > 0.0)?;
@@ -166,11 +216,13 @@ fn next(
 mod tests {
     use super::*;
 
+    const MOST_MEASURED: usize = 5;
+
     /// The candidate that is found where each measures `truth` of what is expected, and how many
     /// were measured.
     fn found(expected: &[f64], bound: f64, truth: impl Fn(f64) -> f64) -> (usize, usize) {
         let measure = |place: usize| Ok::<f64, ()>(truth(expected[place]));
-        let measured = smallest(expected, bound, measure).unwrap_or_default();
+        let measured = smallest(expected, (bound, MOST_MEASURED), measure).unwrap_or_default();
         let kept = measured.iter().filter(|(_, found)| *found <= bound);
         (
             kept.map(|(place, _)| *place).max().unwrap_or(0),
@@ -204,6 +256,19 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// All beyond the 20th miss by the same little, whatever is expected of them.
+    #[test]
+    fn a_coarse_measure_is_halved() {
+        let expected = curve();
+        let edge = expected[20];
+        let truth = |loss: f64| if loss < edge { 0.009 } else { 0.0101 };
+        let measure = |place: usize| Ok::<f64, ()>(truth(expected[place]));
+        let measured = smallest(&expected, (0.01, 8), measure).unwrap_or_default();
+        let kept = measured.iter().filter(|(_, found)| *found <= 0.01);
+        let best = kept.map(|(place, _)| *place).max();
+        assert!((16..20).contains(&best.unwrap_or(0)), "{measured:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Checks on the pruned model before it appears: it loads, runs, keeps its signature, gives finite
 //! numbers, and how far it is from the original.
 
+pub(crate) mod agreement;
 mod divergence;
 mod error;
 
@@ -76,6 +77,8 @@ pub struct Comparison {
     /// Share of the samples with the same largest entry, for models with an output of scores per
     /// class.
     pub top1_agreement: Option<f64>,
+    /// What that share is at least, with a confidence of 90 %.
+    pub top1_agreement_low: Option<f64>,
     /// How far the output has moved that has moved the furthest; `None` of fewer than two samples.
     pub divergence: Option<Divergence>,
 }
@@ -297,12 +300,19 @@ impl ComparisonSums {
     fn finish(self) -> Comparison {
         let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
         let divergences = self.moves.iter().filter_map(Moves::divergence);
+        let agreement =
+            (self.classified > 0).then(|| share(self.agreed as f64, self.classified as f64));
+        // Outputs of one sample are not independent.
+        let low = |agreement: f64| {
+            let agreed = (agreement * self.samples as f64 + 1e-9).floor();
+            agreement::least(agreed as usize, self.samples)
+        };
         Comparison {
             samples: self.samples,
             cosine: share(self.cosines, self.compared as f64),
             relative_error: share(self.difference, self.norm).sqrt(),
-            top1_agreement: (self.classified > 0)
-                .then(|| share(self.agreed as f64, self.classified as f64)),
+            top1_agreement: agreement,
+            top1_agreement_low: agreement.map(low),
             divergence: divergences.max_by(|a, b| a.high.total_cmp(&b.high)),
         }
     }

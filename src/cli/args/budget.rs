@@ -1,16 +1,20 @@
-//! How small the model gets: budgets and the limits that they keep to.
+//! How small the model gets, or what it must be worth: budgets and the limits that they keep to.
+
+use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::values::{WIDTHS, fraction, ratio, whole};
+use crate::cli::values::{SECONDS, WIDTHS, drop, fraction, part, ratio, whole};
+use crate::flags::with_flags;
+use crate::metric::Metric;
 use crate::select::{Budget, Limits};
 
 #[derive(Debug, Args)]
 #[command(
-    next_help_heading = "Budget (one of; by default the smallest model whose outputs hardly change on samples held back)"
+    next_help_heading = "Size (all that is given is kept; by default the smallest model whose outputs hardly change on samples held back)"
 )]
-#[group(id = "budget", multiple = false)]
-pub struct BudgetArguments {
+#[group(id = "size", multiple = true)]
+pub struct SizeArguments {
     /// Keep this fraction of the multiply-accumulates
     #[arg(long, value_name = "F", value_parser = fraction)]
     macs: Option<f64>,
@@ -18,14 +22,46 @@ pub struct BudgetArguments {
     #[arg(long, value_name = "F", value_parser = fraction)]
     params: Option<f64>,
     /// Keep this fraction of the latency, measured with ONNX Runtime on --device
-    #[arg(long, value_name = "F", value_parser = fraction)]
+    #[arg(long, value_name = "F", value_parser = fraction, conflicts_with = "quality")]
     latency: Option<f64>,
     /// Remove this fraction of the channels of every group
-    #[arg(long, value_name = "F", value_parser = ratio)]
+    #[arg(long, value_name = "F", value_parser = ratio, conflicts_with_all = ["macs", "params", "latency", "mi", "quality"])]
     ratio: Option<f64>,
     /// Keep this share of every layer's mutual information
-    #[arg(long, value_name = "F", value_parser = fraction)]
+    #[arg(long, value_name = "F", value_parser = fraction, conflicts_with_all = ["macs", "params", "latency", "quality"])]
     mi: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Quality (the smallest model that keeps it)")]
+#[group(id = "quality", multiple = true)]
+pub struct QualityArguments {
+    /// Classifiers: answer this share of the samples held back as the original does, as surely as 90
+    /// of 100 times
+    #[arg(long, value_name = "F", value_parser = part)]
+    agreement: Option<f64>,
+    /// Change the outputs on the samples held back by no more than this share of their variance, as
+    /// surely as 90 of 100 times
+    #[arg(long, value_name = "F", value_parser = fraction)]
+    max_change: Option<f64>,
+    /// Let the --metric get worse by no more than this, in its own units
+    #[arg(long, value_name = "D", value_parser = drop, requires = "metric")]
+    max_drop: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Metric of your own")]
+pub struct MetricArguments {
+    /// A shell's command that prints a number on its last line, larger for better models, where
+    /// {model} stands for the model's path: 'python eval.py {model}'
+    #[arg(long, value_name = "COMMAND")]
+    metric: Option<String>,
+    /// Smaller is better
+    #[arg(long, requires = "metric")]
+    metric_lower: bool,
+    /// Seconds that the command may take for one model
+    #[arg(long, value_name = "S", default_value_t = 3600, value_parser = whole(SECONDS))]
+    metric_timeout: u64,
 }
 
 #[derive(Debug, Args)]
@@ -63,17 +99,34 @@ pub struct LimitArguments {
     best_effort: bool,
 }
 
-impl BudgetArguments {
-    /// The budget asked for; clap lets through one at most.
-    pub fn budget(&self) -> Option<Budget> {
-        let budgets = [
-            self.macs.map(Budget::Macs),
-            self.params.map(Budget::Params),
-            self.latency.map(Budget::Latency),
-            self.ratio.map(Budget::Ratio),
-            self.mi.map(Budget::MutualInformation),
-        ];
-        budgets.into_iter().flatten().next()
+/// The budgets asked for.
+pub fn budgets(size: &SizeArguments, quality: &QualityArguments) -> Vec<Budget> {
+    let budgets = [
+        size.macs.map(Budget::Macs),
+        size.params.map(Budget::Params),
+        size.latency.map(Budget::Latency),
+        size.ratio.map(Budget::Ratio),
+        size.mi.map(Budget::MutualInformation),
+        quality.agreement.map(Budget::Agreement),
+        quality.max_change.map(Budget::Change),
+        quality.max_drop.map(Budget::Drop),
+    ];
+    budgets.into_iter().flatten().collect()
+}
+
+impl MetricArguments {
+    pub fn metric(&self) -> Result<Option<Metric>, String> {
+        let Some(command) = &self.metric else {
+            return Ok(None);
+        };
+        let limit = Duration::from_secs(self.metric_timeout);
+        let metric = Metric::command(command, limit);
+        let metric = metric.map_err(|error| with_flags(&error.to_string()).into_owned())?;
+        Ok(Some(if self.metric_lower {
+            metric.lower()
+        } else {
+            metric
+        }))
     }
 }
 

@@ -1,0 +1,179 @@
+//! A measure of a model's quality that the user brings: a command or a function that reads the
+//! model's file and gives a number.
+
+mod command;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use command::Command;
+pub use command::MODEL;
+pub(crate) use command::end as end_command;
+
+/// Why a model could not be measured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricError {
+    /// A command without a place for the model.
+    #[error(
+        "`metric`: expected a command with {MODEL} where the model's path goes, found '{command}'"
+    )]
+    NoModel {
+        /// The command.
+        command: String,
+    },
+    /// The command cannot be started.
+    #[error("the metric's command '{command}' does not start: {error}")]
+    Start {
+        /// The command.
+        command: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The command fails.
+    #[error("the metric's command '{command}' ended with {status}{said}")]
+    Failed {
+        /// The command.
+        command: String,
+        /// Its exit status in words.
+        status: String,
+        /// The end of what it said, with what leads to it; empty where it said nothing.
+        said: String,
+    },
+    /// The command takes too long.
+    #[error(
+        "the metric's command '{command}' was ended after {seconds} s without a number; allow it more with \
+         `metric_timeout`"
+    )]
+    TimedOut {
+        /// The command.
+        command: String,
+        /// The seconds that it was given.
+        seconds: u64,
+    },
+    /// The command says something else.
+    #[error(
+        "the metric's command '{command}': expected a number alone on the last line of its output, found {found}"
+    )]
+    NoNumber {
+        /// The command.
+        command: String,
+        /// The last line.
+        found: String,
+    },
+    /// The function fails.
+    #[error("the metric failed: {0}")]
+    Function(String),
+    /// A number that says nothing.
+    #[error("the metric of {of} is {found}: expected a finite number")]
+    NotFinite {
+        /// Which model.
+        of: &'static str,
+        /// The number.
+        found: f64,
+    },
+}
+
+type Measure = dyn Fn(&Path) -> Result<f64, MetricError> + Send + Sync;
+
+/// A measure of a model's quality. Larger is better unless it is [`Metric::lower`].
+#[derive(Clone)]
+pub struct Metric {
+    measure: Arc<Measure>,
+    is_lower: bool,
+}
+
+impl fmt::Debug for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.is_lower {
+            "Metric::lower"
+        } else {
+            "Metric"
+        };
+        f.debug_struct(name).finish_non_exhaustive()
+    }
+}
+
+impl Metric {
+    /// What a function makes of a model's file.
+    pub fn new(measure: impl Fn(&Path) -> Result<f64, String> + Send + Sync + 'static) -> Self {
+        Metric {
+            measure: Arc::new(move |path| measure(path).map_err(MetricError::Function)),
+            is_lower: false,
+        }
+    }
+
+    /// What a shell's command prints on its last line, where `{model}` stands for the model's path.
+    /// It is ended after `limit`.
+    ///
+    /// # Errors
+    /// The command has no `{model}`.
+    pub fn command(text: &str, limit: Duration) -> Result<Self, MetricError> {
+        let command = Command::new(text, limit)?;
+        Ok(Metric {
+            measure: Arc::new(move |path| command.number(path)),
+            is_lower: false,
+        })
+    }
+
+    /// The same, where smaller is better.
+    #[must_use]
+    pub fn lower(self) -> Self {
+        Metric {
+            is_lower: true,
+            ..self
+        }
+    }
+
+    /// The number of the model in a file; `of` says in messages which that is.
+    ///
+    /// # Errors
+    /// It cannot be measured, or is not finite.
+    pub(crate) fn measure(&self, path: &Path, of: &'static str) -> Result<f64, MetricError> {
+        let found = (self.measure)(path)?;
+        if found.is_finite() {
+            Ok(found)
+        } else {
+            Err(MetricError::NotFinite { of, found })
+        }
+    }
+
+    /// By how much the second is worse than the first; below 0 where it is better.
+    #[must_use]
+    pub(crate) fn drop(&self, before: f64, after: f64) -> f64 {
+        if self.is_lower {
+            after - before
+        } else {
+            before - after
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for found in [f64::NAN, f64::INFINITY] {
+            let metric = Metric::new(move |_| Ok(found));
+            let error = metric.measure(Path::new("x"), "the original").unwrap_err();
+            assert!(
+                error.to_string().contains("metric of the original is"),
+                "{error}"
+            );
+        }
+        let failing = Metric::new(|_| Err("no data".to_owned()));
+        let error = failing.measure(Path::new("x"), "the original").unwrap_err();
+        assert_eq!(error.to_string(), "the metric failed: no data");
+    }
+
+    #[test]
+    fn a_drop_is_towards_the_worse() {
+        let higher = Metric::new(|_| Ok(1.0));
+        assert_eq!(higher.drop(0.75, 0.5), 0.25);
+        assert_eq!(higher.lower().drop(0.75, 0.5), -0.25);
+    }
+}
