@@ -144,7 +144,12 @@ fn lines(
         best_effort: true,
     };
     let losses = subject.losses(&limits)?;
-    let chosen = select(subject.scene(), Budget::Macs(macs), &limits, Some(&losses))?;
+    let chosen = select(
+        subject.scene(),
+        &[Budget::Macs(macs)],
+        &limits,
+        Some(&losses),
+    )?;
     let even = uniform(subject, macs, &limits);
     if arguments.all {
         let l1 = ranked(subject, &l1_scores(subject)?, &even);

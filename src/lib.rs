@@ -43,7 +43,8 @@ pub mod graph;
 pub mod groups;
 #[doc(hidden)]
 pub mod linalg;
-mod metric;
+#[doc(hidden)]
+pub mod metric;
 #[doc(hidden)]
 pub mod mi;
 #[doc(hidden)]
@@ -89,7 +90,7 @@ pub use data::{Color, Exif, ImageOptions, Layout};
 #[doc(inline)]
 pub use groups::{Heads, Scope};
 #[doc(inline)]
-pub use metric::{Metric, MetricError};
+pub use metric::Metric;
 #[doc(inline)]
 pub use onnx::Model;
 #[doc(inline)]

@@ -98,6 +98,12 @@ def prune(
     latency: float | None = None,
     ratio: float | None = None,
     mi: float | None = None,
+    agreement: float | None = None,
+    max_change: float | None = None,
+    max_drop: float | None = None,
+    metric: str | Callable[[Path], float] | None = None,
+    metric_lower: bool = False,
+    metric_timeout: int | None = None,
     align: int | None = None,
     min_channels: int | None = None,
     best_effort: bool = False,
@@ -136,8 +142,11 @@ def prune(
     several, an array of samples, an iterable of batches (dicts by input name, arrays, or tuples whose
     first parts are the inputs in order, so that a torch DataLoader works as it is), or an object with
     onnxruntime's ``get_next()``. Without it, inputs are made up, with a warning. The other
-    options are those of the command, described in its guide; the budgets are ``macs``, ``params``,
-    ``latency``, ``ratio`` and ``mi``, of which one may be given. ``plan`` is a file or :attr:`Result.plan`.
+    options are those of the command, described in its guide. Budgets bound what the model costs (``macs``,
+    ``params``, ``latency``) or what it must be worth (``agreement``, ``max_change``, ``max_drop``); all that are
+    given are kept, ``ratio`` and ``mi`` go alone. ``metric`` is a function of the path of a model's file that
+    returns a number, larger for better models unless ``metric_lower``, or a command as the program has it.
+    ``plan`` is a file or :attr:`Result.plan`.
     ``memory_limit`` refuses what asks for more; only the command also has the system hold its process to it.
 
     ``progress`` is called with a line for each stage and note. Other threads run meanwhile; Ctrl-C
@@ -146,8 +155,9 @@ def prune(
     Raises :class:`Error` with the command's message.
     """
     options = dict(
-        macs=macs, params=params, latency=latency, ratio=ratio, mi=mi, align=align, min_channels=min_channels,
-        best_effort=best_effort, estimator=estimator, no_combine=no_combine, exclude=_several(exclude), only=_several(only),
+        macs=macs, params=params, latency=latency, ratio=ratio, mi=mi, agreement=agreement, max_change=max_change,
+        max_drop=max_drop, metric=metric, metric_lower=metric_lower, metric_timeout=metric_timeout, align=align,
+        min_channels=min_channels, best_effort=best_effort, estimator=estimator, no_combine=no_combine, exclude=_several(exclude), only=_several(only),
         heads=heads, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
         shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
         crop=crop, layout=layout, color=color, exif=exif, seed=seed, stats=_several(stats), stats_out=stats_out,

@@ -1,10 +1,11 @@
 //! The options of a call, from Python's names and types to the library's.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use onnx_mipp::{
-    Budget, Calibration, Color, Device, Estimator, Exif, Heads, ImageOptions, Layout, Limits, Plan,
-    Prune, Repair, RuntimeOptions, Scope, Stop,
+    Budget, Calibration, Color, Device, Estimator, Exif, Heads, ImageOptions, Layout, Limits,
+    Metric, Plan, Prune, Repair, RuntimeOptions, Scope, Stop,
 };
 use pyo3::prelude::*;
 
@@ -14,6 +15,10 @@ const MEGABYTE: u64 = 1_000_000;
 /// Megabytes: up to 16 terabytes, and a limit that leaves room for ONNX Runtime itself.
 const MEMORY: std::ops::RangeInclusive<u64> = 0..=1 << 24;
 const MEMORY_LIMIT: std::ops::RangeInclusive<u64> = 256..=1 << 24;
+
+/// Seconds for one model: up to a week, and what the command allows by itself.
+const SECONDS: std::ops::RangeInclusive<u64> = 1..=604_800;
+const METRIC_SECONDS: u64 = 3600;
 
 /// A whole number, of any size.
 type Whole = i128;
@@ -39,6 +44,19 @@ pub struct Options {
     ratio: Option<f64>,
     #[pyo3(default)]
     mi: Option<f64>,
+    #[pyo3(default)]
+    agreement: Option<f64>,
+    #[pyo3(default)]
+    max_change: Option<f64>,
+    #[pyo3(default)]
+    max_drop: Option<f64>,
+    /// A command, or a function of a path.
+    #[pyo3(default)]
+    metric: Option<Measure>,
+    #[pyo3(default)]
+    metric_lower: bool,
+    #[pyo3(default)]
+    metric_timeout: Option<Whole>,
     #[pyo3(default)]
     align: Option<Whole>,
     #[pyo3(default)]
@@ -97,6 +115,13 @@ pub struct Options {
     onnxruntime: Option<PathBuf>,
 }
 
+/// What a metric is.
+#[derive(FromPyObject)]
+enum Measure {
+    Command(String),
+    Function(Py<PyAny>),
+}
+
 impl Options {
     /// The file of the plan, if it came from one.
     pub fn plan_file(&self) -> Option<&Path> {
@@ -127,10 +152,13 @@ impl Options {
             .combine(!self.no_combine)
             .runtime(self.runtime(stop)?);
         let plan = self.plan()?;
-        let budget = self.budget()?;
-        self.refuse(plan.is_some(), budget)?;
-        if let Some((_, budget)) = budget {
+        let budgets = self.budgets();
+        self.refuse(plan.is_some(), budgets.first())?;
+        for budget in budgets {
             run = run.budget(budget);
+        }
+        if let Some(metric) = self.metric()? {
+            run = run.metric(metric);
         }
         if let Some(plan) = plan {
             run = run.plan(plan);
@@ -163,29 +191,50 @@ impl Options {
         Ok(run)
     }
 
-    /// The budget with its name, of which one may be given.
-    fn budget(&self) -> PyResult<Option<(&'static str, Budget)>> {
+    fn budgets(&self) -> Vec<Budget> {
         let given = [
-            ("macs", self.macs.map(Budget::Macs)),
-            ("params", self.params.map(Budget::Params)),
-            ("latency", self.latency.map(Budget::Latency)),
-            ("ratio", self.ratio.map(Budget::Ratio)),
-            ("mi", self.mi.map(Budget::MutualInformation)),
+            self.macs.map(Budget::Macs),
+            self.params.map(Budget::Params),
+            self.latency.map(Budget::Latency),
+            self.ratio.map(Budget::Ratio),
+            self.mi.map(Budget::MutualInformation),
+            self.agreement.map(Budget::Agreement),
+            self.max_change.map(Budget::Change),
+            self.max_drop.map(Budget::Drop),
         ];
-        let given = given
-            .into_iter()
-            .filter_map(|(name, budget)| Some((name, budget?)));
-        let given: Vec<_> = given.collect();
-        match given.as_slice() {
-            [(first, _), (second, _), ..] => Err(apart(first, second)),
-            given => Ok(given.first().copied()),
-        }
+        given.into_iter().flatten().collect()
+    }
+
+    fn metric(&self) -> PyResult<Option<Metric>> {
+        let metric = match &self.metric {
+            None => return Ok(None),
+            Some(Measure::Command(text)) => {
+                let seconds = self.metric_timeout.map(seconds);
+                let limit = seconds.transpose()?.unwrap_or(METRIC_SECONDS);
+                Metric::command(text, Duration::from_secs(limit)).map_err(error)?
+            }
+            Some(Measure::Function(function)) => {
+                let function = Python::attach(|py| function.clone_ref(py));
+                Metric::new(move |path| {
+                    Python::attach(|py| {
+                        let found = function.call1(py, (path,));
+                        let found = found.and_then(|found| found.extract::<f64>(py));
+                        found.map_err(|error| error.to_string())
+                    })
+                })
+            }
+        };
+        Ok(Some(if self.metric_lower {
+            metric.lower()
+        } else {
+            metric
+        }))
     }
 
     /// What excludes each other.
-    fn refuse(&self, is_planned: bool, budget: Option<(&str, Budget)>) -> PyResult<()> {
+    fn refuse(&self, is_planned: bool, budget: Option<&Budget>) -> PyResult<()> {
         match budget {
-            Some((name, _)) if is_planned => Err(apart("plan", name)),
+            Some(budget) if is_planned => Err(apart("plan", budget.name())),
             _ if self.stats_out.is_some() && !self.stats.is_empty() => {
                 Err(apart("stats_out", "stats"))
             }
@@ -270,6 +319,19 @@ impl Options {
             exif: exif.transpose()?.unwrap_or_default(),
         })
     }
+}
+
+/// Seconds that a command may take.
+fn seconds(found: Whole) -> PyResult<u64> {
+    let (start, end) = (SECONDS.start(), SECONDS.end());
+    let known = u64::try_from(found)
+        .ok()
+        .filter(|found| SECONDS.contains(found));
+    known.ok_or_else(|| {
+        error(format!(
+            "metric_timeout: expected a whole number from {start} to {end}, found {found}"
+        ))
+    })
 }
 
 fn apart(first: &str, second: &str) -> PyErr {

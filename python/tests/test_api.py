@@ -153,7 +153,7 @@ def test_errors_have_the_text_of_the_program(images, tmp_path):
     with pytest.raises(onnx_mipp.Error, match="up to 1"):
         onnx_mipp.prune(MODEL, images, macs=2.0)
     with pytest.raises(onnx_mipp.Error, match="cannot be used with"):
-        onnx_mipp.prune(MODEL, images, macs=0.5, latency=0.5)
+        onnx_mipp.prune(MODEL, images, macs=0.5, ratio=0.5)
     for options, words in [
         (dict(align=0), "align: expected a whole number from 1 to .*, found 0"),
         (dict(align=-8), "align: expected a whole number"),
@@ -165,6 +165,11 @@ def test_errors_have_the_text_of_the_program(images, tmp_path):
         (dict(exclude="no-such"), "--exclude 'no-such' matches no node"),
         (dict(plan={"groups": 3}), "plan: "),
         (dict(plan={"groups": []}, macs=0.5), "plan cannot be used with macs"),
+        (dict(max_drop=0.5), "--max-drop needs a --metric"),
+        (dict(metric="echo 1", max_drop=1), "expected a command with {model}"),
+        (dict(metric="echo {model}", max_drop=1, metric_timeout=0), "metric_timeout: expected a whole number from 1"),
+        (dict(metric=lambda path: 1 / 0, max_drop=1, **FEW), "the metric failed: ZeroDivisionError"),
+        (dict(metric=lambda path: "good", max_drop=1, **FEW), "the metric failed: TypeError"),
         (dict(stats="a", stats_out="b"), "stats_out cannot be used with stats"),
     ]:
         with pytest.raises(onnx_mipp.Error, match=words):
@@ -188,6 +193,25 @@ def test_data_that_do_not_fit_are_refused(images):
             onnx_mipp.prune(MODEL, data, ratio=0.5, **FEW)
     with pytest.raises(TypeError, match="ModelProto"):
         onnx_mipp.prune(5, images)
+
+
+def test_a_metric_of_python_decides(images):
+    held = np.load(ROOT / "fixtures/eval.npz")
+
+    def right(path: Path) -> float:
+        scores = run(path.read_bytes(), held["input"])
+        return float((scores.argmax(1) == held["labels"]).mean())
+
+    found = onnx_mipp.prune(MODEL, images, metric=right, max_drop=0.02, **FEW)
+    before, after = (found.report["metric"][when] for when in ("before", "after"))
+    assert before == right(MODEL) and before - after <= 0.02
+    assert found.report["macs"]["after"] < 0.9 * found.report["macs"]["before"]
+    # The same turned round, and with a bound on the size beside it.
+    wrong = onnx_mipp.prune(
+        MODEL, images, metric=lambda path: 1 - right(path), metric_lower=True, max_drop=0.02, params=0.8, **FEW
+    )
+    assert wrong.report["metric"]["after"] - wrong.report["metric"]["before"] <= 0.02
+    assert wrong.report["parameters"]["after"] <= 0.8 * wrong.report["parameters"]["before"]
 
 
 def test_a_plan_is_applied(result, images):

@@ -16,9 +16,9 @@ use crate::runtime::Stop;
 
 /// From here on an interrupt, a termination and a hangup end the process with exit code 128 and the
 /// signal's number, without temporary files; while outputs take their places, when all have done
-/// so. A first interrupt of a search that has a result already makes it end with that: it is
-/// `stop` that is asked. A hangup that was ignored at the start, as under nohup, stays so. A file that meets the
-/// limit of a shell's `ulimit -f` is an error like that of a full disk.
+/// so. The first interrupt of a search that has a result asks it by `stop` to end with that. A
+/// hangup that was ignored at the start, as under nohup, stays so. A file that meets the limit of a
+/// shell's `ulimit -f` is an error like that of a full disk.
 ///
 /// # Errors
 /// The system refuses the handlers.

@@ -217,8 +217,8 @@ impl Report {
     }
 }
 
-/// Columns of the table of a sweep.
-pub(super) const SWEEP_HEAD: [&str; 8] = [
+/// Columns of the table of a sweep; the last only with a metric.
+const SWEEP_HEAD: [&str; 9] = [
     "asked",
     "MACs",
     "parameters",
@@ -227,13 +227,19 @@ pub(super) const SWEEP_HEAD: [&str; 8] = [
     "cosine",
     "error",
     "top-1",
+    "metric",
 ];
 
 impl fmt::Display for Sweep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![SWEEP_HEAD.map(str::to_owned)];
-        rows.extend(self.entries.iter().map(SweepEntry::row));
-        table(f, &rows)?;
+        table(f, &self.rows())?;
+        if let Some(metric) = self.entries.first().and_then(|entry| entry.report.metric) {
+            writeln!(
+                f,
+                "\nthe original's metric is {}",
+                super::figure(metric.before)
+            )?;
+        }
         writeln!(f)?;
         for entry in &self.entries {
             let path = entry.path.to_string_lossy();
@@ -248,6 +254,19 @@ impl fmt::Display for Sweep {
 }
 
 impl Sweep {
+    /// The table, whose first row names the columns.
+    pub(super) fn rows(&self) -> Vec<Vec<String>> {
+        let is_measured = self
+            .entries
+            .iter()
+            .any(|entry| entry.report.metric.is_some());
+        let columns = SWEEP_HEAD.len() - usize::from(!is_measured);
+        let rows = self.entries.iter().map(SweepEntry::row);
+        let rows = std::iter::once(SWEEP_HEAD.map(str::to_owned)).chain(rows);
+        rows.map(|row| row.into_iter().take(columns).collect())
+            .collect()
+    }
+
     /// Whether there were no data to compare the models on.
     pub(super) fn is_unknown(&self) -> bool {
         self.entries.iter().any(|entry| entry.report.is_unknown())
@@ -256,7 +275,7 @@ impl Sweep {
 
 impl SweepEntry {
     /// The cells under [`SWEEP_HEAD`].
-    pub(super) fn row(&self) -> [String; 8] {
+    fn row(&self) -> [String; 9] {
         let report = &self.report;
         let found = report.comparison;
         let four = |value: f64| format!("{value:.4}");
@@ -272,6 +291,7 @@ impl SweepEntry {
             or_dash(found.map(|found| four(found.cosine))),
             or_dash(found.map(|found| four(found.relative_error))),
             or_dash(found.and_then(|found| found.top1_agreement).map(percent)),
+            or_dash(report.metric.map(|metric| super::figure(metric.after))),
         ]
     }
 }
@@ -384,15 +404,15 @@ pub(super) fn bytes(value: f64) -> String {
 }
 
 /// Columns as wide as their widest cell; the first to the left, the others to the right.
-fn table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
+fn table<R: AsRef<[String]>>(f: &mut fmt::Formatter<'_>, rows: &[R]) -> fmt::Result {
     let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.as_ref().get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..N).map(width).collect();
+    let columns = rows.first().map_or(0, |row| row.as_ref().len());
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {
+        let row = row.as_ref();
         let cell = |(column, text): (usize, &String)| match column {
             0 => format!("{text:<width$}", width = widths[column]),
             _ => format!("{text:>width$}", width = widths[column]),

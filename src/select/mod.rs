@@ -119,7 +119,7 @@ impl<'a> Scene<'a> {
 /// Per group, what the outputs lose at each of its allowed widths, the present one first.
 pub type Losses = Table<GroupId, Vec<f64>>;
 
-/// Chooses the channels that stay within all of the budgets. One that groups share needs `losses`.
+/// Chooses the channels that stay within all of the budgets. Those that groups share need `losses`.
 ///
 /// # Errors
 /// The budget cannot be met, or not without measuring, or the statistics cannot be used.
@@ -133,9 +133,10 @@ pub fn select(
     follow(scene, &stop, limits)
 }
 
-/// Chooses the channels that stay where a run may take the share `asked` of the original's time, and
-/// the other `budgets`, which the widths alone decide, are kept too. `time` says what a run takes at given widths, up to a factor; `measure` runs a model of these
-/// widths and says what share of the original's time it takes.
+/// Chooses the channels that stay where a run may take the share `asked` of the original's time and
+/// other `budgets`, which the widths alone decide, are kept too. `time` says what a run takes at
+/// given widths, up to a factor; `measure` runs a model of these widths and says what share of the
+/// original's time it takes.
 ///
 /// # Errors
 /// The budget cannot be met, the statistics cannot be used, or `measure` fails.

@@ -18,8 +18,8 @@ const AIM: f64 = 0.98;
 const STUBBORN: usize = 3;
 /// Steps of the ladder, as a share of the MACs.
 const STEP: f64 = 0.01;
-/// The ladder of a bound on the change ends where the losses are this many times the bound: measured
-/// ones never were so much smaller.
+/// The ladder of a bound on the change ends where the losses are this many times the bound:
+/// measured ones never were so much smaller.
 pub const REACH: f64 = 16.0;
 
 /// A candidate.

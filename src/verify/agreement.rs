@@ -22,8 +22,8 @@ pub fn least(agreed: usize, all: usize) -> f64 {
     low
 }
 
-/// Samples that have to agree, all of them, so that they speak for at least that share; `None` where
-/// no number of them does.
+/// How many samples have to agree, all of them, so that they speak for at least that share; `None`
+/// where no number of them does.
 #[must_use]
 pub fn needed(share: f64) -> Option<usize> {
     // The exact interval of all that agree: share^n = a tenth.
@@ -64,7 +64,7 @@ mod tests {
             assert!(least(0, count) < 1e-9);
         }
         // By sums of exact binomial coefficients.
-        assert!((least(9, 10) - 0.663_155).abs() < 1e-6);
+        assert!((least(9, 10) - 0.663_152).abs() < 1e-6);
         assert!((least(45, 50) - 0.822_382).abs() < 1e-6);
     }
 

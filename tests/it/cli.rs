@@ -87,7 +87,7 @@ fn widths(report: &Value) -> Vec<(String, u64, u64)> {
 
 #[test]
 fn usage_errors_exit_with_2() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 16] = [
         (&[], "IN.onnx"),
         (&["in.onnx"], "OUT.onnx"),
         (
@@ -107,8 +107,16 @@ fn usage_errors_exit_with_2() {
         ),
         (&["in.onnx", "out.onnx", "--latency", "0"], "above 0"),
         (
-            &["in.onnx", "out.onnx", "--latency", "0.5", "--macs", "0.5"],
+            &["in.onnx", "out.onnx", "--latency", "0.5", "--mi", "0.5"],
             "cannot be used with",
+        ),
+        (
+            &["in.onnx", "out.onnx", "--agreement", "1"],
+            "above 0 and below 1",
+        ),
+        (
+            &["in.onnx", "out.onnx", "--metric-timeout", "5"],
+            "--metric",
         ),
         (
             &["in.onnx", "out.onnx", "--align", "0"],

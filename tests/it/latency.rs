@@ -151,7 +151,7 @@ fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
             best_effort,
         };
         let measure = |widths: &Widths| Ok::<f64, SelectError>(clock(widths));
-        select_measured(scene, asked, &limits, (None, &wrong), measure)
+        select_measured(scene, (asked, &[]), &limits, (None, &wrong), measure)
     };
     for asked in [0.8, 0.6, 0.4] {
         let selection = select(asked, false).unwrap();

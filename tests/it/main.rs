@@ -35,6 +35,7 @@ mod pictures;
 mod planted;
 mod program;
 mod prune;
+mod quality;
 mod reference;
 mod repair;
 mod rules;

@@ -36,12 +36,12 @@ pub struct SizeArguments {
 #[command(next_help_heading = "Quality (the smallest model that keeps it)")]
 #[group(id = "quality", multiple = true)]
 pub struct QualityArguments {
-    /// Classifiers: answer this share of the samples held back as the original does, as surely as 90
-    /// of 100 times
+    /// Classifiers: answer this share of samples as the original does, with a confidence of 90 % by
+    /// those that are held back
     #[arg(long, value_name = "F", value_parser = part)]
     agreement: Option<f64>,
-    /// Change the outputs on the samples held back by no more than this share of their variance, as
-    /// surely as 90 of 100 times
+    /// Change the outputs by at most this share of their variance, with a confidence of 90 % by the
+    /// samples that are held back
     #[arg(long, value_name = "F", value_parser = fraction)]
     max_change: Option<f64>,
     /// Let the --metric get worse by no more than this, in its own units
@@ -60,7 +60,7 @@ pub struct MetricArguments {
     #[arg(long, requires = "metric")]
     metric_lower: bool,
     /// Seconds that the command may take for one model
-    #[arg(long, value_name = "S", default_value_t = 3600, value_parser = whole(SECONDS))]
+    #[arg(long, value_name = "S", default_value_t = 3600, requires = "metric", value_parser = whole(SECONDS))]
     metric_timeout: u64,
 }
 

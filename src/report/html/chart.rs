@@ -19,8 +19,10 @@ pub struct Chart<'a> {
     pub dots: bool,
     /// What lies along the axes.
     pub labels: [&'a str; 2],
-    /// The span of the y axis, as shares.
+    /// The span of the y axis.
     pub span: (f64, f64),
+    /// A value of the y axis as text.
+    pub text: fn(f64) -> String,
 }
 
 impl Chart<'_> {
@@ -41,7 +43,7 @@ impl Chart<'_> {
                     polyline class="curve" points=(line.join(" ")) {}
                     @for ((x, y), (share, value)) in points.iter().zip(self.points).filter(|_| self.dots) {
                         circle class="point" cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="3.5" {
-                            title { (percent(*share)) ": " (percent(*value)) }
+                            title { (percent(*share)) ": " ((self.text)(*value)) }
                         }
                     }
                     @if let Some((x, y)) = self.here.map(|here| self.place(here)) {
@@ -63,7 +65,7 @@ impl Chart<'_> {
         let bottom = HEIGHT - BOTTOM;
         html! {
             path class="axis" d=(format!("M{LEFT} {y:.1}H{}", WIDTH - RIGHT)) {}
-            text x=(LEFT - 4.0) y=(format!("{:.1}", y + 3.0)) text-anchor="end" { (percent(value)) }
+            text x=(LEFT - 4.0) y=(format!("{:.1}", y + 3.0)) text-anchor="end" { ((self.text)(value)) }
             text x=(format!("{x:.1}")) y=(bottom + 13.0) text-anchor="middle" { (percent(share)) }
         }
     }

@@ -6,7 +6,8 @@ mod drawing;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::report::text::{UNKNOWN, bytes, count, interval, share};
-use crate::report::{GroupReport, Report, Sweep, SweepEntry};
+use crate::report::{GroupReport, Report, Sweep};
+use crate::select::Candidate;
 use crate::verify::Change;
 use chart::{Chart, percent};
 
@@ -30,6 +31,7 @@ impl Report {
             @if let Some(command) = &self.command { h2 { "Command" } pre { (command) } }
             h2 { "Groups of channels" }
             (self.free_groups())
+            (self.candidates())
             (self.trade_off())
             @if !self.layers.is_empty() {
                 h2 { "The network" }
@@ -80,6 +82,9 @@ impl Report {
                 @if let Some(latency) = self.latency_ms {
                     (card("Latency, this machine", latency, |ms| format!("{ms:.2} ms")))
                 }
+                @if let Some(metric) = self.metric {
+                    (figure("Metric", &super::figure(metric.after), &format!("the original's is {}", super::figure(metric.before))))
+                }
                 @if let Some(found) = self.comparison {
                     @if let Some(agreement) = found.top1_agreement {
                         (figure("Top-1 agreement", &percent(agreement), "with the original"))
@@ -121,6 +126,36 @@ impl Report {
         }
     }
 
+    /// The candidates of a search in the measure that was asked for.
+    fn candidates(&self) -> Markup {
+        let search = self.search.as_ref();
+        let Some((search, bound)) = search.and_then(|search| Some((search, search.bounds.last()?)))
+        else {
+            return Markup::default();
+        };
+        let last = search.bounds.len() - 1;
+        let measured =
+            |candidate: &Candidate| Some((candidate.macs, *candidate.measured.get(last)?));
+        let (label, text, whole): (_, fn(f64) -> String, _) = match (bound.of, bound.original) {
+            ("max_drop", Some(original)) => ("metric", super::figure, original),
+            ("agreement", _) => ("agreement, at least", percent, 1.0),
+            _ => ("change of the outputs, at most", fine_percent, 0.0),
+        };
+        let points = search
+            .candidates
+            .iter()
+            .filter_map(measured)
+            .chain([(1.0, whole)]);
+        let points: Vec<(f64, f64)> = points.collect();
+        html! {
+            @if points.len() > 1 {
+                h2 { "What was measured" }
+                p class="soft" { "The candidates of the search and the original." }
+                (measured_curve(points, label, text))
+            }
+        }
+    }
+
     fn trade_off(&self) -> Markup {
         let points: Vec<(f64, f64)> = self.trade_off.iter().map(|p| (p.macs, p.loss)).collect();
         let most = points.iter().map(|(_, loss)| *loss).fold(0.0, f64::max);
@@ -142,6 +177,7 @@ impl Report {
                 "expected change of the outputs, of their variance",
             ],
             span: (0.0, most),
+            text: percent,
         };
         html! {
             @if points.len() > 1 {
@@ -193,38 +229,13 @@ impl Sweep {
             input.map_or("A model", name),
             self.entries.len()
         );
-        let quality = |report: &Report| {
-            let found = report.comparison?;
-            let quality = found.top1_agreement.unwrap_or(found.cosine);
-            Some((share(report.macs), quality))
-        };
-        let is_top1 = |report: &Report| {
-            report
-                .comparison
-                .is_some_and(|c| c.top1_agreement.is_some())
-        };
-        let label = if first.is_some_and(is_top1) {
-            "top-1 agreement with the original"
-        } else {
-            "cosine with the original's outputs"
-        };
-        let reports = self.entries.iter().map(|entry| &entry.report);
-        let mut points: Vec<(f64, f64)> = reports.filter_map(quality).collect();
-        points.push((1.0, 1.0));
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let least = points.iter().map(|(_, y)| *y).fold(1.0, f64::min);
-        let chart = Chart {
-            points: &points,
-            here: None,
-            dots: true,
-            labels: ["MACs left", label],
-            span: ((least * 20.0).floor() / 20.0 - 0.05, 1.0),
-        };
+        let reports: Vec<&Report> = self.entries.iter().map(|entry| &entry.report).collect();
+        let curve = curve(&reports);
         let body = html! {
             h1 { (title) }
             @if let Some(report) = first { p class="soft" { (report.subtitle()) } }
             @if let Some(command) = first.and_then(|report| report.command.as_ref()) { pre { (command) } }
-            (chart.draw())
+            (curve)
             @if self.is_unknown() { p { strong { (sentence_of(UNKNOWN)) } } }
             div class="scroll" { (self.table()) }
             @for entry in &self.entries {
@@ -238,17 +249,86 @@ impl Sweep {
     }
 
     fn table(&self) -> Markup {
+        let rows = self.rows();
         html! {
             table {
-                thead { tr { @for head in super::text::SWEEP_HEAD { th { (head) } } } }
+                thead { tr { @for head in rows.iter().take(1).flatten() { th { (head) } } } }
                 tbody {
-                    @for row in self.entries.iter().map(SweepEntry::row) {
+                    @for row in rows.iter().skip(1) {
                         tr { @for cell in row { td { (cell) } } }
                     }
                 }
             }
         }
     }
+}
+
+/// What several models are worth against their MACs: by the metric where there is one, else by how
+/// close they are to the original.
+fn curve(reports: &[&Report]) -> Markup {
+    let metrics = reports
+        .iter()
+        .filter_map(|report| Some((share(report.macs), report.metric?)));
+    let metrics: Vec<_> = metrics.collect();
+    if let Some((_, first)) = metrics.first() {
+        let whole = (1.0, first.before);
+        let points = metrics.iter().map(|(macs, metric)| (*macs, metric.after));
+        return measured_curve(points.chain([whole]).collect(), "metric", super::figure);
+    }
+    let is_top1 = |report: &Report| {
+        report
+            .comparison
+            .is_some_and(|c| c.top1_agreement.is_some())
+    };
+    let label = if reports.first().is_some_and(|report| is_top1(report)) {
+        "top-1 agreement with the original"
+    } else {
+        "cosine with the original's outputs"
+    };
+    let quality = |report: &&Report| {
+        let found = report.comparison?;
+        let quality = found.top1_agreement.unwrap_or(found.cosine);
+        Some((share(report.macs), quality))
+    };
+    let mut points: Vec<(f64, f64)> = reports.iter().filter_map(quality).collect();
+    points.push((1.0, 1.0));
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let least = points.iter().map(|(_, y)| *y).fold(1.0, f64::min);
+    let chart = Chart {
+        points: &points,
+        here: None,
+        dots: true,
+        labels: ["MACs left", label],
+        span: ((least * 20.0).floor() / 20.0 - 0.05, 1.0),
+        text: percent,
+    };
+    chart.draw()
+}
+
+/// A curve through what was measured, of any unit.
+fn measured_curve(mut points: Vec<(f64, f64)>, label: &str, text: fn(f64) -> String) -> Markup {
+    points.retain(|(_, value)| value.is_finite());
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let values = || points.iter().map(|(_, value)| *value);
+    let (low, high) = (
+        values().fold(f64::INFINITY, f64::min),
+        values().fold(f64::NEG_INFINITY, f64::max),
+    );
+    let margin = (high - low).max(high.abs() * 1e-3) * 0.1;
+    let chart = Chart {
+        points: &points,
+        here: None,
+        dots: true,
+        labels: ["MACs left", label],
+        span: (low - margin, high + margin),
+        text,
+    };
+    chart.draw()
+}
+
+/// A small share as text.
+fn fine_percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
 }
 
 /// Words as a sentence.
