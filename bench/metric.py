@@ -23,7 +23,7 @@ from tasks import TASKS as OTHERS
 TASKS = ("mobilenet_v2", *OTHERS)
 DROPS = {"mobilenet_v2": 2.0, "recogniser": 0.5, "sentences": 0.5, "boxes": 1.0, "voice": 0.2}
 COLUMNS = [
-    "task", "max drop", "MACs left", "latency left", "before, seen", "after, seen", "before", "after", "lost",
+    "task", "max drop", "MACs left", "before, seen", "after, seen", "before", "after", "lost",
     "standard error", "candidates", "seconds",
 ]  # fmt: skip
 
@@ -47,10 +47,9 @@ def row(task: str, folder: Path, program: Path) -> list[str]:
     metric = found["metric"]
     first, second = map(judged.metric, (before, after))
     points = (metric["before"], metric["after"], first, second, first - second, standard_error(judged.metric, before, after))
-    latency = found["latency_ms"]["after"] / found["latency_ms"]["before"]
     figures = [f"{value:.1f}" for value in points]
     candidates = len(found["search"]["candidates"])
-    return [task, str(drop), f"{share(found):.3f}", f"{latency:.2f}", *figures, str(candidates), f"{seconds:.0f}"]
+    return [task, str(drop), f"{share(found):.3f}", *figures, str(candidates), f"{seconds:.0f}"]
 
 
 def main() -> None:

@@ -74,6 +74,10 @@ def taken(runs: list[Callable[[], object]], seconds: float) -> list[float]:
 
 def latency(arguments: argparse.Namespace) -> None:
     columns = []
+    if arguments.plain:
+        runs = [RUNTIMES[arguments.runtime](model, arguments.threads[0]) for model in arguments.models]
+        print(*taken(runs, arguments.seconds))
+        return
     for threads in arguments.threads:
         runs = [RUNTIMES[arguments.runtime](model, threads) for model in arguments.models]
         columns.append(taken(runs, arguments.seconds))

@@ -17,6 +17,7 @@ const NAMES: &[(&str, &str)] = &[
     ("exif", "--exif"),
     ("heads", "--heads"),
     ("latency", "--latency"),
+    ("latency_command", "--latency-command"),
     ("layout", "--layout"),
     ("library", "--onnxruntime"),
     ("macs", "--macs"),

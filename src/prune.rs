@@ -63,6 +63,14 @@ impl Prune {
         self
     }
 
+    /// Measures the milliseconds of a run where the model will run, for [`Budget::Latency`] and
+    /// [`Budget::Milliseconds`] and the report, in place of ONNX Runtime here.
+    #[must_use]
+    pub fn latency_command(mut self, clock: Metric) -> Self {
+        self.options.latency_command = Some(clock);
+        self
+    }
+
     /// Applies a plan instead of selecting channels: no budget counts then.
     #[must_use]
     pub fn plan(mut self, plan: Plan) -> Self {
@@ -240,6 +248,7 @@ fn in_reach(budget: Budget) -> Result<(), Error> {
         Budget::Ratio(_) => (ranges::is_ratio(found), ranges::RATIO),
         Budget::Agreement(_) => (ranges::is_part(found), ranges::PART),
         Budget::Drop(_) => (ranges::is_drop(found), ranges::DROP),
+        Budget::Milliseconds(_) => (ranges::is_time(found), ranges::TIME),
         _ => (ranges::is_share(found), ranges::SHARE),
     };
     if is_in {

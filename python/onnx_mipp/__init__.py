@@ -95,7 +95,8 @@ def prune(
     *,
     macs: float | None = None,
     params: float | None = None,
-    latency: float | None = None,
+    latency: float | str | None = None,
+    latency_command: str | Callable[[Path], float] | None = None,
     ratio: float | None = None,
     mi: float | None = None,
     agreement: float | None = None,
@@ -145,7 +146,8 @@ def prune(
     options are those of the command, described in its guide. Budgets bound what the model costs (``macs``,
     ``params``, ``latency``) or what it must be worth (``agreement``, ``max_change``, ``max_drop``); all that are
     given are kept, ``ratio`` and ``mi`` go alone. ``metric`` is a function of the path of a model's file that
-    returns a number, larger for better models unless ``metric_lower``, or a command as the program has it.
+    returns a number, larger for better models unless ``metric_lower``, or a command as the program has it;
+    ``latency_command`` is one that returns the milliseconds of a run, and ``latency`` a fraction or "12ms".
     ``plan`` is a file or :attr:`Result.plan`.
     ``memory_limit`` refuses what asks for more; only the command also has the system hold its process to it.
 
@@ -155,12 +157,13 @@ def prune(
     Raises :class:`Error` with the command's message.
     """
     options = dict(
-        macs=macs, params=params, latency=latency, ratio=ratio, mi=mi, agreement=agreement, max_change=max_change,
-        max_drop=max_drop, metric=metric, metric_lower=metric_lower, metric_timeout=metric_timeout, align=align,
-        min_channels=min_channels, best_effort=best_effort, estimator=estimator, no_combine=no_combine, exclude=_several(exclude), only=_several(only),
-        heads=heads, prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
-        shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize,
-        crop=crop, layout=layout, color=color, exif=exif, seed=seed, stats=_several(stats), stats_out=stats_out,
+        macs=macs, params=params, latency=latency, latency_command=latency_command, ratio=ratio, mi=mi,
+        agreement=agreement, max_change=max_change, max_drop=max_drop, metric=metric, metric_lower=metric_lower,
+        metric_timeout=metric_timeout, align=align, min_channels=min_channels, best_effort=best_effort,
+        estimator=estimator, no_combine=no_combine, exclude=_several(exclude), only=_several(only), heads=heads,
+        prune_normalized=prune_normalized, repair=repair, memory=memory, samples=samples, batch=batch,
+        shape=_shapes(shape), mean=_numbers(mean), std=_numbers(std), scale=scale, resize=resize, crop=crop,
+        layout=layout, color=color, exif=exif, seed=seed, stats=_several(stats), stats_out=stats_out,
         device=device, threads=threads, memory_limit=memory_limit, onnxruntime=_library(onnxruntime),
     )
     if isinstance(plan, dict):

@@ -38,8 +38,11 @@ pub struct Options {
     macs: Option<f64>,
     #[pyo3(default)]
     params: Option<f64>,
+    /// A share, or milliseconds such as "12ms".
     #[pyo3(default)]
-    latency: Option<f64>,
+    latency: Option<Latency>,
+    #[pyo3(default)]
+    latency_command: Option<Measure>,
     #[pyo3(default)]
     ratio: Option<f64>,
     #[pyo3(default)]
@@ -115,6 +118,30 @@ pub struct Options {
     onnxruntime: Option<PathBuf>,
 }
 
+#[derive(FromPyObject)]
+enum Latency {
+    Share(f64),
+    Text(String),
+}
+
+impl Latency {
+    fn budget(&self) -> PyResult<Budget> {
+        let text = match self {
+            Latency::Share(share) => return Ok(Budget::Latency(*share)),
+            Latency::Text(text) => text,
+        };
+        let number = text
+            .strip_suffix("ms")
+            .and_then(|number| number.trim().parse().ok());
+        let wrong = || {
+            error(format!(
+                "latency: expected a number or one such as 12ms, found {text}"
+            ))
+        };
+        number.map(Budget::Milliseconds).ok_or_else(wrong)
+    }
+}
+
 /// What a metric is.
 #[derive(FromPyObject)]
 enum Measure {
@@ -152,13 +179,20 @@ impl Options {
             .combine(!self.no_combine)
             .runtime(self.runtime(stop)?);
         let plan = self.plan()?;
-        let budgets = self.budgets();
+        let budgets = self.budgets()?;
         self.refuse(plan.is_some(), budgets.first())?;
         for budget in budgets {
             run = run.budget(budget);
         }
-        if let Some(metric) = self.metric()? {
-            run = run.metric(metric);
+        if let Some(metric) = self.measure(self.metric.as_ref())? {
+            run = run.metric(if self.metric_lower {
+                metric.lower()
+            } else {
+                metric
+            });
+        }
+        if let Some(clock) = self.measure(self.latency_command.as_ref())? {
+            run = run.latency_command(clock);
         }
         if let Some(plan) = plan {
             run = run.plan(plan);
@@ -191,44 +225,37 @@ impl Options {
         Ok(run)
     }
 
-    fn budgets(&self) -> Vec<Budget> {
+    fn budgets(&self) -> PyResult<Vec<Budget>> {
+        let latency = self.latency.as_ref().map(Latency::budget).transpose()?;
         let given = [
             self.macs.map(Budget::Macs),
             self.params.map(Budget::Params),
-            self.latency.map(Budget::Latency),
+            latency,
             self.ratio.map(Budget::Ratio),
             self.mi.map(Budget::MutualInformation),
             self.agreement.map(Budget::Agreement),
             self.max_change.map(Budget::Change),
             self.max_drop.map(Budget::Drop),
         ];
-        given.into_iter().flatten().collect()
+        Ok(given.into_iter().flatten().collect())
     }
 
-    fn metric(&self) -> PyResult<Option<Metric>> {
-        let metric = match &self.metric {
+    /// What measures models, by a command or a function of Python.
+    fn measure(&self, given: Option<&Measure>) -> PyResult<Option<Metric>> {
+        let limit = self.metric_timeout.map(seconds).transpose()?;
+        let limit = Duration::from_secs(limit.unwrap_or(METRIC_SECONDS));
+        let function = match given {
             None => return Ok(None),
-            Some(Measure::Command(text)) => {
-                let seconds = self.metric_timeout.map(seconds);
-                let limit = seconds.transpose()?.unwrap_or(METRIC_SECONDS);
-                Metric::command(text, Duration::from_secs(limit)).map_err(error)?
-            }
-            Some(Measure::Function(function)) => {
-                let function = Python::attach(|py| function.clone_ref(py));
-                Metric::new(move |path| {
-                    Python::attach(|py| {
-                        let found = function.call1(py, (path,));
-                        let found = found.and_then(|found| found.extract::<f64>(py));
-                        found.map_err(|error| error.to_string())
-                    })
-                })
-            }
+            Some(Measure::Command(text)) => return Ok(Some(Metric::command(text, limit))),
+            Some(Measure::Function(function)) => Python::attach(|py| function.clone_ref(py)),
         };
-        Ok(Some(if self.metric_lower {
-            metric.lower()
-        } else {
-            metric
-        }))
+        Ok(Some(Metric::new(move |path| {
+            Python::attach(|py| {
+                let found = function.call1(py, (path,));
+                let found = found.and_then(|found| found.extract::<f64>(py));
+                found.map_err(|error| error.to_string())
+            })
+        })))
     }
 
     /// What excludes each other.

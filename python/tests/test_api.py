@@ -165,11 +165,13 @@ def test_errors_have_the_text_of_the_program(images, tmp_path):
         (dict(exclude="no-such"), "--exclude 'no-such' matches no node"),
         (dict(plan={"groups": 3}), "plan: "),
         (dict(plan={"groups": []}, macs=0.5), "plan cannot be used with macs"),
+        (dict(latency="fast"), "latency: expected a number or one such as 12ms, found fast"),
+        (dict(latency="3ms", latency_command=lambda path: -1.0, **FEW), "the original measures -1, expected milliseconds"),
         (dict(max_drop=0.5), "--max-drop needs a --metric"),
         (dict(metric="echo 1", max_drop=1), "expected a command with {model}"),
         (dict(metric="echo {model}", max_drop=1, metric_timeout=0), "metric_timeout: expected a whole number from 1"),
-        (dict(metric=lambda path: 1 / 0, max_drop=1, **FEW), "the metric failed: ZeroDivisionError"),
-        (dict(metric=lambda path: "good", max_drop=1, **FEW), "the metric failed: TypeError"),
+        (dict(metric=lambda path: 1 / 0, max_drop=1, **FEW), "metric failed: ZeroDivisionError"),
+        (dict(metric=lambda path: "good", max_drop=1, **FEW), "metric failed: TypeError"),
         (dict(stats="a", stats_out="b"), "stats_out cannot be used with stats"),
     ]:
         with pytest.raises(onnx_mipp.Error, match=words):

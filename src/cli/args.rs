@@ -323,7 +323,8 @@ impl PruneArguments {
         Ok(Options {
             opening: opening(calibration, &self.nodes, &self.scope, &self.runtime)?,
             budgets: budgets(&self.size, &self.quality),
-            metric: self.metric.metric()?,
+            metric: self.metric.metric(),
+            latency_command: self.metric.latency_command(),
             plan: None,
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),
@@ -367,7 +368,8 @@ impl SweepArguments {
         Ok(Options {
             opening: opening(calibration, &self.nodes, &self.scope, &self.runtime)?,
             budgets: Vec::new(),
-            metric: self.metric.metric()?,
+            metric: self.metric.metric(),
+            latency_command: self.metric.latency_command(),
             plan: None,
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),

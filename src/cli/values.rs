@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use crate::pipeline::ranges;
 pub(crate) use crate::pipeline::ranges::{BATCHES, PIXELS, SAMPLES, THREADS, WIDTHS};
+use crate::select::Budget;
 
 /// Megabytes: up to 16 terabytes, and a limit that leaves room for ONNX Runtime itself.
 pub const MEMORY: RangeInclusive<u64> = 0..=1 << 24;
@@ -82,4 +83,24 @@ pub fn drop(text: &str) -> Result<f64, String> {
         Ok(value) if ranges::is_drop(value) => Ok(value),
         _ => Err(format!("expected {}", ranges::DROP)),
     }
+}
+
+/// A share of the latency, or milliseconds.
+pub fn latency(text: &str) -> Result<Budget, String> {
+    let read = |number: &str| number.trim().parse::<f64>().ok();
+    let found = match text.strip_suffix("ms") {
+        Some(number) => read(number)
+            .filter(|ms| ranges::is_time(*ms))
+            .map(Budget::Milliseconds),
+        None => read(text)
+            .filter(|share| ranges::is_share(*share))
+            .map(Budget::Latency),
+    };
+    found.ok_or_else(|| {
+        format!(
+            "expected {}, or {} such as 12ms",
+            ranges::SHARE,
+            ranges::TIME
+        )
+    })
 }

@@ -48,25 +48,31 @@ fn end_group(process: u32) {
 #[cfg(not(unix))]
 fn end_group(_process: u32) {}
 
+#[derive(Clone)]
 pub(super) struct Command {
     text: String,
     limit: Duration,
 }
 
 impl Command {
-    pub fn new(text: &str, limit: Duration) -> Result<Self, MetricError> {
-        if text.contains(MODEL) {
-            let text = text.to_owned();
-            return Ok(Command { text, limit });
-        }
-        Err(MetricError::NoModel {
-            command: shown::line(text).into_owned(),
-        })
+    pub fn new(text: &str, limit: Duration) -> Self {
+        let text = text.to_owned();
+        Command { text, limit }
     }
 
-    /// What it prints on its last line for that model.
-    pub fn number(&self, model: &Path) -> Result<f64, MetricError> {
+    /// Refuses a command that would not know of the model.
+    pub fn check(&self, option: &'static str) -> Result<(), MetricError> {
+        if self.text.contains(MODEL) {
+            return Ok(());
+        }
+        let command = self.shown();
+        Err(MetricError::NoModel { option, command })
+    }
+
+    /// What it prints on its last line for that model; `option` names it in messages.
+    pub fn number(&self, model: &Path, option: &'static str) -> Result<f64, MetricError> {
         let started = |error| MetricError::Start {
+            option,
             command: self.shown(),
             error,
         };
@@ -83,6 +89,7 @@ impl Command {
             let _ = child.kill();
             let _ = child.wait();
             return Err(MetricError::TimedOut {
+                option,
                 command: self.shown(),
                 seconds: self.limit.as_secs(),
             });
@@ -90,6 +97,7 @@ impl Command {
         let [printed, said] = [printed, said].map(joined);
         if !status.success() {
             return Err(MetricError::Failed {
+                option,
                 command: self.shown(),
                 status: in_words(status),
                 said: ending(&said),
@@ -102,6 +110,7 @@ impl Command {
             .find(|line| !line.is_empty());
         let number = last.and_then(|line| line.parse().ok());
         number.ok_or_else(|| MetricError::NoNumber {
+            option,
             command: self.shown(),
             found: last.map_or("nothing".to_owned(), |line| {
                 format!("'{}'", shown::line(line))
@@ -210,8 +219,8 @@ mod tests {
 
     fn run(text: &str, seconds: u64) -> Result<f64, String> {
         let command = Command::new(text, Duration::from_secs(seconds));
-        let command = command.map_err(|error| error.to_string())?;
-        let found = command.number(Path::new("/tmp/it's a model.onnx"));
+        command.check("metric").map_err(|error| error.to_string())?;
+        let found = command.number(Path::new("/tmp/it's a model.onnx"), "metric");
         found.map_err(|error| error.to_string())
     }
 

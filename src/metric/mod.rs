@@ -21,20 +21,26 @@ pub enum MetricError {
         "`metric`: expected a command with {MODEL} where the model's path goes, found '{command}'"
     )]
     NoModel {
+        /// What it is for.
+        option: &'static str,
         /// The command.
         command: String,
     },
     /// The command cannot be started.
-    #[error("the metric's command '{command}' does not start: {error}")]
+    #[error("`{option}`: the command '{command}' does not start: {error}")]
     Start {
+        /// What it is for.
+        option: &'static str,
         /// The command.
         command: String,
         /// Why not.
         error: std::io::Error,
     },
     /// The command fails.
-    #[error("the metric's command '{command}' ended with {status}{said}")]
+    #[error("`{option}`: the command '{command}' ended with {status}{said}")]
     Failed {
+        /// What it is for.
+        option: &'static str,
         /// The command.
         command: String,
         /// Its exit status in words.
@@ -44,10 +50,12 @@ pub enum MetricError {
     },
     /// The command takes too long.
     #[error(
-        "the metric's command '{command}' was ended after {seconds} s without a number; allow it more with \
+        "`{option}`: the command '{command}' was ended after {seconds} s without a number; allow it more with \
          `metric_timeout`"
     )]
     TimedOut {
+        /// What it is for.
+        option: &'static str,
         /// The command.
         command: String,
         /// The seconds that it was given.
@@ -55,20 +63,31 @@ pub enum MetricError {
     },
     /// The command says something else.
     #[error(
-        "the metric's command '{command}': expected a number alone on the last line of its output, found {found}"
+        "`{option}`: the command '{command}' has to print a number alone on the last line of its output, found {found}"
     )]
     NoNumber {
+        /// What it is for.
+        option: &'static str,
         /// The command.
         command: String,
         /// The last line.
         found: String,
     },
     /// The function fails.
-    #[error("the metric failed: {0}")]
-    Function(String),
+    #[error("`{option}` failed: {error}")]
+    Function {
+        /// What it is for.
+        option: &'static str,
+        /// What it says.
+        error: String,
+    },
     /// A number that says nothing.
-    #[error("the metric of {of} is {found}: expected a finite number")]
+    #[error("`{option}`: {of} measures {found}, expected {expected}")]
     NotFinite {
+        /// What it is for.
+        option: &'static str,
+        /// What is expected.
+        expected: &'static str,
         /// Which model.
         of: &'static str,
         /// The number.
@@ -76,13 +95,19 @@ pub enum MetricError {
     },
 }
 
-type Measure = dyn Fn(&Path) -> Result<f64, MetricError> + Send + Sync;
+type Function = dyn Fn(&Path) -> Result<f64, String> + Send + Sync;
 
-/// A measure of a model's quality. Larger is better unless it is [`Metric::lower`].
+/// A measure of a model. Larger is better unless it is [`Metric::lower`].
 #[derive(Clone)]
 pub struct Metric {
-    measure: Arc<Measure>,
+    measure: Measure,
     is_lower: bool,
+}
+
+#[derive(Clone)]
+enum Measure {
+    Function(Arc<Function>),
+    Command(Command),
 }
 
 impl fmt::Debug for Metric {
@@ -100,22 +125,19 @@ impl Metric {
     /// What a function makes of a model's file.
     pub fn new(measure: impl Fn(&Path) -> Result<f64, String> + Send + Sync + 'static) -> Self {
         Metric {
-            measure: Arc::new(move |path| measure(path).map_err(MetricError::Function)),
+            measure: Measure::Function(Arc::new(measure)),
             is_lower: false,
         }
     }
 
     /// What a shell's command prints on its last line, where `{model}` stands for the model's path.
     /// It is ended after `limit`.
-    ///
-    /// # Errors
-    /// The command has no `{model}`.
-    pub fn command(text: &str, limit: Duration) -> Result<Self, MetricError> {
-        let command = Command::new(text, limit)?;
-        Ok(Metric {
-            measure: Arc::new(move |path| command.number(path)),
+    #[must_use]
+    pub fn command(text: &str, limit: Duration) -> Self {
+        Metric {
+            measure: Measure::Command(Command::new(text, limit)),
             is_lower: false,
-        })
+        }
     }
 
     /// The same, where smaller is better.
@@ -127,16 +149,40 @@ impl Metric {
         }
     }
 
-    /// The number of the model in a file; `of` says in messages which that is.
+    /// Refuses what cannot measure any model; `option` names it in messages.
+    pub(crate) fn check(&self, option: &'static str) -> Result<(), MetricError> {
+        match &self.measure {
+            Measure::Command(command) => command.check(option),
+            Measure::Function(_) => Ok(()),
+        }
+    }
+
+    /// The number of the model in a file; `option` says in messages what it is for, and `of` which
+    /// model that is.
     ///
     /// # Errors
     /// It cannot be measured, or is not finite.
-    pub(crate) fn measure(&self, path: &Path, of: &'static str) -> Result<f64, MetricError> {
-        let found = (self.measure)(path)?;
+    pub(crate) fn measure(
+        &self,
+        path: &Path,
+        (option, of): (&'static str, &'static str),
+    ) -> Result<f64, MetricError> {
+        let found = match &self.measure {
+            Measure::Command(command) => command.number(path, option)?,
+            Measure::Function(function) => {
+                function(path).map_err(|error| MetricError::Function { option, error })?
+            }
+        };
         if found.is_finite() {
             Ok(found)
         } else {
-            Err(MetricError::NotFinite { of, found })
+            let expected = "a finite number";
+            Err(MetricError::NotFinite {
+                option,
+                expected,
+                of,
+                found,
+            })
         }
     }
 
@@ -155,19 +201,23 @@ impl Metric {
 mod tests {
     use super::*;
 
+    const WHAT: (&str, &str) = ("metric", "the original");
+
     #[test]
     fn what_is_no_number_is_refused() {
         for found in [f64::NAN, f64::INFINITY] {
             let metric = Metric::new(move |_| Ok(found));
-            let error = metric.measure(Path::new("x"), "the original").unwrap_err();
+            let error = metric.measure(Path::new("x"), WHAT).unwrap_err();
             assert!(
-                error.to_string().contains("metric of the original is"),
+                error
+                    .to_string()
+                    .starts_with("`metric`: the original measures "),
                 "{error}"
             );
         }
         let failing = Metric::new(|_| Err("no data".to_owned()));
-        let error = failing.measure(Path::new("x"), "the original").unwrap_err();
-        assert_eq!(error.to_string(), "the metric failed: no data");
+        let error = failing.measure(Path::new("x"), WHAT).unwrap_err();
+        assert_eq!(error.to_string(), "`metric` failed: no data");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::pipeline::Error;
 use crate::pipeline::evidence::{Evidence, Seen};
 use crate::pipeline::open::Subject;
 use crate::pipeline::options::Goal;
+use crate::pipeline::quality::Gauge;
 use crate::pipeline::{checks, latency};
 use crate::repair;
 use crate::repair::Repair;
@@ -63,7 +64,7 @@ pub(super) fn choose(
     subject: &Subject<'_>,
     evidence: &Evidence,
     goal: &Goal<'_>,
-    limits: &Limits,
+    (limits, clock): (&Limits, Option<&Gauge<'_>>),
 ) -> Result<Choice, Error> {
     let asked = goal.asked();
     if let Goal::Plan(plan) = goal {
@@ -73,15 +74,13 @@ pub(super) fn choose(
     let seen = evidence.seen().ok_or(Error::NoStatistics)?;
     let scene = seen.scene(subject);
     subject.observer.stage("selecting channels");
-    let (time, others): (Vec<Budget>, Vec<Budget>) = goal
-        .budgets()
-        .iter()
-        .partition(|budget| matches!(budget, Budget::Latency(_)));
+    let (time, others): (Vec<Budget>, Vec<Budget>) =
+        goal.budgets().iter().partition(|budget| budget.is_time());
     let selection = match (time.first(), evidence) {
         (Some(wanted), Evidence::Timed(_, losses, time)) => {
             subject.observer.stage("measuring candidates");
-            let measure = |widths: &Widths| latency::share(subject, widths);
-            let wanted = (wanted.value(), others.as_slice());
+            let measure = |widths: &Widths| latency::share(subject, widths, clock);
+            let wanted = (latency::asked(subject, *wanted, clock)?, others.as_slice());
             select::select_measured(scene, wanted, limits, (Some(losses), time), measure)?
         }
         _ => select::select(scene, &others, limits, evidence.losses())?,

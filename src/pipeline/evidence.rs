@@ -215,8 +215,7 @@ fn lose(subject: &Subject<'_>, seen: &Seen, request: &Asking<'_>) -> Result<Loss
 
 /// The time of a run as a function of the widths, where a budget needs it.
 fn timed(subject: &Subject<'_>, budgets: &[Budget]) -> Result<Option<CostModel>, Error> {
-    let needs_time = |budget: &Budget| matches!(budget, Budget::Latency(_));
-    if budgets.iter().any(needs_time) {
+    if budgets.iter().any(Budget::is_time) {
         latency::model(subject).map(Some)
     } else {
         Ok(None)

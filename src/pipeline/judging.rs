@@ -7,19 +7,19 @@ use crate::pipeline::cutting::{self, Cut};
 use crate::pipeline::evidence::Found;
 use crate::pipeline::open::Subject;
 use crate::pipeline::options::in_words;
-use crate::pipeline::quality::Gauge;
+use crate::pipeline::quality::{Gauge, Gauges};
 use crate::pipeline::{Error, Options};
 use crate::repair::Repair;
 use crate::report::{self, Note, Report};
 use crate::select::{Budget, CostModel, Plan, Selection};
-use crate::verify::{self, Change, Check, Runs};
+use crate::verify::{self, Change, Check, Runs, Timing};
 
 /// A finished model with how it came about.
 pub(super) struct Judged {
     pub model: Model,
     pub selection: Selection,
     comparison: Option<verify::Comparison>,
-    latency: Option<Change<f64>>,
+    latency: Option<Timing>,
     metric: Option<Change<f64>>,
     asked: String,
     repair: Repair,
@@ -33,9 +33,9 @@ pub(super) struct Judged {
 pub(super) fn judge(
     subject: &Subject<'_>,
     cuts: Vec<Cut>,
-    gauge: Option<&Gauge<'_>>,
+    gauges: &Gauges<'_>,
 ) -> Result<Vec<Judged>, Error> {
-    let metrics = metrics(&cuts, gauge)?;
+    let metrics = metrics(&cuts, gauges.metric.as_ref())?;
     subject.observer.stage("checking the result");
     let models: Vec<&Model> = cuts.iter().map(|cut| &cut.model).collect();
     let mut check = Check::open(&subject.model, &models, &subject.runtime)?;
@@ -45,7 +45,10 @@ pub(super) fn judge(
     let is_told = !subject.samples.is_synthetic();
     let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
     let runs = if is_measured { Runs::MANY } else { Runs::FEW };
-    let times = check.latency(&subject.samples.one()?, runs)?;
+    let times = match &gauges.clock {
+        Some(clock) => told(&cuts, clock)?,
+        None => check.latency(&subject.samples.one()?, runs)?,
+    };
     debug_assert_eq!((comparisons.len(), times.len()), (cuts.len(), cuts.len()));
     let all = cuts.into_iter().zip(comparisons).zip(times).zip(metrics);
     let judged = all.map(|(((cut, comparison), latency), metric)| Judged {
@@ -59,6 +62,13 @@ pub(super) fn judge(
         notes: cut.notes,
     });
     Ok(judged.collect())
+}
+
+/// The times that are measured elsewhere.
+fn told(cuts: &[Cut], clock: &Gauge<'_>) -> Result<Vec<Timing>, Error> {
+    let before = clock.original()?;
+    let one = |cut: &Cut| Ok(Timing::told(before, clock.measure(&cut.model)?));
+    cuts.iter().map(one).collect()
 }
 
 /// What the metric is of the original and of each of the models.

@@ -61,7 +61,7 @@ use cutting::{Cut, Repairing};
 use evidence::{Asking, Evidence, Found};
 use judging::Judged;
 use options::Goal;
-use quality::{Demands, Gauge};
+use quality::{Demands, Gauges};
 use smallest::Smallest;
 
 /// A pruned model with how it came about.
@@ -117,14 +117,19 @@ fn narrow(
     keep: Option<&Target>,
 ) -> Result<(Judged, Found), Error> {
     let goal = options.goal();
-    let gauge = Gauge::of(subject, options);
-    let demands = Demands::of(subject, goal.budgets(), gauge.as_ref());
+    let gauges = Gauges::of(subject, options)?;
+    let demands = Demands::of(subject, goal.budgets(), gauges.metric.as_ref());
     if !matches!(goal, Goal::Default(_)) {
         demands.check()?;
     }
     let mut found = evidence::ask(subject, &Asking::of(options, goal.budgets(), keep))?;
     let cut = if demands.is_empty() {
-        let choice = cutting::choose(subject, &found.evidence, &goal, &options.limits)?;
+        let choice = cutting::choose(
+            subject,
+            &found.evidence,
+            &goal,
+            (&options.limits, gauges.clock.as_ref()),
+        )?;
         let fitted = cutting::fit(subject, &found.evidence, choice, options.repair())?;
         // The repair layer by layer makes its own.
         found.evidence.drop_moments();
@@ -154,7 +159,7 @@ fn narrow(
         };
         return Ok((judging::whole(subject, options, note.into()), found));
     }
-    let mut judged = judging::judge(subject, vec![cut], gauge.as_ref())?;
+    let mut judged = judging::judge(subject, vec![cut], &gauges)?;
     let judged = judged.pop().ok_or(Error::NoStatistics)?;
     Ok((judged, found))
 }
@@ -198,11 +203,13 @@ pub(crate) fn sweep(
     if !subject.is_prunable() {
         return Err(Error::NothingToPrune);
     }
+    let gauges = Gauges::of(&subject, options)?;
     let found = evidence::ask(&subject, &Asking::of(options, budgets, keep))?;
     let cut = |&budget: &Budget| -> Result<Cut, Error> {
         observer.notes(&[format!("for {budget}:").into()]);
         let (goal, evidence): (_, &Evidence) = (Goal::Budgets(vec![budget]), &found.evidence);
-        let choice = cutting::choose(&subject, evidence, &goal, &options.limits)?;
+        let how = (&options.limits, gauges.clock.as_ref());
+        let choice = cutting::choose(&subject, evidence, &goal, how)?;
         let fitted = cutting::fit(&subject, evidence, choice, options.repair())?;
         let cut = cutting::cut(&subject, evidence, fitted, repairing(options))?;
         match options.repair() {
@@ -211,8 +218,7 @@ pub(crate) fn sweep(
         }
     };
     let cuts = budgets.iter().map(cut).collect::<Result<_, _>>()?;
-    let gauge = Gauge::of(&subject, options);
-    let judged = judging::judge(&subject, cuts, gauge.as_ref())?;
+    let judged = judging::judge(&subject, cuts, &gauges)?;
     let all = judged.into_iter();
     let pruned = all.map(|judged| finish(&subject, judged, &found, options));
     Ok((pruned.collect(), found.staged))

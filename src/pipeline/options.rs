@@ -35,6 +35,8 @@ pub struct Options {
     pub budgets: Vec<Budget>,
     /// What measures the original and the result, and decides a budget of its drop.
     pub metric: Option<Metric>,
+    /// What measures the milliseconds of a run; `None`: ONNX Runtime on the device in use.
+    pub latency_command: Option<Metric>,
     /// A plan to apply instead of selecting.
     pub plan: Option<Plan>,
     /// Limits on widths.
@@ -58,6 +60,7 @@ impl Default for Options {
             opening: Opening::default(),
             budgets: Vec::new(),
             metric: None,
+            latency_command: None,
             plan: None,
             limits: Limits::default(),
             estimator: Estimator::default(),

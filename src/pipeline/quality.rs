@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use crate::metric::Metric;
+use crate::metric::{Metric, MetricError};
 use crate::onnx::{self, Model};
 use crate::outputs::Workspace;
 use crate::pipeline::open::Subject;
@@ -17,22 +17,47 @@ const DISAGREEMENT: f64 = 0.45;
 /// A metric of which nothing is known is first tried at this change of the outputs.
 const FIRST_CHANGE: f64 = 0.02;
 
-/// The user's metric, with what it is of the original once that was measured.
+/// What the user measures models with, and what it is of the original once that was measured.
 pub(super) struct Gauge<'a> {
     metric: &'a Metric,
+    /// The option that gives it.
+    option: &'static str,
     subject: &'a Subject<'a>,
     original: OnceCell<f64>,
 }
 
-impl<'a> Gauge<'a> {
-    pub fn of(subject: &'a Subject<'_>, options: &'a Options) -> Option<Gauge<'a>> {
-        Some(Gauge {
-            metric: options.metric.as_ref()?,
-            subject,
-            original: OnceCell::new(),
+/// Those of a run.
+pub(super) struct Gauges<'a> {
+    /// What a model is worth.
+    pub metric: Option<Gauge<'a>>,
+    /// The milliseconds of a run, where they are not measured here.
+    pub clock: Option<Gauge<'a>>,
+}
+
+impl<'a> Gauges<'a> {
+    pub fn of(subject: &'a Subject<'_>, options: &'a Options) -> Result<Gauges<'a>, Error> {
+        let gauge = |metric: Option<&'a Metric>, option| {
+            let Some(metric) = metric else {
+                return Ok(None);
+            };
+            metric.check(option)?;
+            Ok::<_, Error>(Some(Gauge {
+                metric,
+                option,
+                subject,
+                original: OnceCell::new(),
+            }))
+        };
+        Ok(Gauges {
+            metric: gauge(options.metric.as_ref(), "metric")?,
+            clock: gauge(options.latency_command.as_ref(), LATENCY)?,
         })
     }
+}
 
+const LATENCY: &str = "latency_command";
+
+impl Gauge<'_> {
     /// The original's, which is measured once.
     pub fn original(&self) -> Result<f64, Error> {
         if let Some(&known) = self.original.get() {
@@ -53,7 +78,18 @@ impl<'a> Gauge<'a> {
         let folder = Workspace::new().map_err(Error::Workspace)?;
         let path = folder.path().join("model.onnx");
         onnx::save(model, &path)?;
-        Ok(self.metric.measure(&path, of)?)
+        let found = self.metric.measure(&path, (self.option, of))?;
+        if self.option == LATENCY && found <= 0.0 {
+            let (option, expected) = (self.option, "milliseconds above 0");
+            return Err(MetricError::NotFinite {
+                option,
+                expected,
+                of,
+                found,
+            }
+            .into());
+        }
+        Ok(found)
     }
 }
 

@@ -21,6 +21,13 @@ pub(crate) const PART: &str = "a number above 0 and below 1";
 /// What a metric may drop by, in its own units.
 pub(crate) const DROP: &str = "a number from 0 on";
 
+/// Milliseconds.
+pub(crate) const TIME: &str = "a number of milliseconds above 0";
+
+pub(crate) fn is_time(value: f64) -> bool {
+    value > 0.0 && value.is_finite()
+}
+
 pub(crate) fn is_part(value: f64) -> bool {
     value > 0.0 && value < 1.0
 }

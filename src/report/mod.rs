@@ -2,6 +2,7 @@
 
 mod html;
 mod inspection;
+mod latency;
 mod layers;
 mod note;
 mod text;
@@ -15,7 +16,7 @@ use crate::graph::{Graph, GroupId};
 use crate::groups::{Group, Groups, Reason};
 use crate::select::{Bound, Score, Search, Selection, TradeOff, Trial};
 use crate::statistics::Statistics;
-use crate::verify::{Change, Comparison};
+use crate::verify::{Change, Comparison, Timing};
 
 pub use inspection::{GroupInspection, Inspection, Place, Ungrouped, inspect, ungrouped};
 pub use layers::{Layer, layers};
@@ -49,7 +50,7 @@ pub struct Report {
     /// Bytes of the file before and after.
     pub bytes: Change<u64>,
     /// Milliseconds of one run, on this machine, before and after.
-    pub latency_ms: Option<Change<f64>>,
+    pub latency_ms: Option<Timing>,
     /// The metric before and after; `None` where none was given.
     pub metric: Option<Change<f64>>,
     /// The candidates that a budget of latency measured, in this order; empty for other budgets.
@@ -157,7 +158,7 @@ pub struct Compared {
     /// Bytes of the files, external data included.
     pub bytes: Change<u64>,
     /// Median milliseconds of one run of the smallest batch on this machine.
-    pub latency_ms: Change<f64>,
+    pub latency_ms: Timing,
     /// What the user should know.
     pub notes: Vec<Note>,
 }

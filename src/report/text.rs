@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::report::latency::{busy, latency_row, milliseconds};
 use crate::report::{Compared, GroupReport, Inspection, Report, Sweep, SweepEntry};
 use crate::select::{Candidate, Interval};
 use crate::shown;
@@ -41,9 +42,12 @@ impl fmt::Display for Report {
         let mut rows = vec![["", "before", "after", "left"].map(str::to_owned)];
         rows.extend(totals);
         if let Some(latency) = self.latency_ms {
-            rows.push(total("latency", latency, |ms| format!("{ms:.2} ms")));
+            rows.push(latency_row(latency));
         }
         table(f, &rows)?;
+        if let Some(busy) = self.latency_ms.and_then(busy) {
+            writeln!(f, "\n{busy}")?;
+        }
         if let Some(Change { before, after }) = self.metric {
             let [before, after] = [before, after].map(super::figure);
             writeln!(f, "\nthe metric was {before} and is {after}")?;
@@ -176,7 +180,7 @@ impl Report {
     fn write_comparison(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "asked {}, reached ", shown::line(&self.asked))?;
         if let (false, Some(latency)) = (self.candidates.is_empty(), self.latency_ms) {
-            write!(f, "{:.4} of the latency, ", share(latency))?;
+            write!(f, "{:.4} of the latency, ", latency.share())?;
         }
         writeln!(
             f,
@@ -287,7 +291,7 @@ impl SweepEntry {
             percent(share(report.macs)),
             percent(share(report.parameters)),
             bytes(report.bytes.after as f64),
-            format!("{:.2} ms", latency.after),
+            milliseconds(latency.after),
             or_dash(found.map(|found| four(found.cosine))),
             or_dash(found.map(|found| four(found.relative_error))),
             or_dash(found.and_then(|found| found.top1_agreement).map(percent)),
@@ -327,7 +331,7 @@ impl fmt::Display for Compared {
         let rows = [
             ["", "A", "B", "B / A"].map(str::to_owned),
             total("file", size, bytes),
-            total("latency", self.latency_ms, |ms| format!("{ms:.2} ms")),
+            latency_row(self.latency_ms),
         ];
         for (letter, path) in [("A", &self.original), ("B", &self.other)] {
             let path = path.to_string_lossy();
@@ -335,6 +339,9 @@ impl fmt::Display for Compared {
         }
         writeln!(f)?;
         table(f, &rows)?;
+        if let Some(busy) = busy(self.latency_ms) {
+            writeln!(f, "\n{busy}")?;
+        }
         writeln!(f)?;
         writeln!(
             f,
@@ -380,7 +387,7 @@ pub(super) fn share(change: Change<f64>) -> f64 {
     }
 }
 
-fn total(name: &str, change: Change<f64>, text: impl Fn(f64) -> String) -> [String; 4] {
+pub(super) fn total(name: &str, change: Change<f64>, text: impl Fn(f64) -> String) -> [String; 4] {
     let left = format!("{:.3}", share(change));
     [
         name.to_owned(),

@@ -15,7 +15,6 @@ mod values;
 pub use device::Device;
 pub use error::RuntimeError;
 pub use locate::locate;
-pub(crate) use profile::median;
 pub use profile::{Kernel, Profile};
 pub(crate) use session::shape_text;
 pub use session::{InputSpec, Session};

@@ -154,7 +154,7 @@ fn parse(text: &str) -> Result<Profile, RuntimeError> {
 }
 
 /// The median, the upper one of two; not a number where there is none.
-pub fn median(mut values: Vec<f64>) -> f64 {
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

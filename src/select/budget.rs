@@ -17,6 +17,8 @@ pub enum Budget {
     Params(f64),
     /// This fraction of the time of a run on the device in use is left.
     Latency(f64),
+    /// A run on the device in use takes no more than these milliseconds.
+    Milliseconds(f64),
     /// This fraction of every group's channels leaves.
     Ratio(f64),
     /// This share of every group's mutual information is left.
@@ -32,7 +34,11 @@ pub enum Budget {
 
 impl std::fmt::Display for Budget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}` {}", self.name(), self.value())
+        let unit = match self {
+            Budget::Milliseconds(_) => "ms",
+            _ => "",
+        };
+        write!(f, "`{}` {}{unit}", self.name(), self.value())
     }
 }
 
@@ -43,7 +49,7 @@ impl Budget {
         match self {
             Budget::Macs(_) => "macs",
             Budget::Params(_) => "params",
-            Budget::Latency(_) => "latency",
+            Budget::Latency(_) | Budget::Milliseconds(_) => "latency",
             Budget::Ratio(_) => "ratio",
             Budget::MutualInformation(_) => "mi",
             Budget::Change(_) => "max_change",
@@ -59,6 +65,7 @@ impl Budget {
             Budget::Macs(value)
             | Budget::Params(value)
             | Budget::Latency(value)
+            | Budget::Milliseconds(value)
             | Budget::Ratio(value)
             | Budget::MutualInformation(value)
             | Budget::Change(value)
@@ -83,10 +90,16 @@ impl Budget {
         )
     }
 
+    /// Whether it bounds the time of a run.
+    #[must_use]
+    pub fn is_time(&self) -> bool {
+        matches!(self, Budget::Latency(_) | Budget::Milliseconds(_))
+    }
+
     /// Whether the two cannot be asked for together.
     #[must_use]
     pub fn excludes(&self, other: &Budget) -> bool {
-        let is_timed = matches!(self, Budget::Latency(_)) || matches!(other, Budget::Latency(_));
+        let is_timed = self.is_time() || other.is_time();
         self.name() == other.name()
             || !(self.is_shared() && other.is_shared())
             || is_timed && (self.is_quality() || other.is_quality())

@@ -4,6 +4,7 @@
 pub(crate) mod agreement;
 mod divergence;
 mod error;
+mod timing;
 
 use std::time::Instant;
 
@@ -11,10 +12,11 @@ use serde::Serialize;
 
 pub use divergence::Divergence;
 use divergence::Moves;
+pub use timing::Timing;
 
 use crate::data::{Batch, DataError, Padding};
 use crate::onnx::{DataType, Model, Tensor, TensorError};
-use crate::runtime::{InputSpec, Runtime, RuntimeError, Session, median};
+use crate::runtime::{InputSpec, Runtime, RuntimeError, Session};
 
 /// Why a pruned model is refused.
 #[derive(Debug, thiserror::Error)]
@@ -144,12 +146,12 @@ impl Check {
         Ok(all.into_iter().map(ComparisonSums::finish).collect())
     }
 
-    /// Median milliseconds of one run on the batch, of the original and of each pruned model,
-    /// measured in turn.
+    /// Milliseconds of one run on the batch, of the original and of each pruned model, measured in
+    /// turns.
     ///
     /// # Errors
     /// One of the models cannot be run.
-    pub fn latency(&mut self, batch: &Batch, runs: Runs) -> Result<Vec<Change<f64>>, RuntimeError> {
+    pub fn latency(&mut self, batch: &Batch, runs: Runs) -> Result<Vec<Timing>, RuntimeError> {
         let sessions = std::iter::once(&mut self.before).chain(&mut self.after);
         let mut timed: Vec<(&mut Session, Vec<f64>)> = sessions.map(|s| (s, Vec::new())).collect();
         let begin = Instant::now();
@@ -167,9 +169,9 @@ impl Check {
                 break;
             }
         }
-        let mut medians = timed.into_iter().map(|(_, times)| median(times));
-        let before = medians.next().unwrap_or(f64::NAN);
-        Ok(medians.map(|after| Change { before, after }).collect())
+        let mut all = timed.into_iter().map(|(_, times)| times);
+        let before = all.next().unwrap_or_default();
+        Ok(all.map(|after| Timing::of(&before, &after)).collect())
     }
 }
 
@@ -357,7 +359,7 @@ pub struct Runs {
 impl Runs {
     /// For a first idea of the latency.
     pub const FEW: Runs = Runs {
-        most: 15,
+        most: 100,
         least: 5,
         seconds: 0.5,
     };

@@ -115,8 +115,8 @@ fn usage_errors_exit_with_2() {
             "above 0 and below 1",
         ),
         (
-            &["in.onnx", "out.onnx", "--metric-timeout", "5"],
-            "--metric",
+            &["in.onnx", "out.onnx", "--latency", "0ms"],
+            "milliseconds above 0",
         ),
         (
             &["in.onnx", "out.onnx", "--align", "0"],

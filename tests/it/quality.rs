@@ -254,10 +254,10 @@ fn metrics_that_fail_are_told() {
         ("echo 1", "expected a command with {model}"),
         (
             "echo no labels >&2; exit 4; : {model}",
-            "ended with exit code 4, saying: no labels",
+            "--metric: the command 'echo no labels >&2; exit 4; : {model}' ended with exit code 4, saying: no labels",
         ),
         ("echo accuracy; : {model}", "found 'accuracy'"),
-        ("echo nan; : {model}", "the metric of the original is NaN"),
+        ("echo nan; : {model}", "--metric: the original measures NaN"),
     ] {
         let run = prune(folder.path(), &[&["--metric", metric], &drop[..]].concat());
         run.fails(1, &[words]);
@@ -330,4 +330,40 @@ fn an_interrupted_search_writes_the_smallest_so_far() {
         "{seen}"
     );
     assert!(fs::metadata(output).unwrap().len() < fs::metadata(model).unwrap().len());
+}
+
+/// The milliseconds are the bytes of the file, so that what was reached can be counted.
+#[cfg(unix)]
+#[test]
+fn latency_is_what_a_command_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = [
+        "--latency-command",
+        "wc -c < {model}",
+        "--repair",
+        "once",
+        "--samples",
+        "32",
+    ];
+    let whole = fs::metadata(fixture(MODEL)).unwrap().len() as f64;
+    for (asked, most) in [("0.6", 0.6 * whole), ("350000ms", 350_000.0)] {
+        let report = pruned(folder.path(), &[&["--latency", asked], &clock[..]].concat());
+        let latency = &report["latency_ms"];
+        let bytes = fs::metadata(folder.path().join("out.onnx")).unwrap().len() as f64;
+        assert_eq!(number(&latency["after"]), bytes, "{latency}");
+        assert!((0.9 * most..=most).contains(&bytes), "{bytes} of {most}");
+    }
+    let slow = pruned(
+        folder.path(),
+        &[&["--latency", "9999999ms"], &clock[..]].concat(),
+    );
+    assert_eq!(share(&slow, "macs"), 1.0);
+    let run = prune(
+        folder.path(),
+        &["--latency", "0.5", "--latency-command", "echo 0; : {model}"],
+    );
+    run.fails(
+        1,
+        &["--latency-command: the original measures 0, expected milliseconds above 0"],
+    );
 }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::values::{SECONDS, WIDTHS, drop, fraction, part, ratio, whole};
-use crate::flags::with_flags;
+use crate::cli::values::{SECONDS, WIDTHS, drop, fraction, latency, part, ratio, whole};
 use crate::metric::Metric;
 use crate::select::{Budget, Limits};
 
@@ -21,9 +20,10 @@ pub struct SizeArguments {
     /// Keep this fraction of the parameters
     #[arg(long, value_name = "F", value_parser = fraction)]
     params: Option<f64>,
-    /// Keep this fraction of the latency, measured with ONNX Runtime on --device
-    #[arg(long, value_name = "F", value_parser = fraction, conflicts_with = "quality")]
-    latency: Option<f64>,
+    /// Keep this fraction of the latency, or so many milliseconds (12ms), measured on --device or
+    /// by --latency-command
+    #[arg(long, value_name = "F|MS", value_parser = latency, conflicts_with = "quality")]
+    latency: Option<Budget>,
     /// Remove this fraction of the channels of every group
     #[arg(long, value_name = "F", value_parser = ratio, conflicts_with_all = ["macs", "params", "latency", "mi", "quality"])]
     ratio: Option<f64>,
@@ -50,7 +50,7 @@ pub struct QualityArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Metric of your own")]
+#[command(next_help_heading = "Measures of your own")]
 pub struct MetricArguments {
     /// A shell's command that prints a number on its last line, larger for better models, where
     /// {model} stands for the model's path: 'python eval.py {model}'
@@ -59,8 +59,12 @@ pub struct MetricArguments {
     /// Smaller is better
     #[arg(long, requires = "metric")]
     metric_lower: bool,
-    /// Seconds that the command may take for one model
-    #[arg(long, value_name = "S", default_value_t = 3600, requires = "metric", value_parser = whole(SECONDS))]
+    /// A shell's command that prints the milliseconds of a run where the model will run: 'ssh board
+    /// bench {model}'
+    #[arg(long, value_name = "COMMAND")]
+    latency_command: Option<String>,
+    /// Seconds that a command may take for one model
+    #[arg(long, value_name = "S", default_value_t = 3600, value_parser = whole(SECONDS))]
     metric_timeout: u64,
 }
 
@@ -74,9 +78,9 @@ pub struct BudgetLists {
     /// Keep these fractions of the parameters
     #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
     params: Vec<f64>,
-    /// Keep these fractions of the measured latency
-    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = fraction)]
-    latency: Vec<f64>,
+    /// Keep these fractions of the measured latency, or so many milliseconds (12ms)
+    #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = latency)]
+    latency: Vec<Budget>,
     /// Remove these fractions of the channels of every group
     #[arg(long, value_name = "F,F,...", value_delimiter = ',', value_parser = ratio)]
     ratio: Vec<f64>,
@@ -104,7 +108,7 @@ pub fn budgets(size: &SizeArguments, quality: &QualityArguments) -> Vec<Budget> 
     let budgets = [
         size.macs.map(Budget::Macs),
         size.params.map(Budget::Params),
-        size.latency.map(Budget::Latency),
+        size.latency,
         size.ratio.map(Budget::Ratio),
         size.mi.map(Budget::MutualInformation),
         quality.agreement.map(Budget::Agreement),
@@ -115,18 +119,22 @@ pub fn budgets(size: &SizeArguments, quality: &QualityArguments) -> Vec<Budget> 
 }
 
 impl MetricArguments {
-    pub fn metric(&self) -> Result<Option<Metric>, String> {
-        let Some(command) = &self.metric else {
-            return Ok(None);
-        };
-        let limit = Duration::from_secs(self.metric_timeout);
-        let metric = Metric::command(command, limit);
-        let metric = metric.map_err(|error| with_flags(&error.to_string()).into_owned())?;
-        Ok(Some(if self.metric_lower {
+    pub fn metric(&self) -> Option<Metric> {
+        let metric = Metric::command(self.metric.as_ref()?, self.limit());
+        Some(if self.metric_lower {
             metric.lower()
         } else {
             metric
-        }))
+        })
+    }
+
+    pub fn latency_command(&self) -> Option<Metric> {
+        let command = self.latency_command.as_ref()?;
+        Some(Metric::command(command, self.limit()))
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(self.metric_timeout)
     }
 }
 
@@ -135,7 +143,7 @@ impl BudgetLists {
     pub fn budgets(&self) -> Vec<Budget> {
         let macs = self.macs.iter().copied().map(Budget::Macs);
         let params = self.params.iter().copied().map(Budget::Params);
-        let latency = self.latency.iter().copied().map(Budget::Latency);
+        let latency = self.latency.iter().copied();
         let ratio = self.ratio.iter().copied().map(Budget::Ratio);
         let mi = self.mi.iter().copied().map(Budget::MutualInformation);
         let mut budgets: Vec<Budget> = Vec::new();

@@ -5,6 +5,7 @@ mod drawing;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::report::latency::busy;
 use crate::report::text::{UNKNOWN, bytes, count, interval, share};
 use crate::report::{GroupReport, Report, Sweep};
 use crate::select::Candidate;
@@ -80,7 +81,11 @@ impl Report {
                 (card("Parameters", self.parameters, count))
                 (card("File", size, bytes))
                 @if let Some(latency) = self.latency_ms {
-                    (card("Latency, this machine", latency, |ms| format!("{ms:.2} ms")))
+                    @if let Some(busy) = busy(latency) {
+                        (figure("Latency", "not told", &busy))
+                    } @else {
+                        (card("Latency", Change { before: latency.before, after: latency.after }, |ms| format!("{ms:.2} ms")))
+                    }
                 }
                 @if let Some(metric) = self.metric {
                     (figure("Metric", &super::figure(metric.after), &format!("the original's is {}", super::figure(metric.before))))
