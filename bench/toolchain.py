@@ -1,11 +1,11 @@
 """The tools around onnx-mipp, for the commands and figures of docs/guide/toolchain.md.
 
-    python bench/toolchain.py latency MODEL.onnx ... [--runtime openvino] [--threads 1 2]
+    python bench/toolchain.py latency MODEL.onnx ... [--runtime openvino] [--threads 1 2] [--plain]
     python bench/toolchain.py accuracy MODEL.onnx ... --data fixtures/eval.npz
     python bench/toolchain.py quantize IN.onnx OUT.onnx --calib fixtures/calib.npz
 
 `latency` runs the models in turns, so that other work on the machine falls on all of them alike, and prints
-the median of the best half of the runs; `quantize` is onnxruntime's static quantization to 8 bits
+the median of the best half of the runs, with --plain as --latency-command wants it; `quantize` is onnxruntime's static quantization to 8 bits
 in the QDQ form. Needs numpy and onnxruntime; `quantize` also onnx, `--runtime openvino` also openvino.
 """
 
@@ -132,6 +132,7 @@ def main() -> None:
     command.add_argument("--runtime", choices=RUNTIMES, default="onnxruntime")
     command.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     command.add_argument("--seconds", type=float, default=2, help="for each number of threads")
+    command.add_argument("--plain", action="store_true", help="only the milliseconds, with the first number of threads")
     command.set_defaults(call=latency)
     command = commands.add_parser("accuracy")
     command.add_argument("models", type=Path, nargs="+")

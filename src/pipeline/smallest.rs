@@ -10,12 +10,14 @@ use crate::pipeline::open::Subject;
 use crate::pipeline::options::{Goal, in_words};
 use crate::pipeline::quality::{Demands, Worth};
 use crate::report::{self, Note};
-use crate::select::{self, Budget, Candidate, Limits, Rung, Search};
+use crate::select::{self, Budget, Candidate, Limits, Patience, Rung, Search};
 use crate::verify::Divergence;
 
-/// So many candidates are measured at most: by default, and where the user asks for a quality.
-const MOST_DEFAULT: usize = 5;
-const MOST_ASKED: usize = 8;
+/// For the change of the outputs by default, and where the user asks for it: a smooth measure.
+const DEFAULT: Patience = Patience { most: 5, misses: 3 };
+const SMOOTH: Patience = Patience { most: 8, misses: 3 };
+/// For what counts samples, or nobody knows.
+const ROUGH: Patience = Patience { most: 8, misses: 1 };
 /// Where the interval ends by this share of the change above it, more samples would make the model
 /// smaller.
 const WIDE: f64 = 0.5;
@@ -91,13 +93,16 @@ impl Smallest<'_> {
     ) -> Result<(), Error> {
         let expected = |rung: &Rung| self.demands.expected(rung.loss);
         let expected: Vec<f64> = rungs.iter().map(expected).collect();
-        let most = match self.goal {
-            Goal::Default(_) => MOST_DEFAULT,
-            _ => MOST_ASKED,
+        let is_change =
+            |budget: &Budget| !budget.is_quality() || matches!(budget, Budget::Change(_));
+        let patience = match self.goal {
+            Goal::Default(_) => DEFAULT,
+            goal if goal.budgets().iter().all(is_change) => SMOOTH,
+            _ => ROUGH,
         };
-        select::smallest(&expected, (1.0, most), |place| {
+        select::smallest(&expected, (1.0, patience), |place| {
             let rung = &rungs[place];
-            let (cut, worth) = self.attempt(rung, most - tried.len() - 1)?;
+            let (cut, worth) = self.attempt(rung, patience.most - tried.len() - 1)?;
             let used = worth.used;
             if used <= 1.0 {
                 *best = Some(cut);

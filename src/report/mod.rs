@@ -127,6 +127,9 @@ pub fn measured(bounds: &[Bound], values: &[f64]) -> String {
 
 /// A number of any size for people: six digits that count, and no zeros behind them.
 fn figure(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
     let size = value.abs().max(f64::MIN_POSITIVE).log10().floor();
     if !(-5.0..15.0).contains(&size) {
         return format!("{value:.5e}");

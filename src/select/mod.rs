@@ -26,7 +26,7 @@ pub use plan::{Plan, PlannedGroup};
 pub use ranking::Ranking;
 pub use search::Trial;
 pub use sensitivity::{Sensitivities, Sensitivity};
-pub use smallest::{Bound, Candidate, REACH, Rung, Search, ladder, smallest};
+pub use smallest::{Bound, Candidate, Patience, REACH, Rung, Search, ladder, smallest};
 pub use spent::{Goes, Spent, spent};
 
 use crate::graph::{Graph, GroupId, Table};

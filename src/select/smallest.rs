@@ -13,9 +13,8 @@ use crate::select::{Budget, CostModel, Limits, Losses, Scene};
 const NEAR: f64 = 0.9;
 /// What is aimed at, so that expectations a little too low still find it.
 const AIM: f64 = 0.98;
-/// After so many misses in a row, expectations count no more: a measure that is coarse or noisy
-/// hardly tells the candidates apart.
-const STUBBORN: usize = 3;
+/// What measures less than this share of the bound may as well be noise.
+const LEAST: f64 = 0.05;
 /// Steps of the ladder, as a share of the MACs.
 const STEP: f64 = 0.01;
 /// The ladder of a bound on the change ends where the losses are this many times the bound:
@@ -130,16 +129,26 @@ pub fn ladder(
     rungs
 }
 
+/// How a search goes about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// So many candidates are measured at most.
+    pub most: usize,
+    /// After so many misses in a row the candidate halfway is next, and expectations count no more:
+    /// a measure that is coarse or noisy hardly tells candidates apart.
+    pub misses: usize,
+}
+
 /// Looks for the last candidate that measures `bound` or less, where `expected` has what each is
 /// expected to measure, up to a factor that changes slowly; the first is known to measure nothing.
-/// Measures `most` of them at most. Returns which were measured, and what: the last of them that
-/// kept the bound is the smallest that did.
+/// Returns which were measured, and what: the last of them that kept the bound is the smallest that
+/// did.
 ///
 /// # Errors
 /// Those of `measure`.
 pub fn smallest<E>(
     expected: &[f64],
-    (bound, most): (f64, usize),
+    (bound, patience): (f64, Patience),
     mut measure: impl FnMut(usize) -> Result<f64, E>,
 ) -> Result<Vec<(usize, f64)>, E> {
     let mut measured = Vec::new();
@@ -147,8 +156,8 @@ pub fn smallest<E>(
     let mut within: (usize, Option<f64>) = (0, None);
     let mut beyond: (usize, Option<f64>) = (expected.len(), None);
     let mut missed = 0;
-    while measured.len() < most {
-        let next = if missed < STUBBORN {
+    while measured.len() < patience.most {
+        let next = if missed < patience.misses {
             next(expected, bound, within, beyond)
         } else {
             middle(within.0, beyond.0)
@@ -192,7 +201,7 @@ fn next(
     let known = |(place, measured): (usize, Option<f64>)| {
         let expected = expected.get(place).filter(|&&expected| expected > 0.0)?;
         // Nothing lost has no logarithm.
-        Some((*expected, measured?.max(bound * 1e-3)))
+        Some((*expected, measured?.max(bound * LEAST)))
     };
     let (low, high) = (known(within), known(beyond));
     let scale = |loss: f64| match (low, high) {
@@ -217,12 +226,16 @@ mod tests {
     use super::*;
 
     const MOST_MEASURED: usize = 5;
+    const PATIENCE: Patience = Patience {
+        most: MOST_MEASURED,
+        misses: 3,
+    };
 
     /// The candidate that is found where each measures `truth` of what is expected, and how many
     /// were measured.
     fn found(expected: &[f64], bound: f64, truth: impl Fn(f64) -> f64) -> (usize, usize) {
         let measure = |place: usize| Ok::<f64, ()>(truth(expected[place]));
-        let measured = smallest(expected, (bound, MOST_MEASURED), measure).unwrap_or_default();
+        let measured = smallest(expected, (bound, PATIENCE), measure).unwrap_or_default();
         let kept = measured.iter().filter(|(_, found)| *found <= bound);
         (
             kept.map(|(place, _)| *place).max().unwrap_or(0),
@@ -265,7 +278,8 @@ mod tests {
         let edge = expected[20];
         let truth = |loss: f64| if loss < edge { 0.009 } else { 0.0101 };
         let measure = |place: usize| Ok::<f64, ()>(truth(expected[place]));
-        let measured = smallest(&expected, (0.01, 8), measure).unwrap_or_default();
+        let measured = smallest(&expected, (0.01, Patience { most: 8, misses: 1 }), measure)
+            .unwrap_or_default();
         let kept = measured.iter().filter(|(_, found)| *found <= 0.01);
         let best = kept.map(|(place, _)| *place).max();
         assert!((16..20).contains(&best.unwrap_or(0)), "{measured:?}");

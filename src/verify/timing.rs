@@ -87,7 +87,13 @@ mod tests {
     /// Both slow down together half of the time: that is no matter.
     #[test]
     fn what_disturbs_both_models_is_no_matter() {
-        let load = |turn: usize| if (turn / 10).is_multiple_of(2) { 1.0 } else { 3.0 };
+        let load = |turn: usize| {
+            if (turn / 10).is_multiple_of(2) {
+                1.0
+            } else {
+                3.0
+            }
+        };
         let before: Vec<f64> = (0..50).map(|turn| 2.0 * load(turn)).collect();
         let after: Vec<f64> = (0..50).map(load).collect();
         let found = Timing::of(&before, &after);
