@@ -11,7 +11,9 @@ The options are those of the ``onnx-mipp`` command, and so are the messages of :
 
 from __future__ import annotations
 
+import html
 import importlib.machinery
+import importlib.metadata
 import json
 import logging
 import os
@@ -31,7 +33,9 @@ from ._native import Error
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Error", "Result", "inspect", "prune"]
+__all__ = ["Error", "Result", "__version__", "inspect", "prune"]
+
+__version__ = importlib.metadata.version("onnx-mipp")
 
 StrPath = str | os.PathLike[str]
 
@@ -46,11 +50,76 @@ class Reader(Protocol):
         ...
 
 
-class Result:
-    """A pruned model with how it came about."""
+class _Outcome(Protocol):
+    """What a result consists of."""
 
-    def __init__(self, outcome: _native.Outcome) -> None:
+    def save(self, path: StrPath) -> None: ...
+    def encode(self) -> bytes: ...
+    def plan(self) -> str: ...
+    def report(self) -> str: ...
+    def html(self) -> str: ...
+    def text(self) -> str: ...
+
+
+class _Kept:
+    """An outcome that came from another process."""
+
+    def __init__(self, model: bytes, plan: str, report: str, html: str, text: str) -> None:
+        self._parts = (model, plan, report, html, text)
+
+    def save(self, path: StrPath) -> None:
+        # Aside and then renamed, as the program does it.
+        target = Path(path)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".onnx-mipp-", delete=False) as file:
+            aside = Path(file.name)
+        try:
+            aside.write_bytes(self._parts[0])
+            os.chmod(aside, 0o666 & ~_umask())
+            os.replace(aside, target)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+    def encode(self) -> bytes:
+        return self._parts[0]
+
+    def plan(self) -> str:
+        return self._parts[1]
+
+    def report(self) -> str:
+        return self._parts[2]
+
+    def html(self) -> str:
+        return self._parts[3]
+
+    def text(self) -> str:
+        return self._parts[4]
+
+
+def _umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found
+
+
+def _kept(*parts: Any) -> Result:
+    return Result(_Kept(*parts))
+
+
+class Result:
+    """A pruned model with how it came about. It can be pickled, up to 2 GiB, and shows itself as a page in a
+    notebook."""
+
+    def __init__(self, outcome: _Outcome) -> None:
         self._outcome = outcome
+
+    def __reduce__(self) -> tuple[Callable[..., Result], tuple[Any, ...]]:
+        found = self._outcome
+        return _kept, (found.encode(), found.plan(), found.report(), found.html(), found.text())
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.html, quote=True)
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
 
     @property
     def model_bytes(self) -> bytes:

@@ -7,6 +7,7 @@ import importlib.metadata
 import inspect
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import warnings
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,25 @@ def test_the_result_has_model_plan_and_report(result, images, tmp_path):
     unseen = data[data.files[0]][16:80]
     agreed = run(MODEL.read_bytes(), unseen).argmax(1) == run(result.model_bytes, unseen).argmax(1)
     assert agreed.mean() > 0.5
+
+
+def test_a_result_goes_to_other_processes_and_into_notebooks(result, tmp_path):
+    again = pickle.loads(pickle.dumps(result))
+    assert again.model_bytes == result.model_bytes and str(again) == str(result)
+    assert (again.plan, again.report, again.html) == (result.plan, result.report, result.html)
+    again.save(tmp_path / "again.onnx")
+    result.save(tmp_path / "first.onnx")
+    written = [tmp_path / name for name in ("again.onnx", "first.onnx")]
+    assert written[0].read_bytes() == written[1].read_bytes()
+    assert written[0].stat().st_mode == written[1].stat().st_mode
+    assert sorted(tmp_path.iterdir()) == written
+    # A frame of its own, so that the styles of page and notebook leave each other alone.
+    frames = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: frames.append((tag, dict(attributes)["srcdoc"]))
+    parser.feed(again._repr_html_())
+    assert frames == [("iframe", result.html)]
+    assert onnx_mipp.__version__ == importlib.metadata.version("onnx-mipp")
 
 
 def test_every_kind_of_data_gives_the_same_model(result, images):

@@ -6,21 +6,9 @@ use std::path::Path;
 use onnx_mipp::{Budget, Calibration, Metric, Model, Prune};
 use serde_json::Value;
 
-use crate::program::{Run, fixture, mipp, python, runtime, text};
+use crate::program::{Run, fixture, mipp, python, root, runtime, text};
 
 const MODEL: &str = "resnet_bn_torchscript.onnx";
-
-/// Images that a model of the fixtures classifies rightly, of the judged ones, in percent.
-const RIGHT: &str = r#"
-import sys
-import numpy as np, onnxruntime
-data = np.load(sys.argv[2])
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-scores = session.run(None, {session.get_inputs()[0].name: data["input"]})[0]
-print("some words before", file=sys.stderr)
-print("and these")
-print(100 * (scores.argmax(1) == data["labels"]).mean())
-"#;
 
 /// How many of the held-back samples two models classify alike, how many there are, and what share
 /// that speaks for with a confidence of 90 %: the p at which so many or more have a probability of a
@@ -99,8 +87,7 @@ fn assert_smallest(report: &Value) {
 #[test]
 fn a_metric_drops_by_no_more_than_is_asked() {
     let folder = tempfile::tempdir().unwrap();
-    let script = folder.path().join("right.py");
-    fs::write(&script, RIGHT).unwrap();
+    let script = root().join("examples/right.py");
     let python = python(["-c", "import sys; print(sys.executable)"])
         .done()
         .out;
@@ -117,10 +104,12 @@ fn a_metric_drops_by_no_more_than_is_asked() {
     let right = |model: &Path| numbers(&[text(&script), text(model), text(&eval)])[0];
     let [before, after] = [fixture(MODEL), folder.path().join("out.onnx")].map(|path| right(&path));
     let metric = &report["metric"];
-    assert_eq!(
-        [number(&metric["before"]), number(&metric["after"])],
-        [before, after]
-    );
+    for (when, truth) in [("before", before), ("after", after)] {
+        assert!(
+            (number(&metric[when]) - truth).abs() < 1e-9,
+            "{metric} {truth}"
+        );
+    }
     assert!(
         before - after <= 1.0 && share(&report, "macs") < 0.7,
         "{metric}"
@@ -365,5 +354,60 @@ fn latency_is_what_a_command_says() {
     run.fails(
         1,
         &["--latency-command: the original measures 0, expected milliseconds above 0"],
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_sweep_has_the_metric_of_every_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data, page) = (
+        fixture(MODEL),
+        fixture("calib.npz"),
+        folder.path().join("page.html"),
+    );
+    let start = [
+        "sweep",
+        text(&model),
+        "--calib",
+        text(&data),
+        "--samples",
+        "32",
+        "--macs",
+        "0.8,0.6",
+    ];
+    let more = [
+        "--metric",
+        "wc -c < {model}",
+        "--report",
+        text(&page),
+        "--out-dir",
+        text(folder.path()),
+    ];
+    let run = mipp([&start[..], &more].concat()).done();
+    let head = run.out.lines().next().unwrap();
+    assert!(head.ends_with("metric"), "{head}");
+    let page = fs::read_to_string(page).unwrap();
+    for name in [
+        "resnet_bn_torchscript.macs-0.8.onnx",
+        "resnet_bn_torchscript.macs-0.6.onnx",
+    ] {
+        let bytes = fs::metadata(folder.path().join(name))
+            .unwrap()
+            .len()
+            .to_string();
+        assert!(
+            run.out.contains(&format!("  {bytes}\n")),
+            "{bytes}: {}",
+            run.out
+        );
+        assert!(page.contains(&bytes), "{bytes}");
+    }
+    let whole = fs::metadata(&model).unwrap().len();
+    assert!(
+        run.out
+            .contains(&format!("the original's metric is {whole}")),
+        "{}",
+        run.out
     );
 }
