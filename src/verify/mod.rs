@@ -359,7 +359,7 @@ pub struct Runs {
 impl Runs {
     /// For a first idea of the latency.
     pub const FEW: Runs = Runs {
-        most: 100,
+        most: 40,
         least: 5,
         seconds: 0.5,
     };
