@@ -38,7 +38,6 @@ pub fn watch(stop: Stop) -> io::Result<()> {
             for signal in signals.forever() {
                 if signal == SIGINT && stop.has_result() && !stop.is_stopped() {
                     stop.stop();
-                    crate::metric::end_command();
                     terminal::say(
                         "interrupted: ends with the smallest model so far; again ends at once",
                     );

@@ -58,31 +58,24 @@ pub fn finite(text: &str) -> Result<f32, String> {
 }
 
 pub fn fraction(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if ranges::is_share(value) => Ok(value),
-        _ => Err(format!("expected {}", ranges::SHARE)),
-    }
+    number(text, ranges::is_share, ranges::SHARE)
 }
 
 pub fn ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if ranges::is_ratio(value) => Ok(value),
-        _ => Err(format!("expected {}", ranges::RATIO)),
-    }
+    number(text, ranges::is_ratio, ranges::RATIO)
 }
 
 pub fn part(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if ranges::is_part(value) => Ok(value),
-        _ => Err(format!("expected {}", ranges::PART)),
-    }
+    number(text, ranges::is_part, ranges::PART)
 }
 
 pub fn drop(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if ranges::is_drop(value) => Ok(value),
-        _ => Err(format!("expected {}", ranges::DROP)),
-    }
+    number(text, ranges::is_drop, ranges::DROP)
+}
+
+fn number(text: &str, is_in: fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    let read = text.parse().ok().filter(|value| is_in(*value));
+    read.ok_or_else(|| format!("expected {expected}"))
 }
 
 /// A share of the latency, or milliseconds.

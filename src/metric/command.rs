@@ -69,8 +69,14 @@ impl Command {
         Err(MetricError::NoModel { option, command })
     }
 
-    /// What it prints on its last line for that model; `option` names it in messages.
-    pub fn number(&self, model: &Path, option: &'static str) -> Result<f64, MetricError> {
+    /// What it prints on its last line for that model; `option` names it in messages. It ends when
+    /// `is_stopped` says so.
+    pub fn number(
+        &self,
+        model: &Path,
+        option: &'static str,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<f64, MetricError> {
         let started = |error| MetricError::Start {
             option,
             command: self.shown(),
@@ -81,17 +87,22 @@ impl Command {
         *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
         let printed = child.stdout.take().map(kept);
         let said = child.stderr.take().map(kept);
-        let status = self.wait(&mut child);
+        let status = self.wait(&mut child, is_stopped);
         *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let Some(status) = status.map_err(started)? else {
             end_group(process);
             // On systems without groups, at least the shell.
             let _ = child.kill();
             let _ = child.wait();
-            return Err(MetricError::TimedOut {
-                option,
-                command: self.shown(),
-                seconds: self.limit.as_secs(),
+            let (command, seconds) = (self.shown(), self.limit.as_secs());
+            return Err(if is_stopped() {
+                MetricError::Stopped { option, command }
+            } else {
+                MetricError::TimedOut {
+                    option,
+                    command,
+                    seconds,
+                }
             });
         };
         let [printed, said] = [printed, said].map(joined);
@@ -148,14 +159,18 @@ impl Command {
         shell
     }
 
-    /// Its status; `None` where it takes longer than it may.
-    fn wait(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    /// Its status; `None` where it takes longer than it may, or is to end.
+    fn wait(
+        &self,
+        child: &mut Child,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> io::Result<Option<ExitStatus>> {
         let begin = Instant::now();
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(Some(status));
             }
-            if begin.elapsed() > self.limit {
+            if is_stopped() || begin.elapsed() > self.limit {
                 return Ok(None);
             }
             thread::sleep(PAUSE);
@@ -220,7 +235,7 @@ mod tests {
     fn run(text: &str, seconds: u64) -> Result<f64, String> {
         let command = Command::new(text, Duration::from_secs(seconds));
         command.check("metric").map_err(|error| error.to_string())?;
-        let found = command.number(Path::new("/tmp/it's a model.onnx"), "metric");
+        let found = command.number(Path::new("/tmp/it's a model.onnx"), "metric", &|| false);
         found.map_err(|error| error.to_string())
     }
 
@@ -264,6 +279,17 @@ mod tests {
         let begin = Instant::now();
         let error = run("sleep 600 & sleep 600; echo {model}", 0).unwrap_err();
         assert!(error.contains("ended after 0 s"), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(300));
+    }
+
+    #[test]
+    fn it_ends_with_the_run() {
+        let command = Command::new("sleep 600; echo {model}", Duration::from_secs(600));
+        let begin = Instant::now();
+        let is_stopped = || begin.elapsed() > Duration::from_millis(50);
+        let error = command.number(Path::new("x"), "metric", &is_stopped);
+        let words = "the command 'sleep 600; echo {model}' was ended with the run";
+        assert!(error.unwrap_err().to_string().ends_with(words));
         assert!(begin.elapsed() < Duration::from_secs(300));
     }
 

@@ -18,7 +18,7 @@ pub(crate) use command::end as end_command;
 pub enum MetricError {
     /// A command without a place for the model.
     #[error(
-        "`metric`: expected a command with {MODEL} where the model's path goes, found '{command}'"
+        "`{option}`: expected a command with {MODEL} where the model's path goes, found '{command}'"
     )]
     NoModel {
         /// What it is for.
@@ -60,6 +60,14 @@ pub enum MetricError {
         command: String,
         /// The seconds that it was given.
         seconds: u64,
+    },
+    /// The run was stopped meanwhile, and the command with it.
+    #[error("`{option}`: the command '{command}' was ended with the run")]
+    Stopped {
+        /// What it is for.
+        option: &'static str,
+        /// The command.
+        command: String,
     },
     /// The command says something else.
     #[error(
@@ -158,7 +166,7 @@ impl Metric {
     }
 
     /// The number of the model in a file; `option` says in messages what it is for, and `of` which
-    /// model that is.
+    /// model that is. A command ends when `is_stopped` says so.
     ///
     /// # Errors
     /// It cannot be measured, or is not finite.
@@ -166,9 +174,10 @@ impl Metric {
         &self,
         path: &Path,
         (option, of): (&'static str, &'static str),
+        is_stopped: &dyn Fn() -> bool,
     ) -> Result<f64, MetricError> {
         let found = match &self.measure {
-            Measure::Command(command) => command.number(path, option)?,
+            Measure::Command(command) => command.number(path, option, is_stopped)?,
             Measure::Function(function) => {
                 function(path).map_err(|error| MetricError::Function { option, error })?
             }
@@ -207,7 +216,7 @@ mod tests {
     fn what_is_no_number_is_refused() {
         for found in [f64::NAN, f64::INFINITY] {
             let metric = Metric::new(move |_| Ok(found));
-            let error = metric.measure(Path::new("x"), WHAT).unwrap_err();
+            let error = metric.measure(Path::new("x"), WHAT, &|| false).unwrap_err();
             assert!(
                 error
                     .to_string()
@@ -216,7 +225,9 @@ mod tests {
             );
         }
         let failing = Metric::new(|_| Err("no data".to_owned()));
-        let error = failing.measure(Path::new("x"), WHAT).unwrap_err();
+        let error = failing
+            .measure(Path::new("x"), WHAT, &|| false)
+            .unwrap_err();
         assert_eq!(error.to_string(), "`metric` failed: no data");
     }
 

@@ -61,16 +61,16 @@ impl Smallest<'_> {
         };
         let (mut best, mut tried) = (None, Vec::new());
         let mut notes = Vec::new();
-        match self.search(&rungs, &mut best, &mut tried) {
-            Err(_) if best.is_some() && self.subject.runtime.stop().is_stopped() => {
-                self.subject.runtime.stop().resume();
-                notes.push(
-                    "interrupted: this is the smallest model that was found until then".into(),
-                );
-            }
-            done => done?,
+        let done = self.search(&rungs, &mut best, &mut tried);
+        let stop = self.subject.runtime.stop();
+        stop.set_result(false);
+        // Also when what was asked to stop was done already.
+        if best.is_some() && stop.is_stopped() {
+            stop.resume();
+            notes.push("interrupted: this is the smallest model that was found until then".into());
+        } else {
+            done?;
         }
-        self.subject.runtime.stop().set_result(false);
         let is_whole = best.is_none();
         let mut cut = match best {
             Some(cut) => cut,

@@ -347,6 +347,8 @@ fn latency_is_what_a_command_says() {
         &[&["--latency", "9999999ms"], &clock[..]].concat(),
     );
     assert_eq!(share(&slow, "macs"), 1.0);
+    prune(folder.path(), &["--latency-command", "echo 1"])
+        .fails(1, &["--latency-command: expected a command with {model}"]);
     let run = prune(
         folder.path(),
         &["--latency", "0.5", "--latency-command", "echo 0; : {model}"],
