@@ -2,11 +2,10 @@
 
     python bench/toolchain.py latency MODEL.onnx ... [--runtime openvino] [--threads 1 2] [--plain]
     python bench/toolchain.py accuracy MODEL.onnx ... --data fixtures/eval.npz
-    python bench/toolchain.py quantize IN.onnx OUT.onnx --calib fixtures/calib.npz
 
 `latency` runs the models in turns, so that other work on the machine falls on all of them alike, and prints
-the median of the best half of the runs, with --plain as --latency-command wants it; `quantize` is onnxruntime's static quantization to 8 bits
-in the QDQ form. Needs numpy and onnxruntime; `quantize` also onnx, `--runtime openvino` also openvino.
+the median of the best half of the runs, with --plain as --latency-command wants it. Needs numpy and onnxruntime;
+`--runtime openvino` also openvino.
 """
 
 import argparse
@@ -100,30 +99,6 @@ def accuracy(arguments: argparse.Namespace) -> None:
         print(f"| {model.name} | {kilobytes:.0f} | {(scores.argmax(1) == labels).mean():.3f} |")
 
 
-def quantize(arguments: argparse.Namespace) -> None:
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            arrays = np.load(arguments.calib)
-            count = min(len(arrays[name]) for name in arrays.files)
-            starts = range(0, count, BATCH)
-            self.batches = iter([{n: arrays[n][at : at + BATCH] for n in arrays.files} for at in starts])
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.batches, None)
-
-    quantize_static(
-        arguments.model,
-        arguments.out,
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -138,11 +113,6 @@ def main() -> None:
     command.add_argument("models", type=Path, nargs="+")
     command.add_argument("--data", type=Path, required=True)
     command.set_defaults(call=accuracy)
-    command = commands.add_parser("quantize")
-    command.add_argument("model", type=Path)
-    command.add_argument("out", type=Path)
-    command.add_argument("--calib", type=Path, required=True)
-    command.set_defaults(call=quantize)
     arguments = parser.parse_args()
     arguments.call(arguments)
 

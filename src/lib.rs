@@ -31,6 +31,8 @@ pub mod allowance;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
+pub mod clock;
+#[doc(hidden)]
 pub mod combine;
 #[doc(hidden)]
 pub mod data;
@@ -54,7 +56,10 @@ pub mod ops;
 mod outputs;
 #[doc(hidden)]
 pub mod pipeline;
+#[doc(hidden)]
+pub mod profile;
 mod prune;
+mod ranges;
 mod regular;
 #[doc(hidden)]
 pub mod repair;
@@ -95,14 +100,16 @@ pub use metric::Metric;
 pub use onnx::Model;
 #[doc(inline)]
 pub use pipeline::{Calibration, Error, Event, Observer, Pruned, Silent};
+#[doc(inline)]
+pub use profile::Profile;
 pub use prune::Prune;
 #[doc(inline)]
 pub use repair::Repair;
 #[doc(inline)]
-pub use report::{Inspection, Note, Report};
+pub use report::{Compared, Inspection, Note, Report};
 #[doc(inline)]
 pub use runtime::{Device, RuntimeOptions, Stop};
 #[doc(inline)]
-pub use select::{Budget, Limits, Plan};
+pub use select::{Budget, Hardware, Limits, Plan};
 #[doc(inline)]
 pub use statistics::Estimator;

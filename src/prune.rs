@@ -10,12 +10,14 @@ use crate::allowance::Allowance;
 use crate::groups::Scope;
 use crate::metric::Metric;
 use crate::onnx::Model;
-use crate::outputs::{Outputs, Target};
+use crate::outputs::{Outputs, Staged, Target};
 use crate::pipeline::{
-    self, Calibration, Error, Globs, Observer, Options, Pruned, STATISTICS, Silent, ranges,
+    self, Calibration, Error, Globs, Observer, Options, Pruned, STATISTICS, Silent,
 };
+use crate::profile::Profile;
+use crate::ranges;
 use crate::repair::Repair;
-use crate::report::Inspection;
+use crate::report::{Compared, Inspection};
 use crate::runtime::RuntimeOptions;
 use crate::select::{Budget, Limits, Plan};
 use crate::statistics::Estimator;
@@ -60,6 +62,17 @@ impl Prune {
     #[must_use]
     pub fn metric(mut self, metric: Metric) -> Self {
         self.options.metric = Some(metric);
+        self
+    }
+
+    /// Where the time of a run goes where the model will run, by which groups share a budget of
+    /// [`Budget::Latency`] or [`Budget::Milliseconds`]. Without a [`latency_command`] nothing is
+    /// measured then: what the profile says of narrower layers counts.
+    ///
+    /// [`latency_command`]: Prune::latency_command
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.options.profile = Some(profile);
         self
     }
 
@@ -181,13 +194,81 @@ impl Prune {
     /// As [`Prune::run`].
     pub fn run_with(&self, model: &Model, observer: &dyn Observer) -> Result<Pruned, Error> {
         let options = self.checked()?;
+        self.keeping(|keep| pipeline::prune(model.clone(), &options, keep, observer))
+    }
+
+    /// Prunes a model to each of the budgets, calibrating once. Budgets and plans of the run itself
+    /// do not count, and unless it is asked for, the repair is that in one pass.
+    ///
+    /// # Errors
+    /// As [`Prune::run`], for any budget; none is given or one is of quality, or nothing of the
+    /// model may leave.
+    pub fn sweep(&self, model: &Model, budgets: &[Budget]) -> Result<Vec<Pruned>, Error> {
+        self.sweep_with(model, budgets, &Silent)
+    }
+
+    /// As [`Prune::sweep`]; `observer` hears of the progress and of what the user should know.
+    ///
+    /// # Errors
+    /// As [`Prune::sweep`].
+    pub fn sweep_with(
+        &self,
+        model: &Model,
+        budgets: &[Budget],
+        observer: &dyn Observer,
+    ) -> Result<Vec<Pruned>, Error> {
+        let quality = budgets.iter().find(|budget| budget.is_quality());
+        if let Some(found) = quality.map(Budget::name) {
+            return Err(Error::NotSwept { found });
+        } else if budgets.is_empty() {
+            return Err(Error::NotSwept { found: "none" });
+        }
+        budgets.iter().try_for_each(|&budget| in_reach(budget))?;
+        let mut run = self.clone();
+        run.options.budgets.clear();
+        run.options.plan = None;
+        run.options.repair.get_or_insert(Repair::Once);
+        let options = run.checked()?;
+        self.keeping(|keep| pipeline::sweep(model.clone(), budgets, &options, keep, observer))
+    }
+
+    /// Runs two models on all samples of the calibration: how close the outputs of `other` are to
+    /// those of `original`, sizes and latency. Nothing is pruned: of what else is asked for, only
+    /// where models run and the limit of memory count.
+    ///
+    /// # Errors
+    /// An option is out of its range, a model or the data cannot be run, or the models differ in
+    /// inputs or outputs.
+    pub fn compare(&self, original: &Model, other: &Model) -> Result<Compared, Error> {
+        self.compare_with(original, other, &Silent)
+    }
+
+    /// As [`Prune::compare`]; `observer` hears of the progress and of what the user should know.
+    ///
+    /// # Errors
+    /// As [`Prune::compare`].
+    pub fn compare_with(
+        &self,
+        original: &Model,
+        other: &Model,
+        observer: &dyn Observer,
+    ) -> Result<Compared, Error> {
+        let options = self.checked()?;
+        pipeline::compare(original, other, &options.opening, observer)
+    }
+
+    /// Does what writes statistics aside, and puts them in their place.
+    fn keeping<T>(
+        &self,
+        work: impl FnOnce(Option<&Target>) -> Result<(T, Option<Staged>), Error>,
+    ) -> Result<T, Error> {
         let keep = self.statistics.as_deref();
         let keep = keep.map(|path| Target::new(path, STATISTICS)).transpose()?;
-        let (pruned, staged) = pipeline::prune(model.clone(), &options, keep.as_ref(), observer)?;
+        let (done, staged) = work(keep.as_ref())?;
         let mut outputs = Outputs::default();
         staged.into_iter().for_each(|staged| outputs.add(staged));
         outputs.publish(crate::onnx::locations_in)?;
-        Ok(pruned)
+        Ok(done)
     }
 
     /// Describes the groups of a model, and what holds those that stay whole. Nothing is judged: no
@@ -248,6 +329,7 @@ fn in_reach(budget: Budget) -> Result<(), Error> {
         Budget::Ratio(_) => (ranges::is_ratio(found), ranges::RATIO),
         Budget::Agreement(_) => (ranges::is_part(found), ranges::PART),
         Budget::Drop(_) => (ranges::is_drop(found), ranges::DROP),
+        Budget::Bytes(_) => (ranges::is_bytes(found), ranges::BYTES),
         Budget::Milliseconds(_) => (ranges::is_time(found), ranges::TIME),
         _ => (ranges::is_share(found), ranges::SHARE),
     };

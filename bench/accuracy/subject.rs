@@ -98,6 +98,7 @@ impl<'a> Subject<'a> {
             graph: &self.graph,
             groups: &self.groups,
             statistics: &self.statistics,
+            file: None,
         }
     }
 

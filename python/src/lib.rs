@@ -14,15 +14,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[pymodule]
 mod _native {
     use std::ffi::OsString;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
+    use onnx_mipp::report::{Sweep, SweepEntry};
     use onnx_mipp::{Pruned, report};
     use pyo3::exceptions::PyRuntimeError;
     use pyo3::prelude::*;
     use pyo3::pybacked::PyBackedBytes;
     use pyo3::types::PyBytes;
 
-    use super::options::Options;
+    use super::options::{Budgets, Options};
     use super::*;
 
     pyo3::create_exception!(onnx_mipp, Error, PyRuntimeError);
@@ -42,10 +43,37 @@ mod _native {
     impl Source {
         /// An error with the name of the file, where there is one.
         fn named(&self, error: onnx_mipp::Error, options: &Options) -> onnx_mipp::Error {
-            match self {
-                Source::Bytes(_) => error,
-                Source::Path(path) => error.about(path, options.plan_file()),
+            match self.path() {
+                None => error,
+                Some(path) => error.about(path, options.plan_file()),
             }
+        }
+
+        /// The file, where there is one.
+        fn path(&self) -> Option<&Path> {
+            match self {
+                Source::Bytes(_) => None,
+                Source::Path(path) => Some(path),
+            }
+        }
+
+        /// What messages about two models call it.
+        fn name(&self) -> &Path {
+            self.path().unwrap_or(Path::new("a model in memory"))
+        }
+
+        /// The result with the name of the file.
+        fn told(&self, mut pruned: Pruned) -> Pruned {
+            pruned.report.input = self.path().map(|path| path.display().to_string());
+            pruned
+        }
+
+        /// Bytes of the model's files.
+        fn bytes(&self, model: &Model) -> Result<u64, onnx_mipp::Error> {
+            let files = self
+                .path()
+                .map(|path| onnx_mipp::onnx::file_bytes(model, path));
+            Ok(files.transpose()?.unwrap_or_else(|| model.byte_size()))
         }
 
         fn load(&self) -> Result<Model, onnx_mipp::Error> {
@@ -101,7 +129,7 @@ mod _native {
         py: Python<'_>,
         model: Source,
         options: Options,
-        tell: Py<PyAny>,
+        listener: Py<PyAny>,
     ) -> PyResult<Outcome> {
         let stop = Stop::default();
         let run = options.prune(&stop)?.trade_off(true);
@@ -111,19 +139,73 @@ mod _native {
                 .and_then(|model| run.run_with(&model, observer));
             pruned.map_err(|error| model.named(error, &options))
         };
-        let mut pruned = watched(py, &stop, Some(tell), job)?;
-        if let Source::Path(path) = &model {
-            pruned.report.input = Some(path.display().to_string());
-        }
+        let mut pruned = model.told(watched(py, &stop, Some(listener), job)?);
         if let Some(plan) = options.plan_file() {
             pruned.report.asked = format!("--plan {}", plan.display());
         }
         Ok(Outcome(pruned))
     }
 
-    /// `options` are those of the package's function, by name.
+    /// A model at each of the budgets; then all of it as JSON, as a page and as text.
     #[pyfunction]
-    fn inspect(py: Python<'_>, model: Source, options: Options) -> PyResult<String> {
+    fn sweep(
+        py: Python<'_>,
+        model: Source,
+        budgets: Budgets,
+        options: Options,
+        listener: Py<PyAny>,
+    ) -> PyResult<(Vec<Outcome>, String, String, String)> {
+        let stop = Stop::default();
+        let (run, budgets) = (options.prune(&stop)?.trade_off(true), budgets.all()?);
+        let job = |observer: &dyn Observer| {
+            let pruned = model
+                .load()
+                .and_then(|model| run.sweep_with(&model, &budgets, observer));
+            pruned.map_err(|error| model.named(error, &options))
+        };
+        let all = watched(py, &stop, Some(listener), job)?;
+        let all: Vec<Pruned> = all.into_iter().map(|pruned| model.told(pruned)).collect();
+        let reports = all.iter().map(|pruned| pruned.report.clone());
+        let entries = reports.map(|report| SweepEntry { path: None, report });
+        let sweep = Sweep {
+            entries: entries.collect(),
+        };
+        let json = report::json(&sweep).map_err(error)?;
+        let outcomes = all.into_iter().map(Outcome).collect();
+        Ok((outcomes, json, sweep.html(), sweep.to_string()))
+    }
+
+    /// What was found, as JSON and as text.
+    #[pyfunction]
+    fn compare(
+        py: Python<'_>,
+        original: Source,
+        other: Source,
+        options: Options,
+        listener: Py<PyAny>,
+    ) -> PyResult<(String, String)> {
+        let stop = Stop::default();
+        let run = options.prune(&stop)?;
+        let job = |observer: &dyn Observer| {
+            let compared = || {
+                let (first, second) = (original.load()?, other.load()?);
+                let mut found = run.compare_with(&first, &second, observer)?;
+                found.original = original.path().map(Path::to_owned);
+                found.other = other.path().map(Path::to_owned);
+                found.bytes.before = original.bytes(&first)?;
+                found.bytes.after = other.bytes(&second)?;
+                Ok(found)
+            };
+            compared()
+                .map_err(|error: onnx_mipp::Error| error.between(original.name(), other.name()))
+        };
+        let found = watched(py, &stop, Some(listener), job)?;
+        Ok((report::json(&found).map_err(error)?, found.to_string()))
+    }
+
+    /// What was found, as JSON and as text.
+    #[pyfunction]
+    fn inspect(py: Python<'_>, model: Source, options: Options) -> PyResult<(String, String)> {
         let stop = Stop::default();
         let run = options.prune(&stop)?;
         let job = |_: &dyn Observer| {
@@ -131,7 +213,7 @@ mod _native {
             found.map_err(|error| model.named(error, &options))
         };
         let found = watched(py, &stop, None, job)?;
-        report::json(&found).map_err(error)
+        Ok((report::json(&found).map_err(error)?, found.to_string()))
     }
 
     /// Names of the inputs that a caller feeds.
@@ -153,7 +235,7 @@ mod _native {
 fn watched<T: Send>(
     py: Python<'_>,
     stop: &Stop,
-    tell: Option<Py<PyAny>>,
+    listener: Option<Py<PyAny>>,
     job: impl FnOnce(&dyn Observer) -> Result<T, onnx_mipp::Error> + Send,
 ) -> PyResult<T> {
     py.detach(|| {
@@ -173,7 +255,7 @@ fn watched<T: Send>(
                     Err(RecvTimeoutError::Disconnected) => break,
                 };
                 if failed.is_none()
-                    && let Err(error) = Python::attach(|py| hear(py, heard, tell.as_ref()))
+                    && let Err(error) = Python::attach(|py| hear(py, heard, listener.as_ref()))
                 {
                     failed = Some(error);
                     stop.stop();
@@ -189,20 +271,25 @@ fn watched<T: Send>(
     })
 }
 
-/// Passes on stages and notes; signals come through as errors.
-fn hear(py: Python<'_>, event: Option<Event>, tell: Option<&Py<PyAny>>) -> PyResult<()> {
+/// Passes on what is told to a `Progress` of the package; signals come through as errors.
+fn hear(py: Python<'_>, event: Option<Event>, listener: Option<&Py<PyAny>>) -> PyResult<()> {
     py.check_signals()?;
-    let line = match event {
-        Some(Event::Stage(stage)) => stage.to_owned(),
-        Some(Event::Counting { stage, total, what }) => format!("{stage} ({total} {what})"),
-        Some(Event::Note(note)) => {
+    let (Some(event), Some(listener)) = (event, listener) else {
+        return Ok(());
+    };
+    let none = None::<usize>;
+    let done = match event {
+        Event::Stage(stage) => listener.call_method1(py, "stage", (stage, none, none)),
+        Event::Counting { stage, total, what } => {
+            listener.call_method1(py, "stage", (stage, total, what))
+        }
+        Event::Advance(count) => listener.call_method1(py, "advance", (count,)),
+        Event::Note(note) => {
             let text = note.to_string();
-            onnx_mipp::shown::message(&onnx_mipp::flags::with_flags(&text)).into_owned()
+            let text = onnx_mipp::flags::with_flags(&text);
+            listener.call_method1(py, "note", (onnx_mipp::shown::message(&text),))
         }
         _ => return Ok(()),
     };
-    match tell {
-        Some(tell) => tell.call1(py, (line,)).map(drop),
-        None => Ok(()),
-    }
+    done.map(drop)
 }

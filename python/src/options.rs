@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use onnx_mipp::{
-    Budget, Calibration, Color, Device, Estimator, Exif, Heads, ImageOptions, Layout, Limits,
-    Metric, Plan, Prune, Repair, RuntimeOptions, Scope, Stop,
+    Budget, Calibration, Color, Device, Estimator, Exif, Hardware, Heads, ImageOptions, Layout,
+    Limits, Metric, Plan, Profile, Prune, Repair, RuntimeOptions, Scope, Stop,
 };
 use pyo3::prelude::*;
 
@@ -23,8 +23,8 @@ const METRIC_SECONDS: u64 = 3600;
 /// A whole number, of any size.
 type Whole = i128;
 
-/// What the package's functions take, under the same names; what is left out is None. What only
-/// `prune` takes may be missing.
+/// What the package's functions take, under the same names; what is left out is None. What not all
+/// of them take may be missing.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Options {
@@ -38,11 +38,17 @@ pub struct Options {
     macs: Option<f64>,
     #[pyo3(default)]
     params: Option<f64>,
+    /// A share, or bytes such as "3.5MB".
+    #[pyo3(default)]
+    size: Option<Amount>,
     /// A share, or milliseconds such as "12ms".
     #[pyo3(default)]
-    latency: Option<Latency>,
+    latency: Option<Amount>,
     #[pyo3(default)]
     latency_command: Option<Measure>,
+    /// A file that a runtime wrote.
+    #[pyo3(default)]
+    profile: Option<PathBuf>,
     #[pyo3(default)]
     ratio: Option<f64>,
     #[pyo3(default)]
@@ -62,6 +68,9 @@ pub struct Options {
     metric_timeout: Option<Whole>,
     #[pyo3(default)]
     align: Option<Whole>,
+    /// What the model will run on.
+    #[pyo3(default)]
+    target: Option<String>,
     #[pyo3(default)]
     min_channels: Option<Whole>,
     #[pyo3(default)]
@@ -70,10 +79,13 @@ pub struct Options {
     estimator: Option<String>,
     #[pyo3(default)]
     no_combine: bool,
+    #[pyo3(default)]
     exclude: Vec<String>,
+    #[pyo3(default)]
     only: Vec<String>,
     #[pyo3(default)]
     heads: Option<String>,
+    #[pyo3(default)]
     prune_normalized: bool,
     #[pyo3(default)]
     repair: Option<String>,
@@ -118,27 +130,57 @@ pub struct Options {
     onnxruntime: Option<PathBuf>,
 }
 
+/// What a sweep goes over.
 #[derive(FromPyObject)]
-enum Latency {
-    Share(f64),
+#[pyo3(from_item_all)]
+pub struct Budgets {
+    macs: Vec<f64>,
+    params: Vec<f64>,
+    size: Vec<Amount>,
+    latency: Vec<Amount>,
+    ratio: Vec<f64>,
+    mi: Vec<f64>,
+}
+
+impl Budgets {
+    /// The budgets in the order of the command, each once.
+    pub fn all(&self) -> PyResult<Vec<Budget>> {
+        let read = |all: &[Amount], option, read| {
+            let all = all.iter().map(|amount| amount.budget(option, read));
+            all.collect::<PyResult<Vec<Budget>>>()
+        };
+        let size = read(&self.size, "size", Budget::size)?;
+        let latency = read(&self.latency, "latency", Budget::latency)?;
+        let macs = self.macs.iter().copied().map(Budget::Macs);
+        let params = self.params.iter().copied().map(Budget::Params);
+        let ratio = self.ratio.iter().copied().map(Budget::Ratio);
+        let mi = self.mi.iter().copied().map(Budget::MutualInformation);
+        let costs = macs.chain(params).chain(size).chain(latency);
+        let mut budgets = Vec::new();
+        for budget in costs.chain(ratio).chain(mi) {
+            if !budgets.contains(&budget) {
+                budgets.push(budget);
+            }
+        }
+        Ok(budgets)
+    }
+}
+
+/// A number, or a text with a unit.
+#[derive(FromPyObject)]
+enum Amount {
+    Number(f64),
     Text(String),
 }
 
-impl Latency {
-    fn budget(&self) -> PyResult<Budget> {
+impl Amount {
+    /// The budget that the text is for.
+    fn budget(&self, option: &str, read: fn(&str) -> Result<Budget, String>) -> PyResult<Budget> {
         let text = match self {
-            Latency::Share(share) => return Ok(Budget::Latency(*share)),
-            Latency::Text(text) => text,
+            Amount::Number(number) => number.to_string(),
+            Amount::Text(text) => text.clone(),
         };
-        let number = text
-            .strip_suffix("ms")
-            .and_then(|number| number.trim().parse().ok());
-        let wrong = || {
-            error(format!(
-                "latency: expected a number or one such as 12ms, found {text}"
-            ))
-        };
-        number.map(Budget::Milliseconds).ok_or_else(wrong)
+        read(&text).map_err(|expected| error(format!("`{option}`: {expected}, found {text}")))
     }
 }
 
@@ -194,6 +236,9 @@ impl Options {
         if let Some(clock) = self.measure(self.latency_command.as_ref())? {
             run = run.latency_command(clock);
         }
+        if let Some(path) = &self.profile {
+            run = run.profile(Profile::load(path).map_err(error)?);
+        }
         if let Some(plan) = plan {
             run = run.plan(plan);
         }
@@ -226,10 +271,16 @@ impl Options {
     }
 
     fn budgets(&self) -> PyResult<Vec<Budget>> {
-        let latency = self.latency.as_ref().map(Latency::budget).transpose()?;
+        let read = |given: &Option<Amount>, option, read| {
+            let given = given.as_ref();
+            given.map(|given| given.budget(option, read)).transpose()
+        };
+        let size = read(&self.size, "size", Budget::size)?;
+        let latency = read(&self.latency, "latency", Budget::latency)?;
         let given = [
             self.macs.map(Budget::Macs),
             self.params.map(Budget::Params),
+            size,
             latency,
             self.ratio.map(Budget::Ratio),
             self.mi.map(Budget::MutualInformation),
@@ -279,8 +330,13 @@ impl Options {
 
     fn limits(&self) -> PyResult<Limits> {
         let usual = Limits::default();
+        let target = self.target.as_deref().map(str::parse::<Hardware>);
+        let block = target.transpose().map_err(error)?.map(Hardware::block);
+        if block.is_some() && self.align.is_some() {
+            return Err(apart("target", "align"));
+        }
         Ok(Limits {
-            align: whole("align", self.align)?.unwrap_or(usual.align),
+            align: whole("align", self.align)?.or(block).unwrap_or(usual.align),
             min_channels: whole("min_channels", self.min_channels)?.unwrap_or(usual.min_channels),
             best_effort: self.best_effort,
         })

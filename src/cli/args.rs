@@ -233,7 +233,7 @@ pub struct PruneArguments {
         long,
         value_name = "FILE.json",
         help_heading = "Output",
-        conflicts_with_all = ["size", "quality"]
+        conflicts_with_all = ["costs", "quality"]
     )]
     plan: Option<PathBuf>,
     /// Write the plan: the channels kept in every group
@@ -325,6 +325,7 @@ impl PruneArguments {
             budgets: budgets(&self.size, &self.quality),
             metric: self.metric.metric(),
             latency_command: self.metric.latency_command(),
+            profile: self.metric.profile()?,
             plan: None,
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),
@@ -370,6 +371,7 @@ impl SweepArguments {
             budgets: Vec::new(),
             metric: self.metric.metric(),
             latency_command: self.metric.latency_command(),
+            profile: self.metric.profile()?,
             plan: None,
             limits: self.limits.limits(),
             estimator: self.selection.estimator(),

@@ -61,12 +61,16 @@ pub fn options(text: &str, command: &Command, typed: &ArgMatches) -> Result<Vec<
     Ok(words)
 }
 
-fn argument<'c>(command: &'c Command, name: &str) -> Result<&'c Arg, String> {
-    let of_file = |argument: &&Arg| {
+/// The options that a file may name.
+pub fn options_of_files(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|argument| {
         argument.get_long().is_some()
             && !["config", "help", "version"].contains(&argument.get_id().as_str())
-    };
-    let all = || command.get_arguments().filter(of_file);
+    })
+}
+
+fn argument<'c>(command: &'c Command, name: &str) -> Result<&'c Arg, String> {
+    let all = || options_of_files(command);
     if let Some(found) = all().find(|argument| argument.get_long() == Some(name)) {
         return Ok(found);
     }

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::flags::with_flags;
 use crate::outputs::{OutputError, Outputs};
-use crate::pipeline::{self, Opening, Options};
+use crate::pipeline::{Opening, Options};
 use crate::runtime::Stop;
 use crate::shown;
 use args::{
@@ -141,8 +141,7 @@ fn compare(arguments: &CompareArguments) -> Result<(), String> {
     hold(&opening);
     let terminal = Terminal::new(&arguments.output);
     let (original, other) = (&arguments.original, &arguments.other);
-    let found = terminal.done(pipeline::compare(original, other, &opening, &terminal));
-    let found = found.map_err(|error| runs::named(error, original, None))?;
+    let found = terminal.done(runs::compare(original, other, &opening, &terminal))?;
     show(&found, &arguments.output)
 }
 
@@ -253,6 +252,9 @@ fn print(text: &str) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod schemas;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -7,7 +7,7 @@ use super::files::{Files, Paths};
 use crate::flags::with_flags;
 use crate::onnx;
 use crate::pipeline::{self, Error, Observer, Opening, Options, Pruned, Silent};
-use crate::report::{Inspection, Report, Sweep, SweepEntry};
+use crate::report::{Compared, Inspection, Report, Sweep, SweepEntry};
 use crate::select::Budget;
 use crate::verify::Change;
 
@@ -79,6 +79,7 @@ impl Run<'_> {
         for (pruned, (target, path)) in all.into_iter().zip(targets) {
             let after = files.stage(&pruned.model, &target)?;
             let report = self.told(pruned, Change { before, after });
+            let path = Some(path);
             entries.push(SweepEntry { path, report });
         }
         let sweep = Sweep { entries };
@@ -115,8 +116,33 @@ pub fn inspect(input: &Path, opening: &Opening) -> Result<Inspection, String> {
     found.map_err(|error| named(error, input, None))
 }
 
+/// Runs the models of two files on the same data.
+///
+/// # Errors
+/// A model or the data cannot be read or run, or the models differ in inputs or outputs.
+pub fn compare(
+    original: &Path,
+    other: &Path,
+    opening: &Opening,
+    observer: &dyn Observer,
+) -> Result<Compared, String> {
+    let compared = || -> Result<Compared, Error> {
+        let load = |path| onnx::load_within(path, opening.allowance);
+        let [first, second] = [load(original)?, load(other)?];
+        let mut found = pipeline::compare(&first, &second, opening, observer)?;
+        found.original = Some(original.to_owned());
+        found.other = Some(other.to_owned());
+        found.bytes = Change {
+            before: onnx::file_bytes(&first, original)?,
+            after: onnx::file_bytes(&second, other)?,
+        };
+        Ok(found)
+    };
+    compared().map_err(|error| with_flags(&error.between(original, other).to_string()).into_owned())
+}
+
 /// The error in the words of the command line, with the file that it is about.
-pub fn named(error: Error, input: &Path, plan: Option<&Path>) -> String {
+fn named(error: Error, input: &Path, plan: Option<&Path>) -> String {
     with_flags(&error.about(input, plan).to_string()).into_owned()
 }
 

@@ -5,9 +5,10 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use crate::pipeline::ranges;
-pub(crate) use crate::pipeline::ranges::{BATCHES, PIXELS, SAMPLES, THREADS, WIDTHS};
-use crate::select::Budget;
+use crate::flags::with_flags;
+use crate::ranges;
+pub(crate) use crate::ranges::{BATCHES, PIXELS, SAMPLES, THREADS, WIDTHS};
+use crate::select::{Budget, Hardware};
 
 /// Megabytes: up to 16 terabytes, and a limit that leaves room for ONNX Runtime itself.
 pub const MEMORY: RangeInclusive<u64> = 0..=1 << 24;
@@ -78,22 +79,18 @@ fn number(text: &str, is_in: fn(f64) -> bool, expected: &str) -> Result<f64, Str
     read.ok_or_else(|| format!("expected {expected}"))
 }
 
+/// What the model will run on.
+pub fn hardware(text: &str) -> Result<Hardware, String> {
+    let found = text.parse::<Hardware>();
+    found.map_err(|error| with_flags(&error).into_owned())
+}
+
+/// A share of the file, or bytes.
+pub fn size(text: &str) -> Result<Budget, String> {
+    Budget::size(text)
+}
+
 /// A share of the latency, or milliseconds.
 pub fn latency(text: &str) -> Result<Budget, String> {
-    let read = |number: &str| number.trim().parse::<f64>().ok();
-    let found = match text.strip_suffix("ms") {
-        Some(number) => read(number)
-            .filter(|ms| ranges::is_time(*ms))
-            .map(Budget::Milliseconds),
-        None => read(text)
-            .filter(|share| ranges::is_share(*share))
-            .map(Budget::Latency),
-    };
-    found.ok_or_else(|| {
-        format!(
-            "expected {}, or {} such as 12ms",
-            ranges::SHARE,
-            ranges::TIME
-        )
-    })
+    Budget::latency(text)
 }

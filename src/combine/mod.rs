@@ -109,6 +109,7 @@ pub fn combine(
         graph,
         groups,
         statistics,
+        file: None,
     };
     let mut turnable = turnable(graph, groups);
     let mut turns = BTreeMap::new();

@@ -100,7 +100,7 @@ pub struct Entry {
 }
 
 /// Ends the reasons that [`Scope::normalized`] lifts.
-const HINT: &str = " (`normalized` lets them leave)";
+pub(crate) const HINT: &str = " (`normalized` lets them leave)";
 
 /// How many channels are left of every group.
 pub type Widths = Table<GroupId, usize>;

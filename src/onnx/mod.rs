@@ -26,7 +26,7 @@ pub(crate) use external::locations_in;
 pub(crate) use file::{explain_abort, explain_lost_pages, give_up};
 pub(crate) use names::Names;
 pub use save::save;
-pub(crate) use save::stage;
+pub(crate) use save::{stage, written_bytes};
 pub use tensor::Tensor;
 
 use crate::allowance::Allowance;

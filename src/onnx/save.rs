@@ -89,6 +89,19 @@ fn stage_within(
     Ok(bytes)
 }
 
+/// Bytes of the files that a model is written to. Where data go to a file of their own, its name
+/// counts as one of [`NAME`] bytes.
+///
+/// # Errors
+/// The model cannot be written.
+pub(crate) fn written_bytes(model: &Model) -> Result<u64, OnnxError> {
+    let (proto, data) = split(&model.proto, &"-".repeat(NAME), PROTOBUF_LIMIT)?;
+    Ok(proto.encoded_len() as u64 + data.end)
+}
+
+/// Most names are shorter.
+const NAME: usize = 64;
+
 fn file_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }

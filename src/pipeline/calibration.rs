@@ -16,6 +16,8 @@ pub struct Calibration {
     pub(crate) source: Option<String>,
     pub(crate) reader: ReaderOptions,
     pub(crate) batch: Option<usize>,
+    /// Samples that are compared beyond the usual, where so many are held back.
+    pub(crate) compared: usize,
 }
 
 impl Calibration {
@@ -99,6 +101,14 @@ impl Calibration {
         match &self.source {
             Some(source) => vec![source.clone()],
             None => crate::report::source(&self.files),
+        }
+    }
+
+    /// The same where so many of the samples that are held back are needed, if there are as many.
+    pub(super) fn comparing(&self, samples: usize) -> Calibration {
+        Calibration {
+            compared: samples,
+            ..self.clone()
         }
     }
 

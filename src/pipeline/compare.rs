@@ -1,8 +1,6 @@
 //! Two models side by side on the same data.
 
-use std::path::Path;
-
-use crate::onnx::{self, Model};
+use crate::onnx::Model;
 use crate::ops;
 use crate::pipeline::observer::Observer;
 use crate::pipeline::open::Opening;
@@ -17,21 +15,19 @@ use crate::verify::{Change, Check, Runs, VerifyError};
 /// latency alone.
 ///
 /// # Errors
-/// A model or the data cannot be read or run, or the models differ in inputs or outputs.
-pub fn compare(
-    original: &Path,
-    other: &Path,
+/// A model or the data cannot be run, or the models differ in inputs or outputs.
+pub(crate) fn compare(
+    original: &Model,
+    other: &Model,
     request: &Opening,
     observer: &dyn Observer,
 ) -> Result<Compared, Error> {
-    let load = |path| onnx::load_within(path, request.allowance);
-    let [first, second] = [load(original)?, load(other)?];
-    for model in [&first, &second] {
+    for model in [original, other] {
         model.check_expansion(request.allowance)?;
     }
     let runtime = Runtime::start(&request.runtime)?;
     observer.stage("reading the models");
-    let samples = open(&first, &runtime, request)?;
+    let samples = open(original, &runtime, request)?;
     let said = runtime.notes().iter().map(Note::from);
     let notes: Vec<Note> = said.chain(samples.notes().iter().cloned()).collect();
     observer.notes(&notes);
@@ -47,26 +43,21 @@ pub fn compare(
         let read = first.and_then(|(_, tensor)| tensor.shape.first().copied());
         observer.advance(read.unwrap_or(1));
     });
-    let failed = |error: VerifyError| Error::Compare {
-        original: original.to_owned(),
-        other: other.to_owned(),
-        error: Box::new(error),
-    };
-    let check = Check::open(&first, &[&second], &runtime);
-    let mut check = check.map_err(|error| failed(error.into()))?;
-    let comparison = check.compare(batches).map_err(&failed)?.pop();
+    let check = Check::open(original, &[other], &runtime);
+    let mut check = check.map_err(VerifyError::from)?;
+    let comparison = check.compare(batches)?.pop();
     observer.stage("measuring the latency");
     let latency = check.latency(&samples.one()?, Runs::MANY)?.pop();
     Ok(Compared {
-        original: original.to_owned(),
-        other: other.to_owned(),
+        original: None,
+        other: None,
         source: request.calibration.sources(),
         device: runtime.device().to_owned(),
         onnxruntime: runtime.version().to_owned(),
         comparison: comparison.filter(|_| !samples.is_synthetic()),
         bytes: Change {
-            before: onnx::file_bytes(&first, original)?,
-            after: onnx::file_bytes(&second, other)?,
+            before: original.byte_size(),
+            after: other.byte_size(),
         },
         latency_ms: latency.unwrap_or_default(),
         notes,

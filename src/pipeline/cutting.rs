@@ -4,15 +4,15 @@ use crate::groups::Widths;
 use crate::onnx::Model;
 use crate::pipeline::Error;
 use crate::pipeline::evidence::{Evidence, Seen};
+use crate::pipeline::latency::Clock;
 use crate::pipeline::open::Subject;
 use crate::pipeline::options::Goal;
-use crate::pipeline::quality::Gauge;
 use crate::pipeline::{checks, latency};
 use crate::repair;
 use crate::repair::Repair;
 use crate::repair::sequential;
 use crate::report::Note;
-use crate::select::{self, Budget, Limits, Plan, Selection};
+use crate::select::{self, Budget, FileSize, Limits, Plan, Scene, Selection, Trial};
 use crate::surgery::{self, Repaired};
 use crate::verify::Check;
 
@@ -53,6 +53,16 @@ pub(super) struct Repairing {
     pub memory: u64,
 }
 
+/// How a model is made.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    pub limits: &'a Limits,
+    pub clock: Clock<'a>,
+    pub repairing: Repairing,
+    /// How the bytes of its file follow from the widths, where they have a budget.
+    pub file: Option<FileSize>,
+}
+
 /// A model with how it was repaired and what is to be said of that.
 type Noted = (Model, Repair, Vec<Note>);
 
@@ -64,7 +74,7 @@ pub(super) fn choose(
     subject: &Subject<'_>,
     evidence: &Evidence,
     goal: &Goal<'_>,
-    (limits, clock): (&Limits, Option<&Gauge<'_>>),
+    how: &How<'_>,
 ) -> Result<Choice, Error> {
     let asked = goal.asked();
     if let Goal::Plan(plan) = goal {
@@ -72,21 +82,62 @@ pub(super) fn choose(
         return Ok(Choice { selection, asked });
     }
     let seen = evidence.seen().ok_or(Error::NoStatistics)?;
-    let scene = seen.scene(subject);
     subject.observer.stage("selecting channels");
-    let (time, others): (Vec<Budget>, Vec<Budget>) =
-        goal.budgets().iter().partition(|budget| budget.is_time());
-    let selection = match (time.first(), evidence) {
-        (Some(wanted), Evidence::Timed(_, losses, time)) => {
-            subject.observer.stage("measuring candidates");
-            let measure = |widths: &Widths| latency::share(subject, widths, clock);
-            let wanted = (latency::asked(subject, *wanted, clock)?, others.as_slice());
-            select::select_measured(scene, wanted, limits, (Some(losses), time), measure)?
+    let selection = match fast(subject, evidence, goal, how)? {
+        Some((widths, trials)) => Selection {
+            trials,
+            ..select::select_at(seen.scene(subject), &widths)?
+        },
+        None => {
+            let file = how.file;
+            let scene = Scene {
+                file,
+                ..seen.scene(subject)
+            };
+            select::select(scene, goal.budgets(), how.limits, evidence.losses())?
         }
-        _ => select::select(scene, &others, limits, evidence.losses())?,
     };
     let selection = seen.marked(selection);
     Ok(Choice { selection, asked })
+}
+
+/// Widths that keep a budget of the time of a run and those of costs beside it, with what was
+/// measured; `None` where the time has no budget.
+///
+/// # Errors
+/// The budgets cannot be met, or a candidate cannot be run.
+pub(super) fn fast(
+    subject: &Subject<'_>,
+    evidence: &Evidence,
+    goal: &Goal<'_>,
+    how: &How<'_>,
+) -> Result<Option<(Widths, Vec<Trial>)>, Error> {
+    let wanted = goal.budgets().iter().find(|budget| budget.is_time());
+    let (Some(wanted), Evidence::Timed(seen, losses, time)) = (wanted, evidence) else {
+        return Ok(None);
+    };
+    if !matches!(how.clock, Clock::Profile) {
+        subject.observer.stage("measuring candidates");
+    }
+    let costs = goal.budgets().iter();
+    let costs: Vec<Budget> = costs
+        .filter(|budget| !budget.is_time() && !budget.is_quality())
+        .copied()
+        .collect();
+    let scene = Scene {
+        file: how.file,
+        ..seen.scene(subject)
+    };
+    let clock = (how.clock, time);
+    let measure = |widths: &Widths| latency::share(subject, widths, clock);
+    let asked = latency::asked(subject, *wanted, clock)?;
+    let (wanted, model) = ((asked, costs.as_slice()), (Some(losses), time));
+    let (widths, mut trials) = select::measured_widths(scene, wanted, how.limits, model, measure)?;
+    if let Clock::Profile = how.clock {
+        // Nothing was measured.
+        trials.clear();
+    }
+    Ok(Some((widths, trials)))
 }
 
 /// A plan that was given, of which nothing is known.

@@ -1,12 +1,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::allowance::OverLimit;
+use crate::clock::ClockError;
 use crate::combine::CombineError;
 use crate::data::DataError;
 use crate::graph::GraphError;
 use crate::metric::MetricError;
 use crate::onnx::OnnxError;
 use crate::outputs::OutputError;
+use crate::profile::ProfileError;
 use crate::repair::sequential::SequentialError;
 use crate::runtime::RuntimeError;
 use crate::select::SelectError;
@@ -106,6 +108,14 @@ pub enum Error {
         "nothing to prune: every group is frozen (`Prune::inspect` says why); a sweep would give copies"
     )]
     NothingToPrune,
+    /// A sweep without budgets, or over one of quality.
+    #[error(
+        "a sweep goes over budgets of `macs`, `params`, `latency`, `ratio` or `mi`, found {found}"
+    )]
+    NotSwept {
+        /// What was given.
+        found: &'static str,
+    },
     /// A selection without statistics.
     #[error("channels cannot be selected without statistics; give `calibration` or `plan`")]
     NoStatistics,
@@ -119,8 +129,7 @@ pub enum Error {
     },
     /// A bound of quality that the samples cannot show.
     #[error(
-        "{asked} needs {needed} samples that are held back, and there are {held}: {}",
-        advice_for(*all)
+        "{asked} needs {needed} samples that are held back, and there are {held}: give `calibration` with {all} or more"
     )]
     FewSamples {
         /// The budget.
@@ -129,8 +138,8 @@ pub enum Error {
         needed: usize,
         /// Those that there are.
         held: usize,
-        /// Calibration samples of which so many are held back; `None` where none are enough.
-        all: Option<usize>,
+        /// Calibration samples of which so many are held back.
+        all: usize,
     },
     /// Agreement asked of a model that does not classify.
     #[error(
@@ -144,6 +153,12 @@ pub enum Error {
     /// The user's metric fails.
     #[error(transparent)]
     Metric(#[from] MetricError),
+    /// A model that cannot be profiled.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// A profile that cannot be used.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// A temporary folder cannot be made.
     #[error("a temporary folder for the model cannot be made: {0}")]
     Workspace(std::io::Error),
@@ -157,6 +172,19 @@ pub enum Error {
         costs: String,
         /// What of the others it measures.
         measured: String,
+    },
+    /// A file that stays too large.
+    #[error(
+        "{asked} cannot be reached: the {tried} models that were cut miss it, the last by a file of {found} bytes; ask \
+         for less, or accept it with `best_effort`"
+    )]
+    FileSize {
+        /// The budget.
+        asked: String,
+        /// How many were cut.
+        tried: usize,
+        /// Bytes of the last.
+        found: u64,
     },
     /// Ranks asked of files that have none.
     #[error(
@@ -213,14 +241,6 @@ pub enum Error {
     },
 }
 
-/// How many samples to give.
-fn advice_for(all: Option<usize>) -> String {
-    match all {
-        Some(all) => format!("give `calibration` with {all} or more"),
-        None => "ask for less, or measure it with `metric`".to_owned(),
-    }
-}
-
 impl Error {
     /// The same with the name of the file that it is about, where it has none: that of the plan, if
     /// there is one, or of the model.
@@ -238,6 +258,20 @@ impl Error {
         Error::In {
             path: path.to_owned(),
             error: Box::new(self),
+        }
+    }
+
+    /// The same of a comparison, with the names of both models where one of them does not do as the
+    /// other does.
+    #[must_use]
+    pub fn between(self, original: &Path, other: &Path) -> Error {
+        match self {
+            Error::Verify(error) => Error::Compare {
+                original: original.to_owned(),
+                other: other.to_owned(),
+                error: Box::new(error),
+            },
+            error => error.about(original, None),
         }
     }
 
@@ -264,9 +298,12 @@ impl Error {
             | Error::IdleGlob { .. }
             | Error::NoBatch { .. }
             | Error::NothingToPrune
+            | Error::NotSwept { .. }
             | Error::NoStatistics
             | Error::UntoldCombinations
             | Error::NoRows
+            | Error::Clock(_)
+            | Error::FileSize { .. }
             | Error::OverLimit(_)
             | Error::Graph(_)
             | Error::Combine(_)

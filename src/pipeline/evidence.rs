@@ -8,6 +8,7 @@ use crate::pipeline::combining::{Combining, combine};
 use crate::pipeline::open::Subject;
 use crate::pipeline::statistics::{Gathering, gather};
 use crate::pipeline::{Error, Options, latency};
+use crate::profile::Profile;
 use crate::repair::Repair;
 use crate::select::{
     self, Budget, CostModel, Limits, Losses, Ranking, Scene, Selection, Sensitivities, TradeOff,
@@ -48,6 +49,7 @@ impl Seen {
             graph: self.dense(subject).1,
             groups: &subject.groups,
             statistics: &self.statistics,
+            file: None,
         }
     }
 
@@ -99,6 +101,8 @@ pub(super) struct Asking<'a> {
     pub gathering: Gathering<'a>,
     pub combining: Combining<'a>,
     pub budgets: &'a [Budget],
+    /// Where the time of a run goes, where the user knows that.
+    pub profile: Option<&'a Profile>,
     pub repair: Repair,
     pub limits: &'a Limits,
     pub memory: u64,
@@ -122,6 +126,7 @@ impl<'a> Asking<'a> {
                 is_wanted: options.combine && options.estimator == Estimator::Gaussian,
             },
             budgets,
+            profile: options.profile.as_ref(),
             repair: options.repair(),
             limits: &options.limits,
             memory: options.memory,
@@ -170,12 +175,12 @@ pub(super) fn ask(subject: &Subject<'_>, request: &Asking<'_>) -> Result<Found, 
     let (losses, time) = if request.budgets.iter().any(Budget::is_shared) {
         (
             Some(lose(subject, &seen, request)?),
-            timed(subject, request.budgets)?,
+            timed(subject, request)?,
         )
     } else {
         (None, None)
     };
-    let trade_off = trade_off(subject, &seen, losses.as_ref(), request)?;
+    let trade_off = trade_off(subject, &seen, (losses.as_ref(), time.as_ref()), request)?;
     let evidence = match (losses, time) {
         (None, _) => Evidence::Seen(seen),
         (Some(losses), None) => Evidence::Tried(seen, losses),
@@ -214,19 +219,20 @@ fn lose(subject: &Subject<'_>, seen: &Seen, request: &Asking<'_>) -> Result<Loss
 }
 
 /// The time of a run as a function of the widths, where a budget needs it.
-fn timed(subject: &Subject<'_>, budgets: &[Budget]) -> Result<Option<CostModel>, Error> {
-    if budgets.iter().any(Budget::is_time) {
-        latency::model(subject).map(Some)
+fn timed(subject: &Subject<'_>, request: &Asking<'_>) -> Result<Option<CostModel>, Error> {
+    if request.budgets.iter().any(Budget::is_time) {
+        latency::model(subject, request.profile, request.limits).map(Some)
     } else {
         Ok(None)
     }
 }
 
-/// What other budgets would lose: by the trials, or by the layers' own losses without any.
+/// What other budgets of what was asked for would lose: by the trials, or by the layers' own losses
+/// without any.
 fn trade_off(
     subject: &Subject<'_>,
     seen: &Seen,
-    losses: Option<&Losses>,
+    (losses, time): (Option<&Losses>, Option<&CostModel>),
     request: &Asking<'_>,
 ) -> Result<Vec<TradeOff>, Error> {
     let scene = seen.scene(subject);
@@ -236,10 +242,19 @@ fn trade_off(
         return Ok(Vec::new());
     }
     let limits = request.limits;
+    let counts_parameters = |budget: &Budget| matches!(budget, Budget::Params(_));
+    let cost = match time {
+        Some(time) => ("latency", time.clone()),
+        None if request.budgets.iter().any(counts_parameters) => {
+            ("params", CostModel::parameters(scene.graph, scene.groups))
+        }
+        None => ("macs", CostModel::macs(scene.graph, scene.groups)),
+    };
+    let cost = (cost.0, &cost.1);
     if let Some(losses) = losses {
-        return Ok(select::trade_off(scene, limits, losses));
+        return Ok(select::trade_off(scene, limits, losses, cost));
     }
     let untried = Sensitivities(vec![Vec::new(); subject.groups.groups.len()].into());
     let own = Ranking::of(scene)?.all_losses(scene, limits, &untried);
-    Ok(select::trade_off(scene, limits, &own))
+    Ok(select::trade_off(scene, limits, &own, cost))
 }

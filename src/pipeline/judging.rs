@@ -93,7 +93,10 @@ pub(super) fn unchanged(subject: &Subject<'_>, options: &Options) -> Result<Judg
         plan.stays(&subject.groups)?;
     }
     let count = subject.groups.groups.len();
-    let costs = options.budgets.iter().filter(|budget| !budget.is_quality());
+    let size = subject.original.byte_size() as f64;
+    let is_kept = |budget: &Budget| matches!(budget, Budget::Bytes(most) if size <= *most);
+    let costs = options.budgets.iter();
+    let costs = costs.filter(|budget| !budget.is_quality() && !is_kept(budget));
     let costs: Vec<Budget> = costs.copied().collect();
     let missed = if costs.is_empty() || options.plan.is_some() {
         String::new()

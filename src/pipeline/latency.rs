@@ -1,62 +1,152 @@
 //! A budget of latency: where the time goes is profiled, candidates are measured.
 
+use crate::clock::{self, ClockRequest, Progress};
 use crate::groups::Widths;
 use crate::onnx::Model;
-use crate::pipeline::Error;
+use crate::pipeline::evidence::Evidence;
 use crate::pipeline::open::Subject;
-use crate::pipeline::quality::Gauge;
-use crate::select::{Budget, CostModel};
-use crate::surgery::{self, Repaired};
+use crate::pipeline::quality::{Gauge, Gauges};
+use crate::pipeline::{Error, Options};
+use crate::profile::{Kernel, Profile, ProfileError};
+use crate::report::Note;
+use crate::select::{self, Budget, CostModel, Limits};
+use crate::surgery;
 use crate::verify::{Check, Runs, Timing};
 
-/// The time of a run as a function of the widths, from ONNX Runtime's profile of the original.
-pub(super) fn model(subject: &Subject<'_>) -> Result<CostModel, Error> {
-    subject.observer.stage("profiling");
-    let one = subject.samples.one()?;
-    let profile = subject.runtime.profile(&subject.model, &one)?;
-    Ok(CostModel::time(&subject.graph, &subject.groups, &profile))
+/// What says how long a run takes.
+#[derive(Clone, Copy)]
+pub(super) enum Clock<'a> {
+    /// ONNX Runtime here.
+    Here,
+    /// The user's command or function.
+    Gauge(&'a Gauge<'a>),
+    /// A profile from elsewhere, as the model of the time that follows from it.
+    Profile,
 }
 
-/// The share of the original's time that a budget allows.
+impl<'a> Clock<'a> {
+    pub fn of(options: &Options, gauges: &'a Gauges<'_>) -> Clock<'a> {
+        match (&gauges.clock, &options.profile) {
+            (Some(gauge), _) => Clock::Gauge(gauge),
+            (None, Some(_)) => Clock::Profile,
+            (None, None) => Clock::Here,
+        }
+    }
+}
+
+/// The time of a run as a function of the widths: from the user's profile of the original, or from
+/// profiles of it and of narrower models on the device in use.
+pub(super) fn model(
+    subject: &Subject<'_>,
+    given: Option<&Profile>,
+    limits: &Limits,
+) -> Result<CostModel, Error> {
+    let (graph, groups) = (&subject.graph, &subject.groups);
+    if let Some(profile) = given {
+        tell(subject, profile)?;
+        return Ok(CostModel::time(graph, groups, profile));
+    }
+    subject.observer.stage("profiling");
+    let request = ClockRequest {
+        model: &subject.model,
+        graph,
+        groups,
+        limits,
+        runtime: &subject.runtime,
+        sample: &subject.samples.one()?,
+    };
+    let progress = |step| match step {
+        Progress::Models(total) => {
+            (subject.observer).counting("profiling narrower models", total, "models");
+        }
+        Progress::Done => subject.observer.advance(1),
+    };
+    Ok(clock::measure(request, &progress)?)
+}
+
+/// Says how much of a profile is of the model's nodes.
+fn tell(subject: &Subject<'_>, profile: &Profile) -> Result<(), Error> {
+    let layers = profile.kernels.iter();
+    let layers = layers.filter(|kernel| kernel.milliseconds > 0.0).count();
+    let strangers = select::strangers(&subject.graph, &subject.groups, profile);
+    if strangers.len() == layers {
+        let first = profile.kernels.first().map(|kernel| kernel.name.clone());
+        return Err(ProfileError::Strange {
+            layers,
+            first: first.unwrap_or_default(),
+        }
+        .into());
+    }
+    let lost: f64 = strangers.iter().map(|kernel| kernel.milliseconds).sum();
+    let matched = layers - strangers.len();
+    let share = 100.0 * (1.0 - lost / profile.run);
+    let mut text = format!(
+        "profile: {matched} of {layers} layers, which take {share:.1} % of the time, are known as nodes of the model"
+    );
+    if let Some(longest) = strangers.first() {
+        let Kernel {
+            name, milliseconds, ..
+        } = longest;
+        text += &format!("; the longest of the others is '{name}' ({milliseconds:.3} ms)");
+    }
+    subject.observer.notes(&[text.into()]);
+    Ok(())
+}
+
+/// The share of the original's time that a budget allows, where the model of the time is known.
 pub(super) fn asked(
     subject: &Subject<'_>,
     budget: Budget,
-    clock: Option<&Gauge<'_>>,
+    (clock, time): (Clock<'_>, &CostModel),
 ) -> Result<f64, Error> {
-    match budget {
-        Budget::Milliseconds(wanted) => {
-            let before = match clock {
-                Some(clock) => clock.original()?,
-                None => times(subject, &subject.model)?.before,
-            };
-            Ok(wanted / before)
-        }
-        budget => Ok(budget.value()),
-    }
+    let Budget::Milliseconds(wanted) = budget else {
+        return Ok(budget.value());
+    };
+    let before = match clock {
+        Clock::Here => times(subject, &subject.model)?.before,
+        Clock::Gauge(gauge) => gauge.original()?,
+        Clock::Profile => time.total(&subject.groups.widths()),
+    };
+    Ok(wanted / before)
 }
 
-/// The measured time of a run at these widths over the original's. Which channels stay and what
-/// their weights are makes no difference to it.
+/// The time of a run at these widths over the original's: measured, but for a profile.
 pub(super) fn share(
     subject: &Subject<'_>,
     widths: &Widths,
-    clock: Option<&Gauge<'_>>,
+    (clock, time): (Clock<'_>, &CostModel),
 ) -> Result<f64, Error> {
-    let (model, graph, groups) = (&subject.model, &subject.graph, &subject.groups);
-    let mut stays = vec![true; groups.channel_count];
-    for (group, &width) in groups.groups.iter().zip(widths) {
-        for &channel in group.channels.iter().skip(width) {
-            stays[channel] = false;
-        }
-    }
-    let cut = surgery::prune(model, graph, groups, &stays, &Repaired::default())?;
     match clock {
-        Some(clock) => {
-            let before = clock.original()?;
-            Ok(clock.measure(&cut)? / before)
+        Clock::Here => Ok(times(subject, &at_widths(subject, widths)?)?.share()),
+        Clock::Gauge(gauge) => {
+            let before = gauge.original()?;
+            Ok(gauge.measure(&at_widths(subject, widths)?)? / before)
         }
-        None => Ok(times(subject, &cut)?.share()),
+        Clock::Profile => Ok(time.total(widths) / time.total(&subject.groups.widths())),
     }
+}
+
+/// A model of these widths: neither weights nor which channels stay make a difference to its time.
+fn at_widths(subject: &Subject<'_>, widths: &Widths) -> Result<Model, Error> {
+    let (model, graph, groups) = (&subject.model, &subject.graph, &subject.groups);
+    Ok(surgery::at_widths(model, graph, groups, widths)?)
+}
+
+/// What a profile says of the time of a run at these widths, where nothing was measured.
+pub(super) fn foretold(
+    subject: &Subject<'_>,
+    evidence: &Evidence,
+    clock: Clock<'_>,
+    widths: &Widths,
+) -> Option<Note> {
+    let (Clock::Profile, Evidence::Timed(.., time)) = (clock, evidence) else {
+        return None;
+    };
+    let share = time.total(widths) / time.total(&subject.groups.widths());
+    let text = format!(
+        "by the profile a run takes {share:.3} of the time; it was not measured (`latency_command` does)"
+    );
+    Some(text.into())
 }
 
 /// How long the original and another model take here.

@@ -30,16 +30,16 @@ mod observer;
 mod open;
 mod options;
 mod quality;
-pub(crate) mod ranges;
 mod samples;
 mod sizes;
 mod smallest;
 mod states;
 mod statistics;
 mod tuning;
+mod weighing;
 
 pub use calibration::Calibration;
-pub use compare::compare;
+pub(crate) use compare::compare;
 pub use cutting::apply;
 pub use error::Error;
 use heads::Wish;
@@ -57,9 +57,10 @@ use crate::outputs::{Staged, Target};
 use crate::repair::Repair;
 use crate::report::{self, Inspection, Report};
 use crate::select::{Budget, Plan};
-use cutting::{Cut, Repairing};
+use cutting::{Cut, How, Repairing};
 use evidence::{Asking, Evidence, Found};
 use judging::Judged;
+use latency::Clock;
 use options::Goal;
 use quality::{Demands, Gauges};
 use smallest::Smallest;
@@ -98,13 +99,17 @@ pub(crate) fn prune(
     keep: Option<&Target>,
     observer: &dyn Observer,
 ) -> Result<(Pruned, Option<Staged>), Error> {
-    let subject = open_for(model, &options.opening, Wish::of(options), observer)?;
+    let mut opening = options.opening.clone();
+    opening.calibration = opening
+        .calibration
+        .comparing(quality::compared(&options.budgets));
+    let subject = open_for(model, &opening, Wish::of(options), observer)?;
     let (judged, found) = if subject.is_prunable() {
         narrow(&subject, options, keep)?
     } else {
         (judging::unchanged(&subject, options)?, Found::nothing())
     };
-    Ok((finish(&subject, judged, &found, options), found.staged))
+    Ok((finish(&subject, judged, &found, options)?, found.staged))
 }
 
 /// What a file of statistics is called in messages.
@@ -123,32 +128,40 @@ fn narrow(
         demands.check()?;
     }
     let mut found = evidence::ask(subject, &Asking::of(options, goal.budgets(), keep))?;
-    let cut = if demands.is_empty() {
-        let choice = cutting::choose(
-            subject,
-            &found.evidence,
-            &goal,
-            (&options.limits, gauges.clock.as_ref()),
-        )?;
+    let how = how(options, &gauges);
+    let budgets = goal.budgets();
+    let cut = if !demands.is_empty() {
+        let search = |file| {
+            let how = How { file, ..how };
+            let evidence = &found.evidence;
+            let (goal, demands) = (&goal, &demands);
+            Smallest {
+                subject,
+                evidence,
+                goal,
+                demands,
+                how,
+            }
+            .find()
+        };
+        let within = (budgets, how.limits);
+        weighing::within(subject, &found.evidence, within, false, search)?
+    } else if budgets.iter().any(Budget::is_size) {
+        made(subject, &found.evidence, &goal, how)?
+    } else {
+        let choice = cutting::choose(subject, &found.evidence, &goal, &how)?;
         let fitted = cutting::fit(subject, &found.evidence, choice, options.repair())?;
         // The repair layer by layer makes its own.
         found.evidence.drop_moments();
-        cutting::cut(subject, &found.evidence, fitted, repairing(options))?
-    } else {
-        let search = Smallest {
-            subject,
-            evidence: &found.evidence,
-            goal: &goal,
-            demands: &demands,
-            limits: &options.limits,
-            repairing: repairing(options),
-        };
-        search.find()?
+        cutting::cut(subject, &found.evidence, fitted, how.repairing)?
     };
-    let cut = match options.repair() {
+    let mut cut = match options.repair() {
         Repair::Tuned => tuned(subject, &found.evidence, (cut, &demands), options.memory)?,
         _ => cut,
     };
+    let widths = cut.selection.plan.widths();
+    let foretold = latency::foretold(subject, &found.evidence, how.clock, &widths);
+    cut.notes.extend(foretold);
     // Who asks for no budget asks for nothing worse in any way.
     let asks_nothing = matches!(goal, Goal::Default(_));
     if asks_nothing && cut.model.byte_size() > subject.original.byte_size() {
@@ -208,10 +221,7 @@ pub(crate) fn sweep(
     let cut = |&budget: &Budget| -> Result<Cut, Error> {
         observer.notes(&[format!("for {budget}:").into()]);
         let (goal, evidence): (_, &Evidence) = (Goal::Budgets(vec![budget]), &found.evidence);
-        let how = (&options.limits, gauges.clock.as_ref());
-        let choice = cutting::choose(&subject, evidence, &goal, how)?;
-        let fitted = cutting::fit(&subject, evidence, choice, options.repair())?;
-        let cut = cutting::cut(&subject, evidence, fitted, repairing(options))?;
+        let cut = made(&subject, evidence, &goal, how(options, &gauges))?;
         match options.repair() {
             Repair::Tuned => tuning::tuned(&subject, evidence, cut, options.memory),
             _ => Ok(cut),
@@ -221,24 +231,50 @@ pub(crate) fn sweep(
     let judged = judging::judge(&subject, cuts, &gauges)?;
     let all = judged.into_iter();
     let pruned = all.map(|judged| finish(&subject, judged, &found, options));
-    Ok((pruned.collect(), found.staged))
+    Ok((pruned.collect::<Result<_, _>>()?, found.staged))
 }
 
-fn repairing(options: &Options) -> Repairing {
-    Repairing {
-        repair: options.repair(),
-        memory: options.memory,
+/// A model within budgets that its costs decide.
+fn made(
+    subject: &Subject<'_>,
+    evidence: &Evidence,
+    goal: &Goal<'_>,
+    how: How<'_>,
+) -> Result<Cut, Error> {
+    let within = (goal.budgets(), how.limits);
+    weighing::within(subject, evidence, within, true, |file| {
+        let choice = cutting::choose(subject, evidence, goal, &How { file, ..how })?;
+        let fitted = cutting::fit(subject, evidence, choice, how.repairing.repair)?;
+        cutting::cut(subject, evidence, fitted, how.repairing)
+    })
+}
+
+fn how<'a>(options: &'a Options, gauges: &'a Gauges<'_>) -> How<'a> {
+    How {
+        limits: &options.limits,
+        clock: Clock::of(options, gauges),
+        repairing: Repairing {
+            repair: options.repair(),
+            memory: options.memory,
+        },
+        file: None,
     }
 }
 
-fn finish(subject: &Subject<'_>, judged: Judged, found: &Found, options: &Options) -> Pruned {
+fn finish(
+    subject: &Subject<'_>,
+    judged: Judged,
+    found: &Found,
+    options: &Options,
+) -> Result<Pruned, Error> {
     subject.observer.notes(&judged.notes);
     let report = judging::report(subject, &judged, found, &options.opening.calibration);
-    Pruned {
+    let plan = judged.selection.plan;
+    Ok(Pruned {
         model: judged.model,
-        plan: judged.selection.plan,
+        plan: plan.spelt_out(&subject.model, &subject.graph, &subject.groups)?,
         report,
-    }
+    })
 }
 
 /// Describes the groups of a model.

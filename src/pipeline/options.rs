@@ -7,6 +7,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use crate::metric::Metric;
 use crate::pipeline::Error;
 use crate::pipeline::open::Opening;
+use crate::profile::Profile;
 use crate::regular;
 use crate::repair::Repair;
 use crate::select::{Budget, Limits, Plan};
@@ -37,6 +38,8 @@ pub struct Options {
     pub metric: Option<Metric>,
     /// What measures the milliseconds of a run; `None`: ONNX Runtime on the device in use.
     pub latency_command: Option<Metric>,
+    /// Where the time of a run goes where the model will run; `None`: it is profiled here.
+    pub profile: Option<Profile>,
     /// A plan to apply instead of selecting.
     pub plan: Option<Plan>,
     /// Limits on widths.
@@ -61,6 +64,7 @@ impl Default for Options {
             budgets: Vec::new(),
             metric: None,
             latency_command: None,
+            profile: None,
             plan: None,
             limits: Limits::default(),
             estimator: Estimator::default(),

@@ -17,6 +17,20 @@ const DISAGREEMENT: f64 = 0.45;
 /// A metric of which nothing is known is first tried at this change of the outputs.
 const FIRST_CHANGE: f64 = 0.02;
 
+/// How many samples that are held back the budgets need, so that some may disagree.
+pub(super) fn compared(budgets: &[Budget]) -> usize {
+    let one = |budget: &Budget| match budget {
+        Budget::Agreement(share) => agreement::needed(*share),
+        _ => None,
+    };
+    let needed = budgets.iter().filter_map(one).max();
+    needed.map_or(0, |needed| needed.saturating_mul(SPARE))
+}
+
+/// So many times the samples that a budget needs where all agree are compared, if there are as
+/// many.
+const SPARE: usize = 4;
+
 /// What the user measures models with, and what it is of the original once that was measured.
 pub(super) struct Gauge<'a> {
     metric: &'a Metric,

@@ -9,8 +9,8 @@ use crate::runtime::InputSpec;
 
 /// One sample in this many is held back.
 const HOLD_BACK: usize = 8;
-/// No more samples than this are compared.
-const MOST_COMPARED: usize = 256;
+/// No more samples than this are compared, unless a budget needs them.
+pub(super) const MOST_COMPARED: usize = 256;
 /// Elements of all inputs in one batch, about.
 const BATCH_ELEMENTS: usize = 1 << 20;
 /// No more samples than this in one batch, unless asked for.
@@ -63,7 +63,7 @@ impl Samples {
                 dataset.len()
             )));
         }
-        let (seen, compared) = divide(count, unit);
+        let (seen, compared) = divide(count, unit, calibration.compared.max(MOST_COMPARED));
         let mut notes: Vec<Note> = dataset.notes().iter().map(Note::from).collect();
         if is_synthetic {
             notes.insert(0, warning(calibration));
@@ -179,9 +179,9 @@ impl Samples {
         &self.compared
     }
 
-    /// Samples of which so many would be held back; `None` where no number of them would.
-    pub fn calibration_for(&self, held: usize) -> Option<usize> {
-        (held <= MOST_COMPARED).then(|| held.saturating_mul(HOLD_BACK).max(HOLD_BACK * self.unit))
+    /// Samples of which so many are held back.
+    pub fn calibration_for(&self, held: usize) -> usize {
+        held.saturating_mul(HOLD_BACK).max(HOLD_BACK * self.unit)
     }
 
     /// Every sample once, in order.
@@ -292,8 +292,9 @@ fn warning(calibration: &Calibration) -> Note {
     text.into()
 }
 
-/// Every eighth batch of `unit` samples is held back, as long as enough are left to see.
-fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
+/// Every eighth batch of `unit` samples is held back, as long as enough are left to see; of these
+/// at most so many samples are compared, from all of the data.
+fn divide(count: usize, unit: usize, compared: usize) -> (Vec<usize>, Vec<usize>) {
     let units = count / unit;
     let is_held = |index: &usize| index % HOLD_BACK == HOLD_BACK - 1;
     let spread = |picked: Vec<usize>| -> Vec<usize> {
@@ -306,8 +307,10 @@ fn divide(count: usize, unit: usize) -> (Vec<usize>, Vec<usize>) {
     if held.is_empty() {
         return (spread(seen.clone()), spread(seen));
     }
-    let most = (MOST_COMPARED / unit).max(1);
-    (spread(seen), spread(held.into_iter().take(most).collect()))
+    let most = (compared / unit).clamp(1, held.len());
+    let picked = (0..most).filter_map(|index| held.get(index * held.len() / most));
+    let picked = picked.copied().collect();
+    (spread(seen), spread(picked))
 }
 
 #[cfg(test)]
@@ -372,7 +375,7 @@ mod tests {
 
     #[test]
     fn one_in_eight_is_held_back() {
-        let (seen, compared) = divide(16, 1);
+        let (seen, compared) = divide(16, 1, 256);
         assert_eq!(compared, [7, 15]);
         assert_eq!(seen.len(), 14);
         assert!(compared.iter().all(|index| !seen.contains(index)));
@@ -401,13 +404,16 @@ mod tests {
 
     #[test]
     fn whole_batches_stay_together() {
-        let (seen, compared) = divide(32, 4);
+        let (seen, compared) = divide(32, 4, 256);
         assert_eq!(compared, [28, 29, 30, 31]);
         assert_eq!(seen.len(), 28);
     }
 
     #[test]
     fn few_samples_are_seen_and_compared() {
-        assert_eq!(divide(3, 1), (vec![0, 1, 2], vec![0, 1, 2]));
+        assert_eq!(divide(3, 1, 256), (vec![0, 1, 2], vec![0, 1, 2]));
+        // Of many that are held back those are compared that lie all over the data.
+        assert_eq!(divide(4800, 1, 3).1, [7, 1607, 3207]);
+        assert_eq!(divide(4800, 1, 600).1.len(), 600);
     }
 }

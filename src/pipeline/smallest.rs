@@ -4,13 +4,13 @@
 use std::time::Instant;
 
 use crate::pipeline::Error;
-use crate::pipeline::cutting::{self, Choice, Cut, Repairing};
+use crate::pipeline::cutting::{self, Choice, Cut, How};
 use crate::pipeline::evidence::Evidence;
 use crate::pipeline::open::Subject;
 use crate::pipeline::options::{Goal, in_words};
 use crate::pipeline::quality::{Demands, Worth};
 use crate::report::{self, Note};
-use crate::select::{self, Budget, Candidate, Limits, Patience, Rung, Search};
+use crate::select::{self, Budget, Candidate, Patience, Rung, Scene, Search, Target, Trial};
 use crate::verify::Divergence;
 
 /// For the change of the outputs by default, and where the user asks for it: a smooth measure.
@@ -30,8 +30,7 @@ pub(super) struct Smallest<'a> {
     pub evidence: &'a Evidence,
     pub goal: &'a Goal<'a>,
     pub demands: &'a Demands<'a>,
-    pub limits: &'a Limits,
-    pub repairing: Repairing,
+    pub how: How<'a>,
 }
 
 /// A candidate that was measured.
@@ -53,9 +52,10 @@ impl Smallest<'_> {
         let losses = self.evidence.losses().ok_or(Error::NoStatistics)?;
         let bounds = self.demands.bounds()?;
         let is_open = !self.demands.compares() || self.demands.can_compare();
+        let (costs, trials) = self.costs()?;
         let rungs = if is_open {
-            let reach = (self.goal.budgets(), self.demands.reach());
-            select::ladder(scene, self.limits, losses, reach)
+            let reach = (costs.as_slice(), self.demands.reach());
+            select::ladder(scene, self.how.limits, losses, reach)
         } else {
             vec![Rung::whole(scene)]
         };
@@ -78,11 +78,34 @@ impl Smallest<'_> {
         };
         notes.extend(self.note(&tried, is_whole));
         cut.notes.extend(notes);
+        cut.selection.trials = trials;
         cut.selection.search = Some(Search {
             bounds,
             candidates: tried.iter().map(Tried::candidate).collect(),
         });
         Ok(cut)
+    }
+
+    /// What the candidates may cost at most, with what was measured to know that.
+    fn costs(&self) -> Result<(Vec<Target>, Vec<Trial>), Error> {
+        let (subject, evidence) = (self.subject, self.evidence);
+        let seen = evidence.seen().ok_or(Error::NoStatistics)?;
+        let file = self.how.file;
+        let scene = Scene {
+            file,
+            ..seen.scene(subject)
+        };
+        let mut costs = select::targets(scene, self.goal.budgets());
+        let fast = cutting::fast(subject, evidence, self.goal, &self.how)?;
+        let (Some((widths, trials)), Evidence::Timed(.., time)) = (fast, evidence) else {
+            return Ok((costs, Vec::new()));
+        };
+        // What should be faster than a model that is fast enough need not be measured.
+        costs.push(Target {
+            cost: time.clone(),
+            most: time.total(&widths),
+        });
+        Ok((costs, trials))
     }
 
     fn search(
@@ -146,7 +169,7 @@ impl Smallest<'_> {
             _ => return self.cut_at(&whole),
         };
         let (cut, worth) = self.attempt(first, 0)?;
-        if worth.used > 1.0 && !self.limits.best_effort {
+        if worth.used > 1.0 && !self.how.limits.best_effort {
             let costs = self.goal.budgets().iter();
             let costs: Vec<Budget> = costs.filter(|b| !b.is_quality()).copied().collect();
             return Err(Error::Contradiction {
@@ -167,9 +190,9 @@ impl Smallest<'_> {
             selection: seen.marked(selection),
             asked: self.goal.asked(),
         };
-        let repair = self.repairing.repair;
-        let fitted = cutting::fit(self.subject, self.evidence, choice, repair)?;
-        cutting::cut(self.subject, self.evidence, fitted, self.repairing)
+        let repairing = self.how.repairing;
+        let fitted = cutting::fit(self.subject, self.evidence, choice, repairing.repair)?;
+        cutting::cut(self.subject, self.evidence, fitted, repairing)
     }
 
     /// What the user should know where the samples are few, or no candidate keeps the bounds.

@@ -13,12 +13,16 @@ use crate::select::CostModel;
 
 /// The groups of a model.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Inspection {
     /// Multiply-accumulates of one sample in the nodes with a constant weight.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub macs: f64,
     /// Elements of the weights.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub parameters: f64,
-    /// Share of the MACs that pruning can change.
+    /// Share of the multiply-accumulates that pruning can change.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub prunable_macs: f64,
     /// The groups, in the order of the graph.
     pub groups: Vec<GroupInspection>,
@@ -28,12 +32,14 @@ pub struct Inspection {
 
 /// A layer with weights that makes no channels of a group, so that it is not pruned.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ungrouped {
     /// The node.
     pub name: String,
     /// Its operator.
     pub operator: String,
-    /// Share of the model's MACs in the node; 0 where they are not known.
+    /// Share of the model's multiply-accumulates in the node; 0 where they are not known.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub macs_share: f64,
     /// Why it stays.
     pub frozen: String,
@@ -41,14 +47,17 @@ pub struct Ungrouped {
 
 /// One group.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GroupInspection {
     /// Its name, that of the first node that makes its channels.
     pub name: String,
     /// Number of channels.
     pub channels: usize,
-    /// Share of the model's MACs in nodes that read or make the channels.
+    /// Share of the model's multiply-accumulates in nodes that read or make the channels.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub macs_share: f64,
     /// Share of the model's parameters in tensors with the channels.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub parameters_share: f64,
     /// Nodes that make the channels.
     pub producers: Vec<String>,
@@ -62,6 +71,7 @@ pub struct GroupInspection {
 
 /// An axis of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Place {
     /// The tensor.
     pub tensor: String,

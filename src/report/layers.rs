@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::graph::{Graph, GroupId, NodeId, ValueId};
 use crate::groups::{Groups, Widths};
+use crate::select::CostModel;
 use crate::verify::Change;
 
 /// Of layers that read a sum of many, no more than this many sources are told: the latest.
@@ -13,15 +14,22 @@ const MOST_SOURCES: usize = 3;
 
 /// A node with a constant weight.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Layer {
-    /// The node's name.
+    /// The node.
     pub name: String,
     /// Its operator.
     pub operator: String,
-    /// Place in the report's groups of the channels that it makes, where they have one.
+    /// Place in the report's groups of the channels that it makes; `None` without one.
     pub group: Option<usize>,
     /// The channels that it makes.
     pub channels: Change<usize>,
+    /// Its multiply-accumulates.
+    #[cfg_attr(test, schemars(with = "Change<crate::verify::Measure>"))]
+    pub macs: Change<f64>,
+    /// Elements of the weight and the bias that it reads; shared ones count in every layer.
+    #[cfg_attr(test, schemars(with = "Change<crate::verify::Measure>"))]
+    pub parameters: Change<f64>,
     /// Layers between here and the model's inputs, at most.
     pub level: usize,
     /// Places in this list of the layers that it reads, the latest few, other nodes between left
@@ -38,8 +46,16 @@ pub fn layers(graph: &Graph, groups: &Groups, widths: &Widths) -> Vec<Layer> {
             group_of.entry(node).or_insert(index);
         }
     }
-    let weighted: std::collections::BTreeSet<NodeId> =
-        groups.costs.iter().map(|cost| cost.node).collect();
+    let macs = CostModel::macs_by_node(graph, groups);
+    let parameters = CostModel::weights_by_node(graph, groups);
+    let whole = groups.widths();
+    let change = |models: &BTreeMap<NodeId, CostModel>, id: NodeId| {
+        let total = |widths| models.get(&id).map_or(0.0, |model| model.total(widths));
+        Change {
+            before: total(&whole),
+            after: total(widths),
+        }
+    };
     let mut layers: Vec<Layer> = Vec::new();
     // Per value, the layers that it comes from.
     let mut sources: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
@@ -57,7 +73,7 @@ pub fn layers(graph: &Graph, groups: &Groups, widths: &Widths) -> Vec<Layer> {
         from.sort_by_key(|layer| (std::cmp::Reverse(level(layer)), *layer));
         from.dedup();
         from.truncate(MOST_SOURCES);
-        if weighted.contains(&id) {
+        if macs.contains_key(&id) {
             let level = from.iter().map(level).max().map_or(0, |level| level + 1);
             let group = group_of.get(&id).copied();
             layers.push(Layer {
@@ -65,6 +81,8 @@ pub fn layers(graph: &Graph, groups: &Groups, widths: &Widths) -> Vec<Layer> {
                 operator: node.full_name(),
                 group: group.map(GroupId::index),
                 channels: channels(groups, group, widths),
+                macs: change(&macs, id),
+                parameters: change(&parameters, id),
                 level,
                 reads: std::mem::take(&mut from),
             });

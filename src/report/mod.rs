@@ -1,5 +1,6 @@
 //! The report: what was asked, what was done and how good the result is, as text and as JSON.
 
+mod advice;
 mod html;
 mod inspection;
 mod latency;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use crate::flags::with_flags;
 use crate::graph::{Graph, GroupId};
 use crate::groups::{Group, Groups, Reason};
-use crate::select::{Bound, Score, Search, Selection, TradeOff, Trial};
+use crate::select::{Bound, CostModel, Score, Search, Selection, TradeOff, Trial};
 use crate::statistics::Statistics;
 use crate::verify::{Change, Comparison, Timing};
 
@@ -25,15 +26,16 @@ pub use note::Note;
 /// Everything that a run found out. It shows itself as text, is written as JSON by serde, and as a
 /// page by [`Report::html`]; these speak of options in the words of the command line.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Report {
-    /// Version of this program.
+    /// Version of onnx-mipp.
     pub version: &'static str,
     /// The device that ran the models.
     pub device: String,
     /// Version of ONNX Runtime.
     pub onnxruntime: String,
-    /// The command line that was given; `None` where there was none.
+    /// The command line; `None` where there was none.
     pub command: Option<String>,
     /// The original's file; `None` for a model in memory.
     pub input: Option<String>,
@@ -41,43 +43,51 @@ pub struct Report {
     pub calibration: Calibration,
     /// What was asked for, in the words of the command line.
     pub asked: String,
-    /// How the weights were repaired.
+    /// The repair that the result has.
+    #[cfg_attr(test, schemars(extend("enum" = ["none", "once", "sequential", "tuned"])))]
     pub repair: &'static str,
-    /// Cost before and after.
+    /// Multiply-accumulates of one sample.
+    #[cfg_attr(test, schemars(with = "Change<crate::verify::Measure>"))]
     pub macs: Change<f64>,
-    /// Elements of the weights before and after.
+    /// Elements of the weights.
+    #[cfg_attr(test, schemars(with = "Change<crate::verify::Measure>"))]
     pub parameters: Change<f64>,
-    /// Bytes of the file before and after.
+    /// Bytes of the files, external data included.
     pub bytes: Change<u64>,
-    /// Milliseconds of one run, on this machine, before and after.
+    /// Milliseconds of one run of the smallest batch on this machine: of runs in turns, the mean of
+    /// the faster half; or what the command of `--latency-command` said.
     pub latency_ms: Option<Timing>,
     /// The metric before and after; `None` where none was given.
     pub metric: Option<Change<f64>>,
-    /// The candidates that a budget of latency measured, in this order; empty for other budgets.
+    /// The candidates of a budget of latency, in the order in which they were measured; empty for
+    /// other budgets.
     pub candidates: Vec<Trial>,
     /// How the default budget, or budgets of quality, found the size; `None` with others.
     pub search: Option<Search>,
-    /// Every group.
+    /// Every group, in the order of the model.
     pub groups: Vec<GroupReport>,
-    /// Layers with weights that make no channels of a group, and why.
+    /// Layers with weights that make no channels of a group.
     pub ungrouped: Vec<Ungrouped>,
-    /// What other budgets are expected to lose, from all MACs down; only with a report in HTML.
+    /// What other budgets of the measure that was asked for are expected to lose, from all of it
+    /// down; only with a report in HTML.
     pub trade_off: Vec<TradeOff>,
-    /// The layers with their widths.
+    /// The layers with weights, in the order of the model.
     pub layers: Vec<Layer>,
     /// The comparison with the original; `None` where nothing was pruned, and without data: made-up
     /// inputs do not tell how good a model is.
     pub comparison: Option<Comparison>,
     /// Whether the comparison ran on samples that no statistics saw.
     pub held_back: bool,
-    /// What the user should know.
+    /// What the user should know, in sentences.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub notes: Vec<Note>,
 }
 
 /// What the calibration read.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Calibration {
-    /// Paths, empty for synthetic data.
+    /// Paths of the data; empty without any.
     pub source: Vec<String>,
     /// Whether the statistics are of made-up inputs, and with them every MI and all that follows
     /// from it.
@@ -90,15 +100,19 @@ pub struct Calibration {
 
 /// One group.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GroupReport {
-    /// Its name.
+    /// Its name, as in the plan.
     pub name: String,
-    /// Channels before and after.
+    /// Its channels.
     pub channels: Change<usize>,
-    /// The channels that are left are combinations of the original's.
+    /// Share of the original's multiply-accumulates in nodes that read or make the channels.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
+    pub macs_share: f64,
+    /// The channels that stay are linear combinations of the original's.
     pub combined: bool,
     /// What the selection kept; `None` where nothing was selected. Of made-up inputs, where
-    /// [`GroupReport::synthetic`] says so.
+    /// `synthetic` says so.
     pub score: Option<Score>,
     /// Whether the score and the weight are of made-up inputs.
     pub synthetic: bool,
@@ -143,13 +157,23 @@ fn figure(value: f64) -> String {
     }
 }
 
-/// What a comparison of two models found.
+/// What a comparison of two models found. It shows itself as text and is written as JSON by serde.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Compared {
-    /// The first model, with which the other is compared.
-    pub original: PathBuf,
-    /// The other.
-    pub other: PathBuf,
+    /// The file of the first model, with which the other is compared; `None` for a model in memory.
+    #[cfg_attr(
+        test,
+        schemars(with = "String", description = "The first model's file.")
+    )]
+    pub original: Option<PathBuf>,
+    /// That of the other.
+    #[cfg_attr(
+        test,
+        schemars(with = "String", description = "The other model's file.")
+    )]
+    pub other: Option<PathBuf>,
     /// Paths of the data; empty without any.
     pub source: Vec<String>,
     /// The device that ran the models.
@@ -158,26 +182,34 @@ pub struct Compared {
     pub onnxruntime: String,
     /// How close the other's outputs are to the first's; `None` without data.
     pub comparison: Option<Comparison>,
-    /// Bytes of the files, external data included.
+    /// Bytes of the files, external data included; of models in memory, with all tensors inline.
     pub bytes: Change<u64>,
-    /// Median milliseconds of one run of the smallest batch on this machine.
+    /// Milliseconds of one run of the smallest batch on this machine: of runs in turns, the mean of
+    /// the faster half.
     pub latency_ms: Timing,
-    /// What the user should know.
+    /// What the user should know, in sentences.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub notes: Vec<Note>,
 }
 
 /// A model pruned to several budgets.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sweep {
-    /// One per budget, in the order asked for.
+    /// One for each budget, in the order asked for.
     pub entries: Vec<SweepEntry>,
 }
 
 /// One budget's result.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+// The program always has a path.
+#[cfg_attr(test, schemars(extend("required" = ["path", "report"])))]
 pub struct SweepEntry {
-    /// The model's file.
-    pub path: PathBuf,
+    /// The model's file; `None` for a model in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "String", description = "The model's file."))]
+    pub path: Option<PathBuf>,
     /// Its report.
     pub report: Report,
 }
@@ -210,6 +242,8 @@ impl Report {
         synthetic: bool,
     ) -> Vec<GroupReport> {
         let (plan, scores) = (&selection.plan.groups, &selection.scores);
+        let (macs, whole) = (CostModel::macs(graph, groups), groups.widths());
+        let (total, shares) = (macs.total(&whole), macs.shares(&whole));
         let one = |(index, group): (GroupId, &Group)| GroupReport {
             name: group.name.clone(),
             channels: Change {
@@ -217,6 +251,10 @@ impl Report {
                 after: plan
                     .get(index.index())
                     .map_or(group.channels.len(), |group| group.kept.len()),
+            },
+            macs_share: match shares.get(index) {
+                Some(share) if total > 0.0 => share / total,
+                _ => 0.0,
             },
             combined: plan.get(index.index()).is_some_and(|group| group.combined),
             score: scores.get(index).copied().flatten(),

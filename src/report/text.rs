@@ -53,7 +53,11 @@ impl fmt::Display for Report {
             writeln!(f, "\nthe metric was {before} and is {after}")?;
         }
         writeln!(f)?;
-        self.write_comparison(f)
+        self.write_comparison(f)?;
+        match self.next() {
+            Some(next) => writeln!(f, "next: {next}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -174,6 +178,9 @@ impl Report {
         if self.groups.is_empty() && self.ungrouped.is_empty() {
             return Ok(());
         }
+        for line in self.held() {
+            writeln!(f, "{line}")?;
+        }
         writeln!(f)
     }
 
@@ -246,9 +253,11 @@ impl fmt::Display for Sweep {
         }
         writeln!(f)?;
         for entry in &self.entries {
-            let path = entry.path.to_string_lossy();
-            let (path, repair) = (shown::line(&path), entry.report.repair);
-            writeln!(f, "wrote {path}, repair {repair}")?;
+            if let Some(path) = &entry.path {
+                let path = path.to_string_lossy();
+                let (path, repair) = (shown::line(&path), entry.report.repair);
+                writeln!(f, "wrote {path}, repair {repair}")?;
+            }
         }
         if self.is_unknown() {
             writeln!(f, "{UNKNOWN}")?;
@@ -334,8 +343,13 @@ impl fmt::Display for Compared {
             latency_row(self.latency_ms),
         ];
         for (letter, path) in [("A", &self.original), ("B", &self.other)] {
-            let path = path.to_string_lossy();
-            writeln!(f, "{letter} is {}", shown::line(&path))?;
+            match path {
+                Some(path) => {
+                    let path = path.to_string_lossy();
+                    writeln!(f, "{letter} is {}", shown::line(&path))?;
+                }
+                None => writeln!(f, "{letter} is a model in memory")?,
+            }
         }
         writeln!(f)?;
         table(f, &rows)?;

@@ -15,7 +15,7 @@ mod values;
 pub use device::Device;
 pub use error::RuntimeError;
 pub use locate::locate;
-pub use profile::{Kernel, Profile};
+pub use profile::tagged;
 pub(crate) use session::shape_text;
 pub use session::{InputSpec, Session};
 pub use setup::setup;

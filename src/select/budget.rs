@@ -1,11 +1,11 @@
 //! Budgets: how far the groups may go.
 
 use crate::graph::{GroupId, Table};
-use crate::groups::{Group, Widths};
-use crate::select::allocate::{Choice, Target, allocate, allowed_widths};
+use crate::groups::Widths;
+use crate::select::allocate::{Choice, Target, allocate};
 use crate::select::cost::CostModel;
 use crate::select::search::{Trial, best, search};
-use crate::select::{Losses, Scene, SelectError, Stop};
+use crate::select::{Limits, Losses, Scene, SelectError, Stop};
 
 /// What is asked of the pruned model. It shows itself as on the command line.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +15,10 @@ pub enum Budget {
     Macs(f64),
     /// This fraction of the parameters is left.
     Params(f64),
+    /// This fraction of the bytes of the file is left.
+    Size(f64),
+    /// The file has no more than these bytes.
+    Bytes(f64),
     /// This fraction of the time of a run on the device in use is left.
     Latency(f64),
     /// A run on the device in use takes no more than these milliseconds.
@@ -36,6 +40,7 @@ impl std::fmt::Display for Budget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let unit = match self {
             Budget::Milliseconds(_) => "ms",
+            Budget::Bytes(_) => " bytes",
             _ => "",
         };
         write!(f, "`{}` {}{unit}", self.name(), self.value())
@@ -49,6 +54,7 @@ impl Budget {
         match self {
             Budget::Macs(_) => "macs",
             Budget::Params(_) => "params",
+            Budget::Size(_) | Budget::Bytes(_) => "size",
             Budget::Latency(_) | Budget::Milliseconds(_) => "latency",
             Budget::Ratio(_) => "ratio",
             Budget::MutualInformation(_) => "mi",
@@ -64,6 +70,8 @@ impl Budget {
         match *self {
             Budget::Macs(value)
             | Budget::Params(value)
+            | Budget::Size(value)
+            | Budget::Bytes(value)
             | Budget::Latency(value)
             | Budget::Milliseconds(value)
             | Budget::Ratio(value)
@@ -96,13 +104,16 @@ impl Budget {
         matches!(self, Budget::Latency(_) | Budget::Milliseconds(_))
     }
 
+    /// Whether it bounds the bytes of the file.
+    #[must_use]
+    pub fn is_size(&self) -> bool {
+        matches!(self, Budget::Size(_) | Budget::Bytes(_))
+    }
+
     /// Whether the two cannot be asked for together.
     #[must_use]
     pub fn excludes(&self, other: &Budget) -> bool {
-        let is_timed = self.is_time() || other.is_time();
-        self.name() == other.name()
-            || !(self.is_shared() && other.is_shared())
-            || is_timed && (self.is_quality() || other.is_quality())
+        self.name() == other.name() || !(self.is_shared() && other.is_shared())
     }
 
     /// The cost that it bounds, which the widths alone decide, with what it counts.
@@ -111,60 +122,43 @@ impl Budget {
         match self {
             Budget::Macs(_) => Some((CostModel::macs(graph, groups), "MACs")),
             Budget::Params(_) => Some((CostModel::parameters(graph, groups), "parameters")),
+            Budget::Size(_) | Budget::Bytes(_) => {
+                let beside = scene.file?.beside;
+                Some((CostModel::bytes(graph, groups, beside), "bytes"))
+            }
             _ => None,
         }
     }
+
+    /// What it lets a model cost, where the whole one costs `total`.
+    fn most(&self, scene: Scene<'_>, total: f64) -> f64 {
+        match (self, scene.file) {
+            (Budget::Bytes(most), _) => *most,
+            (Budget::Size(share), Some(file)) => share * file.whole,
+            _ => self.value() * total,
+        }
+    }
+}
+
+/// Bytes of a model's file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FileSize {
+    /// Those of the original.
+    pub whole: f64,
+    /// Those that do not go with the widths.
+    pub beside: f64,
 }
 
 /// What the budgets allow a model to cost, as far as its widths alone decide that.
 #[must_use]
-pub(super) fn targets(scene: Scene<'_>, budgets: &[Budget]) -> Vec<Target> {
+pub fn targets(scene: Scene<'_>, budgets: &[Budget]) -> Vec<Target> {
     let whole = scene.groups.widths();
     let target = |budget: &Budget| {
         let (cost, _) = budget.cost(scene)?;
-        let most = cost.total(&whole) * budget.value();
+        let most = budget.most(scene, cost.total(&whole));
         Some(Target { cost, most })
     };
     budgets.iter().filter_map(target).collect()
-}
-
-/// Limits on the widths of groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Widths are multiples of this where channels leave.
-    pub align: usize,
-    /// No group gets narrower than this.
-    pub min_channels: usize,
-    /// Take what can be reached when the budget cannot.
-    pub best_effort: bool,
-}
-
-impl Default for Limits {
-    /// Widths that vector units like.
-    fn default() -> Self {
-        Limits {
-            align: 8,
-            min_channels: 1,
-            best_effort: false,
-        }
-    }
-}
-
-impl Limits {
-    /// Widths that a group may have, the present one first, then descending. A channel of several
-    /// positions, such as a head, brings a part of the alignment with it, unless matrices have the
-    /// channels along an axis of a length that is aligned.
-    #[must_use]
-    pub fn widths(&self, group: &Group) -> Vec<usize> {
-        let align = self.align.max(1);
-        let is_axis = group.is_inner && group.channels.len().is_multiple_of(align);
-        let positions = if is_axis { 1 } else { group.positions };
-        let brought = (1..=align)
-            .rev()
-            .find(|part| align.is_multiple_of(*part) && positions.is_multiple_of(*part));
-        let align = align / brought.unwrap_or(1);
-        allowed_widths(group.channels.len(), align, self.min_channels)
-    }
 }
 
 /// Where each group's elimination stops.
@@ -180,7 +174,7 @@ pub(super) fn stops(
         [Budget::MutualInformation(share)] => Ok(vec![Stop::Mi(*share); widths.len()].into()),
         [Budget::Ratio(ratio)] => ratio_widths(scene, *ratio, limits, widths).map(stop_at),
         costs if costs.iter().all(|budget| budget.cost(scene).is_some()) => {
-            shared(scene, costs, limits, losses).map(stop_at)
+            self::widths(scene, costs, limits, losses).map(stop_at)
         }
         _ => Err(SelectError::Unmeasured),
     }
@@ -214,7 +208,7 @@ fn ratio_widths(
     };
     let widths = nearest(limits);
     if ratio > 0.0 && before == widths && !limits.best_effort && !scene.prunable().is_empty() {
-        let advice = advice(limits, |other| nearest(other) != before);
+        let advice = limits.advice(|other| nearest(other) != before);
         let reached = "0 channels removed".to_owned();
         return Err(unreached(
             scene,
@@ -226,8 +220,11 @@ fn ratio_widths(
     Ok(widths)
 }
 
-/// The widths at which the least is lost of those that keep the budgets.
-fn shared(
+/// The widths at which the least is lost of those that keep budgets which the widths alone decide.
+///
+/// # Errors
+/// The budgets cannot be met.
+pub fn widths(
     scene: Scene<'_>,
     budgets: &[Budget],
     limits: &Limits,
@@ -261,39 +258,30 @@ fn kept(
         let Some((cost, what)) = budget.cost(scene) else {
             continue;
         };
-        let most = cost.total(&whole) * budget.value();
+        let total = cost.total(&whole);
+        let most = budget.most(scene, total);
         let reached = cost.total(found);
         if reached > most {
             let reaches = |limits: &Limits| cost.total(&within(limits)) <= most;
-            let reached = format!("{:.3} of the {what}", reached / cost.total(&whole));
-            let found = (reached, advice(limits, reaches));
+            let reached = match budget {
+                Budget::Bytes(_) => format!("a file of {reached:.0} bytes"),
+                _ => format!("{:.3} of the {what}", reached / total),
+            };
+            let found = (reached, limits.advice(reaches));
             return Err(unreached(scene, *budget, limits, found));
         }
     }
     Ok(())
 }
 
-/// Which lower limits reach a budget that `limits` keep out of reach.
-fn advice(limits: &Limits, reaches: impl Fn(&Limits) -> bool) -> &'static str {
-    let with = |align: usize, min_channels: usize| Limits {
-        align,
-        min_channels,
-        ..*limits
-    };
-    let lower = [
-        (with(1, limits.min_channels), "lower `align`, "),
-        (with(limits.align, 1), "lower `min_channels`, "),
-        (with(1, 1), "lower `align` and `min_channels`, "),
-    ];
-    let mut helping = lower
-        .iter()
-        .filter(|(other, _)| other != limits && reaches(other));
-    helping.next().map_or("", |(_, advice)| advice)
-}
-
-/// The widest widths found that `measure` finds to keep a budget of latency, beside others that
-/// the widths alone decide, with all that were measured.
-pub(super) fn measured_widths<E: From<SelectError>>(
+/// The widest widths found at which a run takes no more than the share `asked` of the original's
+/// time, and other `budgets` are kept, which the widths alone decide; with all that were measured.
+/// `model` says what a run takes at given widths, up to a factor; `measure` runs a model of these
+/// widths and says what share of the original's time it takes.
+///
+/// # Errors
+/// The budgets cannot be met, or `measure` fails.
+pub fn measured_widths<E: From<SelectError>>(
     scene: Scene<'_>,
     (asked, budgets): (f64, &[Budget]),
     limits: &Limits,
@@ -305,7 +293,7 @@ pub(super) fn measured_widths<E: From<SelectError>>(
         return Ok((whole, Vec::new()));
     }
     let total = model.total(&whole);
-    let start = shared(scene, budgets, limits, losses)?;
+    let start = widths(scene, budgets, limits, losses)?;
     let mut targets = targets(scene, budgets);
     targets.push(Target {
         cost: model.clone(),
@@ -334,7 +322,7 @@ pub(super) fn measured_widths<E: From<SelectError>>(
             reached: best.measured,
             why: why(scene, limits),
             // How fast other widths are is not known.
-            advice: advice(limits, |_| true),
+            advice: limits.advice(|_| true),
         };
         return Err(error.into());
     }
@@ -357,44 +345,59 @@ fn unreached(
 
 /// A point on the way from the whole model down.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TradeOff {
-    /// Share of the MACs that is left.
+    /// What `left` is a share of: `macs`, `params` or `latency`, whichever was asked for.
+    #[cfg_attr(test, schemars(extend("enum" = ["macs", "params", "latency"])))]
+    pub of: &'static str,
+    /// Share of it that is left.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
+    pub left: f64,
+    /// Share of the multiply-accumulates that is left.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub macs: f64,
     /// Sum of the groups' losses: the expected squared change of the outputs over their variance
     /// where the losses come from trials.
     pub loss: f64,
 }
 
-/// What budgets of MACs would lose, from all of them down in steps to the least that can be
-/// reached.
+/// What budgets of a cost, named `of`, would lose, from all of it down in steps to the least that
+/// can be reached.
 #[must_use]
-pub fn trade_off(scene: Scene<'_>, limits: &Limits, losses: &Losses) -> Vec<TradeOff> {
+pub fn trade_off(
+    scene: Scene<'_>,
+    limits: &Limits,
+    losses: &Losses,
+    (of, cost): (&'static str, &CostModel),
+) -> Vec<TradeOff> {
     const STEPS: u32 = 20;
-    let model = CostModel::macs(scene.graph, scene.groups);
+    let macs = CostModel::macs(scene.graph, scene.groups);
     let whole = scene.groups.widths();
-    let total = model.total(&whole);
+    let total = cost.total(&whole);
+    let left = |model: &CostModel, widths: &Widths| match model.total(&whole) {
+        total if total > 0.0 => model.total(widths) / total,
+        _ => 1.0,
+    };
     let choices = choices(scene, limits, Some(losses));
     let mut points: Vec<TradeOff> = Vec::new();
     for step in (1..=STEPS).rev() {
         let share = f64::from(step) / f64::from(STEPS);
         let target = Target {
-            cost: model.clone(),
+            cost: cost.clone(),
             most: total * share,
         };
         let widths = allocate(&choices, &[target], whole.clone());
         let loss = choices.iter().map(|choice| choice.loss_at(&widths));
         let point = TradeOff {
-            macs: if total > 0.0 {
-                model.total(&widths) / total
-            } else {
-                1.0
-            },
+            of,
+            left: left(cost, &widths),
+            macs: left(&macs, &widths),
             loss: 0.0 + loss.sum::<f64>(),
         };
         if points.last() != Some(&point) {
             points.push(point);
         }
-        if point.macs > share {
+        if point.left > share {
             break;
         }
     }

@@ -27,6 +27,7 @@ const STUDENT: [f64; 4] = [12.706, 4.303, 3.182, 2.776];
 
 /// A confidence interval of a share.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Interval {
     /// Its lower end.
     pub low: f64,

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, GroupId, NodeId, Table, ValueId};
 use crate::groups::{ChannelAxes, ChannelMap, Cost, Elements, Groups, Stored, Use, Widths};
+use crate::onnx::Tensor;
 use crate::ops;
-use crate::runtime::Profile;
+use crate::profile::Profile;
 use crate::select::spent::{Goes, spent};
 
 /// A sum of terms, each a constant times the lengths of the axes of one weight.
@@ -20,11 +21,43 @@ struct Term {
     axes: Vec<Axis>,
 }
 
-/// The length of an axis: positions that never leave, and how many each channel of a group has.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Axis {
-    fixed: f64,
-    per_channel: BTreeMap<GroupId, f64>,
+/// What the widths make of a term.
+#[derive(Debug, Clone, PartialEq)]
+enum Axis {
+    /// The length of an axis: positions that never leave, and how many each channel of a group has.
+    Length {
+        fixed: f64,
+        per_channel: BTreeMap<GroupId, f64>,
+    },
+    /// What was measured of a group.
+    Measured(Curve),
+}
+
+/// What a cost is at some widths of a group, as a share of that at its present one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    /// The group.
+    pub group: GroupId,
+    /// Widths, rising, with their shares.
+    pub points: Vec<(usize, f64)>,
+}
+
+impl Curve {
+    /// The share at a width: between two points on the line through them, beyond the last as
+    /// there.
+    #[must_use]
+    pub fn at(&self, width: usize) -> f64 {
+        let next = self.points.partition_point(|(known, _)| *known < width);
+        let before = next.checked_sub(1).and_then(|last| self.points.get(last));
+        match (before, self.points.get(next)) {
+            (Some(&(low, left)), Some(&(high, right))) => {
+                let share = (width - low) as f64 / (high - low) as f64;
+                left + share * (right - left)
+            }
+            (Some((_, share)), None) | (None, Some((_, share))) => *share,
+            (None, None) => 1.0,
+        }
+    }
 }
 
 impl CostModel {
@@ -56,15 +89,53 @@ impl CostModel {
         all
     }
 
+    /// Elements of the weights and biases that every node with a cost reads; one that several share
+    /// counts for each of them.
+    pub(crate) fn weights_by_node(graph: &Graph, groups: &Groups) -> BTreeMap<NodeId, Self> {
+        let group_of = group_of(groups);
+        let slots = groups.costs.iter().filter_map(|cost| match cost.of {
+            Elements::Weight(slot) => Some((cost.node, slot)),
+            Elements::Axes(_) => None,
+        });
+        let slots: BTreeSet<Use> = slots.collect();
+        let read = |&node: &NodeId| {
+            let inputs = graph.nodes.get(node).map(|node| node.inputs.as_slice());
+            let inputs = inputs.unwrap_or_default().iter().enumerate();
+            let terms = inputs.filter_map(|(slot, value)| {
+                let value = graph.values.get((*value)?)?;
+                let is_float = value.dtype.is_some_and(ops::constant::is_weight);
+                let is_read = slots.contains(&(node, slot)) || value.is_constant && is_float;
+                is_read.then_some(Term {
+                    factor: 1.0,
+                    axes: lengths(
+                        value.shape.as_deref()?,
+                        groups.uses.get(&(node, slot)),
+                        &group_of,
+                    ),
+                })
+            });
+            let terms = terms.collect();
+            (node, CostModel { terms })
+        };
+        let nodes: BTreeSet<NodeId> = groups.costs.iter().map(|cost| cost.node).collect();
+        nodes.iter().map(read).collect()
+    }
+
     /// The time of a run as profiled: that of nodes with a weight goes with their
     /// multiply-accumulates, that of others with the elements that they make, the rest stays.
     #[must_use]
     pub fn time(graph: &Graph, groups: &Groups, profile: &Profile) -> Self {
+        CostModel::sum(CostModel::times(graph, groups, profile).into_values())
+    }
+
+    /// The same in its parts.
+    #[must_use]
+    pub fn times(graph: &Graph, groups: &Groups, profile: &Profile) -> BTreeMap<Goes, Self> {
         let group_of = group_of(groups);
         let whole = groups.widths();
         let macs = CostModel::macs_by_node(graph, groups);
-        let mut model = CostModel::default();
-        for part in spent(graph, profile) {
+        let mut times: BTreeMap<Goes, CostModel> = BTreeMap::new();
+        for part in spent(graph, groups, profile) {
             let terms = match part.with {
                 Goes::WithWork(node) => match macs.get(&node) {
                     Some(macs) if !macs.terms.is_empty() => macs.terms.clone(),
@@ -73,29 +144,46 @@ impl CostModel {
                 Goes::WithOutputs(node) => elements(graph, groups, node, &group_of),
                 Goes::Nowhere => Vec::new(),
             };
+            let model = times.entry(part.with).or_default();
             let now: f64 = terms.iter().map(|term| term.cost(&whole)).sum();
             if now > 0.0 {
                 terms
                     .into_iter()
                     .for_each(|term| model.add(term, part.milliseconds / now));
             } else {
-                let constant = Term {
-                    factor: 1.0,
-                    axes: Vec::new(),
-                };
-                model.add(constant, part.milliseconds);
+                model.add(Term::fixed(part.milliseconds), 1.0);
             }
         }
-        model
+        times
+    }
+
+    /// The sum of models.
+    #[must_use]
+    pub fn sum(models: impl IntoIterator<Item = Self>) -> Self {
+        let mut sum = CostModel::default();
+        for term in models.into_iter().flat_map(|model| model.terms) {
+            sum.add(term, 1.0);
+        }
+        sum
+    }
+
+    /// What costs `whole` at the present widths, and at others what was measured: the product of
+    /// the groups' shares.
+    #[must_use]
+    pub fn measured(whole: f64, curves: impl IntoIterator<Item = Curve>) -> Self {
+        let term = Term {
+            factor: whole,
+            axes: curves.into_iter().map(Axis::Measured).collect(),
+        };
+        CostModel { terms: vec![term] }
     }
 
     /// Adds a multiple of a term; those that go with the same channels become one, which keeps a
     /// model of many small nodes quick to evaluate.
     fn add(&mut self, mut term: Term, times: f64) {
-        let is_fixed = |axis: &Axis| axis.per_channel.is_empty();
-        let fixed = term.axes.iter().filter(|axis| is_fixed(axis));
-        term.factor *= times * fixed.map(|axis| axis.fixed).product::<f64>();
-        term.axes.retain(|axis| !is_fixed(axis));
+        let fixed = term.axes.iter().filter_map(Axis::fixed);
+        term.factor *= times * fixed.product::<f64>();
+        term.axes.retain(|axis| axis.fixed().is_none());
         match self.terms.iter_mut().find(|known| known.axes == term.axes) {
             Some(known) => known.factor += term.factor,
             None => self.terms.push(term),
@@ -105,23 +193,44 @@ impl CostModel {
     /// Elements of the weights as they are stored, constants that do not change left out.
     #[must_use]
     pub fn parameters(graph: &Graph, groups: &Groups) -> Self {
-        let group_of = group_of(groups);
         let weights = weights_of(graph, groups);
+        CostModel::stored(graph, groups, &|value, tensor| {
+            let is_weight = ops::constant::is_weight(tensor.dtype) || weights.contains(&value);
+            is_weight.then_some(1.0)
+        })
+    }
+
+    /// Bytes of the constants as they are stored, and so many `beside` them.
+    #[must_use]
+    pub fn bytes(graph: &Graph, groups: &Groups, beside: f64) -> Self {
+        let mut model = CostModel::stored(graph, groups, &|_, tensor| {
+            tensor.dtype.bits().map(|bits| bits as f64 / 8.0)
+        });
+        model.terms.push(Term::fixed(beside));
+        model
+    }
+
+    /// What the elements of the constants cost as they are stored, each as much as `each` says;
+    /// none of those are counted of which it says nothing.
+    fn stored(
+        graph: &Graph,
+        groups: &Groups,
+        each: &dyn Fn(ValueId, &Tensor) -> Option<f64>,
+    ) -> Self {
+        let group_of = group_of(groups);
         let mut terms = Vec::new();
         for (value, cuts) in stored_cuts(graph, groups) {
-            let Some(tensor) = &graph.values[value].constant else {
+            let tensor = graph.values[value].constant.as_ref();
+            let Some((tensor, factor)) = tensor.and_then(|t| Some((t, each(value, t)?))) else {
                 continue;
             };
             let is_stored = graph.values[value]
                 .producer
                 .is_none_or(|node| ops::of(&graph.nodes[node]).stores_tensor());
-            let is_weight = ops::constant::is_weight(tensor.dtype) || weights.contains(&value);
             // A tensor that several nodes cut in the same way is stored once.
-            let reads = cuts
-                .iter()
-                .filter(|cut| is_weight && (is_stored || cut.is_some()));
+            let reads = cuts.iter().filter(|cut| is_stored || cut.is_some());
             terms.extend(reads.map(|cut| Term {
-                factor: 1.0,
+                factor,
                 axes: lengths(&tensor.shape, cut.as_ref(), &group_of),
             }));
         }
@@ -141,9 +250,9 @@ impl CostModel {
         let mut shares = Table::from(vec![0.0; widths.len()]);
         for term in &self.terms {
             let cost = term.cost(widths);
-            let groups = term.axes.iter().flat_map(|axis| axis.per_channel.keys());
+            let groups = term.axes.iter().flat_map(Axis::groups);
             for group in groups.collect::<BTreeSet<_>>() {
-                if let Some(share) = shares.get_mut(*group) {
+                if let Some(share) = shares.get_mut(group) {
                     *share += cost;
                 }
             }
@@ -233,9 +342,16 @@ fn stored_cuts(graph: &Graph, groups: &Groups) -> BTreeMap<ValueId, BTreeSet<Opt
 }
 
 impl Term {
+    fn fixed(cost: f64) -> Term {
+        Term {
+            factor: cost,
+            axes: Vec::new(),
+        }
+    }
+
     fn touches(&self, group: GroupId) -> bool {
-        let mut axes = self.axes.iter();
-        axes.any(|axis| axis.per_channel.contains_key(&group))
+        let mut groups = self.axes.iter().flat_map(Axis::groups);
+        groups.any(|other| other == group)
     }
 
     fn cost(&self, widths: &Widths) -> f64 {
@@ -251,7 +367,7 @@ impl Axis {
     /// An axis of that length with the channels of `map` along it.
     fn of(map: Option<&ChannelMap>, length: usize, group_of: &[GroupId]) -> Axis {
         let Some(map) = map else {
-            return Axis {
+            return Axis::Length {
                 fixed: length as f64,
                 per_channel: BTreeMap::new(),
             };
@@ -267,20 +383,38 @@ impl Axis {
             channels.dedup();
             (group, count as f64 / channels.len() as f64)
         };
-        Axis {
+        Axis::Length {
             fixed: 0.0,
             per_channel: counts.into_iter().map(times).collect(),
         }
     }
 
+    /// The groups whose widths make a difference to it.
+    fn groups(&self) -> Vec<GroupId> {
+        match self {
+            Axis::Length { per_channel, .. } => per_channel.keys().copied().collect(),
+            Axis::Measured(curve) => vec![curve.group],
+        }
+    }
+
+    /// What it is where no width makes a difference.
+    fn fixed(&self) -> Option<f64> {
+        match self {
+            Axis::Length { fixed, per_channel } if per_channel.is_empty() => Some(*fixed),
+            _ => None,
+        }
+    }
+
     fn length(&self, widths: &Widths) -> f64 {
-        let width = |group: &GroupId| widths.get(*group).copied().unwrap_or(0) as f64;
-        self.fixed
-            + self
-                .per_channel
-                .iter()
-                .map(|(group, times)| times * width(group))
-                .sum::<f64>()
+        let width = |group: &GroupId| widths.get(*group).copied().unwrap_or(0);
+        match self {
+            Axis::Length { fixed, per_channel } => {
+                let each = per_channel.iter();
+                let channels = each.map(|(group, times)| times * width(group) as f64);
+                fixed + channels.sum::<f64>()
+            }
+            Axis::Measured(curve) => curve.at(width(&curve.group)),
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub enum SelectError {
     },
     /// A budget that is met by measuring, where nothing is measured.
     #[error(
-        "a budget of latency or divergence cannot be met without measuring: use `select_measured` or `smallest`"
+        "a budget of latency or divergence cannot be met without measuring: use `measured_widths` or `smallest`"
     )]
     Unmeasured,
     /// A plan that does not fit the model.

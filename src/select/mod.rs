@@ -5,11 +5,14 @@
 //! what survives downstream.
 
 mod allocate;
+mod amounts;
 mod budget;
 mod confidence;
 mod cost;
 mod error;
+mod limits;
 mod plan;
+mod planned;
 mod ranking;
 mod reading;
 mod search;
@@ -18,16 +21,18 @@ mod smallest;
 mod spent;
 
 pub use allocate::{Choice, Target, allocate, allowed_widths};
-pub use budget::{Budget, Limits, TradeOff, trade_off};
+pub use budget::{Budget, FileSize, TradeOff, measured_widths, targets, trade_off, widths};
 pub use confidence::Interval;
-pub use cost::{CostModel, group_of};
+pub use cost::{CostModel, Curve, group_of};
 pub use error::SelectError;
+pub use limits::{Hardware, Limits};
 pub use plan::{Plan, PlannedGroup};
+pub use planned::{PlannedAxis, PlannedInput, PlannedTensor};
 pub use ranking::Ranking;
 pub use search::Trial;
 pub use sensitivity::{Sensitivities, Sensitivity};
 pub use smallest::{Bound, Candidate, Patience, REACH, Rung, Search, ladder, smallest};
-pub use spent::{Goes, Spent, spent};
+pub use spent::{Goes, Spent, spent, strangers};
 
 use crate::graph::{Graph, GroupId, Table};
 use crate::groups::{Groups, Widths};
@@ -38,13 +43,16 @@ use reading::View;
 
 /// What a group's selection kept.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Score {
-    /// Share of the MI with the consumers' outputs that is kept.
+    /// Share of the mutual information with what the group's readers compute.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub mi_kept: f64,
-    /// Where it lies with a confidence of 95 %; `None` with fewer than two samples.
+    /// Where it lies with a confidence of 95 %; `None` with fewer than two samples,
+    /// and for ranks.
     pub mi_interval: Option<Interval>,
-    /// Mean over the consumers of the share of their output variance that the kept channels
-    /// explain.
+    /// Share of the variance of the readers' outputs that the kept channels explain, the mean over
+    /// the readers.
     pub explained: f64,
 }
 
@@ -70,6 +78,8 @@ pub struct Scene<'a> {
     pub groups: &'a Groups,
     /// What the calibration saw.
     pub statistics: &'a Statistics,
+    /// The file of the model, where its bytes have a budget.
+    pub file: Option<FileSize>,
 }
 
 /// How one block of a consumer reads a group.
@@ -133,29 +143,6 @@ pub fn select(
     follow(scene, &stop, limits)
 }
 
-/// Chooses the channels that stay where a run may take the share `asked` of the original's time and
-/// other `budgets`, which the widths alone decide, are kept too. `time` says what a run takes at
-/// given widths, up to a factor; `measure` runs a model of these widths and says what share of the
-/// original's time it takes.
-///
-/// # Errors
-/// The budget cannot be met, the statistics cannot be used, or `measure` fails.
-pub fn select_measured<E: From<SelectError>>(
-    scene: Scene<'_>,
-    (asked, budgets): (f64, &[Budget]),
-    limits: &Limits,
-    (losses, time): (Option<&Losses>, &CostModel),
-    measure: impl FnMut(&Widths) -> Result<f64, E>,
-) -> Result<Selection, E> {
-    let (widths, trials) =
-        budget::measured_widths(scene, (asked, budgets), limits, (losses, time), measure)?;
-    let selection = select_at(scene, &widths)?;
-    Ok(Selection {
-        trials,
-        ..selection
-    })
-}
-
 /// Chooses the channels that stay where the number left of every group is given.
 ///
 /// # Errors
@@ -180,7 +167,7 @@ fn follow(
 ) -> Result<Selection, SelectError> {
     let count = scene.groups.groups.len();
     let mut selection = Selection {
-        plan: Plan { groups: Vec::new() },
+        plan: Plan::default(),
         scores: vec![None; count].into(),
         trials: Vec::new(),
         search: None,

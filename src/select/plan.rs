@@ -3,25 +3,36 @@
 use serde::{Deserialize, Serialize};
 
 use crate::groups::{Groups, Widths};
-use crate::select::SelectError;
+use crate::select::{PlannedInput, PlannedTensor, SelectError};
 
 /// The channels that stay, per group that may be pruned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Plan {
-    /// One entry per group, in the order of the graph.
+    /// One entry for each group of the model, in its order; frozen groups too.
     pub groups: Vec<PlannedGroup>,
+    /// Inputs of the model as they were fed when shapes were observed. Only written, as the tensors
+    /// are: the groups say it all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<PlannedInput>,
+    /// Stored tensors of the model that lose positions, once for each node that reads one. Left out
+    /// where nothing leaves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<PlannedTensor>,
 }
 
 /// The channels of one group that stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlannedGroup {
     /// The group's name, that of the first node that makes its channels.
     pub name: String,
-    /// How many channels the group has in the original model.
+    /// Channels of the group in the original model.
     pub channels: usize,
-    /// Which of them stay, ascending, counted from 0.
+    /// Channels that stay, ascending, counted from 0.
     pub kept: Vec<usize>,
-    /// The channels are [combinations](crate::combine) of the original's, the most telling first.
+    /// The channels that stay are linear combinations of the original's, the most telling first.
+    /// Left out where they are not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub combined: bool,
 }
@@ -42,6 +53,7 @@ impl Plan {
         });
         Plan {
             groups: planned.collect(),
+            ..Plan::default()
         }
     }
 

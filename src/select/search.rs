@@ -11,13 +11,16 @@ const AIM: f64 = 0.98;
 
 /// A candidate that was measured.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Trial {
     /// Channels left of every group.
     #[serde(skip)]
     pub widths: Widths,
-    /// Its share of the whole model's cost by the cost model.
+    /// Its share of the original's time by the model of the time.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub modelled: f64,
     /// The same as measured.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub measured: f64,
 }
 

@@ -6,8 +6,8 @@
 
 use crate::groups::Widths;
 use crate::select::allocate::{Target, allocate, are_met};
-use crate::select::budget::{choices, targets};
-use crate::select::{Budget, CostModel, Limits, Losses, Scene};
+use crate::select::budget::choices;
+use crate::select::{CostModel, Limits, Losses, Scene};
 
 /// A candidate that measures this share of the bound is near enough.
 const NEAR: f64 = 0.9;
@@ -46,12 +46,16 @@ impl Rung {
 
 /// A candidate that was measured.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Candidate {
-    /// The share of the MACs that is left.
+    /// Share of the multiply-accumulates that is left.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub macs: f64,
-    /// What its groups were expected to lose, in sum.
+    /// What its groups were expected to lose, in sum, by trials of single groups.
     pub expected: f64,
-    /// What was measured, by the bounds: of an interval, the end that decides.
+    /// What was measured, by the bounds: the upper end of the change, the lower end of the
+    /// agreement, the metric; null where it is not finite.
+    #[cfg_attr(test, schemars(with = "Vec<Option<f64>>"))]
     pub measured: Vec<f64>,
     /// Whether it keeps all of the bounds.
     pub kept: bool,
@@ -59,17 +63,20 @@ pub struct Candidate {
 
 /// What a candidate has to be worth.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Bound {
     /// The option that asks for it: `max_change`, `agreement` or `max_drop`.
+    #[cfg_attr(test, schemars(extend("enum" = ["max_change", "agreement", "max_drop"])))]
     pub of: &'static str,
     /// What is asked.
     pub bound: f64,
-    /// What the original measures, where it is a metric.
+    /// The original's metric, for `max_drop`; `None` for others.
     pub original: Option<f64>,
 }
 
 /// A search for the smallest model.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Search {
     /// What a candidate has to keep.
     pub bounds: Vec<Bound>,
@@ -77,20 +84,19 @@ pub struct Search {
     pub candidates: Vec<Candidate>,
 }
 
-/// Candidates from the largest model that keeps the budgets of costs down, as far as the groups'
+/// Candidates from the largest model that costs no more than it may down, as far as the groups'
 /// losses can stay within `reach`.
 #[must_use]
 pub fn ladder(
     scene: Scene<'_>,
     limits: &Limits,
     losses: &Losses,
-    (budgets, reach): (&[Budget], f64),
+    (costs, reach): (&[Target], f64),
 ) -> Vec<Rung> {
     let model = CostModel::macs(scene.graph, scene.groups);
     let whole = scene.groups.widths();
     let total = model.total(&whole);
     let choices = choices(scene, limits, Some(losses));
-    let costs = targets(scene, budgets);
     let rung = |targets: &[Target]| {
         let widths = allocate(&choices, targets, whole.clone());
         Rung {
@@ -103,10 +109,10 @@ pub fn ladder(
             widths,
         }
     };
-    let first = if are_met(&costs, &whole) {
+    let first = if are_met(costs, &whole) {
         Rung::whole(scene)
     } else {
-        rung(&costs)
+        rung(costs)
     };
     let mut share = first.macs - STEP;
     let mut rungs = vec![first];

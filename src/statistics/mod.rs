@@ -187,3 +187,6 @@ pub struct GatherOptions<'a> {
     /// Called with the number of samples of every batch that is done.
     pub progress: &'a dyn Fn(usize),
 }
+
+#[cfg(test)]
+pub(crate) use store::{Header, MAGIC};

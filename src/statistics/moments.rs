@@ -32,13 +32,17 @@ pub struct Moments {
 
 /// What was counted beside the sums.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Counts {
+    /// Inputs of the layer, of which the sums hold every pair.
     pub inputs: usize,
+    /// Positions that were drawn.
     pub rows: usize,
+    /// Samples that they come from.
     pub samples: usize,
-    /// Rows of the folds, where there are any.
+    /// Rows of the folds; `None` where there are none.
     pub folds: Option<Vec<usize>>,
-    /// Rows of the parts.
+    /// Rows of the parts of the samples, of which intervals of confidence follow.
     pub parts: Vec<usize>,
 }
 

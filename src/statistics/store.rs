@@ -18,7 +18,7 @@ use crate::statistics::sums::TapSums;
 use crate::statistics::{StatisticsError, Sums};
 
 /// The first bytes of a file, with the number of the format.
-const MAGIC: &[u8; 24] = b"onnx-mipp statistics 3\n\0";
+pub(crate) const MAGIC: &[u8; 24] = b"onnx-mipp statistics 3\n\0";
 /// The same in every format.
 const KIND: &[u8] = b"onnx-mipp statistics ";
 /// No header is longer: it has a line or so for each layer.
@@ -28,26 +28,37 @@ const GATHER_AGAIN: &str = "gather the statistics again with `save_statistics`";
 
 /// What statistics belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Origin {
-    /// SHA-256 of the model.
+    /// SHA-256 of the model, wherever its weights are kept.
+    #[cfg_attr(test, schemars(pattern(r"^[0-9a-f]{64}$")))]
     pub model: String,
-    /// SHA-256 of the data and of how they are read.
+    /// SHA-256 of the data's files and of how they are read.
+    #[cfg_attr(test, schemars(pattern(r"^[0-9a-f]{64}$")))]
     pub data: String,
-    /// Paths of the data when the file was made; for people.
+    /// Paths of the data when the file was written; for people.
     pub source: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Header {
+    /// Version of onnx-mipp that wrote the file.
     version: String,
+    /// What the statistics belong to.
     origin: Origin,
+    /// Samples that were seen.
     samples: usize,
+    /// What was observed, in the order of the model.
     taps: Vec<TapHeader>,
 }
 
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct TapHeader {
+    /// Where in the model the values were observed.
     place: String,
+    /// One for each group of a grouped layer.
     blocks: Vec<Counts>,
 }
 

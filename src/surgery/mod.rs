@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use error::SurgeryError;
 
 use crate::graph::{Graph, NodeId};
-use crate::groups::{Edit, Groups, Kept, Use};
+use crate::groups::{Edit, Groups, Kept, Use, Widths};
 use crate::onnx::{Model, Tensor};
 
 /// Weights and biases that a repair changed, already without what left.
@@ -61,6 +61,25 @@ pub fn prune(
     repaired: &Repaired,
 ) -> Result<Model, SurgeryError> {
     Ok(prune_noting(model, graph, groups, stays, repaired)?.0)
+}
+
+/// A model of these widths, for what neither weights nor which channels stay make a difference to.
+///
+/// # Errors
+/// As [`prune`].
+pub fn at_widths(
+    model: &Model,
+    graph: &Graph,
+    groups: &Groups,
+    widths: &Widths,
+) -> Result<Model, SurgeryError> {
+    let mut stays = vec![true; groups.channel_count];
+    for (group, &width) in groups.groups.iter().zip(widths) {
+        for &channel in group.channels.iter().skip(width) {
+            stays[channel] = false;
+        }
+    }
+    prune(model, graph, groups, &stays, &Repaired::default())
 }
 
 /// The same with what is to be said about it.

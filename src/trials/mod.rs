@@ -190,6 +190,7 @@ impl Trials {
             graph,
             groups,
             statistics,
+            ..
         } = setting.scene;
         let stays = setting.ranking.stays(groups, self.group, width);
         let repaired = if by_inputs {

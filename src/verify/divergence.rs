@@ -17,10 +17,14 @@ const LEAST_VARIANCE: f64 = 1e-6;
 
 /// Squared change of an output over its variance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Divergence {
-    /// Its mean over the samples.
+    /// Its mean over the samples; null in JSON where it is not finite.
+    #[cfg_attr(test, schemars(with = "Option<f64>", range(min = 0)))]
     pub mean: f64,
-    /// Where the mean of all samples that could be drawn lies below, with a confidence of 90 %.
+    /// Upper end of its interval: the mean of all samples that could be drawn lies below, with a
+    /// confidence of 90 %; null in JSON where it is not finite.
+    #[cfg_attr(test, schemars(with = "Option<f64>", range(min = 0)))]
     pub high: f64,
 }
 

@@ -60,6 +60,7 @@ pub enum VerifyError {
 
 /// A figure of the original and of the pruned model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Change<T> {
     /// The original's.
     pub before: T,
@@ -67,21 +68,26 @@ pub struct Change<T> {
     pub after: T,
 }
 
-/// How close the pruned model's outputs are to the original's.
+/// How close the outputs of the second model are to those of the first on the same samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Comparison {
     /// Samples compared.
     pub samples: usize,
     /// Mean over samples and outputs of the cosine of the angle between both outputs.
     pub cosine: f64,
-    /// Norm of the difference over the norm of the original, over everything.
+    /// Norm of the difference over the norm of the first model's outputs, over everything.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub relative_error: f64,
-    /// Share of the samples with the same largest entry, for models with an output of scores per
-    /// class.
+    /// Share of the samples with the same largest score; `None` for models without an output of
+    /// scores per class.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub top1_agreement: Option<f64>,
-    /// What that share is at least, with a confidence of 90 %.
+    /// What that share is at least, with a confidence of 90 %; `None` where it is.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub top1_agreement_low: Option<f64>,
-    /// How far the output has moved that has moved the furthest; `None` of fewer than two samples.
+    /// The change: the squared difference over the variance across samples, of the output that
+    /// moved the furthest; `None` with fewer than two samples.
     pub divergence: Option<Divergence>,
 }
 
@@ -370,3 +376,10 @@ impl Runs {
         seconds: 4.0,
     };
 }
+
+/// A number from 0 on, in the schemas of figures that are no less.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "the schema is of its type alone")]
+pub(crate) struct Measure(#[schemars(range(min = 0))] f64);

@@ -12,14 +12,20 @@ const BUSY: f64 = 0.3;
 /// Milliseconds of one run of two models: the mean of the faster half of the runs, which other work
 /// on the machine has disturbed the least.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Timing {
     /// The first model's.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub before: f64,
     /// The second's.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub after: f64,
     /// The least share of the first's that the second takes in a part of the measurement.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub low: f64,
-    /// The largest.
+    /// The largest. Where both are further apart than 0.3 of the result, the machine was too busy
+    /// to tell.
+    #[cfg_attr(test, schemars(range(min = 0)))]
     pub high: f64,
 }
 

@@ -1,12 +1,14 @@
 //! What messages advise is what helps.
 
+use std::fs;
+
 use onnx_mipp::groups::Scope;
 use onnx_mipp::onnx::{self, proto::*};
 use onnx_mipp::ops;
 
 use crate::builder::{Builder, int};
 use crate::masked::{Found, find};
-use crate::program::{mipp, text};
+use crate::program::{fixture, mipp, text};
 use crate::small;
 
 #[test]
@@ -58,6 +60,90 @@ fn the_way_past_a_norm_is_named_where_there_is_one() {
     }));
     assert!(!held.is_frozen_by(6, "`normalized`"), "{:?}", held.frozen());
     assert!(held.is_frozen_by(6, "it normalises over the channels"));
+}
+
+#[test]
+fn what_holds_the_most_is_named_with_what_frees_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in.onnx");
+    let mut b = Builder::new(17);
+    b.input("x", &[3, 4]);
+    let weight = b.weight(&[4, 6], 4);
+    let normed = b.node("MatMul", &["x", &weight], vec![]);
+    let (scale, bias) = (b.uniform(&[6], 0.5, 1.0), b.uniform(&[6], -1.0, 1.0));
+    let inputs = [normed.as_str(), &scale, &bias];
+    let norm = b.node("LayerNormalization", &inputs, vec![int("axis", -1)]);
+    let weight = b.weight(&[6, 5], 6);
+    let free = b.node("MatMul", &[&norm, &weight], vec![]);
+    let weight = b.weight(&[5, 40], 5);
+    let last = b.node("MatMul", &[&free, &weight], vec![]);
+    b.output(&last, 3);
+    fs::write(&input, prost::Message::encode_to_vec(&b.finish())).unwrap();
+    let run = |more: &[&str]| {
+        let start = [text(&input), "--dry-run", "--ratio", "0.5", "--align", "1"];
+        mipp([start.as_slice(), more].concat()).done().out
+    };
+    let out = run(&[]);
+    // Of 4 x 6, 6 x 5 and 5 x 40 at each of 3 positions: the output's and the norm's.
+    let named = [
+        format!(
+            "frozen, worth most: '{last}' ({:.1} % of the MACs): ",
+            20000.0 / 254.0
+        ),
+        format!(
+            "--prune-normalized would let '{normed}' ({:.1} % of the MACs) get narrower",
+            5400.0 / 254.0
+        ),
+    ];
+    for line in &named {
+        assert!(out.contains(line), "no '{line}' in {out}");
+    }
+    assert!(out.contains("is an output of the model"), "{out}");
+    let freed = run(&["--prune-normalized"]);
+    assert!(
+        freed.contains("frozen, worth most") && !freed.contains("would let"),
+        "{freed}"
+    );
+    // The user knows what the user holds.
+    let held = run(&["--exclude", "*"]);
+    assert!(!held.contains("worth most"), "{held}");
+}
+
+#[test]
+fn a_run_ends_with_what_to_do_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.onnx");
+    let (model, data) = (
+        fixture("resnet_folded_torchscript.onnx"),
+        fixture("calib.npz"),
+    );
+    let run = |options: &[&str]| {
+        let start = [text(&model), text(&out), "--repair", "none"];
+        mipp([start.as_slice(), options].concat()).done().out
+    };
+    let with = |options: &[&str]| run(&[&["--calib", text(&data)], options].concat());
+    let said = |shown: &str| shown.lines().last().unwrap().to_owned();
+    let few = said(&with(&["--samples", "64", "--ratio", "0.5"]));
+    assert!(few.starts_with("next: give more samples"), "{few}");
+    let many = said(&with(&["--ratio", "0.5"]));
+    assert!(many.starts_with("next: measure the accuracy"), "{many}");
+    let measured = said(&with(&["--ratio", "0.5", "--metric", "wc -c < {model}"]));
+    assert!(measured.starts_with("next: quantize"), "{measured}");
+    let whole = said(&with(&["--macs", "1"]));
+    assert!(whole.starts_with("next: ask for a size"), "{whole}");
+    let held = said(&with(&["--ratio", "0.5", "--exclude", "*"]));
+    assert!(held.starts_with("next: `onnx-mipp inspect`"), "{held}");
+    let unseen = said(&run(&["--ratio", "0.5"]));
+    assert!(
+        unseen.ends_with("give --calib with a few hundred real samples"),
+        "{unseen}"
+    );
+    for how in [
+        ["--samples", "64", "--ratio", "0.5", "--quiet"],
+        ["--samples", "64", "--ratio", "0.5", "--json"],
+    ] {
+        assert!(!with(&how).contains("next: "));
+    }
 }
 
 #[test]

@@ -225,11 +225,12 @@ fn desk(few: &Path) -> TempDir {
         "DATA",
         "home",
         "bench",
+        "examples",
         "photos",
     ] {
         fs::create_dir_all(path(name)).unwrap();
     }
-    for shelf in ["fixtures", "bench"] {
+    for shelf in ["fixtures", "bench", "examples"] {
         for entry in fs::read_dir(root().join(shelf)).unwrap() {
             let from = entry.unwrap().path();
             let to = path(shelf).join(from.file_name().unwrap());

@@ -54,6 +54,52 @@ fn the_library_and_the_program_are_one() {
 }
 
 #[test]
+fn a_sweep_gives_the_models_of_single_runs() {
+    runtime();
+    let model = Model::load(fixture(RESNET)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stats = folder.path().join("a.stats");
+    let budgets = [Budget::Macs(0.75), Budget::Ratio(0.5)];
+    let run = library().save_statistics(&stats);
+    let swept = run.sweep(&model, &budgets).unwrap();
+    assert!(stats.is_file());
+    // The budget of the run itself does not count in the sweep.
+    for (pruned, asked) in swept.iter().zip(["--macs 0.75", "--ratio 0.5"]) {
+        assert_eq!(pruned.report.asked, asked);
+        assert_eq!(pruned.report.repair, "once");
+    }
+    let alone = Prune::new().budget(Budget::Ratio(0.5));
+    let alone = alone.calibration(Calibration::files([fixture("calib.npz")]).samples(64));
+    let alone = alone.repair(Repair::Once).run(&model).unwrap();
+    assert!(alone.model == swept[1].model);
+    let refused = [(&[][..], "none"), (&[Budget::Agreement(0.9)], "agreement")];
+    for (budgets, found) in refused {
+        let error = library().sweep(&model, budgets).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("found {found}")), "{error}");
+    }
+    let error = library().sweep(&model, &[Budget::Macs(2.0)]).unwrap_err();
+    assert!(error.to_string().starts_with("`macs`: expected"), "{error}");
+}
+
+#[test]
+fn models_in_memory_are_compared_as_their_files() {
+    runtime();
+    let [first, second] = [RESNET, "mobilenet_bn_torchscript.onnx"].map(fixture);
+    let [one, other] = [&first, &second].map(|path| Model::load(path).unwrap());
+    let found = library().compare(&one, &other).unwrap();
+    let data = fixture("calib.npz");
+    let asked = ["compare", text(&first), text(&second), "--calib"];
+    let ends = [text(&data), "--samples", "64", "--device", "cpu", "--json"];
+    let told = mipp([asked.as_slice(), &ends].concat()).done().out;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let ours = serde_json::to_value(&found).unwrap();
+    assert_eq!(ours["comparison"], told["comparison"]);
+    assert_eq!(ours["bytes"], told["bytes"]);
+    assert_eq!(found.original, None);
+    assert!(found.to_string().starts_with("A is a model in memory\n"));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let model = Model::load(fixture(RESNET)).unwrap();
     let limits = Limits {

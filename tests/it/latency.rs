@@ -7,9 +7,10 @@ use std::fs;
 use onnx_mipp::graph::NodeId;
 use onnx_mipp::groups::Widths;
 use onnx_mipp::onnx;
-use onnx_mipp::runtime::{Kernel, Profile};
+use onnx_mipp::profile::{Kernel, Profile};
+use onnx_mipp::runtime::tagged;
 use onnx_mipp::select::{
-    CostModel, Goes, Limits, Scene, SelectError, Spent, select_measured, spent,
+    CostModel, Goes, Limits, Scene, SelectError, Spent, measured_widths, spent,
 };
 use onnx_mipp::statistics::{Estimator, GatherOptions, Statistics};
 use serde_json::Value;
@@ -42,7 +43,7 @@ fn time_goes_with_multiply_accumulates_and_elements() {
             kernel("ReorderOutput", "ReorderOutput", 3.0),
         ],
     };
-    let spent = spent(&found.graph, &profile);
+    let spent = spent(&found.graph, &found.groups, &profile);
     let expected = [
         (Goes::Nowhere, 1.0),
         (Goes::WithWork(first), 8.0),
@@ -81,7 +82,7 @@ fn fused_kernels_belong_to_their_main_nodes() {
             kernel("y_nchwc", "Conv", 1.0),
         ],
     };
-    let nodes = spent(&found.graph, &profile);
+    let nodes = spent(&found.graph, &found.groups, &profile);
     let nodes: Vec<Goes> = nodes.into_iter().map(|part| part.with).collect();
     assert_eq!(
         nodes,
@@ -103,9 +104,10 @@ fn a_real_profile_shows_every_layer_once() {
     ] {
         let found = find(onnx::load(&fixture(name)).unwrap().proto);
         let data = batch(&found.model, 1, 3);
-        let profile = runtime().profile(&found.model, &data).unwrap();
+        let tagged = tagged(&found.model);
+        let profile = runtime().profile(&tagged, &data, 4.0).unwrap();
         let mut seen = BTreeSet::new();
-        for part in spent(&found.graph, &profile) {
+        for part in spent(&found.graph, &found.groups, &profile) {
             if let Goes::WithWork(node) = part.with {
                 assert!(seen.insert(node), "{name}: {node:?} twice");
             }
@@ -139,6 +141,7 @@ fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
         graph,
         groups,
         statistics: &statistics.unwrap(),
+        file: None,
     };
     let macs = CostModel::macs(graph, groups);
     let whole = groups.widths();
@@ -151,12 +154,11 @@ fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
             best_effort,
         };
         let measure = |widths: &Widths| Ok::<f64, SelectError>(clock(widths));
-        select_measured(scene, (asked, &[]), &limits, (None, &wrong), measure)
+        measured_widths(scene, (asked, &[]), &limits, (None, &wrong), measure)
     };
     for asked in [0.8, 0.6, 0.4] {
-        let selection = select(asked, false).unwrap();
-        let time = clock(&selection.plan.widths());
-        let trials = selection.trials;
+        let (widths, trials) = select(asked, false).unwrap();
+        let time = clock(&widths);
         assert!(
             time <= asked && time > asked * 0.8,
             "{asked}: {time}, {trials:?}"
@@ -168,10 +170,10 @@ fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
     let SelectError::TooSlow { reached, .. } = error else {
         panic!("{error}");
     };
-    let fastest = select(0.2, true).unwrap();
-    assert_eq!(clock(&fastest.plan.widths()), reached);
+    let (fastest, _) = select(0.2, true).unwrap();
+    assert_eq!(clock(&fastest), reached);
     assert!(reached > 0.25, "{reached}");
-    assert_eq!(select(1.0, false).unwrap().plan.widths(), whole);
+    assert_eq!(select(1.0, false).unwrap().0, whole);
 }
 
 #[test]

@@ -202,6 +202,7 @@ fn the_crate_has_what_it_needs_and_no_more() {
         "proto/onnx.proto",
         "README.md",
         "src/lib.rs",
+        "src/report/html/script.js",
         "src/report/html/style.css",
     ];
     for name in needed {

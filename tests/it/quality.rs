@@ -141,8 +141,9 @@ fn as_many_agree_as_is_asked_for_sure() {
         "--calib with 1840 or more",
     ];
     prune(folder.path(), &["--agreement", "0.99"]).fails(1, &words);
-    let words = ["or measure it with --metric"];
-    prune(folder.path(), &["--agreement", "0.9999"]).fails(1, &words);
+    // 0.1 is 0.999^2301.4.
+    let words = ["needs 2302 samples", "with 18416 or more"];
+    prune(folder.path(), &["--agreement", "0.999"]).fails(1, &words);
 }
 
 #[test]
@@ -191,12 +192,8 @@ fn budgets_that_contradict_each_other_say_so() {
     prune(folder.path(), &asked).fails(1, &words);
     let report = pruned(folder.path(), &[&asked[..], &["--best-effort"]].concat());
     assert!(share(&report, "macs") <= 0.3, "{}", report["macs"]);
-    for apart in [
-        ["--ratio", "0.5", "--macs", "0.5"],
-        ["--latency", "0.5", "--agreement", "0.9"],
-    ] {
-        prune(folder.path(), &apart).fails(2, &["cannot be used with"]);
-    }
+    let apart = ["--ratio", "0.5", "--size", "0.5"];
+    prune(folder.path(), &apart).fails(2, &["cannot be used with"]);
 }
 
 #[test]
@@ -321,14 +318,38 @@ fn an_interrupted_search_writes_the_smallest_so_far() {
     assert!(fs::metadata(output).unwrap().len() < fs::metadata(model).unwrap().len());
 }
 
+/// A profile by which every node takes as long as its constants have bytes.
+#[cfg(unix)]
+fn by_bytes(folder: &Path) -> std::path::PathBuf {
+    let model = onnx_mipp::onnx::load(&fixture(MODEL)).unwrap();
+    let graph = model.proto.graph.as_ref().unwrap();
+    let layer = |node: &onnx_mipp::onnx::proto::NodeProto| {
+        let stored = graph.initializer.iter();
+        let read = stored.filter(|stored| node.input.iter().any(|name| name == stored.name()));
+        let elements = read.map(|stored| stored.dims.iter().product::<i64>());
+        format!(
+            r#"{{"name": "{}", "averageMs": {}}}"#,
+            node.name(),
+            4 * elements.sum::<i64>()
+        )
+    };
+    let layers: Vec<String> = graph.node.iter().map(layer).collect();
+    let path = folder.join("profile.json");
+    fs::write(&path, format!("[{}]", layers.join(","))).unwrap();
+    path
+}
+
 /// The milliseconds are the bytes of the file, so that what was reached can be counted.
 #[cfg(unix)]
 #[test]
 fn latency_is_what_a_command_says() {
     let folder = tempfile::tempdir().unwrap();
+    let profile = by_bytes(folder.path());
     let clock = [
         "--latency-command",
         "wc -c < {model}",
+        "--profile",
+        text(&profile),
         "--repair",
         "once",
         "--samples",

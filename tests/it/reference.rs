@@ -114,13 +114,25 @@ impl Desk {
         self.keep(schema, &run.out)
     }
 
+    /// Fails where one does not fit, or its schema would take it with a field of another type or
+    /// without one.
     fn validate(&self) -> Run {
+        self.check(&[])
+    }
+
+    /// Fails where one fits.
+    fn refuse(&self) -> Run {
+        self.check(&["--refused"])
+    }
+
+    fn check(&self, how: &[&str]) -> Run {
         let script = root().join("tests/it/validate.py");
         let pairs = self
             .pairs
             .iter()
             .flat_map(|(schema, path)| [*schema, text(path)]);
-        python([text(&script)].into_iter().chain(pairs))
+        let words = [text(&script)].into_iter().chain(how.iter().copied());
+        python(words.chain(pairs))
     }
 }
 
@@ -179,6 +191,34 @@ fn reports_and_plans_fit_their_schemas() {
 }
 
 #[test]
+fn reports_of_sizes_and_qualities_fit_their_schema() {
+    let mut desk = Desk::new();
+    let model = fixture(RESNET);
+    let resnet = text(&model);
+    let size = ["--size", "0.6", "--repair", "none"];
+    desk.report(
+        "report.json",
+        &[&[resnet, "--dry-run"], size.as_slice()].concat(),
+    );
+    let quality = [
+        "--agreement",
+        "0.7",
+        "--max-drop",
+        "0.1",
+        "--metric",
+        "echo {model} && echo 0.5",
+    ];
+    let words = [&[resnet, "--dry-run"], quality.as_slice()].concat();
+    let report = desk.report("report.json", &words);
+    let bounds = report["search"]["bounds"].as_array().unwrap();
+    assert!(
+        report["metric"].is_object() && bounds.len() == 2,
+        "{bounds:?}"
+    );
+    desk.validate().done();
+}
+
+#[test]
 fn files_of_statistics_are_as_described() {
     let mut desk = Desk::new();
     let (model, file) = (fixture(RESNET), desk.path("x.stats"));
@@ -207,9 +247,101 @@ fn what_a_schema_does_not_describe_is_refused() {
     let mut desk = Desk::new();
     desk.keep("plan.json", &plan(group));
     desk.validate().done();
+    desk.refuse().fails(1, &["fits plan.json"]);
+    let mut desk = Desk::new();
     for wrong in other {
-        let mut desk = Desk::new();
         desk.keep("plan.json", &plan(wrong));
-        desk.validate().fails(1, &["does not fit plan.json"]);
     }
+    desk.refuse().done();
+    desk.validate().fails(1, &["does not fit plan.json"]);
+}
+
+/// Files of options that a command reads.
+struct Options {
+    schema: &'static str,
+    /// The command without the file.
+    words: &'static [&'static str],
+    right: &'static [&'static str],
+    wrong: &'static [&'static str],
+}
+
+const OPTIONS: [Options; 4] = [
+    Options {
+        schema: "config.json",
+        words: &["no-such.onnx", "out.onnx"],
+        right: &[
+            "macs = 0.5",
+            "size = \"3.5MB\"\nlatency = 0.5",
+            "size = 3500000\ntarget = \"tensorrt-int8\"",
+            "calib = \"a.npz\"\nmean = [0.5, 1]\nstd = 1\nshape = [\"x=1,3,8,8\"]",
+            "heads = \"inside\"\nseed = 7\ndevice = \"cpu\"\nquiet = false\nrepair = \"none\"",
+        ],
+        wrong: &[
+            "maks = 0.5",
+            "config = \"other.toml\"",
+            "macs = 0",
+            "macs = 2.0",
+            "macs = [0.5]",
+            "ratio = 1.0",
+            "size = -1",
+            "samples = 0",
+            "samples = 1.5",
+            "target = \"toaster\"",
+            "heads = \"most\"",
+            "quiet = 1",
+            "align = [1, 2]",
+            "std = []",
+            "calib = true",
+        ],
+    },
+    Options {
+        schema: "config-sweep.json",
+        // Without a budget on the command line it does not look at the file.
+        words: &["sweep", "no-such.onnx", "--mi", "0.9"],
+        right: &["macs = [0.5, 1]\nsize = [\"3MB\", 0.5]", "ratio = 0.5"],
+        wrong: &["plan = \"p.json\"", "align = 0"],
+    },
+    Options {
+        schema: "config-compare.json",
+        words: &["compare", "no-such.onnx", "nor-this.onnx"],
+        right: &["threads = 2\ncalib = [\"a.npz\", \"b.npz\"]"],
+        wrong: &["macs = 0.5", "threads = 0"],
+    },
+    Options {
+        schema: "config-inspect.json",
+        words: &["inspect", "no-such.onnx"],
+        right: &["exclude = [\"/head/**\"]\nmemory-limit = 512"],
+        wrong: &["macs = 0.5", "json = \"yes\""],
+    },
+];
+
+#[test]
+fn files_of_options_fit_their_schemas_where_the_program_reads_them() {
+    let page = fs::read_to_string(root().join("docs/reference/formats.md")).unwrap();
+    let (_, example) = page.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let (mut right, mut wrong) = (Desk::new(), Desk::new());
+    for file in OPTIONS {
+        let (schema, words) = (file.schema, file.words);
+        let path = right.path("options.toml");
+        let run = |options: &str| {
+            fs::write(&path, options).unwrap();
+            let config = ["--config", text(&path)];
+            mipp([words, config.as_slice()].concat())
+        };
+        let json = |options: &str| toml::from_str::<Value>(options).unwrap().to_string();
+        let of_page = [example].into_iter().filter(|_| schema == "config.json");
+        for options in file.right.iter().copied().chain(of_page) {
+            // The model is what the program then looks for.
+            let error = run(options).fails(1, &["no-such.onnx"]).err;
+            assert!(!error.contains("options.toml"), "{options}: {error}");
+            right.keep(schema, &json(options));
+        }
+        for options in file.wrong {
+            run(options).fails(1, &["options.toml"]);
+            wrong.keep(schema, &json(options));
+        }
+    }
+    right.validate().done();
+    wrong.refuse().done();
 }

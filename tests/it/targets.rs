@@ -125,6 +125,7 @@ pub fn statistics(bytes: &[u8]) {
             graph,
             groups,
             statistics: &statistics,
+            file: None,
         };
         let halves = groups.groups.iter().map(|g| g.channels.len().div_ceil(2));
         let _ = select::select_at(scene, &halves.collect());

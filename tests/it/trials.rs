@@ -44,6 +44,7 @@ fn is_that_of_the_whole_model(name: &str, proto: ModelProto, least: usize) {
         graph: &graph,
         groups: &groups,
         statistics: &statistics.unwrap(),
+        file: None,
     };
     let limits = Limits {
         align: 8,

@@ -15,6 +15,8 @@ pub struct Chart<'a> {
     pub points: &'a [(f64, f64)],
     /// Where the result stands.
     pub here: Option<(f64, f64)>,
+    /// A value of the y axis that is not to be passed.
+    pub bound: Option<f64>,
     /// Whether the points themselves are drawn.
     pub dots: bool,
     /// What lies along the axes.
@@ -40,6 +42,9 @@ impl Chart<'_> {
                     @for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
                         (self.tick(share))
                     }
+                    @if let Some((_, y)) = self.bound.map(|bound| self.place((0.0, bound))) {
+                        path class="bound" d=(format!("M{LEFT} {y:.1}H{}", WIDTH - RIGHT)) {}
+                    }
                     polyline class="curve" points=(line.join(" ")) {}
                     @for ((x, y), (share, value)) in points.iter().zip(self.points).filter(|_| self.dots) {
                         circle class="point" cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="3.5" {
@@ -47,7 +52,7 @@ impl Chart<'_> {
                         }
                     }
                     @if let Some((x, y)) = self.here.map(|here| self.place(here)) {
-                        circle class="here" cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="5" { title { "this run" } }
+                        circle class="result" cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="5" { title { "this run" } }
                     }
                     text x=(WIDTH / 2.0) y=(HEIGHT - 6.0) text-anchor="middle" { (x_label) }
                     text x=(LEFT) y="8" { (y_label) }

@@ -21,6 +21,13 @@ pub(crate) const PART: &str = "a number above 0 and below 1";
 /// What a metric may drop by, in its own units.
 pub(crate) const DROP: &str = "a number from 0 on";
 
+/// Bytes of a file.
+pub(crate) const BYTES: &str = "a number of bytes of 1 or more";
+
+pub(crate) fn is_bytes(value: f64) -> bool {
+    value >= 1.0 && value.is_finite()
+}
+
 /// Milliseconds.
 pub(crate) const TIME: &str = "a number of milliseconds above 0";
 
