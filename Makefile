@@ -1,17 +1,20 @@
 # Needs Rust (rust-version in Cargo.toml), Python 3 with venv, pip, and GNU make.
 
 .DEFAULT_GOAL := help
-.PHONY: help test audit fuzz gauntlet demo docs zoo clean
+.PHONY: help test integrations audit fuzz gauntlet demo docs zoo clean
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
+INTEGRATIONS_VENV := $(CURDIR)/target/integrations-venv
 # The tests take ONNX Runtime from the virtual environment, whatever else is installed.
-TEST_ENV := env -u ORT_DYLIB_PATH VIRTUAL_ENV=$(VENV) ONNX_MIPP_PYTHON=$(VENV)/bin/python
+test_env = env -u ORT_DYLIB_PATH VIRTUAL_ENV=$(1) ONNX_MIPP_PYTHON=$(1)/bin/python
+TEST_ENV := $(call test_env,$(VENV))
 
+PIP_QUIET := --quiet --disable-pip-version-check
 # The Python package on top of the tests' artifacts: pip install . makes a release. What cargo compiles
 # with the same features it compiles once, hence --workspace below.
-PY_BUILD := MATURIN_PEP517_ARGS='--profile dev --locked' PATH=$(VENV)/bin:$(PATH)
-PIP_QUIET := --quiet --disable-pip-version-check
+install_package = MATURIN_PEP517_ARGS='--profile dev --locked' PATH=$(1)/bin:$(PATH) \
+	$(1)/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps .
 
 # A name for each file of fuzz/fuzz_targets, and for how many seconds each runs.
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
@@ -29,6 +32,7 @@ DOCS_VENV := target/docs-venv
 
 help:
 	@echo 'make test   format, lints, documentation, all tests, the Python package (makes .venv when it is missing)'
+	@echo 'make integrations  the Python package with PyTorch, TensorFlow, datasets, Olive and NNCF (fetches gigabytes)'
 	@echo 'make docs   build the pages of docs/ as a site in target/site (fetches mkdocs)'
 	@echo 'make audit  licences, known faults and sources of the dependencies (needs cargo-deny and the network)'
 	@echo 'make fuzz   send made-up files through every reader, FUZZ_SECONDS (60) each (needs nightly Rust and cargo-fuzz)'
@@ -45,7 +49,7 @@ test: .venv/made
 	.venv/bin/python bench/tables.py --check
 	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast
 	$(TEST_ENV) .venv/bin/python tests/gauntlet/run.py --bin $(TARGET)/debug/onnx-mipp
-	$(PY_BUILD) .venv/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps .
+	$(call install_package,$(VENV))
 	$(TEST_ENV) .venv/bin/python -m pytest -q
 
 # The mark comes last: an interrupted installation starts again.
@@ -53,6 +57,17 @@ test: .venv/made
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements-test.txt
+	touch $@
+
+# Not in `make test`: gigabytes of packages. The plain PyTorch for Linux brings CUDA's libraries.
+integrations: $(INTEGRATIONS_VENV)/made
+	$(call install_package,$(INTEGRATIONS_VENV))
+	$(call test_env,$(INTEGRATIONS_VENV)) $(INTEGRATIONS_VENV)/bin/python -m pytest -q python/integrations
+
+$(INTEGRATIONS_VENV)/made: requirements-integrations.txt
+	rm -rf $(INTEGRATIONS_VENV)
+	$(PYTHON) -m venv $(INTEGRATIONS_VENV)
+	$(INTEGRATIONS_VENV)/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements-integrations.txt
 	touch $@
 
 # Not in `make test`: the list of known faults comes from the network and changes without us.

@@ -8,10 +8,10 @@ import sys
 
 
 def main() -> None:
-    from . import _native, _library
+    from . import _call, _native
 
     # The program's own places come after the library that was installed with it.
-    library = _library()
+    library = _call.library()
     if library is not None:
         os.environ["ORT_DYLIB_PATH"] = library
     # Python would only hear of Ctrl-C when the program is done.

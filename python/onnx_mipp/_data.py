@@ -24,6 +24,7 @@ def paths(calibration: Any) -> list[str] | None:
 def write(calibration: Any, names: list[str], folder: Path) -> list[str]:
     """Writes every batch to an .npz file of its own, so that one is in memory at a time."""
     files: list[str] = []
+    # A single sample without an axis of samples is one to the program too.
     for batch in _batches(calibration):
         file = folder / f"batch-{len(files):06}.npz"
         # Not numpy.savez, to which an input could not be named "file".
@@ -38,9 +39,10 @@ def write(calibration: Any, names: list[str], folder: Path) -> list[str]:
 
 
 def _batches(calibration: Any) -> Iterator[Any]:
-    if isinstance(calibration, (np.ndarray, Mapping)) or hasattr(calibration, "detach"):
+    if isinstance(calibration, Mapping) or hasattr(calibration, "__array__"):
         yield calibration
-    elif hasattr(calibration, "get_next"):
+    # An iterator of tf.data has a get_next() too, which ends in another way.
+    elif hasattr(calibration, "get_next") and not isinstance(calibration, Iterator):
         while (batch := calibration.get_next()) is not None:
             yield batch
     elif isinstance(calibration, Iterable) or hasattr(calibration, "__getitem__"):
@@ -54,6 +56,9 @@ def _batches(calibration: Any) -> Iterator[Any]:
 
 def _named(batch: Any, names: list[str]) -> dict[str, Any]:
     """The model's inputs; the program finds out what is missing."""
+    # Inputs in a structure of their own before the labels.
+    if isinstance(batch, (list, tuple)) and batch and isinstance(batch[0], (Mapping, tuple)):
+        batch = batch[0]
     if isinstance(batch, Mapping):
         known = {name: batch[name] for name in names if name in batch}
         return known or {str(name): value for name, value in batch.items()}

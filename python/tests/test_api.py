@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.metadata
 import inspect
 import json
@@ -23,6 +24,7 @@ import onnx
 import onnx_mipp
 import onnxruntime
 import pytest
+from onnxruntime.quantization import CalibrationDataReader
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "fixtures/resnet_bn_torchscript.onnx"
@@ -57,7 +59,7 @@ def test_the_working_folder_has_no_say_in_the_library(tmp_path):
     (planted / "capi").mkdir(parents=True)
     (planted / "__init__.py").write_text("")
     (planted / "capi/libonnxruntime.so.9.9.9").write_text("planted")
-    ask = "import sys; del sys.path[0]; import onnx_mipp; sys.path[:0] = sys.argv[1:]; print(onnx_mipp._library())"
+    ask = "import sys; del sys.path[0]; import onnx_mipp; sys.path[:0] = sys.argv[1:]; print(onnx_mipp._call.library())"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DYLIB_PATH"}
     for place in ("", ".", str(tmp_path)):
         told = subprocess.run(
@@ -106,7 +108,7 @@ def test_a_result_goes_to_other_processes_and_into_notebooks(result, tmp_path):
 
 
 def test_every_kind_of_data_gives_the_same_model(result, images):
-    class Reader:
+    class Reader(CalibrationDataReader):
         """As onnxruntime.quantization wants it."""
 
         def __init__(self) -> None:
@@ -114,6 +116,12 @@ def test_every_kind_of_data_gives_the_same_model(result, images):
 
         def get_next(self):
             return self.left.pop(0) if self.left else None
+
+    class Bare:
+        """The same of another family."""
+
+        def __init__(self) -> None:
+            self.get_next = Reader().get_next
 
     class Tensor:
         """As much of a torch tensor as is used."""
@@ -133,7 +141,11 @@ def test_every_kind_of_data_gives_the_same_model(result, images):
         "arrays": halves,
         "a generator of dicts": ({name: half} for half in halves),
         "batches with labels": [[Tensor(half), Tensor(np.zeros(len(half)))] for half in halves],
-        "get_next": Reader(),
+        "inputs by name before labels": [({name: half}, np.zeros(len(half))) for half in halves],
+        "single samples with labels": [(image, 3) for image in images],
+        "single samples by name, as lists": ({name: image.tolist(), "text": "a"} for image in images),
+        "onnxruntime's reader": Reader(),
+        "get_next": Bare(),
     }
     for kind, data in kinds.items():
         again = onnx_mipp.prune(MODEL, data, ratio=0.5, **FEW)
@@ -186,7 +198,11 @@ def test_errors_have_the_text_of_the_program(images, tmp_path):
         (dict(exclude="no-such"), "--exclude 'no-such' matches no node"),
         (dict(plan={"groups": 3}), "plan: "),
         (dict(plan={"groups": []}, macs=0.5), "plan cannot be used with macs"),
-        (dict(latency="fast"), "latency: expected a number or one such as 12ms, found fast"),
+        (dict(size="5 apples"), "size: expected a number above 0 and up to 1, or .* such as 3.5MB, found 5 apples"),
+        (dict(target="gpu"), "target: expected one of onnxruntime-cpu, .*, found 'gpu'"),
+        (dict(target="tensorrt-fp16", align=8), "target cannot be used with align"),
+        (dict(profile="nowhere.json"), "nowhere.json: cannot read the profile"),
+        (dict(latency="fast"), "latency: expected a number above 0 and up to 1, or .* such as 12ms, found fast"),
         (dict(latency="3ms", latency_command=lambda path: -1.0, **FEW), "the original measures -1, expected milliseconds"),
         (dict(max_drop=0.5), "--max-drop needs a --metric"),
         (dict(metric="echo 1", max_drop=1), "expected a command with {model}"),
@@ -244,23 +260,30 @@ def test_a_plan_is_applied(result, images):
 
 def test_inspect_is_that_of_the_command():
     found = onnx_mipp.inspect(MODEL, exclude="/stem/**")
-    done = program("inspect", MODEL, "--exclude", "/stem/**", "--json")
-    assert found == json.loads(done.stdout)
+    asked = ["inspect", MODEL, "--exclude", "/stem/**"]
+    assert found.report == json.loads(program(*asked, "--json").stdout)
+    assert str(found) == program(*asked).stdout
+    # Nothing is lost on the way to the types.
+    typed = json.loads(json.dumps(dataclasses.asdict(found)))
+    assert {name: typed[name] for name in found.report} == found.report
+    assert found.groups[0].frozen and found.groups[0].places[0].positions == 1
     assert found != onnx_mipp.inspect(MODEL)
 
 
 def test_every_option_of_the_command_is_there():
-    outside = "calib dry-run plan-out report json config quiet verbose help version".split()
-    known = set(inspect.signature(onnx_mipp.prune).parameters)
-    options = re.findall(r"^ +(?:-\w, |    )--([\w-]+)", program("--help").stdout, re.MULTILINE)
-    assert len(options) > 30
-    for option in set(options) - set(outside):
-        assert option.replace("-", "_") in known, option
+    outside = "calib dry-run plan-out out-dir report json config quiet verbose help version".split()
+    for command, least in [("prune", 30), ("sweep", 25), ("compare", 15), ("inspect", 8)]:
+        asked = ["--help"] if command == "prune" else [command, "--help"]
+        known = set(inspect.signature(getattr(onnx_mipp, command)).parameters)
+        options = re.findall(r"^ +(?:-\w, |    )--([\w-]+)", program(*asked).stdout, re.MULTILINE)
+        options = {option.replace("-", "_") for option in set(options) - set(outside)}
+        assert len(options) > least and options <= known, (command, options - known)
 
 
 def test_no_data_is_a_warning():
-    with pytest.warns(UserWarning, match="inputs are made up"):
+    with pytest.warns(UserWarning, match="inputs are made up") as warned:
         onnx_mipp.prune(MODEL, ratio=0.25, **FEW)
+    assert warned[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lines: list[str] = []
@@ -314,7 +337,7 @@ def test_ctrl_c_stops(images):
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begin < 60
     # And the process goes on.
-    assert onnx_mipp.inspect(MODEL)["groups"]
+    assert onnx_mipp.inspect(MODEL).groups
 
 
 def test_ctrl_c_ends_the_command(tmp_path):
@@ -355,10 +378,19 @@ def test_the_wheel_holds_this_and_nothing_else():
     assert sorted(files) == sorted([
         "onnx_mipp/__init__.py",
         "onnx_mipp/__main__.py",
+        "onnx_mipp/_call.py",
         "onnx_mipp/_data.py",
         "onnx_mipp/_native.abi3.so",
         "onnx_mipp/_native.pyi",
+        "onnx_mipp/_progress.py",
+        "onnx_mipp/_results.py",
+        "onnx_mipp/ir.py",
+        "onnx_mipp/_torch_layers.py",
+        "onnx_mipp/_torch_names.py",
+        "onnx_mipp/_torch_weights.py",
+        "onnx_mipp/olive.py",
         "onnx_mipp/py.typed",
+        "onnx_mipp/torch.py",
         f"{about}/METADATA",
         f"{about}/RECORD",
         f"{about}/WHEEL",
