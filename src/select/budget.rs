@@ -394,7 +394,8 @@ pub fn trade_off(
             macs: left(&macs, &widths),
             loss: 0.0 + loss.sum::<f64>(),
         };
-        if points.last() != Some(&point) {
+        // Measured times may rise again where fewer channels fill no block.
+        if points.last().is_none_or(|last| point.left < last.left) {
             points.push(point);
         }
         if point.left > share {
