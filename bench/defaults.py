@@ -39,7 +39,10 @@ FOLDS = 3
 
 
 def classifier(name: str, model: Path, calib: Arrays, judged: Arrays, labels: np.ndarray) -> Case:
-    return Case(name, model, calib, judged, lambda scores: scores.argmax(1) == labels, percent_right)
+    def truth(part: slice) -> Arrays:
+        return {name: values[part] for name, values in judged.items()} | {"labels": labels[part]}
+
+    return Case(name, model, calib, judged, lambda scores: scores.argmax(1) == labels, percent_right, truth=truth)
 
 
 def imagenet(name: str, folder: Path) -> Iterator[Case]:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ import onnxruntime
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "fixtures" / "zoo"
+EXAMPLES = ROOT / "examples"
+# What a metric of the examples does, is done here by the same code.
+sys.path.append(str(EXAMPLES))
 BATCH = 50
 DRAWS = 1000
 COLUMNS = ["task", "data", "options", "MACs left", "before", "after", "lost", "standard error", "seconds"]
@@ -56,6 +60,8 @@ class Case:
     shapes: list[str] = field(default_factory=list)
     # The first output on `judged`.
     run: Callable[[Path, Arrays], np.ndarray] = outputs
+    # Some of the judged samples with what is true of them, as the metrics of examples/ read it.
+    truth: Callable[[slice], Arrays] | None = None
 
 
 def percent_right(marks: Marks) -> float:

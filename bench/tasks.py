@@ -27,8 +27,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import boxes as detector
+import characters
 import numpy as np
 import onnxruntime
+import sentences as pairwise
 from judged import COLUMNS, ROOT, ZOO, Arrays, Case, Marks, opened, row
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from tables import Table
@@ -44,7 +47,6 @@ SOUND_RATE, WINDOW, HOP, WAVE_HEADER = 16000, 576, 512, 44
 VOICES, SPEAKERS = ("en-us", "en-gb", "en-gb-scotland"), ("f2", "f3", "f4", "m1", "m3", "m7")
 # Of the loudest window's root mean square.
 SPEECH = 0.03
-LEAST_SCORE, MOST_OVERLAP, HIT = 0.3, 0.45, 0.5
 
 
 def pairs(folder: Path, split: str) -> list[tuple[str, str, float]]:
@@ -90,35 +92,23 @@ def line(text: str, fonts: list[Path], random: np.random.Generator) -> np.ndarra
     return padded
 
 
-def edits(left: str, right: str) -> int:
-    row = list(range(len(right) + 1))
-    for i, a in enumerate(left, 1):
-        above, row[0] = row[0], i
-        for j, b in enumerate(right, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (a != b))
-    return row[-1]
-
-
 def recogniser(name: str, folder: Path) -> Iterator[Case]:
     model = ZOO / "ppocr_rec.onnx"
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    letters = ["", *session.get_modelmeta().custom_metadata_map["character"].splitlines(), " "]
+    known = characters.letters(session)
     drawn = lines(folder)
     texts, pictures = zip(*(next(drawn) for _ in range(LINES_CALIB + LINES_JUDGED)))
     stacked = np.stack(pictures)
     judged = texts[LINES_CALIB:]
 
-    def read(scores: np.ndarray) -> str:
-        best = scores.argmax(1)
-        fresh = np.insert(best[1:] != best[:-1], 0, True)
-        return "".join(letters[index] for index in best[fresh])
-
     def mark(scores: np.ndarray) -> Marks:
-        return np.array([(edits(read(own), text), len(text)) for own, text in zip(scores, judged)], float)
+        read = [characters.read(own, known) for own in scores]
+        return np.array([(characters.edits(own, text), len(text)) for own, text in zip(read, judged)], float)
 
     yield Case(
         name, model, {"x": stacked[:LINES_CALIB]}, {"x": stacked[LINES_CALIB:]}, mark,
         lambda marks: 100 * float(1 - marks[:, 0].sum() / marks[:, 1].sum()), ["--shape", "x=1,3,48,320"],
+        truth=lambda part: {"x": stacked[LINES_CALIB:][part], "texts": np.array(judged[part])},
     )  # fmt: skip
 
 
@@ -142,16 +132,6 @@ def tokens(sentences: list[str]) -> Arrays:
     }
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks; the mean of them where values are equal."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
-
-
-def spearman(marks: Marks) -> float:
-    return 100 * float(np.corrcoef(ranks(marks[:, 0]), ranks(marks[:, 1]))[0, 1])
-
-
 def sentences(name: str, folder: Path) -> Iterator[Case]:
     training = sorted({text for left, right, _ in pairs(folder, "train") for text in (left, right)})
     picked = np.random.default_rng(0).permutation(len(training))[:SENTENCES]
@@ -160,21 +140,16 @@ def sentences(name: str, folder: Path) -> Iterator[Case]:
     scores = np.array([score for _, _, score in test])
 
     def mark(states: np.ndarray) -> Marks:
-        mask = judged["attention_mask"][:, :, None]
-        mean = (states * mask).sum(1) / mask.sum(1)
-        unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-        return np.stack([(unit[: len(test)] * unit[len(test) :]).sum(1), scores], 1)
+        return np.stack([pairwise.alike(states, judged["attention_mask"]), scores], 1)
+
+    def truth(part: slice) -> Arrays:
+        halves = {name: np.split(values, 2) for name, values in judged.items()}
+        return {name: np.concatenate([half[part] for half in both]) for name, both in halves.items()} | {
+            "scores": scores[part]
+        }
 
     calib = tokens([training[index] for index in picked])
-    yield Case(name, ZOO / "minilm_torchscript.onnx", calib, judged, mark, spearman)
-
-
-def overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of one box (left, top, right, bottom) and others."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=1)
-    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
-    return common / (np.prod(box[2:] - box[:2]) + areas - common)
+    yield Case(name, ZOO / "minilm_torchscript.onnx", calib, judged, mark, lambda marks: pairwise.spearman(*marks.T), truth=truth)
 
 
 def picture(random: np.random.Generator, fonts: list[Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -190,33 +165,12 @@ def picture(random: np.random.Generator, fonts: list[Path]) -> tuple[np.ndarray,
         middle = (place[0] + 30, place[1] + 30)
         mask = mask.rotate(random.uniform(-30, 30), Image.Resampling.BICUBIC, center=middle)
         box = np.array(mask.getbbox(), float)
-        if overlaps(box, boxes).max(initial=0) == 0:
+        if detector.overlaps(box, boxes).max(initial=0) == 0:
             boxes = np.vstack([boxes, box])
             canvas.paste(tuple(map(int, random.integers(0, 120, 3))), mask=mask)
     pixels = np.asarray(canvas.filter(ImageFilter.GaussianBlur(random.uniform(0, 1))), np.float32)
     pixels = np.clip(pixels + random.normal(0, random.uniform(0, 12), pixels.shape), 0, 255)
     return pixels[:, :, ::-1].transpose(2, 0, 1).astype(np.float32), boxes
-
-
-def found(output: np.ndarray) -> np.ndarray:
-    """The boxes of one picture: YOLOX's offsets on its three grids, the best of those that overlap."""
-    grids = []
-    for stride in (8, 16, 32):
-        steps = np.arange(SIDE // stride)
-        down, across = np.meshgrid(steps, steps, indexing="ij")
-        grids.append(np.stack([across, down, np.full_like(down, stride)], -1).reshape(-1, 3))
-    grid = np.concatenate(grids)
-    centre = (output[:, :2] + grid[:, :2]) * grid[:, 2:]
-    half = np.exp(np.clip(output[:, 2:4], -20, 20)) * grid[:, 2:] / 2
-    scores = output[:, 4] * output[:, 5:].max(1)
-    boxes = np.concatenate([centre - half, centre + half], 1)
-    kept = np.zeros((0, 4))
-    for index in np.argsort(-scores):
-        if scores[index] < LEAST_SCORE:
-            break
-        if overlaps(boxes[index], kept).max(initial=0) < MOST_OVERLAP:
-            kept = np.vstack([kept, boxes[index]])
-    return kept
 
 
 def boxes(name: str, _: Path) -> Iterator[Case]:
@@ -226,19 +180,18 @@ def boxes(name: str, _: Path) -> Iterator[Case]:
     pixels = np.stack([pixels for pixels, _ in drawn])
 
     def mark(outputs: np.ndarray) -> Marks:
-        """Per picture: boxes hit, boxes found, boxes there are."""
-        marks = []
-        for output, (_, truth) in zip(outputs, drawn[PICTURES:]):
-            seen = found(output)
-            hits = sum(overlaps(box, seen).max(initial=0) > HIT for box in truth)
-            marks.append((hits, len(seen), len(truth)))
-        return np.array(marks, float)
+        seen = (detector.found(output, (SIDE, SIDE)) for output in outputs)
+        return np.array([detector.counts(own, truth) for own, (_, truth) in zip(seen, drawn[PICTURES:])], float)
 
-    def f1(marks: Marks) -> float:
-        return 200 * float(marks[:, 0].sum() / marks[:, 1:].sum())
+    def truth(part: slice) -> Arrays:
+        true = [boxes for _, boxes in drawn[PICTURES:][part]]
+        padded = np.full((len(true), max(map(len, true)), 4), np.nan)
+        for row, boxes in zip(padded, true):
+            row[: len(boxes)] = boxes
+        return {"images": pixels[PICTURES:][part], "boxes": padded}
 
     calib, judged = {"images": pixels[:PICTURES]}, {"images": pixels[PICTURES:]}
-    yield Case(name, ZOO / "ddddocr_common_det.onnx", calib, judged, mark, f1)
+    yield Case(name, ZOO / "ddddocr_common_det.onnx", calib, judged, mark, detector.f1, truth=truth)
 
 
 def spoken(text: str, random: np.random.Generator) -> np.ndarray:
@@ -297,7 +250,17 @@ def voice(name: str, folder: Path) -> Iterator[Case]:
         parts = zip(np.split(scores, ends[:-1]), judged)
         return np.array([(((part > 0.5) == truth).sum(), len(truth)) for part, (_, truth) in parts], float)
 
-    yield Case(name, model, calib, {}, mark, lambda marks: 100 * float(marks[:, 0].sum() / marks[:, 1].sum()), run=run)
+    def truth(part: slice) -> Arrays:
+        windows, true = zip(*judged[part])
+        return {
+            "windows": np.concatenate(windows), "truth": np.concatenate(true),
+            "ends": np.cumsum([len(one) for one in true]),
+        }  # fmt: skip
+
+    yield Case(
+        name, model, calib, {}, mark, lambda marks: 100 * float(marks[:, 0].sum() / marks[:, 1].sum()),
+        run=run, truth=truth,
+    )  # fmt: skip
 
 
 TASKS = {"recogniser": recogniser, "sentences": sentences, "boxes": boxes, "voice": voice}

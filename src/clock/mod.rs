@@ -1,7 +1,8 @@
 //! The time of a run as a function of the widths, measured: kernels work on blocks of channels, so
 //! it goes in steps.
 //!
-//! The original is profiled, and models in which some groups are narrower. Groups of which no two
+//! The original is profiled, and in turns with it models in which some groups are narrower, so that
+//! a machine that gets slower does not make them seem so. Groups of which no two
 //! make a difference to the same part of the run are narrowed together, so that of every part it is
 //! known which group its time changed with. Where two groups make a difference to a part, its time
 //! at both narrower is taken to be the product of both shares, as its multiply-accumulates are.
@@ -91,7 +92,7 @@ pub fn measure(
         request,
         tagged: runtime::tagged(request.model),
     };
-    let profile = (request.runtime).profile(&bench.tagged, request.sample, WHOLE)?;
+    let [profile] = (request.runtime).profiles([&bench.tagged], request.sample, WHOLE)?;
     let parts = CostModel::times(graph, groups, &profile);
     let whole = groups.widths();
     let total: f64 = parts.values().map(|part| part.total(&whole)).sum();
@@ -161,15 +162,16 @@ impl Bench<'_> {
                     let width = narrower.get(step).or(narrower.last());
                     widths[group] = width.copied().unwrap_or(widths[group]);
                 }
-                let times = self.times(&widths)?;
+                let [dense, times] = self.times(&widths)?;
                 progress(Progress::Done);
                 for (&group, narrower) in class.iter().filter(|(_, all)| step < all.len()) {
                     let touched = parts.iter().filter(|(_, part)| part.touches(group));
-                    for (goes, part) in touched {
-                        let time = times.get(goes).copied().unwrap_or(0.0);
+                    for (goes, _) in touched {
+                        let time = |times: &Times| times.get(goes).copied().unwrap_or(0.0);
                         let width = narrower[step];
                         let by_width = width as f64 / whole[group] as f64;
-                        let measured = time / part.total(&whole);
+                        let measured = time(&times) / time(&dense);
+                        let measured = if measured.is_finite() { measured } else { 1.0 };
                         let share = measured + BY_WIDTH * (by_width - measured);
                         points
                             .entry((*goes, group))
@@ -191,17 +193,20 @@ impl Bench<'_> {
         Ok(curves)
     }
 
-    /// Where the time goes at these widths.
-    fn times(&self, widths: &Widths) -> Result<Times, ClockError> {
+    /// Where the time goes in the original, and at these widths.
+    fn times(&self, widths: &Widths) -> Result<[Times; 2], ClockError> {
         let request = self.request;
         let (graph, groups) = (request.graph, request.groups);
         let model = surgery::at_widths(&self.tagged, graph, groups, widths)?;
-        let profile = (request.runtime).profile(&model, request.sample, NARROWER)?;
-        let mut times = Times::new();
-        for part in spent(graph, groups, &profile) {
-            *times.entry(part.with).or_default() += part.milliseconds;
-        }
-        Ok(times)
+        let models = [&self.tagged, &model];
+        let profiles = (request.runtime).profiles(models, request.sample, NARROWER)?;
+        Ok(profiles.map(|profile| {
+            let mut times = Times::new();
+            for part in spent(graph, groups, &profile) {
+                *times.entry(part.with).or_default() += part.milliseconds;
+            }
+            times
+        }))
     }
 }
 

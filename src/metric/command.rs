@@ -13,6 +13,8 @@ use crate::shown;
 
 /// What stands for the model's path.
 pub const MODEL: &str = "{model}";
+/// What stands for that of the original in a command that measures both in turns.
+pub const ORIGINAL: &str = "{original}";
 /// How often it is looked whether the command has ended.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Bytes of a command's output that are kept: its end.
@@ -69,20 +71,70 @@ impl Command {
         Err(MetricError::NoModel { option, command })
     }
 
-    /// What it prints on its last line for that model; `option` names it in messages. It ends when
-    /// `is_stopped` says so.
+    /// Whether it measures the original too.
+    pub fn is_paired(&self) -> bool {
+        self.text.contains(ORIGINAL)
+    }
+
+    /// The number that it prints on its last line for a model; `option` names it in messages. It
+    /// ends when `is_stopped` says so.
     pub fn number(
         &self,
         model: &Path,
         option: &'static str,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<f64, MetricError> {
+        let line = self.last_line(&[(MODEL, model)], option, is_stopped)?;
+        let number = line.as_deref().and_then(|line| line.parse().ok());
+        number.ok_or_else(|| self.no_number(option, "a number", line))
+    }
+
+    /// The two numbers that it prints there, for the original and for a model.
+    pub fn numbers(
+        &self,
+        [original, model]: [&Path; 2],
+        option: &'static str,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<[f64; 2], MetricError> {
+        let paths = [(ORIGINAL, original), (MODEL, model)];
+        let line = self.last_line(&paths, option, is_stopped)?;
+        let words = line.as_deref().unwrap_or_default().split_whitespace();
+        let numbers: Result<Vec<f64>, _> = words.map(str::parse).collect();
+        match numbers.as_deref() {
+            Ok(&[before, after]) => Ok([before, after]),
+            _ => Err(self.no_number(option, "two numbers (the original's first)", line)),
+        }
+    }
+
+    fn no_number(
+        &self,
+        option: &'static str,
+        expected: &'static str,
+        found: Option<String>,
+    ) -> MetricError {
+        MetricError::NoNumber {
+            option,
+            command: self.shown(),
+            expected,
+            found: found.map_or("nothing".to_owned(), |line| {
+                format!("'{}'", shown::line(&line))
+            }),
+        }
+    }
+
+    /// The last line that it prints, blank ones aside, with these paths in it.
+    fn last_line(
+        &self,
+        paths: &[(&str, &Path)],
+        option: &'static str,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Option<String>, MetricError> {
         let started = |error| MetricError::Start {
             option,
             command: self.shown(),
             error,
         };
-        let mut child = self.shell(model).spawn().map_err(started)?;
+        let mut child = self.shell(paths).spawn().map_err(started)?;
         let process = child.id();
         *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
         let printed = child.stdout.take().map(kept);
@@ -114,42 +166,38 @@ impl Command {
                 said: ending(&said),
             });
         }
-        let last = printed
-            .lines()
-            .rev()
-            .map(str::trim)
-            .find(|line| !line.is_empty());
-        let number = last.and_then(|line| line.parse().ok());
-        number.ok_or_else(|| MetricError::NoNumber {
-            option,
-            command: self.shown(),
-            found: last.map_or("nothing".to_owned(), |line| {
-                format!("'{}'", shown::line(line))
-            }),
-        })
+        let mut lines = printed.lines().rev().map(str::trim);
+        Ok(lines.find(|line| !line.is_empty()).map(str::to_owned))
     }
 
     fn shown(&self) -> String {
         shown::line(&self.text).into_owned()
     }
 
-    fn shell(&self, model: &Path) -> std::process::Command {
-        let path = model.to_string_lossy();
+    fn shell(&self, paths: &[(&str, &Path)]) -> std::process::Command {
+        let quoted = |path: &Path| {
+            let path = path.to_string_lossy();
+            if cfg!(unix) {
+                format!("'{}'", path.replace('\'', r"'\''"))
+            } else {
+                format!("\"{path}\"")
+            }
+        };
+        let filled = paths.iter().fold(self.text.clone(), |text, (name, path)| {
+            text.replace(name, &quoted(path))
+        });
         #[cfg(unix)]
         let mut shell = {
             use std::os::unix::process::CommandExt;
-            let quoted = format!("'{}'", path.replace('\'', r"'\''"));
-            let text = self.text.replace(MODEL, &quoted);
             let mut shell = std::process::Command::new("sh");
-            shell.arg("-c").arg(format!("{LIFT_LIMIT}{text}"));
+            shell.arg("-c").arg(format!("{LIFT_LIMIT}{filled}"));
             shell.process_group(0);
             shell
         };
         #[cfg(not(unix))]
         let mut shell = {
-            let quoted = format!("\"{path}\"");
             let mut shell = std::process::Command::new("cmd");
-            shell.arg("/C").arg(self.text.replace(MODEL, &quoted));
+            shell.arg("/C").arg(filled);
             shell
         };
         shell
@@ -246,6 +294,24 @@ mod tests {
             Ok(0.25)
         );
         assert_eq!(run("echo -1e-3 # {model}", 60), Ok(-1e-3));
+    }
+
+    #[test]
+    fn a_command_that_names_the_original_measures_both() {
+        let both = |text: &str| {
+            let command = Command::new(text, Duration::from_secs(60));
+            assert!(command.is_paired());
+            let paths = [Path::new("/tmp/first one"), Path::new("/tmp/second")];
+            let found = command.numbers(paths, "latency_command", &|| false);
+            found.map_err(|error| error.to_string())
+        };
+        let told = "echo; [ {original}{model} = '/tmp/first one/tmp/second' ] && echo 4 2.5; echo";
+        assert_eq!(both(told), Ok([4.0, 2.5]));
+        for said in ["4", "4 2 1", "4 ms", ""] {
+            let error = both(&format!("echo '{said}'; : {{original}} {{model}}")).unwrap_err();
+            let expected = "has to print two numbers (the original's first) alone on the last line";
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

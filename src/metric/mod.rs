@@ -71,13 +71,15 @@ pub enum MetricError {
     },
     /// The command says something else.
     #[error(
-        "`{option}`: the command '{command}' has to print a number alone on the last line of its output, found {found}"
+        "`{option}`: the command '{command}' has to print {expected} alone on the last line of its output, found {found}"
     )]
     NoNumber {
         /// What it is for.
         option: &'static str,
         /// The command.
         command: String,
+        /// What it has to print.
+        expected: &'static str,
         /// The last line.
         found: String,
     },
@@ -140,6 +142,9 @@ impl Metric {
 
     /// What a shell's command prints on its last line, where `{model}` stands for the model's path.
     /// It is ended after `limit`.
+    ///
+    /// As a clock it may name the `{original}` too: it then prints two numbers, that of the
+    /// original first, and measures both in turns as it knows best.
     #[must_use]
     pub fn command(text: &str, limit: Duration) -> Self {
         Metric {
@@ -182,16 +187,35 @@ impl Metric {
                 function(path).map_err(|error| MetricError::Function { option, error })?
             }
         };
-        if found.is_finite() {
-            Ok(found)
-        } else {
-            let expected = "a finite number";
-            Err(MetricError::NotFinite {
-                option,
-                expected,
-                of,
-                found,
-            })
+        finite(found, (option, of))
+    }
+
+    /// Whether it is a command that measures the original and a model in one call.
+    pub(crate) fn is_paired(&self) -> bool {
+        matches!(&self.measure, Measure::Command(command) if command.is_paired())
+    }
+
+    /// The numbers of the original and of a model, in one call where it [can](Self::is_paired).
+    ///
+    /// # Errors
+    /// They cannot be measured, or are not finite.
+    pub(crate) fn measure_both(
+        &self,
+        [original, model]: [&Path; 2],
+        option: &'static str,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<[f64; 2], MetricError> {
+        let [first, second] = [(option, "the original"), (option, "the smaller model")];
+        match &self.measure {
+            Measure::Command(command) if command.is_paired() => {
+                let found = command.numbers([original, model], option, is_stopped)?;
+                let [before, after] = found;
+                Ok([finite(before, first)?, finite(after, second)?])
+            }
+            _ => Ok([
+                self.measure(original, first, is_stopped)?,
+                self.measure(model, second, is_stopped)?,
+            ]),
         }
     }
 
@@ -204,6 +228,19 @@ impl Metric {
             before - after
         }
     }
+}
+
+fn finite(found: f64, (option, of): (&'static str, &'static str)) -> Result<f64, MetricError> {
+    if found.is_finite() {
+        return Ok(found);
+    }
+    let expected = "a finite number";
+    Err(MetricError::NotFinite {
+        option,
+        expected,
+        of,
+        found,
+    })
 }
 
 #[cfg(test)]

@@ -46,7 +46,9 @@ pub(super) fn judge(
     let is_measured = cuts.iter().any(|cut| !cut.selection.trials.is_empty());
     let runs = if is_measured { Runs::MANY } else { Runs::FEW };
     let times = match &gauges.clock {
-        Some(clock) => told(&cuts, clock)?,
+        Some(clock) => (models.iter())
+            .map(|model| clock.timing(model))
+            .collect::<Result<_, _>>()?,
         None => check.latency(&subject.samples.one()?, runs)?,
     };
     debug_assert_eq!((comparisons.len(), times.len()), (cuts.len(), cuts.len()));
@@ -62,13 +64,6 @@ pub(super) fn judge(
         notes: cut.notes,
     });
     Ok(judged.collect())
-}
-
-/// The times that are measured elsewhere.
-fn told(cuts: &[Cut], clock: &Gauge<'_>) -> Result<Vec<Timing>, Error> {
-    let before = clock.original()?;
-    let one = |cut: &Cut| Ok(Timing::told(before, clock.measure(&cut.model)?));
-    cuts.iter().map(one).collect()
 }
 
 /// What the metric is of the original and of each of the models.

@@ -1,5 +1,7 @@
 //! A budget of latency: where the time goes is profiled, candidates are measured.
 
+use std::cell::Cell;
+
 use crate::clock::{self, ClockRequest, Progress};
 use crate::groups::Widths;
 use crate::onnx::Model;
@@ -19,7 +21,7 @@ pub(super) enum Clock<'a> {
     /// ONNX Runtime here.
     Here,
     /// The user's command or function.
-    Gauge(&'a Gauge<'a>),
+    Elsewhere(&'a Elsewhere<'a>),
     /// A profile from elsewhere, as the model of the time that follows from it.
     Profile,
 }
@@ -27,10 +29,63 @@ pub(super) enum Clock<'a> {
 impl<'a> Clock<'a> {
     pub fn of(options: &Options, gauges: &'a Gauges<'_>) -> Clock<'a> {
         match (&gauges.clock, &options.profile) {
-            (Some(gauge), _) => Clock::Gauge(gauge),
+            (Some(elsewhere), _) => Clock::Elsewhere(elsewhere),
             (None, Some(_)) => Clock::Profile,
             (None, None) => Clock::Here,
         }
+    }
+}
+
+/// The user's clock. Where it does not measure both models itself, each stands between two
+/// measurements of the original, so that a device that gets slower or faster meanwhile is seen, and
+/// allowed for.
+pub(super) struct Elsewhere<'a> {
+    gauge: Gauge<'a>,
+    /// The last measurement of the original.
+    last: Cell<Option<f64>>,
+}
+
+/// Two measurements of the original nearer to each other than this share stand for a quiet machine.
+const QUIET: f64 = 0.03;
+/// A model is measured so often at most.
+const MOST_TURNS: usize = 3;
+
+impl<'a> Elsewhere<'a> {
+    pub fn of(gauge: Gauge<'a>) -> Elsewhere<'a> {
+        let last = Cell::new(None);
+        Elsewhere { gauge, last }
+    }
+
+    /// Milliseconds of the original.
+    fn original(&self, original: &Model) -> Result<f64, Error> {
+        if self.gauge.is_paired() {
+            let [before, _] = self.gauge.both(original)?;
+            return Ok(before);
+        }
+        self.gauge.original()
+    }
+
+    /// Milliseconds of the original and of a smaller model: of the first turn in which the original
+    /// stays as it was, or of several the middle one.
+    pub fn timing(&self, model: &Model) -> Result<Timing, Error> {
+        if self.gauge.is_paired() {
+            let [before, after] = self.gauge.both(model)?;
+            return Ok(Timing::told(before, after));
+        }
+        let mut turns = Vec::with_capacity(MOST_TURNS);
+        let mut first = self.last.get().map_or_else(|| self.gauge.original(), Ok)?;
+        while turns.len() < MOST_TURNS {
+            let after = self.gauge.measure(model)?;
+            let second = self.gauge.again()?;
+            self.last.set(Some(second));
+            let turn = Timing::told(0.5 * (first + second), after);
+            if (second - first).abs() <= QUIET * first {
+                return Ok(turn);
+            }
+            turns.push(turn);
+            first = second;
+        }
+        Ok(Timing::middle(turns))
     }
 }
 
@@ -104,7 +159,7 @@ pub(super) fn asked(
     };
     let before = match clock {
         Clock::Here => times(subject, &subject.model)?.before,
-        Clock::Gauge(gauge) => gauge.original()?,
+        Clock::Elsewhere(elsewhere) => elsewhere.original(&subject.original)?,
         Clock::Profile => time.total(&subject.groups.widths()),
     };
     Ok(wanted / before)
@@ -118,10 +173,7 @@ pub(super) fn share(
 ) -> Result<f64, Error> {
     match clock {
         Clock::Here => Ok(times(subject, &at_widths(subject, widths)?)?.share()),
-        Clock::Gauge(gauge) => {
-            let before = gauge.original()?;
-            Ok(gauge.measure(&at_widths(subject, widths)?)? / before)
-        }
+        Clock::Elsewhere(elsewhere) => Ok(elsewhere.timing(&at_widths(subject, widths)?)?.share()),
         Clock::Profile => Ok(time.total(widths) / time.total(&subject.groups.widths())),
     }
 }

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use crate::metric::{Metric, MetricError};
 use crate::onnx::{self, Model};
 use crate::outputs::Workspace;
+use crate::pipeline::latency::Elsewhere;
 use crate::pipeline::open::Subject;
 use crate::pipeline::{Error, Options};
 use crate::select::{Bound, Budget, REACH};
@@ -45,7 +46,7 @@ pub(super) struct Gauges<'a> {
     /// What a model is worth.
     pub metric: Option<Gauge<'a>>,
     /// The milliseconds of a run, where they are not measured here.
-    pub clock: Option<Gauge<'a>>,
+    pub clock: Option<Elsewhere<'a>>,
 }
 
 impl<'a> Gauges<'a> {
@@ -64,7 +65,7 @@ impl<'a> Gauges<'a> {
         };
         Ok(Gauges {
             metric: gauge(options.metric.as_ref(), "metric")?,
-            clock: gauge(options.latency_command.as_ref(), LATENCY)?,
+            clock: gauge(options.latency_command.as_ref(), LATENCY)?.map(Elsewhere::of),
         })
     }
 }
@@ -77,9 +78,14 @@ impl Gauge<'_> {
         if let Some(&known) = self.original.get() {
             return Ok(known);
         }
-        self.subject.observer.stage("measuring the original");
-        let found = self.number(&self.subject.original, "the original")?;
+        let found = self.again()?;
         Ok(*self.original.get_or_init(|| found))
+    }
+
+    /// The original's, measured anew.
+    pub fn again(&self) -> Result<f64, Error> {
+        self.subject.observer.stage("measuring the original");
+        self.number(&self.subject.original, "the original")
     }
 
     /// That of a smaller model.
@@ -88,23 +94,48 @@ impl Gauge<'_> {
         self.number(model, "the smaller model")
     }
 
+    /// Whether one call measures both models.
+    pub fn is_paired(&self) -> bool {
+        self.metric.is_paired()
+    }
+
+    /// Those of the original and of another model.
+    pub fn both(&self, model: &Model) -> Result<[f64; 2], Error> {
+        self.subject.observer.stage("measuring both models");
+        let folder = Workspace::new().map_err(Error::Workspace)?;
+        let [first, second] = ["original.onnx", "model.onnx"].map(|name| folder.path().join(name));
+        onnx::save(&self.subject.original, &first)?;
+        onnx::save(model, &second)?;
+        let stop = self.subject.runtime.stop();
+        let paths = [first.as_path(), second.as_path()];
+        let found = (self.metric).measure_both(paths, self.option, &|| stop.is_stopped())?;
+        let [before, after] = found;
+        let before = self.told(before, "the original")?;
+        Ok([before, self.told(after, "the smaller model")?])
+    }
+
     fn number(&self, model: &Model, of: &'static str) -> Result<f64, Error> {
         let folder = Workspace::new().map_err(Error::Workspace)?;
         let path = folder.path().join("model.onnx");
         onnx::save(model, &path)?;
         let stop = self.subject.runtime.stop();
         let found = (self.metric).measure(&path, (self.option, of), &|| stop.is_stopped())?;
-        if self.option == LATENCY && found <= 0.0 {
-            let (option, expected) = (self.option, "milliseconds above 0");
-            return Err(MetricError::NotFinite {
-                option,
-                expected,
-                of,
-                found,
-            }
-            .into());
+        self.told(found, of)
+    }
+
+    /// A time is above 0.
+    fn told(&self, found: f64, of: &'static str) -> Result<f64, Error> {
+        if self.option != LATENCY || found > 0.0 {
+            return Ok(found);
         }
-        Ok(found)
+        let (option, expected) = (self.option, "milliseconds above 0");
+        let error = MetricError::NotFinite {
+            option,
+            expected,
+            of,
+            found,
+        };
+        Err(error.into())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::groups::Widths;
 /// So many candidates are measured at most.
-const MOST_TRIALS: usize = 5;
+const MOST_TRIALS: usize = 8;
 /// A candidate this near below the budget is near enough.
 const NEAR: f64 = 0.95;
 /// What is aimed at, so that measuring again finds the budget kept.
@@ -78,10 +78,26 @@ fn next_share(asked: f64, trials: &[Trial]) -> Option<f64> {
     if !is_ordered {
         return None;
     }
-    let slope = (high.1 - low.1) / (high.0 - low.0);
-    let share = low.0 + (asked * AIM - low.1) / slope.max(f64::MIN_POSITIVE);
+    let (below, above) = (asked * AIM - low.1, high.1 - asked * AIM);
+    let again = 0.5f64.powi(same_side(asked, trials));
+    let (below, above) = match kept {
+        Some(_) if trials.last().is_some_and(|last| last.measured <= asked) => {
+            (below, above * again)
+        }
+        Some(_) => (below * again, above),
+        None => (below, above),
+    };
+    let slope = (below + above) / (high.0 - low.0);
+    let share = low.0 + below / slope.max(f64::MIN_POSITIVE);
     // At most half of what is left goes at a time: a slope may be all noise.
     Some(share.clamp(low.0 / 2.0, high.0)).filter(|share| share.is_finite())
+}
+
+/// How many trials before the last fell on its side of the budget, one after the other.
+fn same_side(asked: f64, trials: &[Trial]) -> i32 {
+    let mut sides = trials.iter().rev().map(|trial| trial.measured <= asked);
+    let last = sides.next();
+    i32::try_from(sides.take_while(|&side| Some(side) == last).count()).unwrap_or(i32::MAX)
 }
 
 /// The widest trial that keeps the budget, or the fastest where none does.

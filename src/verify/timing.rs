@@ -58,6 +58,21 @@ impl Timing {
         }
     }
 
+    /// Of several measurements the one whose share is in the middle; not a number of none.
+    #[must_use]
+    pub fn middle(mut turns: Vec<Timing>) -> Timing {
+        turns.sort_by(|a, b| a.share().total_cmp(&b.share()));
+        let middle = turns.get(turns.len().saturating_sub(1) / 2).copied();
+        let nothing = Timing::told(f64::NAN, f64::NAN);
+        turns
+            .iter()
+            .fold(middle.unwrap_or(nothing), |all, turn| Timing {
+                low: all.low.min(turn.low),
+                high: all.high.max(turn.high),
+                ..all
+            })
+    }
+
     /// The second's share of the first's.
     #[must_use]
     pub fn share(&self) -> f64 {
@@ -105,6 +120,16 @@ mod tests {
         let found = Timing::of(&before, &after);
         assert!(found.is_told(), "{found:?}");
         assert!((found.share() - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn of_several_measurements_the_middle_one_counts() {
+        let turns = [(2.0, 1.0), (2.0, 1.8), (3.0, 1.8)];
+        let found = Timing::middle(turns.map(|(a, b)| Timing::told(a, b)).to_vec());
+        assert_eq!((found.before, found.after), (3.0, 1.8));
+        assert_eq!((found.low, found.high), (0.5, 0.9));
+        assert!(!found.is_told());
+        assert!(Timing::middle(Vec::new()).share().is_nan());
     }
 
     /// The second alone is slow in one part of five.

@@ -105,7 +105,7 @@ fn a_real_profile_shows_every_layer_once() {
         let found = find(onnx::load(&fixture(name)).unwrap().proto);
         let data = batch(&found.model, 1, 3);
         let tagged = tagged(&found.model);
-        let profile = runtime().profile(&tagged, &data, 4.0).unwrap();
+        let [profile] = runtime().profiles([&tagged], &data, 4.0).unwrap();
         let mut seen = BTreeSet::new();
         for part in spent(&found.graph, &found.groups, &profile) {
             if let Goes::WithWork(node) = part.with {
@@ -163,7 +163,7 @@ fn a_wrong_model_of_the_time_is_put_right_by_measuring() {
             time <= asked && time > asked * 0.8,
             "{asked}: {time}, {trials:?}"
         );
-        assert!((2..=5).contains(&trials.len()), "{asked}: {trials:?}");
+        assert!((2..=8).contains(&trials.len()), "{asked}: {trials:?}");
         assert!(trials.iter().any(|trial| trial.measured == time));
     }
     let error = select(0.2, false).unwrap_err();
@@ -201,11 +201,11 @@ fn the_program_measures_and_says_what_it_reached() {
     );
     assert!(run.out.contains(&reached), "no '{reached}' in {}", run.out);
     let candidates = found["candidates"].as_array().unwrap();
-    assert!((1..=5).contains(&candidates.len()), "{found}");
+    assert!((1..=8).contains(&candidates.len()), "{found}");
     for candidate in candidates {
         assert!(candidate["measured"].as_f64().unwrap() > 0.0, "{candidate}");
-        let modelled = candidate["modelled"].as_f64().unwrap();
-        assert!((0.0..1.0).contains(&modelled), "{candidate}");
+        // Kernels may be slower at narrower widths: a share above 1 can be true.
+        assert!(candidate["modelled"].as_f64().unwrap() > 0.0, "{candidate}");
     }
     assert!(run.out.contains("that w"), "{}", run.out);
     // What was measured once need not be measured again.

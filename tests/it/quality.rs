@@ -380,6 +380,57 @@ fn latency_is_what_a_command_says() {
     );
 }
 
+/// A device that gets slower from run to run: the milliseconds are the bytes of the file times the
+/// runs so far and twenty.
+#[cfg(unix)]
+#[test]
+fn a_device_that_gets_slower_is_allowed_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let count = folder.path().join("count");
+    fs::write(&count, "20").unwrap();
+    let clock = format!(
+        "cd {}; n=$(cat count); echo $((n + 1)) > count; echo $(($(wc -c < {{model}}) * n))",
+        text(folder.path())
+    );
+    let options = ["--latency", "0.6", "--latency-command", &clock];
+    let profile = by_bytes(folder.path());
+    let quick = [
+        "--profile",
+        text(&profile),
+        "--repair",
+        "once",
+        "--samples",
+        "32",
+    ];
+    let report = pruned(folder.path(), &[&options[..], &quick[..]].concat());
+    let latency = &report["latency_ms"];
+    let share = number(&latency["after"]) / number(&latency["before"]);
+    let bytes = |path: &Path| fs::metadata(path).unwrap().len() as f64;
+    let expected = bytes(&folder.path().join("out.onnx")) / bytes(&fixture(MODEL));
+    assert!((share - expected).abs() < 1e-9, "{share} for {expected}");
+    assert!((0.54..=0.6).contains(&share), "{share}");
+    assert!(fs::read_to_string(&count).unwrap().trim() > "24");
+}
+
+/// Each number is nonsense by itself; their ratio is that of the files.
+#[cfg(unix)]
+#[test]
+fn a_command_may_measure_both_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = by_bytes(folder.path());
+    let clock = "n=$(date +%N | sed 's/^0*/1/'); \
+                 echo $(($(wc -c < {original}) * n)) $(($(wc -c < {model}) * n))";
+    let clock = ["--latency-command", clock, "--profile", text(&profile)];
+    let quick = ["--latency", "0.6", "--repair", "once", "--samples", "32"];
+    let report = pruned(folder.path(), &[&clock[..], &quick[..]].concat());
+    let latency = &report["latency_ms"];
+    let share = number(&latency["after"]) / number(&latency["before"]);
+    let bytes = |path: &Path| fs::metadata(path).unwrap().len() as f64;
+    let expected = bytes(&folder.path().join("out.onnx")) / bytes(&fixture(MODEL));
+    assert!((share - expected).abs() < 1e-9, "{share} for {expected}");
+    assert!((0.54..=0.6).contains(&share), "{share}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_sweep_has_the_metric_of_every_model() {

@@ -67,7 +67,7 @@ pub struct MetricArguments {
     #[arg(long, requires = "metric")]
     metric_lower: bool,
     /// A shell's command that prints the milliseconds of a run where the model will run: 'ssh board
-    /// bench {model}'
+    /// bench {model}', or those of both models: 'bench {original} {model}'
     #[arg(long, value_name = "COMMAND")]
     latency_command: Option<String>,
     /// Where the time goes where the model will run: a profile by ONNX Runtime, OpenVINO's
