@@ -59,10 +59,13 @@ test: .venv/made
 	.venv/bin/python -m pip install $(PIP_QUIET) --require-hashes -r requirements-test.txt
 	touch $@
 
-# Not in `make test`: gigabytes of packages. The plain PyTorch for Linux brings CUDA's libraries.
+# Not in `make test`: gigabytes of packages. The plain PyTorch for Linux brings CUDA's libraries. A process for
+# each file: PyTorch's Triton and TensorFlow have an LLVM each, and abort in one process.
 integrations: $(INTEGRATIONS_VENV)/made
 	$(call install_package,$(INTEGRATIONS_VENV))
-	$(call test_env,$(INTEGRATIONS_VENV)) $(INTEGRATIONS_VENV)/bin/python -m pytest -q python/integrations
+	for file in python/integrations/test_*.py; do \
+		$(call test_env,$(INTEGRATIONS_VENV)) $(INTEGRATIONS_VENV)/bin/python -m pytest -q $$file || exit 1; \
+	done
 
 $(INTEGRATIONS_VENV)/made: requirements-integrations.txt
 	rm -rf $(INTEGRATIONS_VENV)

@@ -104,11 +104,11 @@ def prune(model: bytes, size: int = SIZE, **options) -> onnx_mipp.Result:
 def planned(model: bytes) -> dict:
     random = np.random.default_rng(3)
     groups = []
-    for group in onnx_mipp.inspect(model)["groups"]:
-        count = group["channels"]
-        left = count if group["frozen"] else random.integers(count // 2, count) if count > 1 else 1
+    for group in onnx_mipp.inspect(model).groups:
+        count = group.channels
+        left = count if group.frozen else random.integers(count // 2, count) if count > 1 else 1
         kept = np.sort(random.permutation(count)[:left]).tolist()
-        groups.append({"name": group["name"], "channels": count, "kept": kept})
+        groups.append({"name": group.name, "channels": count, "kept": kept})
     return {"groups": groups}
 
 

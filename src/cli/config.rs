@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 use toml::{Table, Value};
 
 /// Why there are no options.
@@ -18,7 +18,7 @@ pub enum Error {
 
 /// Parses the command line together with the file that its --config names.
 pub fn matches(command: Command, arguments: &[OsString]) -> Result<ArgMatches, Error> {
-    let typed = command.clone().try_get_matches_from(arguments);
+    let typed = relaxed(command.clone()).try_get_matches_from(arguments);
     let typed = typed.map_err(Error::Usage)?;
     let (level, named) = match typed.subcommand() {
         Some((name, inner)) => (inner, command.find_subcommand(name)),
@@ -26,7 +26,9 @@ pub fn matches(command: Command, arguments: &[OsString]) -> Result<ArgMatches, E
     };
     let path = level.try_get_one::<PathBuf>("config").ok().flatten();
     let (Some(path), Some(named)) = (path, named) else {
-        return Ok(typed);
+        return command
+            .try_get_matches_from(arguments)
+            .map_err(Error::Usage);
     };
     let failed = |problem: String| Error::File(format!("--config {}: {problem}", path.display()));
     let text = crate::regular::text(path)
@@ -41,8 +43,18 @@ pub fn matches(command: Command, arguments: &[OsString]) -> Result<ArgMatches, E
         .chain(more)
         .chain(after.iter().cloned());
     let found = command.try_get_matches_from(all);
-    // Without the file the line was right.
+    // But for what a file may bring, the line was right without it.
     found.map_err(|error| failed(plain(&error)))
+}
+
+/// The command without what must be given, where a file may give it.
+fn relaxed(command: Command) -> Command {
+    let required = command.get_groups().filter(|group| group.is_required_set());
+    let required: Vec<Id> = required.map(|group| group.get_id().clone()).collect();
+    let command = required.into_iter().fold(command, |command, id| {
+        command.mut_group(id, |group| group.required(false))
+    });
+    command.mut_subcommands(relaxed)
 }
 
 /// The options in a file's text as words of a command line, less those that were typed.

@@ -197,6 +197,26 @@ fn a_file_gives_options_and_the_command_line_goes_first() {
 }
 
 #[test]
+fn a_file_may_have_the_budgets_of_a_sweep() {
+    let (folder, input, data) = desk();
+    let [file, page] = ["sweep.toml", "sweep.json"].map(|name| folder.path().join(name));
+    let out = text(folder.path());
+    let model = [text(&input), "--calib", text(&data), "--out-dir", out];
+    let run = |options: &[&str]| mipp([&["sweep"], &model[..], options].concat());
+    fs::write(&file, "macs = [0.8, 0.6]\nsamples = 8\n").unwrap();
+    let config = ["--config", text(&file), "--report", text(&page), "-q"];
+    run(&config).done();
+    let found: Value = serde_json::from_slice(&fs::read(&page).unwrap()).unwrap();
+    let entries = found["entries"].as_array().unwrap().iter();
+    let found: Vec<&Value> = entries.map(|entry| &entry["report"]["asked"]).collect();
+    assert_eq!(found, ["--macs 0.8", "--macs 0.6"]);
+    let usage = "required arguments were not provided";
+    run(&[]).fails(2, &[usage, "--macs"]);
+    fs::write(&file, "samples = 8").unwrap();
+    run(&config).fails(1, &["sweep.toml", usage]);
+}
+
+#[test]
 fn shells_complete_the_command_line() {
     let (folder, ..) = desk();
     let script = folder.path().join("complete.bash");
