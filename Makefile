@@ -45,7 +45,7 @@ help:
 test: .venv/made
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --all-features --no-deps --locked
 	.venv/bin/python bench/tables.py --check
 	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast
 	$(TEST_ENV) .venv/bin/python tests/gauntlet/run.py --bin $(TARGET)/debug/onnx-mipp
