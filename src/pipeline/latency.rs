@@ -57,7 +57,7 @@ impl<'a> Elsewhere<'a> {
     }
 
     /// Milliseconds of the original.
-    fn original(&self, original: &Model) -> Result<f64, Error> {
+    pub fn original(&self, original: &Model) -> Result<f64, Error> {
         if self.gauge.is_paired() {
             let [before, _] = self.gauge.both(original)?;
             return Ok(before);
@@ -73,7 +73,7 @@ impl<'a> Elsewhere<'a> {
             return Ok(Timing::told(before, after));
         }
         let mut turns = Vec::with_capacity(MOST_TURNS);
-        let mut first = self.last.get().map_or_else(|| self.gauge.original(), Ok)?;
+        let mut first = self.last.get().map_or_else(|| self.gauge.again(), Ok)?;
         while turns.len() < MOST_TURNS {
             let after = self.gauge.measure(model)?;
             let second = self.gauge.again()?;

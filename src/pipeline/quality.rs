@@ -50,6 +50,7 @@ pub(super) struct Gauges<'a> {
 }
 
 impl<'a> Gauges<'a> {
+    /// Measures the original: a command that fails is told of before the calibration, not after it.
     pub fn of(subject: &'a Subject<'_>, options: &'a Options) -> Result<Gauges<'a>, Error> {
         let gauge = |metric: Option<&'a Metric>, option| {
             let Some(metric) = metric else {
@@ -63,10 +64,17 @@ impl<'a> Gauges<'a> {
                 original: OnceCell::new(),
             }))
         };
-        Ok(Gauges {
+        let gauges = Gauges {
             metric: gauge(options.metric.as_ref(), "metric")?,
             clock: gauge(options.latency_command.as_ref(), LATENCY)?.map(Elsewhere::of),
-        })
+        };
+        if let Some(metric) = &gauges.metric {
+            metric.original()?;
+        }
+        if let Some(clock) = &gauges.clock {
+            clock.original(&subject.original)?;
+        }
+        Ok(gauges)
     }
 }
 

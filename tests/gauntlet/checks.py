@@ -252,6 +252,10 @@ class Bench:
         share = told["macs"]["after"] / max(1, told["macs"]["before"])
         self.plans.append((abs(share - 0.65), plan, loss(self.truth, self.outputs(cut, all_samples=True))))
 
+    def has_cut(self) -> bool:
+        """Whether a run without repair has removed enough to move the outputs, and for a repair to have work."""
+        return self.has_told and min(self.plans)[0] < 0.25
+
     def compare_repairs(self) -> None:
         """Repairs of one plan: each has to come nearer to the dense model on the data that it fits."""
         if not self.plans:

@@ -143,14 +143,22 @@ fn reports_and_plans_fit_their_schemas() {
     let resnet = text(&model);
     let [half, plan, page] = ["half.onnx", "plan.json", "page.html"].map(|name| desk.path(name));
     let files = ["--plan-out", text(&plan), "--report", text(&page)];
-    let words = [&[resnet, text(&half), "--macs", "0.5"], files.as_slice()].concat();
+    let budget = ["--macs", "0.5", "--repair", "once"];
+    let words = [&[resnet, text(&half)], &budget[..], &files].concat();
     let report = desk.report("report.json", &words);
     assert!(report["trade_off"].as_array().unwrap().len() > 1);
     desk.keep_file("plan.json", &plan);
 
     let report = desk.report("report.json", &[resnet, "--dry-run"]);
     assert!(report["search"].is_object());
-    let report = desk.report("report.json", &[resnet, "--dry-run", "--latency", "0.8"]);
+    let profile = desk.path("profile.json");
+    let layer = json!({"name": "/stem/stem.0/Conv", "averageMs": 1});
+    fs::write(&profile, json!([layer]).to_string()).unwrap();
+    let clock = ["--latency-command", "echo {model} && echo 5"];
+    let profile = ["--profile", text(&profile), "--repair", "none"];
+    let budget = ["--dry-run", "--latency", "0.8", "--best-effort"];
+    let words = [&[resnet], &budget[..], &clock, &profile].concat();
+    let report = desk.report("report.json", &words);
     assert!(report["candidates"][0].is_object());
     let compared = desk.report("compare.json", &["compare", resnet, text(&half)]);
     assert!(compared["comparison"]["divergence"].is_object());
@@ -160,6 +168,8 @@ fn reports_and_plans_fit_their_schemas() {
         resnet,
         "--macs",
         "0.8,0.5",
+        "--repair",
+        "none",
         "--out-dir",
         text(&folder),
     ];

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::{Run, fixture, mipp, python, text};
 
@@ -72,14 +72,29 @@ fn weights_in_a_file_of_their_own_count() {
     assert!(fs::read_dir(out.path()).unwrap().count() == 2);
 }
 
-/// The milliseconds are the bytes, so that they can be counted.
+/// The milliseconds are the bytes, so that they can be counted; by the profile two layers take all.
 #[cfg(unix)]
 #[test]
 fn size_and_time_are_kept_beside_a_quality() {
     let folder = tempfile::tempdir().unwrap();
     let model = fixture("resnet_bn_torchscript.onnx");
     let output = folder.path().join("out.onnx");
-    let clock = ["--latency", "0.6", "--latency-command", "wc -c < {model}"];
+    let layers = [
+        "/stages/stages.1/body/body.0/Conv",
+        "/stages/stages.2/body/body.0/Conv",
+    ];
+    let layers = layers.map(|name| json!({"name": name, "averageMs": 1.0}));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let profile = elsewhere.path().join("profile.json");
+    fs::write(&profile, json!(layers).to_string()).unwrap();
+    let clock = [
+        "--latency",
+        "0.6",
+        "--latency-command",
+        "wc -c < {model}",
+        "--profile",
+        text(&profile),
+    ];
     let whole = fs::metadata(&model).unwrap().len() as f64;
     for (more, least, most) in [
         (vec!["--size", "0.8", "--max-change", "0.3"], 0.05, 0.6),
