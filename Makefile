@@ -42,12 +42,14 @@ help:
 	@echo '            ZOO_PYTHON= with fixtures/requirements-zoo.txt adds the exports)'
 	@echo 'make clean  remove target, fuzz/target and .venv'
 
+# Clippy has checked the examples: those without tests need not be built.
 test: .venv/made
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --all-features --no-deps --locked
 	.venv/bin/python bench/tables.py --check
-	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast
+	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast --tests
+	$(TEST_ENV) cargo test --workspace --locked --doc
 	$(TEST_ENV) .venv/bin/python tests/gauntlet/run.py --bin $(TARGET)/debug/onnx-mipp
 	$(call install_package,$(VENV))
 	$(TEST_ENV) .venv/bin/python -m pytest -q

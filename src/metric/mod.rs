@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use command::Command;
 pub use command::MODEL;
+use command::ORIGINAL;
 pub(crate) use command::end as end_command;
 
 /// Why a model could not be measured.
@@ -25,6 +26,14 @@ pub enum MetricError {
         option: &'static str,
         /// The command.
         command: String,
+    },
+    /// A command that measures two models, where each is measured by itself.
+    #[error(
+        "`{option}`: expected a command with {MODEL} alone, found {ORIGINAL}: the original is measured by itself"
+    )]
+    Paired {
+        /// What it is for.
+        option: &'static str,
     },
     /// The command cannot be started.
     #[error("`{option}`: the command '{command}' does not start: {error}")]

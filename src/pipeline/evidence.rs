@@ -242,7 +242,9 @@ fn trade_off(
         return Ok(Vec::new());
     }
     let limits = request.limits;
-    let counts_parameters = |budget: &Budget| matches!(budget, Budget::Params(_));
+    // Bytes are parameters, up to what a file holds beside them.
+    let counts_parameters =
+        |budget: &Budget| matches!(budget, Budget::Params(_)) || budget.is_size();
     let cost = match time {
         Some(time) => ("latency", time.clone()),
         None if request.budgets.iter().any(counts_parameters) => {

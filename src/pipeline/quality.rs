@@ -57,6 +57,9 @@ impl<'a> Gauges<'a> {
                 return Ok(None);
             };
             metric.check(option)?;
+            if metric.is_paired() && option != LATENCY {
+                return Err(MetricError::Paired { option }.into());
+            }
             Ok::<_, Error>(Some(Gauge {
                 metric,
                 option,

@@ -165,7 +165,7 @@ impl Costs {
 }
 
 /// The run of steps with the least loss per cost saved, so that one dear step does not hide cheap
-/// ones behind it: its score and where it ends.
+/// ones behind it: its score and where it ends. None where no step saves anything.
 fn next_step(
     choice: &Choice,
     place: usize,
@@ -178,11 +178,10 @@ fn next_step(
         trial[choice.group] = choice.widths[next];
         let saved = saved(&trial);
         let lost = choice.losses[next] - choice.losses[place];
-        let score = if saved > 0.0 {
-            lost / saved
-        } else {
-            f64::INFINITY
-        };
+        if saved <= 0.0 {
+            continue;
+        }
+        let score = lost / saved;
         if best.is_none_or(|(least, _)| score < least) {
             best = Some((score, next));
         }
@@ -259,6 +258,7 @@ fn swap(choices: &[Choice], targets: &[Target], places: &mut [usize], widths: &m
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::select::cost::Curve;
 
     #[test]
     fn widths_step_down_in_multiples() {
@@ -266,6 +266,27 @@ mod tests {
         assert_eq!(allowed_widths(16, 8, 9), [16]);
         assert_eq!(allowed_widths(8, 8, 1), [8]);
         assert_eq!(allowed_widths(3, 1, 2), [3, 2]);
+    }
+
+    #[test]
+    fn groups_that_save_nothing_stay() {
+        let choice = |group: usize| Choice {
+            group: GroupId::from(group),
+            widths: vec![4, 3, 2, 1],
+            losses: vec![0.0, 1.0, 2.0, 3.0],
+        };
+        let choices = [choice(0), choice(1), choice(2)];
+        // The second is slower at every smaller width, the third is nowhere in the cost.
+        let curve = |group: usize, least| Curve {
+            group: GroupId::from(group),
+            points: vec![(1, least), (4, 1.0)],
+        };
+        let cost = CostModel::measured(1.0, [curve(0, 0.5), curve(1, 1.5)]);
+        for (most, kept) in [(0.7, 2), (0.1, 1)] {
+            let cost = cost.clone();
+            let widths = allocate(&choices, &[Target { cost, most }], vec![4; 3].into());
+            assert_eq!(widths, vec![kept, 4, 4].into());
+        }
     }
 
     #[test]

@@ -62,12 +62,12 @@ def examine(name: str, number: int, program: Path, folder: Path, everything: boo
         bench.inspect()
         for command in design.everything() if everything else design.covering(number):
             bench.prune(command)
+            if command == design.DEFAULT and (everything or number % 10 == 0):
+                bench.repeat(command)
         if not (bench.skeleton.held or bench.has_cut()):
             bench.prune(design.CERTAIN)
         if everything or design.compares(number):
             bench.compare_repairs()
-        if everything or number % 5 == 0:
-            bench.repeat(design.DEFAULT)
         result = bench.finish()
     except Exception:
         result = bench.result

@@ -226,6 +226,7 @@ fn the_trade_off_is_in_the_measure_that_was_asked_for() {
     fs::write(&profile, json!(layers).to_string()).unwrap();
     for (budget, of, label) in [
         (vec!["--params", "0.5"], "params", "parameters left"),
+        (vec!["--size", "0.5"], "params", "parameters left"),
         (
             vec!["--latency", "0.8", "--profile", text(&profile)],
             "latency",

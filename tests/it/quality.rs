@@ -239,6 +239,10 @@ fn metrics_that_fail_are_told() {
     for (metric, words) in [
         ("echo 1", "expected a command with {model}"),
         (
+            "echo 1; : {original} {model}",
+            "--metric: expected a command with {model} alone, found {original}",
+        ),
+        (
             "echo no labels >&2; exit 4; : {model}",
             "--metric: the command 'echo no labels >&2; exit 4; : {model}' ended with exit code 4, saying: no labels",
         ),
