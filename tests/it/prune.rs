@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use onnx_mipp::onnx;
+use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::evaluate::accuracy;
@@ -62,7 +63,7 @@ fn halves() -> &'static BTreeMap<String, (PathBuf, Value)> {
             let report = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
             (name, (output, report))
         };
-        names().map(one).collect()
+        names().par_bridge().map(one).collect()
     })
 }
 
