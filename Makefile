@@ -11,9 +11,9 @@ test_env = env -u ORT_DYLIB_PATH VIRTUAL_ENV=$(1) ONNX_MIPP_PYTHON=$(1)/bin/pyth
 TEST_ENV := $(call test_env,$(VENV))
 
 PIP_QUIET := --quiet --disable-pip-version-check
-# The Python package on top of the tests' artifacts: pip install . makes a release. What cargo compiles
-# with the same features it compiles once, hence --workspace below.
-install_package = MATURIN_PEP517_ARGS='--profile dev --locked' PATH=$(1)/bin:$(PATH) \
+# The Python package, not optimised as a release is. On top of the tests' artifacts it takes the features that
+# the tests have, and --workspace below: what cargo compiles with the same features it compiles once.
+install_package = MATURIN_PEP517_ARGS='--profile dev --locked $(2)' PATH=$(1)/bin:$(PATH) \
 	$(1)/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps .
 
 # A name for each file of fuzz/fuzz_targets, and for how many seconds each runs.
@@ -51,7 +51,7 @@ test: .venv/made
 	$(TEST_ENV) cargo test --workspace --locked --no-fail-fast --tests
 	$(TEST_ENV) cargo test --workspace --locked --doc
 	$(TEST_ENV) .venv/bin/python tests/gauntlet/run.py --bin $(TARGET)/debug/onnx-mipp
-	$(call install_package,$(VENV))
+	$(call install_package,$(VENV),--features tests)
 	$(TEST_ENV) .venv/bin/python -m pytest -q
 
 # The mark comes last: an interrupted installation starts again.
